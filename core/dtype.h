@@ -1,0 +1,70 @@
+// Element types. f32 trains, f64 checks gradients, bf16 is storage only: every functor computes in compute_t<T>.
+#pragma once
+#include <cstdint>
+#include <cstring>
+
+#include "core/error.h"
+#include "core/platform.h"
+
+namespace fovea {
+
+enum class DType : uint8_t { f32, f64, bf16, i64, u8 };
+
+// The upper half of an f32, rounded to nearest even; NaN stays NaN.
+struct bf16 {
+  uint16_t bits = 0;
+  bf16() = default;
+  HD explicit bf16(float value) {
+    uint32_t u;
+    memcpy(&u, &value, sizeof u);
+    const bool nan = (u & 0x7fffffffu) > 0x7f800000u;
+    bits = nan ? static_cast<uint16_t>((u >> 16) | 0x40) : static_cast<uint16_t>((u + 0x7fff + ((u >> 16) & 1)) >> 16);
+  }
+  HD operator float() const {
+    const uint32_t u = static_cast<uint32_t>(bits) << 16;
+    float value;
+    memcpy(&value, &u, sizeof value);
+    return value;
+  }
+};
+
+template <class T> struct compute_of { using type = T; };
+template <> struct compute_of<bf16> { using type = float; };
+template <class T> using compute_t = typename compute_of<T>::type;   // what a functor computes in
+
+template <class T> constexpr DType dtype_of = DType::f32;
+template <> inline constexpr DType dtype_of<double> = DType::f64;
+template <> inline constexpr DType dtype_of<bf16> = DType::bf16;
+template <> inline constexpr DType dtype_of<int64_t> = DType::i64;
+template <> inline constexpr DType dtype_of<uint8_t> = DType::u8;
+
+constexpr int64_t size_of(DType t) {
+  return t == DType::f64 || t == DType::i64 ? 8 : t == DType::f32 ? 4 : t == DType::bf16 ? 2 : 1;
+}
+constexpr const char* name_of(DType t) {
+  constexpr const char* names[] = {"f32", "f64", "bf16", "i64", "u8"};
+  return names[static_cast<int>(t)];
+}
+constexpr bool is_float(DType t) { return t == DType::f32 || t == DType::f64 || t == DType::bf16; }
+
+// dispatch_float(x.dtype(), [&]<class T>() { ... }): T = float or double. Throws for any other type.
+template <class F>
+decltype(auto) dispatch_float(DType t, F&& f) {
+  check(t == DType::f32 || t == DType::f64, "expected a tensor of f32 or f64, got ", name_of(t));
+  return t == DType::f64 ? f.template operator()<double>() : f.template operator()<float>();
+}
+// The same with T = bf16 as well, for ops that only move or map elements.
+template <class F>
+decltype(auto) dispatch_storage(DType t, F&& f) {
+  if (t == DType::bf16) return f.template operator()<bf16>();
+  return dispatch_float(t, f);
+}
+// T = any element type, for copies, slices, gathers and comparisons.
+template <class F>
+decltype(auto) dispatch_any(DType t, F&& f) {
+  if (t == DType::i64) return f.template operator()<int64_t>();
+  if (t == DType::u8) return f.template operator()<uint8_t>();
+  return dispatch_storage(t, f);
+}
+
+}  // namespace fovea

@@ -1,0 +1,28 @@
+// The one place that throws, and the module path that its messages end with.
+#include "core/error.h"
+
+#include "core/scope.h"
+
+namespace fovea {
+
+static std::string& current_path() {
+  thread_local std::string path;
+  return path;
+}
+
+Scope::Scope(const std::string& name) : outer_(current_path().size()) {
+  std::string& path = current_path();
+  if (!path.empty() && !name.empty()) path += '.';
+  path += name;
+}
+Scope::~Scope() { current_path().resize(outer_); }
+const std::string& Scope::path() { return current_path(); }
+
+void fail(Code code, const std::string& message) {
+  if (Scope::path().empty()) throw Error(code, message);
+  const size_t hint = message.find("\n  hint:");   // the hint stays last
+  const std::string at = "\n  at " + Scope::path();
+  throw Error(code, hint == std::string::npos ? message + at : message.substr(0, hint) + at + message.substr(hint));
+}
+
+}  // namespace fovea
