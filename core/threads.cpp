@@ -1,0 +1,146 @@
+// The pool: workers take chunks from a shared counter, so a core that is taken away by another process costs little.
+#include "core/threads.h"
+
+#include <atomic>
+#include <condition_variable>
+#include <cstdlib>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "core/error.h"
+
+namespace fovea {
+
+namespace {
+
+thread_local bool inside = false;   // a chunk is running on this thread: nested loops stay on it
+
+struct Job {
+  void (*run)(void*, int64_t);
+  void* context;
+  int64_t chunks;
+  std::atomic<int64_t> next{0};
+  std::atomic<int> helpers{0};   // workers that may still touch this job
+  std::exception_ptr error;
+  std::mutex error_mutex;
+
+  void work() {
+    inside = true;
+    for (int64_t c; (c = next.fetch_add(1)) < chunks;) {
+      try {
+        run(context, c);
+      } catch (...) {
+        std::lock_guard lock(error_mutex);
+        if (!error) error = std::current_exception();
+      }
+    }
+    inside = false;
+  }
+};
+
+class Pool {
+ public:
+  explicit Pool(int threads) {
+    for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { serve(); });
+  }
+  ~Pool() {
+    {
+      std::lock_guard lock(mutex_);
+      stop_ = true;
+      ticket_.fetch_add(1);
+    }
+    wake_.notify_all();
+    for (auto& w : workers_) w.join();
+  }
+  int size() const { return static_cast<int>(workers_.size()) + 1; }
+
+  void run(Job& job) {
+    {
+      std::lock_guard lock(mutex_);
+      job_ = &job;
+      ticket_.fetch_add(1);
+    }
+    wake_.notify_all();
+    job.work();
+    {
+      std::lock_guard lock(mutex_);
+      job_ = nullptr;   // late workers find nothing
+    }
+    while (job.helpers.load(std::memory_order_acquire) > 0) std::this_thread::yield();
+  }
+
+ private:
+  void serve() {
+    uint64_t seen = 0;
+    while (true) {
+      for (int spin = 0; spin < 2000 && ticket_.load(std::memory_order_acquire) == seen; ++spin) pause();
+      Job* job;
+      {
+        std::unique_lock lock(mutex_);
+        wake_.wait(lock, [&] { return ticket_.load() != seen; });
+        seen = ticket_.load();
+        if (stop_) return;
+        job = job_;
+        if (job) job->helpers.fetch_add(1);
+      }
+      if (!job) continue;
+      job->work();
+      job->helpers.fetch_sub(1, std::memory_order_release);
+    }
+  }
+  static void pause() {
+#if defined(__x86_64__)
+    __builtin_ia32_pause();
+#endif
+  }
+
+  std::vector<std::thread> workers_;
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::atomic<uint64_t> ticket_{0};
+  Job* job_ = nullptr;
+  bool stop_ = false;
+};
+
+int default_threads() {
+  if (const char* s = std::getenv("FOVEA_THREADS")) {
+    const int n = std::atoi(s);
+    check(Code::usage, n >= 1 && n <= 256, "FOVEA_THREADS=", s, ": expected a number from 1 to 256");
+    return n;
+  }
+  const int n = static_cast<int>(std::thread::hardware_concurrency());
+  return n < 1 ? 1 : n;
+}
+
+std::mutex caller_mutex;   // one job at a time; loader threads that call loops meanwhile run them inline
+std::unique_ptr<Pool>& pool() {
+  static std::unique_ptr<Pool> p = std::make_unique<Pool>(default_threads());
+  return p;
+}
+
+}  // namespace
+
+int num_threads() { return pool()->size(); }
+
+void set_num_threads(int threads) {
+  check(Code::usage, threads >= 1 && threads <= 256, "threads: expected 1 to 256, got ", threads);
+  std::lock_guard lock(caller_mutex);
+  if (threads != pool()->size()) pool() = std::make_unique<Pool>(threads);
+}
+
+void detail::run_chunks(int64_t chunks, void (*run)(void*, int64_t), void* context) {
+  std::unique_lock lock(caller_mutex, std::defer_lock);
+  if (inside || !lock.try_lock() || pool()->size() == 1) {
+    for (int64_t c = 0; c < chunks; ++c) run(context, c);
+    return;
+  }
+  Job job{run, context, chunks};
+  pool()->run(job);
+  if (job.error) std::rethrow_exception(job.error);
+}
+
+}  // namespace fovea
