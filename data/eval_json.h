@@ -1,0 +1,35 @@
+// Reads COCO ground truth and result files for the evaluator, checking every record, and writes its figures as JSON.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "data/coco_eval.h"
+
+namespace fovea {
+
+// What the evaluator needs of an annotation file.
+struct CocoTruthFile {
+  std::string path;
+  std::vector<std::int64_t> images;                         // ids, ascending
+  std::vector<std::vector<CocoGroundTruth>> ground_truths;  // one entry per image
+  std::vector<std::int64_t> categories;                     // ids, ascending
+  std::vector<std::string> names;                           // one entry per category
+  std::vector<std::string> warnings;
+};
+
+// Both throw Code::data, naming the file, the record and what is wrong with it: a file that cannot be read or is cut
+// off, a missing field, a value of the wrong type, a number that is not finite, an unknown image, and (in ground truth
+// only) an unknown category. strict: see CocoOptions; also, annotations that share an id all become the last of them.
+CocoTruthFile read_coco_truth(const std::string& path, bool strict = false);
+// Detections in file order, one entry per image of truth.
+std::vector<std::vector<CocoDetection>> read_coco_detections(const std::string& path, const CocoTruthFile& truth);
+
+// Both files, read and evaluated; the result's warnings include the files'.
+CocoResult evaluate_coco_files(const std::string& truth_path, const std::string& detections_path,
+                               const CocoOptions& options = {});
+
+// {"stats": [12 figures], "per_category_ap": {"id": ap}}; -1 where undefined.
+std::string to_json(const CocoResult& result);
+
+}  // namespace fovea
