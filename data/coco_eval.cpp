@@ -78,7 +78,7 @@ struct Truth {
 int best_match(std::span<const Candidate> candidates, const std::vector<Truth>& truths, int t) {
   for (const bool ignored : {false, true}) {
     int best = -1;
-    double iou = std::min(coco_iou_thresholds[t], 1 - 1e-10);
+    double iou = coco_iou_thresholds[t];
     for (const Candidate& candidate : candidates) {
       const Truth& truth = truths[candidate.truth];
       if (truth.ignored != ignored || candidate.iou < iou) continue;

@@ -23,9 +23,9 @@ inline CocoBox coco_box(double x1, double y1, double x2, double y2) { return {x1
 struct CocoGroundTruth {
   std::int64_t category = 0;
   CocoBox box;
-  std::optional<double> area;  // of the object's mask: what small, medium and large are judged by; none: w * h
-  bool crowd = false;          // an ignore region: detections inside it count neither for nor against
-  std::int64_t id = 1;         // the annotation's id; matters only when it is 0 and CocoOptions::strict
+  std::optional<double> area{};  // of the object's mask: what small, medium and large are judged by; none: w * h
+  bool crowd = false;            // an ignore region: detections inside it count neither for nor against
+  std::int64_t id = 1;           // the annotation's id; matters only when it is 0 and CocoOptions::strict
 };
 
 struct CocoDetection {

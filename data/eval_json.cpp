@@ -111,7 +111,7 @@ class Reader {
   bool known() const {
     return list_ == "images" || list_ == "annotations" || list_ == "categories" || list_ == "detections";
   }
-  std::string place() const { return known() ? text("at ", list_, "[", index_, "]: ") : std::string(); }
+  std::string place() const { return known() ? text("near ", list_, "[", index_, "]: ") : std::string(); }
 
   std::string explain(const std::string& bytes, std::size_t byte, const std::string& what) const {
     if (byte > bytes.size() || bytes.empty())

@@ -1,0 +1,182 @@
+// COCO files in and figures out: the toolkit's own figures on the shared cases, and every kind of broken file.
+#include "data/eval_json.h"
+
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <iterator>
+#include <nlohmann/json.hpp>
+#include <random>
+
+#include "core/error.h"
+#include "tests/catch.h"
+
+#ifndef FOVEA_SOURCE_DIR
+#define FOVEA_SOURCE_DIR "."
+#endif
+
+using namespace fovea;
+namespace fs = std::filesystem;
+
+namespace {
+
+struct Folder {  // a temporary one, removed at the end
+  fs::path path;
+  Folder() : path(fs::temp_directory_path() / ("fovea-eval-" + std::to_string(std::random_device{}()))) {
+    fs::create_directories(path);
+  }
+  ~Folder() { fs::remove_all(path); }
+  std::string write(const std::string& name, const std::string& content) const {
+    std::ofstream(path / name, std::ios::binary) << content;
+    return (path / name).string();
+  }
+};
+
+const std::string good_truth =
+    R"({"info": {"year": 2024, "more": [{"a": 1}]}, "images": [{"id": 5}, {"id": 3}],
+        "categories": [{"id": 2, "name": "cat"}, {"id": 9, "name": "dog"}],
+        "annotations": [{"id": 1, "image_id": 5, "category_id": 2, "bbox": [0, 0, 50, 50.5], "area": 700,
+                         "iscrowd": 0, "segmentation": [[0, 0, 1, 1, 2, 2]]},
+                        {"image_id": 3, "category_id": 9, "bbox": [1, 2, 30, 40], "iscrowd": true}]})";
+const std::string good_detections = R"([{"image_id": 5.0, "category_id": 2, "bbox": [0, 0, 50, 50.5], "score": 0.5}])";
+
+// The error that reading these two files ends in; empty if none, or of another code than data.
+std::string refusal(const Folder& folder, const std::string& truth, const std::string& detections) {
+  try {
+    evaluate_coco_files(folder.write("gt.json", truth), folder.write("dt.json", detections));
+  } catch (const Error& error) {
+    if (error.code == Code::data) return error.what();
+  }
+  return "";
+}
+
+std::string replaced(std::string text, const std::string& old, const std::string& now) {
+  const std::size_t at = text.find(old);
+  REQUIRE(at != std::string::npos);
+  return text.replace(at, old.size(), now);
+}
+
+void require_words(const std::string& message, const std::vector<std::string>& words) {
+  INFO(message);
+  for (const std::string& word : words) {
+    INFO("should say: " << word);
+    REQUIRE(message.find(word) != std::string::npos);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("eval_json: equals the COCO toolkit on the shared cases") {
+  const char* named = std::getenv("FOVEA_SHARED");
+  const fs::path shared = named ? fs::path(named) : fs::path(FOVEA_SOURCE_DIR) / ".." / "shared";
+  const fs::path cases = shared / "oracle" / "coco_eval";
+  if (!fs::is_directory(cases)) {
+    WARN("skipped: no " << cases << "; set FOVEA_SHARED to the directory of shared material");
+    return;
+  }
+  int count = 0;
+  for (const fs::directory_entry& entry : fs::directory_iterator(cases)) {
+    const std::string folder = entry.path().string();
+    if (!fs::exists(folder + "/expected.json")) continue;
+    INFO(folder);
+    ++count;
+    std::ifstream in(folder + "/expected.json");
+    const nlohmann::json expected = nlohmann::json::parse(in);
+    const CocoResult result = evaluate_coco_files(folder + "/gt.json", folder + "/dt.json", {.strict = true});
+    const nlohmann::json got = nlohmann::json::parse(to_json(result));
+    REQUIRE(got["stats"].size() == 12);
+    for (int i = 0; i < 12; ++i)
+      REQUIRE(got["stats"][i].get<double>() == Approx(expected["stats"][i].get<double>()).margin(1e-9).epsilon(0));
+    REQUIRE(got["per_category_ap"].size() == expected["per_category_ap"].size());
+    for (const auto& [id, ap] : expected["per_category_ap"].items())
+      REQUIRE(got["per_category_ap"].at(id).get<double>() == Approx(ap.get<double>()).margin(1e-9).epsilon(0));
+  }
+  REQUIRE(count > 0);
+}
+
+TEST_CASE("eval_json: reads what the evaluator needs and skips the rest") {
+  const Folder folder;
+  const CocoTruthFile truth = read_coco_truth(folder.write("gt.json", good_truth));
+  REQUIRE(truth.images == std::vector<std::int64_t>{3, 5});
+  REQUIRE(truth.categories == std::vector<std::int64_t>{2, 9});
+  REQUIRE(truth.names == std::vector<std::string>{"cat", "dog"});
+  REQUIRE(truth.warnings.empty());
+  REQUIRE(truth.ground_truths[0].size() == 1);
+  REQUIRE(truth.ground_truths[0][0].crowd);
+  REQUIRE_FALSE(truth.ground_truths[0][0].area);
+  REQUIRE(truth.ground_truths[0][0].id == 2);  // none in the file: its place, counted from 1
+  REQUIRE(truth.ground_truths[1][0].area == 700.0);
+  REQUIRE(truth.ground_truths[1][0].box.h == 50.5);
+  const auto detections = read_coco_detections(folder.write("dt.json", good_detections), truth);
+  REQUIRE(detections.size() == 2);
+  REQUIRE(detections[1].size() == 1);
+  REQUIRE(detections[1][0].score == 0.5);
+
+  const CocoResult none = evaluate_coco_files((folder.path / "gt.json").string(), folder.write("none.json", "[]"));
+  REQUIRE(none.stats[0] == 0);
+  REQUIRE(to_json(none) == R"({"stats":[0.0,0.0,0.0,0.0,-1.0,-1.0,0.0,0.0,0.0,0.0,-1.0,-1.0],)"
+                           R"("per_category_ap":{"2":0.0,"9":-1.0}})");
+}
+
+TEST_CASE("eval_json: annotations that share an id") {
+  const Folder folder;
+  // By id the toolkit knows one annotation here, the last, and reads it twice.
+  const std::string gt = folder.write("gt.json", R"({"images": [{"id": 1}], "categories": [{"id": 1}], "annotations": [
+      {"id": 4, "image_id": 1, "category_id": 1, "bbox": [0, 0, 50, 50], "area": 2500, "iscrowd": 0},
+      {"id": 4, "image_id": 1, "category_id": 1, "bbox": [200, 0, 50, 50], "area": 2500, "iscrowd": 0}]})");
+  const std::string dt = folder.write("dt.json", R"([
+      {"image_id": 1, "category_id": 1, "bbox": [0, 0, 50, 50], "score": 0.9},
+      {"image_id": 1, "category_id": 1, "bbox": [200, 0, 50, 50], "score": 0.8}])");
+  const CocoResult fair = evaluate_coco_files(gt, dt), strict = evaluate_coco_files(gt, dt, {.strict = true});
+  REQUIRE(fair.stats[8] == Approx(1));
+  REQUIRE(strict.stats[8] == Approx(.5));
+  REQUIRE(fair.warnings.size() == 1);
+  REQUIRE(strict.warnings.size() == 1);
+}
+
+TEST_CASE("eval_json: a broken file is refused by name and reason") {
+  const Folder folder;
+  REQUIRE(refusal(folder, good_truth, good_detections).empty());
+  const auto truth = [&](const std::string& old, const std::string& now) {
+    return refusal(folder, replaced(good_truth, old, now), good_detections);
+  };
+  const auto detection = [&](const std::string& old, const std::string& now) {
+    return refusal(folder, good_truth, replaced(good_detections, old, now));
+  };
+  require_words(truth("\"image_id\": 3", "\"image_id\": 77"), {"gt.json", "annotations[1]", "image 77"});
+  require_words(truth("\"category_id\": 9", "\"category_id\": 8"), {"gt.json", "annotations[1]", "category 8"});
+  require_words(truth("[0, 0, 50, 50.5]", "[0, 0, NaN, 50.5]"), {"gt.json", "annotations[0]", "NaN"});
+  require_words(truth("[0, 0, 50, 50.5]", "[0, 0, -Infinity, 1]"), {"gt.json", "annotations[0]", "Infinity"});
+  require_words(truth("[0, 0, 50, 50.5]", "[0, 0, nan, 50.5]"), {"gt.json", "annotations[0]", "nan"});
+  require_words(truth("[0, 0, 50, 50.5]", "[0, 0, 1e999, 50.5]"), {"gt.json", "annotations[0]"});
+  require_words(truth("[0, 0, 50, 50.5]", "[0, 0, 50]"), {"gt.json", "annotations[0] (id 1)", "[0,0,50]"});
+  require_words(truth("\"bbox\": [0, 0, 50, 50.5],", ""), {"gt.json", "annotations[0] (id 1)", "bbox"});
+  require_words(truth("\"area\": 700", "\"area\": \"big\""), {"gt.json", "annotations[0] (id 1)", "area", "big"});
+  require_words(truth("{\"id\": 3}", "{\"id\": \"three\"}"), {"gt.json", "images[1]", "three"});
+  require_words(truth("{\"id\": 3}", "3"), {"gt.json", "images[1]", "not an object"});
+  require_words(truth("{\"id\": 3}", "[3]"), {"gt.json", "images[1]", "not an object"});
+  require_words(truth("\"categories\"", "\"classes\""), {"gt.json", "no list \"categories\""});
+  require_words(detection("5.0", "6"), {"dt.json", "detections[0]", "image 6", "gt.json"});
+  require_words(detection("5.0", "5.5"), {"dt.json", "detections[0]", "image_id 5.5"});
+  require_words(detection("0.5}", "NaN}"), {"dt.json", "detections[0]", "NaN"});
+  require_words(detection("0.5}", "null}"), {"dt.json", "detections[0]", "score", "null"});
+  require_words(detection(", \"score\": 0.5", ""), {"dt.json", "detections[0]", "score"});
+  require_words(refusal(folder, good_detections, good_truth), {"gt.json", "swapped"});
+  require_words(refusal(folder, good_truth, good_truth), {"dt.json", "swapped"});
+  require_words(refusal(folder, good_truth, "7"), {"dt.json", "not a COCO results file"});
+  require_words(refusal(folder, good_truth, good_detections + "]"), {"dt.json", "not valid JSON"});
+  try {
+    read_coco_truth((folder.path / "absent.json").string());
+    FAIL("read a file that does not exist");
+  } catch (const Error& error) { require_words(error.what(), {"absent.json", "No such file"}); }
+  REQUIRE_THROWS_AS(read_coco_truth(folder.path.string()), Error);  // a directory
+}
+
+TEST_CASE("eval_json: a file cut off anywhere is refused") {
+  const Folder folder;
+  for (std::size_t size = 0; size < good_truth.size(); ++size)
+    require_words(refusal(folder, good_truth.substr(0, size), good_detections), {"gt.json"});
+  for (std::size_t size = 0; size < good_detections.size(); ++size)
+    require_words(refusal(folder, good_truth, good_detections.substr(0, size)), {"dt.json"});
+  require_words(refusal(folder, good_truth.substr(0, 300), good_detections), {"cut off", "annotations"});
+}
