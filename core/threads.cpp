@@ -138,7 +138,8 @@ void detail::run_chunks(int64_t chunks, void (*run)(void*, int64_t), void* conte
     for (int64_t c = 0; c < chunks; ++c) run(context, c);
     return;
   }
-  Job job{run, context, chunks};
+  Job job;
+  job.run = run, job.context = context, job.chunks = chunks;
   pool()->run(job);
   if (job.error) std::rethrow_exception(job.error);
 }

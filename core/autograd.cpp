@@ -1,0 +1,171 @@
+// backward(): from the newest node to the oldest, without recursion; memory falls as it runs.
+#include "core/autograd.h"
+
+#include <atomic>
+#include <set>
+#include <unordered_map>
+
+#include "core/loops.h"
+#include "core/scope.h"
+
+namespace fovea {
+
+namespace {
+
+std::atomic<int64_t> node_count{0};
+thread_local bool no_grad = false;
+
+template <class T> struct AddInto {   // sum += x
+  T* sum;
+  const T* x;
+  HD void operator()(int64_t i) const { sum[i] = T(compute_t<T>(sum[i]) + compute_t<T>(x[i])); }
+};
+
+// A gradient may share storage with another (add returns dy twice), so a sum is written in place only into storage
+// that this engine made.
+struct Sum {
+  Tensor value;
+  bool ours = false;
+  void add(const Tensor& g) {
+    if (!value) return void(value = g);
+    if (!ours) value = value.clone(), ours = true;
+    add_into(value, g);
+  }
+};
+
+struct NewerFirst {
+  bool operator()(const std::shared_ptr<Node>& a, const std::shared_ptr<Node>& b) const { return a->order > b->order; }
+};
+
+class Walk {
+ public:
+  explicit Walk(BackwardOptions options) : options_(options) {}
+
+  void deliver(const Tensor& x, const Tensor& g) {
+    Record& record = *x.record();
+    if (record.node) {
+      auto& slots = pending_[record.node.get()];
+      slots.resize(record.node->outputs.size());
+      slots[record.slot].sum.add(g);
+      slots[record.slot].record = x.record();
+      todo_.insert(record.node);
+    } else {   // a leaf: its gradient is complete when the walk ends
+      leaves_[&record].sum.add(g);
+      leaves_[&record].record = x.record();
+    }
+  }
+  void run() {
+    while (!todo_.empty()) {
+      auto node = *todo_.begin();
+      todo_.erase(todo_.begin());
+      step(*node);
+    }
+    for (auto& [record, slot] : leaves_) finish_leaf(*record, slot.sum);
+  }
+
+ private:
+  struct Slot {
+    Sum sum;
+    std::shared_ptr<Record> record;
+  };
+
+  static void run_hooks(Record& record, Tensor& g) {
+    for (auto& hook : record.hooks) {
+      const Shape before = g.shape();
+      hook(g);
+      check(g && g.shape() == before, "hook: the gradient had shape ", before, ", the hook left ", g.shape());
+    }
+  }
+  static void finish_leaf(Record& record, Sum& sum) {
+    run_hooks(record, sum.value);
+    if (record.grad)
+      add_into(*record.grad, sum.value);
+    else   // a gradient that other tensors may share is copied
+      record.grad = std::make_unique<Tensor>(sum.ours ? sum.value : sum.value.clone());
+  }
+  void step(Node& node) {
+    check(!node.released, node.name(), ": backward ran through this op before and released what it had saved",
+          node.path.empty() ? "" : "\n  at " + node.path, "\n  hint: pass {.retain_graph = true} to the first backward()");
+    Scope scope(node.path);
+    std::vector<Tensor> dy;
+    auto arrived = pending_.extract(&node);
+    for (auto& slot : arrived.mapped()) {
+      if (slot.record && slot.sum.value) run_hooks(*slot.record, slot.sum.value);
+      dy.push_back(slot.sum.value);
+    }
+    Grads g{{}, std::vector<Tensor>(node.inputs.size())};
+    for (auto& x : node.inputs) g.wanted.push_back(x.requires_grad());
+    {
+      OpTimer timer(node.name(), OpTimer::Pass::backward);
+      node.backward(dy, g);
+      timer.stop(g.value);
+    }
+    dy.clear();
+    arrived = {};
+    for (size_t i = 0; i < node.inputs.size(); ++i) {
+      if (!g.wants(i)) continue;
+      const Tensor& x = node.inputs[i];
+      check(g[i] && g[i].shape() == x.shape(), node.name(), ": the gradient of input ", i, " has shape ", g[i].shape(),
+            ", the input has ", x.shape());
+      check(g[i].dtype() == x.dtype(), node.name(), ": the gradient of input ", i, " is ", name_of(g[i].dtype()),
+            ", the input is ", name_of(x.dtype()));
+      deliver(x, g[i].detach());
+      g[i] = Tensor();
+    }
+    if (options_.retain_graph) return;
+    node.released = true;
+    node.release();
+    node.inputs.clear();
+  }
+
+  BackwardOptions options_;
+  std::set<std::shared_ptr<Node>, NewerFirst> todo_;
+  std::unordered_map<Node*, std::vector<Slot>> pending_;
+  std::unordered_map<Record*, Slot> leaves_;
+};
+
+}  // namespace
+
+Node::Node() : order(++node_count) {}
+
+NoGrad::NoGrad() : outer_(no_grad) { no_grad = true; }
+NoGrad::~NoGrad() { no_grad = outer_; }
+bool NoGrad::active() { return no_grad; }
+
+void add_into(Tensor& sum, const Tensor& x) {
+  check(sum.shape() == x.shape() && sum.dtype() == x.dtype(), "add_into: ", name_of(sum.dtype()), " ", sum.shape(),
+        " += ", name_of(x.dtype()), " ", x.shape());
+  dispatch_storage(sum.dtype(), [&]<class T>() {
+    for_each(sum.device(), sum.size(), AddInto<T>{sum.data<T>(), x.data<T>()});
+  });
+  sum.touch();
+}
+
+void detail::link(std::shared_ptr<Node> node, std::vector<Tensor> inputs, std::vector<Tensor*> outputs) {
+  node->path = Scope::path();
+  node->inputs = std::move(inputs);
+  for (size_t slot = 0; slot < outputs.size(); ++slot) {
+    node->outputs.push_back(outputs[slot]->shape());
+    if (!is_float(outputs[slot]->dtype())) continue;   // indices have no gradient
+    auto record = std::make_shared<Record>();
+    record->requires_grad = true;
+    record->node = node;
+    record->slot = static_cast<int>(slot);
+    outputs[slot]->set_record(std::move(record));
+  }
+}
+
+void backward(const Tensor& loss, Tensor seed, BackwardOptions options) {
+  check(loss.requires_grad(), "backward: the tensor depends on nothing that requires a gradient");
+  if (!seed) {
+    check(loss.size() == 1, "backward: a loss of shape ", loss.shape(), " needs a seed of the same shape");
+    seed = Tensor::full(loss.shape(), 1, loss.dtype(), loss.device());
+  }
+  check(seed.shape() == loss.shape(), "backward: the seed has shape ", seed.shape(), ", the loss ", loss.shape());
+  NoGrad quiet;
+  Walk walk(options);
+  walk.deliver(loss, seed.detach());
+  walk.run();
+}
+
+}  // namespace fovea

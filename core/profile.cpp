@@ -1,0 +1,91 @@
+// Collects one event an op, and sums them when asked.
+#include "core/profile.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <cstdio>
+#include <map>
+#include <mutex>
+#include <thread>
+
+#include "core/scope.h"
+
+namespace fovea {
+
+namespace {
+
+struct Event {
+  std::string op, path;
+  double start_us, us;
+  int64_t bytes;
+  size_t thread;
+};
+
+std::atomic<bool> running_now{false};
+std::mutex events_mutex;
+std::vector<Event> events;
+
+double now_us() {
+  return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
+std::vector<OpStats> summed(bool with_path) {
+  std::lock_guard lock(events_mutex);
+  std::map<std::pair<std::string, std::string>, OpStats> sums;
+  for (auto& e : events) {
+    auto& s = sums[{e.op, with_path ? e.path : ""}];
+    s.op = e.op, s.path = with_path ? e.path : "";
+    s.calls++, s.ms += e.us / 1e3, s.bytes += e.bytes;
+  }
+  std::vector<OpStats> list;
+  for (auto& [key, s] : sums) list.push_back(s);
+  std::stable_sort(list.begin(), list.end(), [](const OpStats& a, const OpStats& b) { return a.ms > b.ms; });
+  return list;
+}
+
+}  // namespace
+
+void Profiler::start() {
+  std::lock_guard lock(events_mutex);
+  events.clear();
+  running_now = true;
+}
+void Profiler::stop() { running_now = false; }
+bool Profiler::running() { return running_now.load(std::memory_order_relaxed); }
+std::vector<OpStats> Profiler::by_op() { return summed(false); }
+std::vector<OpStats> Profiler::by_module() { return summed(true); }
+
+std::string Profiler::table(size_t rows) {
+  std::string out = "op                              calls         ms      MiB\n";
+  const auto list = by_op();
+  for (size_t i = 0; i < std::min(rows, list.size()); ++i) {
+    char line[160];
+    std::snprintf(line, sizeof line, "%-30s %6lld %10.2f %8.1f\n", list[i].op.c_str(), static_cast<long long>(list[i].calls),
+                  list[i].ms, static_cast<double>(list[i].bytes) / (1 << 20));
+    out += line;
+  }
+  return out;
+}
+
+std::string Profiler::chrome_trace() {
+  std::lock_guard lock(events_mutex);
+  std::string out = "{\"traceEvents\":[";
+  for (size_t i = 0; i < events.size(); ++i) {
+    const Event& e = events[i];
+    out += text(i ? ",\n" : "\n", R"({"ph":"X","pid":1,"tid":)", e.thread % 1000, R"(,"name":")", e.op, R"(","ts":)",
+                static_cast<int64_t>(e.start_us), R"(,"dur":)", e.us, R"(,"args":{"module":")", e.path, R"(","bytes":)", e.bytes, "}}");
+  }
+  return out + "\n]}\n";
+}
+
+void OpTimer::begin(const char* op, Pass pass) { op_ = op, pass_ = pass, start_ = now_us(); }
+void OpTimer::end(int64_t bytes) {
+  const double us = now_us() - start_;
+  const size_t thread = std::hash<std::thread::id>{}(std::this_thread::get_id());
+  std::lock_guard lock(events_mutex);
+  events.push_back({pass_ == Pass::forward ? op_ : std::string(op_) + ".backward", Scope::path(), start_, us, bytes, thread});
+  op_ = nullptr;
+}
+
+}  // namespace fovea

@@ -1,0 +1,55 @@
+// A profiler of ops: time, calls and bytes written, by op and module; and a trace that chrome://tracing opens.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "core/tensor.h"
+
+namespace fovea {
+
+struct OpStats {
+  std::string op, path;   // "conv2d", or "conv2d.backward"; the module that ran it
+  int64_t calls = 0;
+  double ms = 0;
+  int64_t bytes = 0;      // of the results
+};
+
+// Off by default; one profile a process.
+class Profiler {
+ public:
+  static void start();
+  static void stop();
+  static bool running();
+  static std::vector<OpStats> by_op();       // summed over modules, slowest first
+  static std::vector<OpStats> by_module();   // op and path, slowest first
+  static std::string table(size_t rows = 30);
+  static std::string chrome_trace();         // JSON
+};
+
+// Times one op while a profile runs; costs one branch otherwise.
+class OpTimer {
+ public:
+  enum class Pass { forward, backward };
+  explicit OpTimer(const char* op, Pass pass = Pass::forward) {
+    if (Profiler::running()) begin(op, pass);
+  }
+  void stop(const Tensor& result) {
+    if (op_) end(result ? static_cast<int64_t>(result.bytes()) : 0);
+  }
+  void stop(const std::vector<Tensor>& results) {
+    if (!op_) return;
+    int64_t bytes = 0;
+    for (auto& t : results) bytes += t ? static_cast<int64_t>(t.bytes()) : 0;
+    end(bytes);
+  }
+
+ private:
+  void begin(const char* op, Pass pass);
+  void end(int64_t bytes);
+  const char* op_ = nullptr;
+  Pass pass_ = Pass::forward;
+  double start_ = 0;
+};
+
+}  // namespace fovea

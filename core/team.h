@@ -1,0 +1,99 @@
+// A team is the set of threads that share one row: one thread on the CPU, one block on CUDA, or a block played on the CPU.
+#pragma once
+#include <cstdint>
+
+#include "core/platform.h"
+
+namespace fovea {
+
+struct Plus { template <class T> HD T operator()(T a, T b) const { return a + b; } };
+struct Max { template <class T> HD T operator()(T a, T b) const { return a > b ? a : b; } };
+
+constexpr int kTeam = 128;   // threads of a CUDA team
+
+// team.each(n, f): f(i) for every i. team.reduce(n, zero, f, op): f(0) op f(1) op ...; `zero` is op's neutral element.
+struct Solo {
+  template <class F> HD void each(int64_t n, F f) const { for (int64_t i = 0; i < n; ++i) f(i); }
+  template <class T, class F, class Op> HD T reduce(int64_t n, T zero, F f, Op op) const {
+    constexpr int kLanes = 16;   // independent sums, so that the loop vectorises
+    if (n < 2 * kLanes) {
+      for (int64_t i = 0; i < n; ++i) zero = op(zero, f(i));
+      return zero;
+    }
+    T lane[kLanes];
+    for (int l = 0; l < kLanes; ++l) lane[l] = zero;
+    int64_t i = 0;
+    for (; i + kLanes <= n; i += kLanes)
+      for (int l = 0; l < kLanes; ++l) lane[l] = op(lane[l], f(i + l));
+    for (; i < n; ++i) lane[0] = op(lane[0], f(i));
+    for (int half = kLanes / 2; half > 0; half /= 2)
+      for (int l = 0; l < half; ++l) lane[l] = op(lane[l], lane[l + half]);
+    return lane[0];
+  }
+};
+
+// The CUDA team on one CPU thread: the same strides and reduction tree, so the same rounding; lanes run backwards.
+struct Rehearsal {
+  template <class F> HD void each(int64_t n, F f) const {
+    for (int t = kTeam; t-- > 0;)
+      for (int64_t i = t; i < n; i += kTeam) f(i);
+  }
+  template <class T, class F, class Op> HD T reduce(int64_t n, T zero, F f, Op op) const {
+    T lane[kTeam];
+    for (int t = kTeam; t-- > 0;) {
+      lane[t] = zero;
+      for (int64_t i = t; i < n; i += kTeam) lane[t] = op(lane[t], f(i));
+    }
+    for (int half = kTeam / 2; half > 0; half /= 2)
+      for (int t = 0; t < half; ++t) lane[t] = op(lane[t], lane[t + half]);
+    return lane[0];
+  }
+};
+
+#ifdef __CUDACC__
+struct Block {
+  template <class F> HD void each(int64_t n, F f) const {
+#ifdef __CUDA_ARCH__
+    for (int64_t i = threadIdx.x; i < n; i += kTeam) f(i);
+    __syncthreads();
+#endif
+  }
+  template <class T, class F, class Op> HD T reduce(int64_t n, T zero, F f, Op op) const {
+#ifdef __CUDA_ARCH__
+    __shared__ alignas(alignof(T)) unsigned char memory[kTeam * sizeof(T)];
+    T* lane = reinterpret_cast<T*>(memory);
+    T sum = zero;
+    for (int64_t i = threadIdx.x; i < n; i += kTeam) sum = op(sum, f(i));
+    lane[threadIdx.x] = sum;
+    for (int half = kTeam / 2; half > 0; half /= 2) {
+      __syncthreads();
+      if (threadIdx.x < half) lane[threadIdx.x] = op(lane[threadIdx.x], lane[threadIdx.x + half]);
+    }
+    __syncthreads();
+    const T all = lane[0];
+    __syncthreads();
+    return all;
+#else
+    return zero;
+#endif
+  }
+};
+
+namespace detail {
+template <class Body> __global__ void each_kernel(int64_t n, Body body) {
+  for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; i < n; i += int64_t(gridDim.x) * blockDim.x) body(i);
+}
+template <class Body> __global__ void rows_kernel(int64_t n, Body body) {
+  for (int64_t r = blockIdx.x; r < n; r += gridDim.x) body(Block{}, r);
+}
+template <class Body> void launch_each(int64_t n, const Body& body) {
+  const int64_t blocks = (n + 255) / 256;
+  each_kernel<<<unsigned(blocks < 65535 ? blocks : 65535), 256>>>(n, body);
+}
+template <class Body> void launch_rows(int64_t n, const Body& body) {
+  rows_kernel<<<unsigned(n < 65535 ? n : 65535), kTeam>>>(n, body);
+}
+}  // namespace detail
+#endif
+
+}  // namespace fovea
