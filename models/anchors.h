@@ -1,0 +1,32 @@
+// Anchors: the boxes of fixed size and shape, centred on every cell of every pyramid level, that the network corrects.
+#pragma once
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/box.h"
+#include "core/tensor.h"
+
+namespace fovea {
+
+// Level l (3 for P3) has cells of 2^l pixels, and anchors of area (base * 2^l * scale)^2 for every scale and ratio.
+struct AnchorOptions {
+  // exact        real numbers, centred at offset * stride
+  // detectron    Detectron's: inclusive pixels, shapes rounded at the smallest size, centred at (stride - 1) / 2
+  // torchvision  sizes cut to integers, half sides rounded, steps of image / map size: for torchvision's weights
+  std::string style = "exact";
+  double base = 4;
+  std::vector<double> scales = {1, 1.2599210498948732, 1.5874010519681994};  // 2^(0, 1/3, 2/3)
+  std::vector<double> ratios = {0.5, 1, 2};                                  // height / width
+  double offset = 0;                                                         // of the first centre, in cells (exact)
+  int count() const { return static_cast<int>(scales.size() * ratios.size()); }  // anchors of a cell
+};
+
+// The anchors of the cell (0, 0): ratios outside, scales inside (detectron: scales outside).
+std::vector<Box<double>> cell_anchors(const AnchorOptions& options, int level);
+
+// All anchors of one level, f32 [H * W * A, 4], in the order of a head's output: rows, columns, anchors of the cell.
+Tensor make_anchors(const AnchorOptions& options, int level, std::pair<int64_t, int64_t> map_hw,
+                    std::pair<int64_t, int64_t> image_hw);
+
+}  // namespace fovea

@@ -1,0 +1,139 @@
+// RetinaNet (Lin et al. 2017, arXiv:1708.02002): a ResNet, a feature pyramid, two small convolutional heads, focal loss.
+#pragma once
+#include <array>
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/box.h"
+#include "models/anchors.h"
+#include "models/matcher.h"
+#include "nn/module.h"
+#include "ops/box_ops.h"
+
+namespace fovea {
+
+// What an image holds, in pixels of the (resized, padded) network input.
+struct Target {
+  std::vector<Box<float>> boxes;
+  std::vector<int64_t> labels;     // 0 .. classes - 1
+  std::vector<Box<float>> ignore;  // crowds, difficult boxes: anchors inside are not trained as background
+  std::pair<int, int> size{0, 0};  // height, width without padding (for ignore_outside); 0: all of it
+};
+
+struct Detection {
+  Box<float> box;  // pixels of the network input
+  float score;
+  int label;
+};
+
+// Every choice that papers and frameworks disagree on, by name; the defaults are the paper's. See models/README.md.
+struct RetinaNetOptions {
+  // Network
+  std::string backbone = "resnet50";  // tiny | resnet18 | resnet34 | resnet50 | resnet101 | resnext101_32x8d
+  int classes = 80;
+  std::string backbone_norm = "frozen";  // batch | frozen | group
+  std::string head_norm = "none";        // none | batch | group, after each convolution of the towers
+  double norm_eps = 1e-5;
+  int freeze_stages = 2;       // of stem, layer1 .. layer4: the first n are not trained
+  std::string p6_from = "c5";  // c5 | p5
+  int last_level = 7;          // 5 .. 7: P3 to this level
+  int channels = 256;          // of the pyramid and the towers
+  int tower_depth = 4;
+  double prior = 0.01;      // probability of an object that the network starts with
+  double final_std = 0.01;  // of the weights of the last convolutions
+  AnchorOptions anchors;
+  // Training
+  MatcherOptions matcher;
+  bool ignore_outside = false;       // anchors centred outside the unpadded image are ignored (keras-retinanet)
+  BoxCoder coder;                    // weights 1 1 1 1
+  std::string class_loss = "focal";  // focal | focal_star
+  double alpha = 0.25;               // < 0: no class balancing
+  double gamma = 2;
+  double star_beta = 1;                // of focal_star
+  std::string box_loss = "smooth_l1";  // smooth_l1 | l1 | l2 | iou | giou | diou | ciou
+  double box_beta = 0.11;              // of smooth_l1
+  double box_weight = 1;
+  // per_image   each image by its own positives, then the mean over images (paper, torchvision)
+  // batch       the sum by the batch's positives (mmdetection, keras-retinanet)
+  // detectron   the sum by the batch's positives + images
+  // ema         the sum by a running mean of the batch's positives, from 100, momentum 0.9 (detectron2)
+  std::string normaliser = "per_image";
+  // Detection
+  double score_threshold = 0.05;  // kept: score > threshold
+  double last_threshold = -1;     // of the last level (Detectron: 0); < 0: the same
+  int level_top = 1000;           // best scores of each level, before NMS
+  double nms_threshold = 0.5;     // suppressed: IoU > threshold, within a class
+  int detections = 100;           // of an image
+  // Pixels: (rgb / 255 - mean) / std
+  std::array<double, 3> pixel_mean{0.485, 0.456, 0.406}, pixel_std{0.229, 0.224, 0.225};
+};
+
+// The options as text, for configuration files, --set and checkpoints: ("gamma", "2"), ("anchors.base", "4"), ...
+std::vector<std::pair<std::string, std::string>> to_text(const RetinaNetOptions& options);
+// Throws Error{Code::usage} for an unknown key (naming the nearest) or a value that does not fit.
+void set_option(RetinaNetOptions& options, const std::string& key, const std::string& value);
+bool is_model_option(const std::string& key);
+std::string help_of_option(const std::string& key);
+// Throws Error{Code::usage} where options contradict each other or are out of range, with what to change.
+void check_options(const RetinaNetOptions& options);
+// For a run that loads no backbone weights: throws Error{Code::usage} where parts are frozen that were never trained.
+void check_from_scratch(const RetinaNetOptions& options);
+
+struct LossStats {
+  int64_t images = 0, boxes = 0, anchors = 0;  // anchors: of one image
+  std::vector<int64_t> positives;              // by level, over the batch
+  std::vector<int64_t> image_positives;        // by image
+  std::vector<double> image_scale;             // by image: what its sums were multiplied by
+  int64_t low_quality = 0;                     // positives with an IoU below the upper threshold
+  int64_t ignored = 0;                         // anchors that count for nothing
+  int64_t unmatched = 0;                       // boxes without any anchor
+  int64_t total_positives() const;
+};
+
+// What the prior predicts for the classification loss at step 0 (all logits equal to the initial bias).
+double expected_initial_loss(const RetinaNetOptions& options, const LossStats& stats);
+
+class Backbone;  // models/backbone.h
+class Head;      // models/head.h
+
+class RetinaNet : public Module {
+ public:
+  explicit RetinaNet(const RetinaNetOptions& options, uint64_t seed = 0);
+  ~RetinaNet();
+  const RetinaNetOptions& options() const { return options_; }
+
+  struct Output {                  // by level, P3 first
+    std::vector<Tensor> features;  // [N,H,W,channels]
+    std::vector<Tensor> logits;    // [N,H*W*A,K]
+    std::vector<Tensor> deltas;    // [N,H*W*A,4]
+    std::vector<Tensor> anchors;   // [H*W*A,4]
+  };
+  // images [N,H,W,3], normalised; any size >= 32. Works in training and evaluation mode.
+  Output forward(const Tensor& images);
+  Output operator()(const Tensor& images) { return forward(images); }
+
+  struct Losses {
+    Tensor classification, box;  // scalars
+    LossStats stats;
+    Tensor total() const;  // classification + box_weight * box is already in `box`
+  };
+  // Throws Error{Code::data} for a label outside 0 .. classes - 1 or a number of targets other than the batch's.
+  Losses loss(const Output& output, const std::vector<Target>& targets);
+
+  // image_hw: the unpadded size of each image, which boxes are clipped to; empty: no padding. Best score first.
+  std::vector<std::vector<Detection>> detect(const Output& output,
+                                             const std::vector<std::pair<int, int>>& image_hw = {}) const;
+
+ private:
+  const RetinaNetOptions options_;
+  std::unique_ptr<Backbone> backbone_;
+  std::unique_ptr<Head> head_;
+  Tensor normaliser_;                              // [1], where options.normaliser is "ema"
+  std::pair<int64_t, int64_t> anchor_size_{0, 0};  // the image size that anchors_ belong to
+  std::vector<Tensor> anchors_;
+};
+
+}  // namespace fovea
