@@ -1,0 +1,199 @@
+// Terminal output: colours only where a person looks, tables, progress, nearest names.
+#include "tools/terminal.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <numeric>
+
+namespace fovea {
+
+bool is_terminal(Stream stream) { return isatty(stream == Stream::out ? STDOUT_FILENO : STDERR_FILENO) != 0; }
+
+bool has_colour(Stream stream) {
+  const char* off = std::getenv("NO_COLOR");
+  const char* term = std::getenv("TERM");
+  return is_terminal(stream) && !(off && *off) && !(term && std::string(term) == "dumb");
+}
+
+std::string styled(Style style, const std::string& text, Stream stream) {
+  if (style == Style::plain || !has_colour(stream)) return text;
+  const char* codes[] = {"0", "1", "2", "31", "32", "33", "36"};
+  return std::string("\033[") + codes[static_cast<int>(style)] + "m" + text + "\033[0m";
+}
+
+namespace {
+
+// Characters as seen: UTF-8 continuation bytes and colour codes take no room.
+size_t width(const std::string& s) {
+  size_t n = 0;
+  for (size_t i = 0; i < s.size(); ++i) {
+    if (s[i] == '\033')
+      while (i < s.size() && s[i] != 'm') ++i;
+    else if ((static_cast<unsigned char>(s[i]) & 0xC0) != 0x80)
+      ++n;
+  }
+  return n;
+}
+
+bool numeric(const std::string& s) {
+  static const std::string allowed = "0123456789.,+-e% x/";
+  return !s.empty() && s.find_first_of("0123456789") != std::string::npos &&
+         s.find_first_not_of(allowed) == std::string::npos;
+}
+
+std::string pad(const std::string& s, size_t to, bool right) {
+  const size_t have = width(s);
+  const std::string space(to > have ? to - have : 0, ' ');
+  return right ? space + s : s + space;
+}
+
+}  // namespace
+
+std::string Table::str(Stream stream) const {
+  std::vector<size_t> widths;
+  std::vector<bool> right(heads_.size(), true);
+  for (size_t c = 0; c < heads_.size(); ++c) {
+    widths.push_back(width(heads_[c]));
+    bool any = false;
+    for (auto& row : rows_) {
+      if (c >= row.size()) continue;
+      widths[c] = std::max(widths[c], width(row[c]));
+      const bool blank = row[c].empty() || row[c] == "n/a" || row[c] == "-";
+      any = any || !blank;
+      right[c] = right[c] && (blank || numeric(row[c]));
+    }
+    right[c] = right[c] && any;
+  }
+  auto line = [&](const std::vector<std::string>& cells, Style style) {
+    std::string s;
+    for (size_t c = 0; c < heads_.size(); ++c) {
+      const std::string cell = pad(c < cells.size() ? cells[c] : "", widths[c], right[c]);
+      s += (c ? "  " : "") + styled(style, cell, stream);
+    }
+    while (!s.empty() && s.back() == ' ') s.pop_back();
+    return s + "\n";
+  };
+  std::string all = line(heads_, Style::bold);
+  for (auto& row : rows_) all += line(row, Style::plain);
+  return all;
+}
+
+Progress::Progress(std::string label, int64_t total, int64_t done)
+    : label_(std::move(label)), total_(total), first_(done), start_(Clock::now()), last_(start_) {}
+
+void Progress::update(int64_t done, const std::string& note) {
+  const bool terminal = is_terminal(Stream::err);
+  const auto now = Clock::now();
+  const double since = std::chrono::duration<double>(now - last_).count();
+  if (drawn_ && done < total_ && since < (terminal ? 0.1 : 5.0)) return;
+  last_ = now, drawn_ = true;
+  const double spent = std::chrono::duration<double>(now - start_).count();
+  const double share = total_ > 0 ? static_cast<double>(done) / static_cast<double>(total_) : 1;
+  std::string left;
+  if (done > first_ && done < total_)
+    left = "  " + duration(spent * static_cast<double>(total_ - done) / static_cast<double>(done - first_)) + " left";
+  const std::string count = std::to_string(done) + "/" + std::to_string(total_);
+  if (!terminal) {
+    std::fprintf(stderr, "%s  %s%s%s\n", label_.c_str(), count.c_str(), note.empty() ? "" : ("  " + note).c_str(),
+                 left.c_str());
+    return;
+  }
+  constexpr int kCells = 24;
+  const int eighths = static_cast<int>(std::clamp(share, 0.0, 1.0) * kCells * 8);
+  static const char* parts[] = {"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"};
+  std::string bar;
+  for (int i = 0; i < eighths / 8; ++i) bar += "█";
+  bar += parts[eighths % 8];
+  for (int i = (eighths + 7) / 8; i < kCells; ++i) bar += " ";
+  std::fprintf(stderr, "\r\033[2K%s  %s %s%s%s", label_.c_str(), styled(Style::cyan, bar, Stream::err).c_str(),
+               count.c_str(), note.empty() ? "" : ("  " + note).c_str(), styled(Style::dim, left, Stream::err).c_str());
+  std::fflush(stderr);
+}
+
+void Progress::clear() {
+  if (drawn_ && is_terminal(Stream::err)) std::fprintf(stderr, "\r\033[2K"), std::fflush(stderr);
+  drawn_ = false;
+}
+
+void Progress::finish(const std::string& note) {
+  clear();
+  const double spent = std::chrono::duration<double>(Clock::now() - start_).count();
+  std::fprintf(stderr, "%s  %s%s\n", label_.c_str(), note.empty() ? "" : (note + "  ").c_str(),
+               styled(Style::dim, duration(spent), Stream::err).c_str());
+}
+
+std::string duration(double seconds) {
+  char s[64];
+  const int64_t whole = std::llround(seconds);
+  if (seconds < 59.95)
+    std::snprintf(s, sizeof s, "%.1fs", seconds);
+  else if (whole < 3600)
+    std::snprintf(s, sizeof s, "%dm %02ds", int(whole / 60), int(whole % 60));
+  else
+    std::snprintf(s, sizeof s, "%lldh %02dm", static_cast<long long>(whole / 3600), int(whole % 3600 / 60));
+  return s;
+}
+
+std::string bytes_text(double bytes) {
+  const char* units[] = {"B", "KB", "MB", "GB", "TB"};
+  int unit = 0;
+  while (bytes >= 1000 && unit < 4) bytes /= 1000, ++unit;
+  char s[32];
+  std::snprintf(s, sizeof s, unit == 0 ? "%.0f %s" : "%.1f %s", bytes, units[unit]);
+  return s;
+}
+
+std::string count_text(int64_t n) {
+  std::string s = std::to_string(n);
+  for (int i = static_cast<int>(s.size()) - 3; i > (n < 0 ? 1 : 0); i -= 3) s.insert(static_cast<size_t>(i), ",");
+  return s;
+}
+
+std::string number(double value, int digits) {
+  if (std::isnan(value)) return "n/a";
+  char s[64];
+  std::snprintf(s, sizeof s, "%.*f", digits, value);
+  return s;
+}
+
+namespace {
+
+// Levenshtein's distance, a swap of neighbours counting as one edit.
+size_t distance(const std::string& a, const std::string& b) {
+  std::vector<size_t> before(b.size() + 1), row(b.size() + 1), next(b.size() + 1);
+  std::iota(row.begin(), row.end(), size_t{0});
+  for (size_t i = 1; i <= a.size(); ++i) {
+    next[0] = i;
+    for (size_t j = 1; j <= b.size(); ++j) {
+      next[j] = std::min({row[j] + 1, next[j - 1] + 1, row[j - 1] + (a[i - 1] != b[j - 1])});
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) next[j] = std::min(next[j], before[j - 2] + 1);
+    }
+    before = row, row = next;
+  }
+  return row[b.size()];
+}
+
+}  // namespace
+
+std::string nearest(const std::string& name, const std::vector<std::string>& candidates) {
+  std::string best;
+  size_t fewest = std::max<size_t>(2, name.size() / 2) + 1;
+  for (auto& candidate : candidates) {
+    size_t edits = distance(name, candidate);
+    // "lr" is meant by "train.lr", "--epoch" by "--epochs": the end or the beginning of a name counts as one edit.
+    if (!name.empty() && (candidate.ends_with("." + name) || candidate.starts_with(name))) edits = std::min<size_t>(edits, 1);
+    if (edits < fewest) fewest = edits, best = candidate;
+  }
+  return best;
+}
+
+std::string suggestion(const std::string& name, const std::vector<std::string>& candidates) {
+  const std::string best = nearest(name, candidates);
+  return best.empty() ? "" : " (did you mean '" + best + "'?)";
+}
+
+}  // namespace fovea
