@@ -51,7 +51,8 @@ std::string describe_unknown(const CLI::App* app) {
       for (auto& flag : option->get_lnames()) candidates.push_back("--" + flag);
     return "unknown flag '" + name + "'" + suggestion(name, candidates);
   }
-  for (auto* command : app->get_subcommands([](const CLI::App*) { return true; })) candidates.push_back(command->get_name());
+  for (auto* command : app->get_subcommands([](const CLI::App*) { return true; }))
+    candidates.push_back(command->get_name());
   if (candidates.empty()) return "unexpected argument '" + name + "'";
   return "unknown command '" + name + "'" + suggestion(name, candidates);
 }
@@ -91,13 +92,9 @@ int run(int argc, char** argv) {
   try {
     program.parse(argc, argv);
     if (program.get_subcommands().empty()) std::cout << program.help();
-  } catch (const CLI::CallForHelp&) {
-    std::cout << program.help();
-  } catch (const CLI::CallForVersion& version) {
+  } catch (const CLI::CallForHelp&) { std::cout << program.help(); } catch (const CLI::CallForVersion& version) {
     std::cout << version.what() << "\n";
-  } catch (const CLI::ParseError& error) {
-    return usage_error(program, error);
-  }
+  } catch (const CLI::ParseError& error) { return usage_error(program, error); }
   std::cout.flush();
   return std::cout ? 0 : complain("cannot write to stdout", 1);
 }
@@ -132,8 +129,7 @@ int main(int argc, char** argv) {
   } catch (const Error& error) {
     return complain(error.what(), static_cast<int>(error.code));
   } catch (const std::bad_alloc&) {
-    return complain("out of memory\n  hint: a smaller train.batch or data.short_side needs less", static_cast<int>(Code::memory));
-  } catch (const std::exception& error) {
-    return complain(error.what(), static_cast<int>(Code::failure));
-  }
+    return complain("out of memory\n  hint: a smaller train.batch or data.short_side needs less",
+                    static_cast<int>(Code::memory));
+  } catch (const std::exception& error) { return complain(error.what(), static_cast<int>(Code::failure)); }
 }

@@ -33,8 +33,7 @@ size_t width(const std::string& s) {
   for (size_t i = 0; i < s.size(); ++i) {
     if (s[i] == '\033')
       while (i < s.size() && s[i] != 'm') ++i;
-    else if ((static_cast<unsigned char>(s[i]) & 0xC0) != 0x80)
-      ++n;
+    else if ((static_cast<unsigned char>(s[i]) & 0xC0) != 0x80) ++n;
   }
   return n;
 }
@@ -129,12 +128,9 @@ void Progress::finish(const std::string& note) {
 std::string duration(double seconds) {
   char s[64];
   const int64_t whole = std::llround(seconds);
-  if (seconds < 59.95)
-    std::snprintf(s, sizeof s, "%.1fs", seconds);
-  else if (whole < 3600)
-    std::snprintf(s, sizeof s, "%dm %02ds", int(whole / 60), int(whole % 60));
-  else
-    std::snprintf(s, sizeof s, "%lldh %02dm", static_cast<long long>(whole / 3600), int(whole % 3600 / 60));
+  if (seconds < 59.95) std::snprintf(s, sizeof s, "%.1fs", seconds);
+  else if (whole < 3600) std::snprintf(s, sizeof s, "%dm %02ds", int(whole / 60), int(whole % 60));
+  else std::snprintf(s, sizeof s, "%lldh %02dm", static_cast<long long>(whole / 3600), int(whole % 3600 / 60));
   return s;
 }
 
@@ -148,9 +144,14 @@ std::string bytes_text(double bytes) {
 }
 
 std::string count_text(int64_t n) {
-  std::string s = std::to_string(n);
-  for (int i = static_cast<int>(s.size()) - 3; i > (n < 0 ? 1 : 0); i -= 3) s.insert(static_cast<size_t>(i), ",");
-  return s;
+  const std::string s = std::to_string(n);
+  std::string out;
+  for (size_t i = 0; i < s.size(); ++i) {
+    out += s[i];
+    const size_t after = s.size() - 1 - i;
+    if (s[i] != '-' && after > 0 && after % 3 == 0) out += ',';
+  }
+  return out;
 }
 
 std::string number(double value, int digits) {
@@ -170,7 +171,8 @@ size_t distance(const std::string& a, const std::string& b) {
     next[0] = i;
     for (size_t j = 1; j <= b.size(); ++j) {
       next[j] = std::min({row[j] + 1, next[j - 1] + 1, row[j - 1] + (a[i - 1] != b[j - 1])});
-      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1]) next[j] = std::min(next[j], before[j - 2] + 1);
+      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
+        next[j] = std::min(next[j], before[j - 2] + 1);
     }
     before = row, row = next;
   }
@@ -185,7 +187,8 @@ std::string nearest(const std::string& name, const std::vector<std::string>& can
   for (auto& candidate : candidates) {
     size_t edits = distance(name, candidate);
     // "lr" is meant by "train.lr", "--epoch" by "--epochs": the end or the beginning of a name counts as one edit.
-    if (!name.empty() && (candidate.ends_with("." + name) || candidate.starts_with(name))) edits = std::min<size_t>(edits, 1);
+    if (!name.empty() && (candidate.ends_with("." + name) || candidate.starts_with(name)))
+      edits = std::min<size_t>(edits, 1);
     if (edits < fewest) fewest = edits, best = candidate;
   }
   return best;

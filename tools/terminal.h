@@ -7,9 +7,9 @@
 
 namespace fovea {
 
-enum class Stream { out, err };   // stdout carries data, stderr messages
+enum class Stream { out, err };  // stdout carries data, stderr messages
 bool is_terminal(Stream stream);
-bool has_colour(Stream stream);   // a terminal, NO_COLOR unset or empty, TERM not "dumb"
+bool has_colour(Stream stream);  // a terminal, NO_COLOR unset or empty, TERM not "dumb"
 
 enum class Style { plain, bold, dim, red, green, yellow, cyan };
 std::string styled(Style style, const std::string& text, Stream stream = Stream::out);
@@ -29,11 +29,11 @@ class Table {
 // On a terminal: one line on stderr, redrawn, with bar and time left. Elsewhere: a line every few seconds.
 class Progress {
  public:
-  Progress(std::string label, int64_t total, int64_t done = 0);   // done: where a resumed run starts
+  Progress(std::string label, int64_t total, int64_t done = 0);  // done: where a resumed run starts
   ~Progress() { clear(); }
   void update(int64_t done, const std::string& note = {});
-  void clear();                                                    // before other lines are printed
-  void finish(const std::string& note = {});                       // leaves one last line
+  void clear();                               // before other lines are printed
+  void finish(const std::string& note = {});  // leaves one last line
 
  private:
   using Clock = std::chrono::steady_clock;
@@ -43,10 +43,10 @@ class Progress {
   bool drawn_ = false;
 };
 
-std::string duration(double seconds);                    // "4.2s", "3m 05s", "2h 10m"
-std::string bytes_text(double bytes);                    // "1.5 GB"
-std::string count_text(int64_t n);                       // "37,915,572"
-std::string number(double value, int digits = 3);        // fixed digits; "n/a" for NaN
+std::string duration(double seconds);              // "4.2s", "3m 05s", "2h 10m"
+std::string bytes_text(double bytes);              // "1.5 GB"
+std::string count_text(int64_t n);                 // "37,915,572"
+std::string number(double value, int digits = 3);  // fixed digits; "n/a" for NaN
 
 // The candidate fewest edits away, or "" where none is near enough to be meant.
 std::string nearest(const std::string& name, const std::vector<std::string>& candidates);
