@@ -85,7 +85,7 @@ class Pool {
   }
   void* from_system(size_t size) {
     void* block = std::aligned_alloc(64, size);
-    if (!block) {   // kept blocks of other sizes may be all that is missing
+    if (!block) {  // kept blocks of other sizes may be all that is missing
       drop_cache();
       block = std::aligned_alloc(64, size);
     }
@@ -108,7 +108,7 @@ class Pool {
 };
 
 Pool& pool() {
-  static Pool* p = new Pool;   // never destroyed: tensors in static storage may outlive it
+  static Pool* p = new Pool;  // never destroyed: tensors in static storage may outlive it
   return *p;
 }
 

@@ -10,19 +10,19 @@ namespace fovea {
 enum class Device : uint8_t { cpu, cuda };
 
 struct MemoryStats {
-  size_t current = 0, peak = 0;     // bytes handed out (rounded sizes)
-  size_t cached = 0;                // bytes kept for re-use
-  size_t allocations = 0;           // requests
-  size_t system_allocations = 0;    // requests that the cache could not serve
-  std::map<std::string, size_t> tags;   // current bytes by the first part of the module path ("" outside modules)
+  size_t current = 0, peak = 0;        // bytes handed out (rounded sizes)
+  size_t cached = 0;                   // bytes kept for re-use
+  size_t allocations = 0;              // requests
+  size_t system_allocations = 0;       // requests that the cache could not serve
+  std::map<std::string, size_t> tags;  // current bytes by the first part of the module path ("" outside modules)
 };
 
 // Throws Error{Code::memory} with what holds the memory and what to try.
-void* allocate(size_t bytes, Device device = Device::cpu);   // 64-byte aligned; never null, also for 0 bytes
+void* allocate(size_t bytes, Device device = Device::cpu);  // 64-byte aligned; never null, also for 0 bytes
 void release(void* block, Device device = Device::cpu);
 MemoryStats memory_stats(Device device = Device::cpu);
 void reset_peak(Device device = Device::cpu);
-void trim_cache(Device device = Device::cpu);                // gives the kept blocks back to the system
+void trim_cache(Device device = Device::cpu);  // gives the kept blocks back to the system
 
 // Scratch memory for the length of a scope.
 class Workspace {

@@ -15,7 +15,7 @@ namespace {
 std::atomic<int64_t> node_count{0};
 thread_local bool no_grad = false;
 
-template <class T> struct AddInto {   // sum += x
+template <class T> struct AddInto {  // sum += x
   T* sum;
   const T* x;
   HD void operator()(int64_t i) const { sum[i] = T(compute_t<T>(sum[i]) + compute_t<T>(x[i])); }
@@ -49,7 +49,7 @@ class Walk {
       slots[record.slot].sum.add(g);
       slots[record.slot].record = x.record();
       todo_.insert(record.node);
-    } else {   // a leaf: its gradient is complete when the walk ends
+    } else {  // a leaf: its gradient is complete when the walk ends
       leaves_[&record].sum.add(g);
       leaves_[&record].record = x.record();
     }
@@ -78,14 +78,14 @@ class Walk {
   }
   static void finish_leaf(Record& record, Sum& sum) {
     run_hooks(record, sum.value);
-    if (record.grad)
-      add_into(*record.grad, sum.value);
-    else   // a gradient that other tensors may share is copied
+    if (record.grad) add_into(*record.grad, sum.value);
+    else  // a gradient that other tensors may share is copied
       record.grad = std::make_unique<Tensor>(sum.ours ? sum.value : sum.value.clone());
   }
   void step(Node& node) {
     check(!node.released, node.name(), ": backward ran through this op before and released what it had saved",
-          node.path.empty() ? "" : "\n  at " + node.path, "\n  hint: pass {.retain_graph = true} to the first backward()");
+          node.path.empty() ? "" : "\n  at " + node.path,
+          "\n  hint: pass {.retain_graph = true} to the first backward()");
     Scope scope(node.path);
     std::vector<Tensor> dy;
     auto arrived = pending_.extract(&node);
@@ -146,7 +146,7 @@ void detail::link(std::shared_ptr<Node> node, std::vector<Tensor> inputs, std::v
   node->inputs = std::move(inputs);
   for (size_t slot = 0; slot < outputs.size(); ++slot) {
     node->outputs.push_back(outputs[slot]->shape());
-    if (!is_float(outputs[slot]->dtype())) continue;   // indices have no gradient
+    if (!is_float(outputs[slot]->dtype())) continue;  // indices have no gradient
     auto record = std::make_shared<Record>();
     record->requires_grad = true;
     record->node = node;

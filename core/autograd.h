@@ -44,12 +44,12 @@ struct Node {
   Node();
   virtual ~Node() = default;
   virtual const char* name() const = 0;
-  virtual void backward(const std::vector<Tensor>& dy, Grads& g) = 0;   // dy[slot], undefined where nothing flowed
+  virtual void backward(const std::vector<Tensor>& dy, Grads& g) = 0;  // dy[slot], undefined where nothing flowed
   virtual void release() = 0;                                          // drops what the op saved
   const int64_t order;
-  std::string path;               // of the module that ran the op
+  std::string path;  // of the module that ran the op
   std::vector<Tensor> inputs;
-  std::vector<Shape> outputs;     // their shapes, by slot
+  std::vector<Shape> outputs;  // their shapes, by slot
   bool released = false;
 };
 
@@ -67,14 +67,14 @@ class NoGrad {
 };
 
 struct BackwardOptions {
-  bool retain_graph = false;   // keep what the ops saved, so that backward() may run again
+  bool retain_graph = false;  // keep what the ops saved, so that backward() may run again
 };
 
 // Fills grad() of every leaf that `loss` depends on, adding to what is there. `seed` is dL/d(loss); ones if undefined,
 // which then needs a loss of one element. Throws if the graph was released by an earlier call.
 void backward(const Tensor& loss, Tensor seed = {}, BackwardOptions options = {});
 
-void add_into(Tensor& sum, const Tensor& x);   // sum += x, in place; same shape and floating-point type
+void add_into(Tensor& sum, const Tensor& x);  // sum += x, in place; same shape and floating-point type
 
 namespace detail {
 
@@ -82,10 +82,8 @@ template <class Op> struct OpNode final : Node {
   explicit OpNode(Op&& o) : op(std::make_unique<Op>(std::move(o))) {}
   const char* name() const override { return Op::name; }
   void backward(const std::vector<Tensor>& dy, Grads& g) override {
-    if constexpr (requires { op->backward(dy[0], g); })
-      op->backward(dy[0], g);
-    else
-      op->backward(dy, g);
+    if constexpr (requires { op->backward(dy[0], g); }) op->backward(dy[0], g);
+    else op->backward(dy, g);
   }
   void release() override { op.reset(); }
   std::unique_ptr<Op> op;
@@ -110,13 +108,12 @@ void link(std::shared_ptr<Node> node, std::vector<Tensor> inputs, std::vector<Te
 //   struct Op { static constexpr auto name = "..."; Tensor forward(const Tensor& x, ...); void backward(const Tensor& dy, Grads& g) const; };
 // An op with several outputs has backward(const std::vector<Tensor>& dy, Grads& g). An op without backward() is for values only.
 // Inputs are Tensors (may be undefined: an absent bias) or vectors of them.
-template <class Op, class... In>
-auto apply(Op op, const In&... in) {
+template <class Op, class... In> auto apply(Op op, const In&... in) {
   OpTimer timer(Op::name);
   auto y = op.forward(detail::strip(in)...);
   timer.stop(y);
-  constexpr bool differentiable = requires(Grads& g, const Tensor& t) { op.backward(t, g); } ||
-                                  requires(Grads& g, const std::vector<Tensor>& t) { op.backward(t, g); };
+  constexpr bool differentiable = requires(Grads & g, const Tensor& t) { op.backward(t, g); }
+  || requires(Grads & g, const std::vector<Tensor>& t) { op.backward(t, g); };
   if constexpr (differentiable) {
     if (NoGrad::active()) return y;
     std::vector<Tensor> inputs;
@@ -125,8 +122,7 @@ auto apply(Op op, const In&... in) {
     for (auto& t : inputs) wanted = wanted || t.requires_grad();
     if (!wanted) return y;
     std::vector<Tensor*> outputs;
-    if constexpr (std::is_same_v<decltype(y), Tensor>)
-      outputs = {&y};
+    if constexpr (std::is_same_v<decltype(y), Tensor>) outputs = {&y};
     else
       for (auto& t : y) outputs.push_back(&t);
     detail::link(std::make_shared<detail::OpNode<Op>>(std::move(op)), std::move(inputs), outputs);

@@ -30,7 +30,7 @@ struct bf16 {
 
 template <class T> struct compute_of { using type = T; };
 template <> struct compute_of<bf16> { using type = float; };
-template <class T> using compute_t = typename compute_of<T>::type;   // what a functor computes in
+template <class T> using compute_t = typename compute_of<T>::type;  // what a functor computes in
 
 template <class T> constexpr DType dtype_of = DType::f32;
 template <> inline constexpr DType dtype_of<double> = DType::f64;
@@ -48,20 +48,17 @@ constexpr const char* name_of(DType t) {
 constexpr bool is_float(DType t) { return t == DType::f32 || t == DType::f64 || t == DType::bf16; }
 
 // dispatch_float(x.dtype(), [&]<class T>() { ... }): T = float or double. Throws for any other type.
-template <class F>
-decltype(auto) dispatch_float(DType t, F&& f) {
+template <class F> decltype(auto) dispatch_float(DType t, F&& f) {
   check(t == DType::f32 || t == DType::f64, "expected a tensor of f32 or f64, got ", name_of(t));
   return t == DType::f64 ? f.template operator()<double>() : f.template operator()<float>();
 }
 // The same with T = bf16 as well, for ops that only move or map elements.
-template <class F>
-decltype(auto) dispatch_storage(DType t, F&& f) {
+template <class F> decltype(auto) dispatch_storage(DType t, F&& f) {
   if (t == DType::bf16) return f.template operator()<bf16>();
   return dispatch_float(t, f);
 }
 // T = any element type, for copies, slices, gathers and comparisons.
-template <class F>
-decltype(auto) dispatch_any(DType t, F&& f) {
+template <class F> decltype(auto) dispatch_any(DType t, F&& f) {
   if (t == DType::i64) return f.template operator()<int64_t>();
   if (t == DType::u8) return f.template operator()<uint8_t>();
   return dispatch_storage(t, f);

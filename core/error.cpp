@@ -20,7 +20,7 @@ const std::string& Scope::path() { return current_path(); }
 
 void fail(Code code, const std::string& message) {
   if (Scope::path().empty()) throw Error(code, message);
-  const size_t hint = message.find("\n  hint:");   // the hint stays last
+  const size_t hint = message.find("\n  hint:");  // the hint stays last
   const std::string at = "\n  at " + Scope::path();
   throw Error(code, hint == std::string::npos ? message + at : message.substr(0, hint) + at + message.substr(hint));
 }

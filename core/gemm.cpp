@@ -16,22 +16,23 @@ namespace fovea {
 namespace {
 
 #if FOVEA_OPENBLAS
-struct OneThread {   // our pool has the threads
+struct OneThread {  // our pool has the threads
   OneThread() { openblas_set_num_threads(1); }
 };
 CBLAS_TRANSPOSE flag(Trans t) { return t == Trans::yes ? CblasTrans : CblasNoTrans; }
-void block(Trans ta, Trans tb, int m, int n, int k, float alpha, const float* a, int lda, const float* b, int ldb, float beta,
-           float* c, int ldc) {
+void block(Trans ta, Trans tb, int m, int n, int k, float alpha, const float* a, int lda, const float* b, int ldb,
+           float beta, float* c, int ldc) {
   cblas_sgemm(CblasRowMajor, flag(ta), flag(tb), m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
-void block(Trans ta, Trans tb, int m, int n, int k, double alpha, const double* a, int lda, const double* b, int ldb, double beta,
-           double* c, int ldc) {
+void block(Trans ta, Trans tb, int m, int n, int k, double alpha, const double* a, int lda, const double* b, int ldb,
+           double beta, double* c, int ldc) {
   cblas_dgemm(CblasRowMajor, flag(ta), flag(tb), m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
 #else
 // c_ij = sum_p a_ip b_pj, with rows of b streamed past 4 rows of c.
 template <class T>
-void block(Trans ta, Trans tb, int m, int n, int k, T alpha, const T* a, int lda, const T* b, int ldb, T beta, T* c, int ldc) {
+void block(Trans ta, Trans tb, int m, int n, int k, T alpha, const T* a, int lda, const T* b, int ldb, T beta, T* c,
+           int ldc) {
   for (int i = 0; i < m; ++i) {
     T* row = c + int64_t{i} * ldc;
     for (int j = 0; j < n; ++j) row[j] = beta == 0 ? T(0) : beta * row[j];
@@ -54,8 +55,8 @@ template <class T> void scale(int64_t m, int64_t n, T beta, T* c, int64_t ldc) {
 }  // namespace
 
 template <class T>
-void gemm(Device device, Trans ta, Trans tb, int64_t m, int64_t n, int64_t k, T alpha, const T* a, int64_t lda, const T* b,
-          int64_t ldb, T beta, T* c, int64_t ldc) {
+void gemm(Device device, Trans ta, Trans tb, int64_t m, int64_t n, int64_t k, T alpha, const T* a, int64_t lda,
+          const T* b, int64_t ldb, T beta, T* c, int64_t ldc) {
   check(device == Device::cpu, "this build has no CUDA device");
 #if FOVEA_OPENBLAS
   static const OneThread once;
@@ -63,9 +64,9 @@ void gemm(Device device, Trans ta, Trans tb, int64_t m, int64_t n, int64_t k, T 
   check(std::max({m, n, k, lda, ldb, ldc}) < (int64_t{1} << 31), "gemm: a dimension exceeds 2^31");
   if (m == 0 || n == 0) return;
   if (k == 0) return scale(m, n, beta, c, ldc);
-  const bool by_rows = m >= n;   // chunks of the longer side
+  const bool by_rows = m >= n;  // chunks of the longer side
   const int64_t side = by_rows ? m : n, other = by_rows ? n : m;
-  const int64_t wanted = (int64_t{1} << 21) / std::max<int64_t>(other * k, 1);   // about 2 M multiply-adds a chunk
+  const int64_t wanted = (int64_t{1} << 21) / std::max<int64_t>(other * k, 1);  // about 2 M multiply-adds a chunk
   const int64_t grain = std::clamp<int64_t>((wanted + 63) / 64 * 64, 64, 1024);
   parallel_for(side, grain, [&](int64_t begin, int64_t end) {
     const int64_t i = by_rows ? begin : 0, j = by_rows ? 0 : begin;
@@ -75,14 +76,14 @@ void gemm(Device device, Trans ta, Trans tb, int64_t m, int64_t n, int64_t k, T 
   });
 }
 
-template void gemm<float>(Device, Trans, Trans, int64_t, int64_t, int64_t, float, const float*, int64_t, const float*, int64_t,
-                          float, float*, int64_t);
-template void gemm<double>(Device, Trans, Trans, int64_t, int64_t, int64_t, double, const double*, int64_t, const double*,
-                           int64_t, double, double*, int64_t);
+template void gemm<float>(Device, Trans, Trans, int64_t, int64_t, int64_t, float, const float*, int64_t, const float*,
+                          int64_t, float, float*, int64_t);
+template void gemm<double>(Device, Trans, Trans, int64_t, int64_t, int64_t, double, const double*, int64_t,
+                           const double*, int64_t, double, double*, int64_t);
 
 const char* blas_name() {
 #if FOVEA_OPENBLAS
-  static const std::string name = std::string(openblas_get_config()) ;
+  static const std::string name = std::string(openblas_get_config());
   return name.c_str();
 #else
   return "builtin";

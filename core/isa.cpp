@@ -14,8 +14,8 @@ Isa choose() {
   if (wanted == nullptr || *wanted == '\0' || std::string(wanted) == "auto") return best_isa();
   for (const Isa level : {Isa::baseline, Isa::v3, Isa::v4}) {
     if (std::string(wanted) != name_of(level)) continue;
-    check(Code::impossible, level <= best_isa(), "FOVEA_ISA=", wanted, ": this processor only has ", name_of(best_isa()),
-          "\n  hint: unset FOVEA_ISA, the best level is chosen at start");
+    check(Code::impossible, level <= best_isa(), "FOVEA_ISA=", wanted, ": this processor only has ",
+          name_of(best_isa()), "\n  hint: unset FOVEA_ISA, the best level is chosen at start");
     return level;
   }
   fail(Code::usage, text("FOVEA_ISA=", wanted, " is no instruction-set level\n  hint: one of fallback, v3, v4, auto"));
@@ -40,8 +40,6 @@ Isa isa() {
   return chosen;
 }
 
-const char* name_of(Isa level) {
-  return level == Isa::v4 ? "v4" : level == Isa::v3 ? "v3" : "fallback";
-}
+const char* name_of(Isa level) { return level == Isa::v4 ? "v4" : level == Isa::v3 ? "v3" : "fallback"; }
 
 }  // namespace fovea

@@ -9,7 +9,7 @@
 
 namespace fovea {
 
-constexpr int64_t kGrain = 1 << 14;   // elements of a chunk: below it a loop is not worth threads
+constexpr int64_t kGrain = 1 << 14;  // elements of a chunk: below it a loop is not worth threads
 
 // While on, CPU loops run as CUDA would: blocks of lanes, in reverse order (finds bodies that lean on an order).
 bool& rehearsal();
@@ -23,10 +23,11 @@ template <class Body> void rows_plain(const Body& body, int64_t begin, int64_t e
   for (int64_t r = begin; r < end; ++r) body(Solo{}, r);
 }
 #if FOVEA_X86_CLONES
-#define FOVEA_CLONE(name, plain, arch)                                                                  \
-  template <class Body> __attribute__((target("arch=" arch), flatten, noinline)) void name(const Body& shared, int64_t begin, int64_t end) { \
-    const Body body = shared;                                                                         \
-    plain                                                                                             \
+#define FOVEA_CLONE(name, plain, arch)                                                                                 \
+  template <class Body>                                                                                                \
+  __attribute__((target("arch=" arch), flatten, noinline)) void name(const Body& shared, int64_t begin, int64_t end) { \
+    const Body body = shared;                                                                                          \
+    plain                                                                                                              \
   }
 FOVEA_CLONE(chunk_v3, for (int64_t i = begin; i < end; ++i) body(i);, "x86-64-v3")
 FOVEA_CLONE(chunk_v4, for (int64_t i = begin; i < end; ++i) body(i);, "x86-64-v4")
@@ -53,8 +54,7 @@ template <class Body> void run_rows(const Body& body, int64_t begin, int64_t end
 }  // namespace detail
 
 // body(i) for i in [0, n).
-template <class Body>
-void for_each(Device device, int64_t n, const Body& body) {
+template <class Body> void for_each(Device device, int64_t n, const Body& body) {
   if (n <= 0) return;
 #ifdef __CUDACC__
   if (device == Device::cuda) return detail::launch_each(n, body);
@@ -68,8 +68,7 @@ void for_each(Device device, int64_t n, const Body& body) {
 }
 
 // body(team, row) for each row in [0, rows); `cols` is the work of a row, which decides how many rows make a chunk.
-template <class Body>
-void for_rows(Device device, int64_t rows, int64_t cols, const Body& body) {
+template <class Body> void for_rows(Device device, int64_t rows, int64_t cols, const Body& body) {
   if (rows <= 0) return;
 #ifdef __CUDACC__
   if (device == Device::cuda) return detail::launch_rows(rows, body);
@@ -88,9 +87,9 @@ void for_rows(Device device, int64_t rows, int64_t cols, const Body& body) {
 // order, so the result does not depend on the threads.
 template <class Acc, class Body> struct ColumnChunk {
   Body body;
-  Acc* partial;   // [chunks, cols]
+  Acc* partial;  // [chunks, cols]
   int64_t rows, cols, chunk;
-  HD void operator()(int64_t i) const {   // one chunk on the CPU: rows outside, so that columns vectorise
+  HD void operator()(int64_t i) const {  // one chunk on the CPU: rows outside, so that columns vectorise
     const int64_t begin = i * chunk, end = begin + chunk < rows ? begin + chunk : rows;
     Acc* sum = partial + i * cols;
     for (int64_t c = 0; c < cols; ++c) sum[c] = Acc{};
@@ -98,7 +97,7 @@ template <class Acc, class Body> struct ColumnChunk {
       for (int64_t c = 0; c < cols; ++c) sum[c] += body(r, c);
   }
 };
-template <class Acc, class Body> struct ColumnLane {   // one column of one chunk: a CUDA thread
+template <class Acc, class Body> struct ColumnLane {  // one column of one chunk: a CUDA thread
   ColumnChunk<Acc, Body> chunks;
   HD void operator()(int64_t i) const {
     const int64_t k = i / chunks.cols, c = i % chunks.cols, begin = k * chunks.chunk;
@@ -133,10 +132,8 @@ void sum_columns(Device device, int64_t rows, int64_t cols, const Body& body, Ac
     return;
   }
 #endif
-  if (rehearsal())
-    for_each(device, chunks * cols, ColumnLane<Acc, Body>{loop});
-  else
-    parallel_for(chunks, 1, [&](int64_t b, int64_t e) { detail::run_each(loop, b, e); });
+  if (rehearsal()) for_each(device, chunks * cols, ColumnLane<Acc, Body>{loop});
+  else parallel_for(chunks, 1, [&](int64_t b, int64_t e) { detail::run_each(loop, b, e); });
   for_each(device, cols, ColumnTotal<Acc>{partial.as<Acc>(), out, chunks, cols});
 }
 

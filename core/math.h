@@ -22,8 +22,8 @@ HD inline uint32_t float_to_bits(float f) {
 // e^x = 2^k e^r with k = round(x / ln 2), |r| <= ln 2 / 2, e^r by a polynomial of degree 6; at most 2 ulp.
 // Above 88.72 infinity, below -87.33 (where the result would be denormal) 0; NaN stays NaN.
 HD inline float exp(float x) {
-  const float c = x < -88.0f ? -88.0f : (x > 89.0f ? 89.0f : x);   // NaN passes through both
-  const float shifted = c * 1.44269504f + 12582912.0f;             // round to nearest by adding 1.5 * 2^23
+  const float c = x < -88.0f ? -88.0f : (x > 89.0f ? 89.0f : x);  // NaN passes through both
+  const float shifted = c * 1.44269504f + 12582912.0f;            // round to nearest by adding 1.5 * 2^23
   const float k = shifted - 12582912.0f;
   float r = c - k * 0.693359375f;
   r = r + k * 2.12194440e-4f;
@@ -35,7 +35,8 @@ HD inline float exp(float x) {
   p = p * (r * r) + r + 1.0f;
   // 2^k in two factors, so that k = 128 and k = -127 do not leave the exponent's range
   const int32_t ki = static_cast<int32_t>(float_to_bits(shifted) << 9) >> 9, half = ki >> 1;
-  const float y = p * bits_to_float(static_cast<uint32_t>(half + 127) << 23) * bits_to_float(static_cast<uint32_t>(ki - half + 127) << 23);
+  const float y = p * bits_to_float(static_cast<uint32_t>(half + 127) << 23) *
+                  bits_to_float(static_cast<uint32_t>(ki - half + 127) << 23);
   const float top = x > 88.7228394f ? INFINITY : y;
   return x < -87.3365479f ? 0.0f : top;
 }
@@ -45,14 +46,14 @@ HD inline double exp(double x) { return ::exp(x); }
 // log 0 = -infinity, negative: NaN. Denormals count as 0.
 HD inline float log(float x) {
   const uint32_t u = float_to_bits(x);
-  const uint32_t shifted = u - 0x3f3504f3u;   // bits of sqrt(1/2)
+  const uint32_t shifted = u - 0x3f3504f3u;  // bits of sqrt(1/2)
   const float k = static_cast<float>(static_cast<int32_t>(shifted) >> 23);
   const float m = bits_to_float((shifted & 0x007fffffu) + 0x3f3504f3u);
   const float f = m - 1.0f, s = f / (2.0f + f), z = s * s;
   const float r = z * (0.6666666f + z * (0.4000095f + z * (0.28498787f + z * 0.24279079f)));
   const float h = 0.5f * f * f;
   const float y = k * 0.693138123f - ((h - (s * (h + r) + k * 9.05800061e-6f)) - f);
-  const float normal = x < 3.4e38f ? y : x + x;                        // infinity and NaN
+  const float normal = x < 3.4e38f ? y : x + x;  // infinity and NaN
   const float low = x < 1.17549435e-38f ? (x < 0.0f ? NAN : -INFINITY) : normal;
   return x != x ? x : low;
 }
@@ -61,7 +62,7 @@ HD inline double log(double x) { return ::log(x); }
 // log(1 + e) for 0 <= e <= 1 (e^-|x|): exact for tiny e, where log(1 + e) would round to 0.
 HD inline float log1p_unit(float e) {
   const float u = 1.0f + e, y = math::log(u);
-  return y + (e - (u - 1.0f)) / u;   // first-order correction of the rounding in 1 + e
+  return y + (e - (u - 1.0f)) / u;  // first-order correction of the rounding in 1 + e
 }
 HD inline double log1p_unit(double e) { return ::log1p(e); }
 

@@ -61,8 +61,8 @@ std::string Profiler::table(size_t rows) {
   const auto list = by_op();
   for (size_t i = 0; i < std::min(rows, list.size()); ++i) {
     char line[160];
-    std::snprintf(line, sizeof line, "%-30s %6lld %10.2f %8.1f\n", list[i].op.c_str(), static_cast<long long>(list[i].calls),
-                  list[i].ms, static_cast<double>(list[i].bytes) / (1 << 20));
+    std::snprintf(line, sizeof line, "%-30s %6lld %10.2f %8.1f\n", list[i].op.c_str(),
+                  static_cast<long long>(list[i].calls), list[i].ms, static_cast<double>(list[i].bytes) / (1 << 20));
     out += line;
   }
   return out;
@@ -74,7 +74,8 @@ std::string Profiler::chrome_trace() {
   for (size_t i = 0; i < events.size(); ++i) {
     const Event& e = events[i];
     out += text(i ? ",\n" : "\n", R"({"ph":"X","pid":1,"tid":)", e.thread % 1000, R"(,"name":")", e.op, R"(","ts":)",
-                static_cast<int64_t>(e.start_us), R"(,"dur":)", e.us, R"(,"args":{"module":")", e.path, R"(","bytes":)", e.bytes, "}}");
+                static_cast<int64_t>(e.start_us), R"(,"dur":)", e.us, R"(,"args":{"module":")", e.path, R"(","bytes":)",
+                e.bytes, "}}");
   }
   return out + "\n]}\n";
 }
@@ -84,7 +85,8 @@ void OpTimer::end(int64_t bytes) {
   const double us = now_us() - start_;
   const size_t thread = std::hash<std::thread::id>{}(std::this_thread::get_id());
   std::lock_guard lock(events_mutex);
-  events.push_back({pass_ == Pass::forward ? op_ : std::string(op_) + ".backward", Scope::path(), start_, us, bytes, thread});
+  events.push_back(
+      {pass_ == Pass::forward ? op_ : std::string(op_) + ".backward", Scope::path(), start_, us, bytes, thread});
   op_ = nullptr;
 }
 

@@ -9,10 +9,10 @@
 namespace fovea {
 
 struct OpStats {
-  std::string op, path;   // "conv2d", or "conv2d.backward"; the module that ran it
+  std::string op, path;  // "conv2d", or "conv2d.backward"; the module that ran it
   int64_t calls = 0;
   double ms = 0;
-  int64_t bytes = 0;      // of the results
+  int64_t bytes = 0;  // of the results
 };
 
 // Off by default; one profile a process.
@@ -21,10 +21,10 @@ class Profiler {
   static void start();
   static void stop();
   static bool running();
-  static std::vector<OpStats> by_op();       // summed over modules, slowest first
-  static std::vector<OpStats> by_module();   // op and path, slowest first
+  static std::vector<OpStats> by_op();      // summed over modules, slowest first
+  static std::vector<OpStats> by_module();  // op and path, slowest first
   static std::string table(size_t rows = 30);
-  static std::string chrome_trace();         // JSON
+  static std::string chrome_trace();  // JSON
 };
 
 // Times one op while a profile runs; costs one branch otherwise.

@@ -8,7 +8,9 @@
 namespace fovea {
 
 struct Philox {
-  struct Block { uint32_t v[4]; };
+  struct Block {
+    uint32_t v[4];
+  };
   uint64_t seed = 0, stream = 0;
 
   HD Block block(uint64_t counter) const {
@@ -23,17 +25,17 @@ struct Philox {
     return {{c[0], c[1], c[2], c[3]}};
   }
   HD uint32_t bits(uint64_t i) const { return block(i / 4).v[i % 4]; }
-  HD float uniform(uint64_t i) const { return float(bits(i) >> 8) * 0x1p-24f; }   // [0, 1)
-  HD double uniform64(uint64_t i) const {                                           // [0, 1), 53 bits
+  HD float uniform(uint64_t i) const { return float(bits(i) >> 8) * 0x1p-24f; }  // [0, 1)
+  HD double uniform64(uint64_t i) const {                                        // [0, 1), 53 bits
     const Block b = block(i);
     return double((uint64_t(b.v[0]) << 21) ^ (b.v[1] >> 11)) * 0x1p-53;
   }
-  HD double normal(uint64_t i) const {   // N(0,1) by Box-Muller
+  HD double normal(uint64_t i) const {  // N(0,1) by Box-Muller
     const Block b = block(i);
     const double u = (double(b.v[0]) + 0.5) * 0x1p-32, v = double(b.v[1]) * 0x1p-32;
     return sqrt(-2 * log(u)) * cos(6.283185307179586 * v);
   }
-  HD uint64_t below(uint64_t i, uint64_t n) const { return uint64_t(uniform64(i) * double(n)); }   // 0..n-1
+  HD uint64_t below(uint64_t i, uint64_t n) const { return uint64_t(uniform64(i) * double(n)); }  // 0..n-1
 };
 
 // A walk along one stream, for code that draws one number after another on the host.
@@ -42,7 +44,9 @@ class Dice {
   explicit Dice(uint64_t seed, uint64_t stream = 0) : philox_{seed, stream} {}
   double uniform(double low = 0, double high = 1) { return low + (high - low) * philox_.uniform64(next_++); }
   double normal(double mean = 0, double deviation = 1) { return mean + deviation * philox_.normal(next_++); }
-  int64_t integer(int64_t low, int64_t high) { return low + int64_t(philox_.below(next_++, uint64_t(high - low + 1))); }   // both included
+  int64_t integer(int64_t low, int64_t high) {
+    return low + int64_t(philox_.below(next_++, uint64_t(high - low + 1)));
+  }  // both included
   bool chance(double p) { return uniform() < p; }
 
  private:

@@ -10,10 +10,10 @@ class Scope {
   ~Scope();
   Scope(const Scope&) = delete;
   Scope& operator=(const Scope&) = delete;
-  static const std::string& path();   // "backbone.layer1.0.conv1", empty outside every module
+  static const std::string& path();  // "backbone.layer1.0.conv1", empty outside every module
 
  private:
-  size_t outer_;   // length of the path outside this scope
+  size_t outer_;  // length of the path outside this scope
 };
 
 }  // namespace fovea

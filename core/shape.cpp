@@ -7,7 +7,7 @@
 
 namespace fovea {
 
-static constexpr int64_t kMaxElements = int64_t{1} << 59;   // f64 elements that a signed size can count
+static constexpr int64_t kMaxElements = int64_t{1} << 59;  // f64 elements that a signed size can count
 
 Shape::Shape(const int64_t* begin, const int64_t* end) {
   check(end - begin <= kMaxRank, "shape: ", end - begin, " dimensions, at most ", kMaxRank, " are possible");
@@ -16,7 +16,7 @@ Shape::Shape(const int64_t* begin, const int64_t* end) {
     check(*d >= 0, "shape: dimension ", d - begin, " is negative (", *d, ")");
     check(*d == 0 || product <= kMaxElements / *d, "shape: too many elements: dimension ", d - begin, " of ", *d,
           " after ", product, " elements");
-    product *= std::max<int64_t>(*d, 1);   // a 0 elsewhere does not hide an overflow
+    product *= std::max<int64_t>(*d, 1);  // a 0 elsewhere does not hide an overflow
     dims_[rank_++] = *d;
   }
 }

@@ -6,16 +6,22 @@
 
 namespace fovea {
 
-struct Plus { template <class T> HD T operator()(T a, T b) const { return a + b; } };
-struct Max { template <class T> HD T operator()(T a, T b) const { return a > b ? a : b; } };
+struct Plus {
+  template <class T> HD T operator()(T a, T b) const { return a + b; }
+};
+struct Max {
+  template <class T> HD T operator()(T a, T b) const { return a > b ? a : b; }
+};
 
-constexpr int kTeam = 128;   // threads of a CUDA team
+constexpr int kTeam = 128;  // threads of a CUDA team
 
 // team.each(n, f): f(i) for every i. team.reduce(n, zero, f, op): f(0) op f(1) op ...; `zero` is op's neutral element.
 struct Solo {
-  template <class F> HD void each(int64_t n, F f) const { for (int64_t i = 0; i < n; ++i) f(i); }
+  template <class F> HD void each(int64_t n, F f) const {
+    for (int64_t i = 0; i < n; ++i) f(i);
+  }
   template <class T, class F, class Op> HD T reduce(int64_t n, T zero, F f, Op op) const {
-    constexpr int kLanes = 16;   // independent sums, so that the loop vectorises
+    constexpr int kLanes = 16;  // independent sums, so that the loop vectorises
     if (n < 2 * kLanes) {
       for (int64_t i = 0; i < n; ++i) zero = op(zero, f(i));
       return zero;

@@ -9,7 +9,7 @@
 
 namespace fovea {
 
-static constexpr int64_t kCopyGrain = 1 << 16;   // elements a chunk
+static constexpr int64_t kCopyGrain = 1 << 16;  // elements a chunk
 
 Tensor::Tensor(const Shape& shape, DType dtype, Device device)
     : storage_(std::make_shared<Storage>(static_cast<size_t>(shape.numel()) * size_of(dtype), device)),
@@ -68,11 +68,9 @@ void Tensor::fill(double value) {
   touch();
 }
 
-template <class To, class From>
-static void convert(To* to, const From* from, int64_t n) {
+template <class To, class From> static void convert(To* to, const From* from, int64_t n) {
   parallel_for(n, kCopyGrain, [&](int64_t b, int64_t e) {
-    if constexpr (std::is_same_v<To, From>)
-      std::memcpy(to + b, from + b, static_cast<size_t>(e - b) * sizeof(To));
+    if constexpr (std::is_same_v<To, From>) std::memcpy(to + b, from + b, static_cast<size_t>(e - b) * sizeof(To));
     else
       for (int64_t i = b; i < e; ++i) to[i] = static_cast<To>(static_cast<compute_t<From>>(from[i]));
   });

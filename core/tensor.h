@@ -11,7 +11,7 @@
 
 namespace fovea {
 
-struct Node;     // core/autograd.h
+struct Node;  // core/autograd.h
 class Tensor;
 
 // A block of memory that several tensors may share. `version` counts in-place changes.
@@ -29,17 +29,17 @@ struct Storage {
 // What the tape knows of a tensor: shared by all handles to it.
 struct Record {
   bool requires_grad = false;
-  std::shared_ptr<Node> node;   // the op that made it; null for a leaf
-  int slot = 0;                 // which output of that op
-  std::unique_ptr<Tensor> grad; // of a leaf, after backward()
-  std::vector<std::function<void(Tensor&)>> hooks;   // see the finished gradient, and may replace it
+  std::shared_ptr<Node> node;                       // the op that made it; null for a leaf
+  int slot = 0;                                     // which output of that op
+  std::unique_ptr<Tensor> grad;                     // of a leaf, after backward()
+  std::vector<std::function<void(Tensor&)>> hooks;  // see the finished gradient, and may replace it
 };
 
 // Dense and row-major, always. Copying a Tensor copies the handle, not the elements.
 class Tensor {
  public:
-  Tensor() = default;                                     // undefined: no storage
-  Tensor(const Shape& shape, DType dtype = DType::f32, Device device = Device::cpu);   // not initialised
+  Tensor() = default;                                                                 // undefined: no storage
+  Tensor(const Shape& shape, DType dtype = DType::f32, Device device = Device::cpu);  // not initialised
   static Tensor zeros(const Shape& shape, DType dtype = DType::f32, Device device = Device::cpu);
   static Tensor full(const Shape& shape, double value, DType dtype = DType::f32, Device device = Device::cpu);
   // Copies the values in row-major order. Throws if their number is not the shape's.
@@ -49,47 +49,47 @@ class Tensor {
   explicit operator bool() const { return storage_ != nullptr; }
   const Shape& shape() const { return shape_; }
   int rank() const { return shape_.rank(); }
-  int64_t dim(int axis) const { return shape_.at(axis); }   // checked; -1 is the last
+  int64_t dim(int axis) const { return shape_.at(axis); }  // checked; -1 is the last
   int64_t size() const { return shape_.numel(); }
   DType dtype() const { return dtype_; }
   Device device() const { return storage_ ? storage_->device : Device::cpu; }
   size_t bytes() const { return static_cast<size_t>(size()) * size_of(dtype_); }
 
-  template <class T> T* data() const {   // throws if T is not the element type
+  template <class T> T* data() const {  // throws if T is not the element type
     check(dtype_of<T> == dtype_, "tensor of ", name_of(dtype_), " read as ", name_of(dtype_of<T>));
     return static_cast<T*>(raw());
   }
   void* raw() const { return storage_ ? static_cast<char*>(storage_->data) + offset_ : nullptr; }
-  double item() const;                          // the only element, of any type. Throws if there is not exactly one
-  double at(int64_t i) const;                   // element i in row-major order, of any type
+  double item() const;         // the only element, of any type. Throws if there is not exactly one
+  double at(int64_t i) const;  // element i in row-major order, of any type
   template <class T> std::vector<T> values() const { return {data<T>(), data<T>() + size()}; }
 
   // Views: share the storage and drop the record (the ops reshape() and slice() of ops/shape.h keep it).
-  Tensor view(const Shape& shape) const;                  // same number of elements; one -1 is not accepted
-  Tensor rows(int64_t begin, int64_t end) const;          // [begin, end) of the leading axis
+  Tensor view(const Shape& shape) const;          // same number of elements; one -1 is not accepted
+  Tensor rows(int64_t begin, int64_t end) const;  // [begin, end) of the leading axis
   Tensor detach() const;
-  Tensor clone() const;                                   // copies the elements, drops the record
-  Tensor to(DType dtype) const;                           // converts the elements, drops the record
+  Tensor clone() const;          // copies the elements, drops the record
+  Tensor to(DType dtype) const;  // converts the elements, drops the record
 
   // In-place changes of the elements; each raises the version, so that backward() notices.
   void fill(double value);
-  void copy_from(const Tensor& source);                   // same shape; converts the element type
-  void touch() { storage_->version++; }                   // for code that writes through data()
+  void copy_from(const Tensor& source);  // same shape; converts the element type
+  void touch() { storage_->version++; }  // for code that writes through data()
   uint64_t version() const { return storage_ ? storage_->version : 0; }
   bool shares_storage(const Tensor& o) const { return storage_ && storage_ == o.storage_; }
 
   // The tape.
   bool requires_grad() const { return record_ && record_->requires_grad; }
-  Tensor& set_requires_grad(bool on = true);              // of a leaf
+  Tensor& set_requires_grad(bool on = true);  // of a leaf
   Tensor grad() const { return record_ && record_->grad ? *record_->grad : Tensor(); }
-  void set_grad(const Tensor& grad);                      // replaces what backward() left; undefined clears it
-  void add_hook(std::function<void(Tensor&)> hook);       // runs when this tensor's gradient is complete
+  void set_grad(const Tensor& grad);                 // replaces what backward() left; undefined clears it
+  void add_hook(std::function<void(Tensor&)> hook);  // runs when this tensor's gradient is complete
   const std::shared_ptr<Record>& record() const { return record_; }
   void set_record(std::shared_ptr<Record> record) { record_ = std::move(record); }
 
  private:
   std::shared_ptr<Storage> storage_;
-  size_t offset_ = 0;   // bytes
+  size_t offset_ = 0;  // bytes
   Shape shape_;
   DType dtype_ = DType::f32;
   std::shared_ptr<Record> record_;
@@ -98,8 +98,7 @@ class Tensor {
 inline Tensor empty_like(const Tensor& x) { return Tensor(x.shape(), x.dtype(), x.device()); }
 inline Tensor zeros_like(const Tensor& x) { return Tensor::zeros(x.shape(), x.dtype(), x.device()); }
 
-template <class T>
-Tensor Tensor::from(const Shape& shape, const std::vector<T>& values) {
+template <class T> Tensor Tensor::from(const Shape& shape, const std::vector<T>& values) {
   check(shape.numel() == static_cast<int64_t>(values.size()), "tensor: ", values.size(), " values for shape ", shape);
   Tensor t(shape, dtype_of<T>);
   std::copy(values.begin(), values.end(), t.data<T>());

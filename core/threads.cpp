@@ -17,14 +17,14 @@ namespace fovea {
 
 namespace {
 
-thread_local bool inside = false;   // a chunk is running on this thread: nested loops stay on it
+thread_local bool inside = false;  // a chunk is running on this thread: nested loops stay on it
 
 struct Job {
   void (*run)(void*, int64_t);
   void* context;
   int64_t chunks;
   std::atomic<int64_t> next{0};
-  std::atomic<int> helpers{0};   // workers that may still touch this job
+  std::atomic<int> helpers{0};  // workers that may still touch this job
   std::exception_ptr error;
   std::mutex error_mutex;
 
@@ -68,7 +68,7 @@ class Pool {
     job.work();
     {
       std::lock_guard lock(mutex_);
-      job_ = nullptr;   // late workers find nothing
+      job_ = nullptr;  // late workers find nothing
     }
     while (job.helpers.load(std::memory_order_acquire) > 0) std::this_thread::yield();
   }
@@ -116,7 +116,7 @@ int default_threads() {
   return n < 1 ? 1 : n;
 }
 
-std::mutex caller_mutex;   // one job at a time; loader threads that call loops meanwhile run them inline
+std::mutex caller_mutex;  // one job at a time; loader threads that call loops meanwhile run them inline
 std::unique_ptr<Pool>& pool() {
   static std::unique_ptr<Pool> p = std::make_unique<Pool>(default_threads());
   return p;

@@ -5,7 +5,7 @@
 namespace fovea {
 
 int num_threads();
-void set_num_threads(int threads);   // the caller counts as one; throws below 1 or above 256
+void set_num_threads(int threads);  // the caller counts as one; throws below 1 or above 256
 
 namespace detail {
 void run_chunks(int64_t chunks, void (*run)(void*, int64_t), void* context);
@@ -13,17 +13,21 @@ void run_chunks(int64_t chunks, void (*run)(void*, int64_t), void* context);
 
 // f(begin, end) for consecutive chunks of `grain` indices of [0, n), on all threads, in no fixed order.
 // The first exception is rethrown in the caller once all chunks are done. Nested calls run inline.
-template <class F>
-void parallel_for(int64_t n, int64_t grain, F&& f) {
+template <class F> void parallel_for(int64_t n, int64_t grain, F&& f) {
   if (n <= 0) return;
   if (grain < 1) grain = 1;
   if (n <= grain) return f(int64_t{0}, n);
-  struct Context { F& f; int64_t n, grain; } context{f, n, grain};
-  detail::run_chunks((n + grain - 1) / grain, [](void* p, int64_t chunk) {
-    auto& c = *static_cast<Context*>(p);
-    const int64_t begin = chunk * c.grain, end = begin + c.grain;
-    c.f(begin, end < c.n ? end : c.n);
-  }, &context);
+  struct Context {
+    F& f;
+    int64_t n, grain;
+  } context{f, n, grain};
+  detail::run_chunks((n + grain - 1) / grain,
+                     [](void* p, int64_t chunk) {
+                       auto& c = *static_cast<Context*>(p);
+                       const int64_t begin = chunk * c.grain, end = begin + c.grain;
+                       c.f(begin, end < c.n ? end : c.n);
+                     },
+                     &context);
 }
 
 }  // namespace fovea

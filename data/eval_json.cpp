@@ -28,8 +28,7 @@ struct Record {
   std::size_t index;
   const Json& json;
 
-  template <class... A>
-  [[noreturn]] void reject(const A&... what) const {
+  template <class... A> [[noreturn]] void reject(const A&... what) const {
     std::string name = text(path, ": ", list, "[", index, "]");
     if (const auto id = json.find("id"); json.is_object() && id != json.end()) name += " (id " + id->dump() + ")";
     fail(Code::data, name + " " + text(what...));

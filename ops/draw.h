@@ -13,7 +13,7 @@ namespace fovea {
 // One drawn call. `inputs` are f64 (differentiated where the op has a gradient) or i64/u8 (indices, masks: never).
 struct OpSample {
   std::vector<Tensor> inputs;
-  std::function<Tensor(const std::vector<Tensor>&)> run;   // several outputs: concatenated or summed
+  std::function<Tensor(const std::vector<Tensor>&)> run;  // several outputs: concatenated or summed
 };
 
 // What a row draws from: sizes with the edges 0 or 1 over-represented, and values that keep away from kinks.
@@ -21,22 +21,22 @@ class Draw {
  public:
   explicit Draw(uint64_t seed, int64_t scale = 1) : dice(seed), scale(scale) {}
   Dice dice;
-  int64_t scale;   // multiplies sizes: 1 for checks, more for benchmarks
-  int64_t size(int64_t low, int64_t high) {                 // `low` itself every fourth time
+  int64_t scale;                             // multiplies sizes: 1 for checks, more for benchmarks
+  int64_t size(int64_t low, int64_t high) {  // `low` itself every fourth time
     const int64_t n = dice.chance(0.25) ? low : dice.integer(low, high);
     return scale == 1 ? n : high * scale;
   }
-  int64_t pick(int64_t low, int64_t high) { return dice.integer(low, high); }   // an option: never scaled
-  Tensor normal(const Shape& shape, double deviation = 1);                      // N(0, deviation^2)
+  int64_t pick(int64_t low, int64_t high) { return dice.integer(low, high); }  // an option: never scaled
+  Tensor normal(const Shape& shape, double deviation = 1);                     // N(0, deviation^2)
   Tensor uniform(const Shape& shape, double low, double high);
-  Tensor away(const Shape& shape, double gap = 0.05);       // N(0,1) pushed at least `gap` away from 0
-  Tensor distinct(const Shape& shape);                      // a shuffle of evenly spaced values: no ties for max
-  Tensor indices(const Shape& shape, int64_t low, int64_t high);   // i64 in [low, high]
-  Tensor boxes(int64_t n, double extent);                   // [n,4] x1,y1,x2,y2 with sides of at least extent / 20
+  Tensor away(const Shape& shape, double gap = 0.05);             // N(0,1) pushed at least `gap` away from 0
+  Tensor distinct(const Shape& shape);                            // a shuffle of evenly spaced values: no ties for max
+  Tensor indices(const Shape& shape, int64_t low, int64_t high);  // i64 in [low, high]
+  Tensor boxes(int64_t n, double extent);  // [n,4] x1,y1,x2,y2 with sides of at least extent / 20
 };
 
 struct OpCase {
-  std::string name;                     // of the op, as profiler and errors show it
+  std::string name;  // of the op, as profiler and errors show it
   std::function<OpSample(Draw&)> make;
 };
 

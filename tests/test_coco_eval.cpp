@@ -83,8 +83,7 @@ void brute_match(std::vector<CocoGroundTruth> truths, std::vector<CocoDetection>
   }
 }
 
-template <class T>
-std::vector<T> of_category(std::vector<T> all, std::int64_t category, bool pooled) {
+template <class T> std::vector<T> of_category(std::vector<T> all, std::int64_t category, bool pooled) {
   if (pooled) {
     std::stable_sort(all.begin(), all.end(), [](const T& a, const T& b) { return a.category < b.category; });
     return all;
@@ -165,10 +164,7 @@ struct Dice {
   std::mt19937 engine;
   int operator()(int n) { return static_cast<int>(engine() % static_cast<unsigned>(n)); }  // 0 .. n - 1
   bool chance(int percent) { return (*this)(100) < percent; }
-  template <class T>
-  T pick(const std::vector<T>& from) {
-    return from[(*this)(static_cast<int>(from.size()))];
-  }
+  template <class T> T pick(const std::vector<T>& from) { return from[(*this)(static_cast<int>(from.size()))]; }
 };
 
 CocoBox random_box(Dice& dice) {
