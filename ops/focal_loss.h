@@ -1,0 +1,27 @@
+// The sigmoid focal loss of RetinaNet (Lin et al. 2017), fused: value and closed-form gradient, without overflow.
+#pragma once
+#include <optional>
+
+#include "core/tensor.h"
+
+namespace fovea {
+
+struct FocalOptions {
+  std::optional<double> alpha = 0.25;  // weight of positives, 1 - alpha of negatives; none: 1 and 1
+  double gamma = 2;                    // >= 0; 0 is the cross entropy
+};
+
+// logits [N,R,K] f32 or f64, labels [N,R] i64: class 0..K-1, -1 background (all K terms negative), -2 ignored (no term).
+// Returns [N], the sum over each image; the caller divides by the number of positives. Paper eq. 5, gradient Appendix B.
+// Value and gradient are finite for every finite logit up to 1e4 and every gamma >= 0.
+Tensor sigmoid_focal_loss(const Tensor& logits, const Tensor& labels, FocalOptions options = {});
+
+struct FocalStarOptions {
+  std::optional<double> alpha = 0.25;
+  double gamma = 2, beta = 1;  // gamma > 0
+};
+
+// Appendix A: FL* = -log(sigmoid(gamma x_t + beta)) / gamma.
+Tensor focal_loss_star(const Tensor& logits, const Tensor& labels, FocalStarOptions options = {});
+
+}  // namespace fovea

@@ -1,0 +1,27 @@
+// Non-maximum suppression: of boxes that overlap by more than a threshold, the best stays. The order is total (score
+// descending, then index ascending), so the result is one set for every machine. Boxes whose score is NaN are never kept.
+#pragma once
+#include "core/tensor.h"
+
+namespace fovea {
+
+// boxes [R,4], scores [R] -> i64 [K]: kept indices, best first. A box goes if its IoU with a kept better one is > `iou`.
+Tensor nms(const Tensor& boxes, const Tensor& scores, double iou);
+
+// Boxes of different classes i64 [R] do not suppress each other. Undefined classes: all one class.
+Tensor batched_nms(const Tensor& boxes, const Tensor& scores, const Tensor& classes, double iou);
+
+// Bodla et al. 2017: an overlap lowers the score instead.
+enum class SoftNmsMethod { linear, gaussian };
+struct SoftNmsOptions {
+  SoftNmsMethod method = SoftNmsMethod::gaussian;
+  double iou = 0.3;          // linear: score *= 1 - IoU where IoU > iou
+  double sigma = 0.5;        // gaussian: score *= exp(-IoU^2 / sigma)
+  double min_score = 0.001;  // boxes below it are dropped
+};
+struct SoftNms {
+  Tensor indices, scores;
+};  // i64 [K] and their lowered scores, best first
+SoftNms soft_nms(const Tensor& boxes, const Tensor& scores, const Tensor& classes, SoftNmsOptions options = {});
+
+}  // namespace fovea

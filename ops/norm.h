@@ -1,0 +1,30 @@
+// Normalisation over channels x [..,C]: y = gamma (x - mean) / sqrt(var + eps) + beta. They differ in where the mean and the
+// variance come from. Variances are two-pass (no E[x^2] - E[x]^2), so a large mean costs no accuracy.
+#pragma once
+#include "core/tensor.h"
+
+namespace fovea {
+
+struct BatchNormOptions {
+  bool training = false;  // statistics of the batch; otherwise the running ones
+  double momentum = 0.1;  // running = (1 - momentum) running + momentum batch
+  double eps = 1e-5;
+  bool relu = false;  // y = max(0, y) in the same pass
+};
+
+// Ioffe and Szegedy 2015. gamma, beta, running_mean, running_var [C]. In training the running ones (may be undefined) are
+// updated in place, with the unbiased variance; they never get a gradient. An empty batch updates nothing.
+Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& running_mean,
+                  const Tensor& running_var, BatchNormOptions options = {});
+
+// The same with constants for statistics: a scale and a shift a channel. Gradients to x, gamma, beta.
+Tensor frozen_batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& mean,
+                         const Tensor& var, double eps = 1e-5, bool relu = false);
+
+// Wu and He 2018. x [N,..,C]: statistics of each image and each of `groups` equal runs of channels.
+Tensor group_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, int groups, double eps = 1e-5);
+
+// Ba et al. 2016. Statistics of each row of C.
+Tensor layer_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, double eps = 1e-5);
+
+}  // namespace fovea

@@ -1,0 +1,14 @@
+// The k largest elements, in a total order: value descending, then index ascending. NaN is below everything.
+#pragma once
+#include "core/tensor.h"
+
+namespace fovea {
+
+struct TopK {
+  Tensor values, indices;
+};  // [min(k, n)] of x's type, and i64
+
+// x [n], any float type. Linear in n. No gradient.
+TopK top_k(const Tensor& x, int64_t k);
+
+}  // namespace fovea
