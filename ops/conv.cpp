@@ -1,0 +1,250 @@
+// conv2d and conv_transpose2d: checks, shapes, gradients. The sums themselves are in ops/conv_reference.cpp and ops/cpu.
+#include "ops/conv.h"
+
+#include <cstdlib>
+#include <string>
+
+#include "core/autograd.h"
+#include "core/loops.h"
+#include "ops/conv_reference.h"
+
+namespace fovea {
+namespace {
+
+// y = y + b, then max(0, y) if asked for; y [pixels, o]
+template <class T>
+struct Epilogue {
+  T* y;
+  const T* b;  // may be null
+  int64_t o;
+  bool relu;
+  HD void operator()(int64_t i) const {
+    const T v = b ? y[i] + b[i % o] : y[i];
+    y[i] = relu && !(v > 0) ? T(0) : v;
+  }
+};
+template <class T>
+struct Masked {  // dz = dy where y > 0, else 0: the gradient of relu, from its saved result
+  const T *y, *dy;
+  T* dz;
+  HD void operator()(int64_t i) const { dz[i] = y[i] > 0 ? dy[i] : T(0); }
+};
+template <class T>
+struct Element {
+  const T* x;
+  int64_t cols;
+  HD T operator()(int64_t r, int64_t c) const { return x[r * cols + c]; }
+};
+
+// The three sums of a convolution. A transposed convolution is made of the same three, in other roles.
+template <class T>
+void value(Device d, const ConvShape& s, const T* x, const T* w, const T* b, bool relu, T* y) {
+  reference::conv_value(d, s, x, w, y);
+  if (b || relu) for_each(d, s.n * s.oh * s.ow * s.o, Epilogue<T>{y, b, s.o, relu});
+}
+template <class T>
+void input_gradient(Device d, const ConvShape& s, const T* dy, const T* w, T* dx) {
+  reference::conv_input_gradient(d, s, dy, w, dx);
+}
+template <class T>
+void weight_gradient(Device d, const ConvShape& s, const T* x, const T* dy, T* dw, bool add) {
+  reference::conv_weight_gradient(d, s, x, dy, dw, add);
+}
+
+// db (+)= column sums of dy [rows, o]
+void bias_gradient(const Tensor& dy, Tensor& db, bool add) {
+  Tensor part = add ? empty_like(db) : db;
+  dispatch_float(dy.dtype(), [&]<class T>() {
+    sum_columns(dy.device(), dy.shape().rows(), dy.dim(-1), Element<T>{dy.data<T>(), dy.dim(-1)}, part.data<T>());
+  });
+  if (add) add_into(db, part);
+}
+
+struct Conv2d {
+  static constexpr auto name = "conv2d";
+  std::vector<ConvShape> shapes;
+  bool relu;
+  std::vector<Saved> x = {}, y = {};  // y only where relu needs it
+  Saved w = {};
+
+  std::vector<Tensor> forward(const std::vector<Tensor>& maps, const Tensor& weight, const Tensor& b) {
+    w = weight;
+    std::vector<Tensor> out;
+    for (size_t i = 0; i < maps.size(); ++i) {
+      const ConvShape& s = shapes[i];
+      x.emplace_back() = maps[i];
+      out.emplace_back(Shape{s.n, s.oh, s.ow, s.o}, weight.dtype(), weight.device());
+      dispatch_float(weight.dtype(), [&]<class T>() {
+        value(weight.device(), s, maps[i].data<T>(), weight.data<T>(), b ? b.data<T>() : nullptr, relu,
+              out[i].data<T>());
+      });
+      if (relu) y.emplace_back() = out[i];
+    }
+    return out;
+  }
+  // dx = dy * w flipped, dw = sum over pixels of x dy, db = sum over pixels of dy; relu passes dy where y > 0
+  void backward(const std::vector<Tensor>& dys, Grads& g) const {
+    const size_t wi = x.size(), bi = wi + 1;
+    bool add = false;  // the weights' gradient is a sum over the maps
+    if (g.wants(wi)) g[wi] = empty_like(*w);
+    if (g.wants(bi)) g[bi] = Tensor({w->dim(3)}, w->dtype(), w->device());
+    for (size_t i = 0; i < x.size(); ++i) {
+      if (!dys[i]) {  // nothing depends on this map
+        if (g.wants(i)) g[i] = zeros_like(*x[i]);
+        continue;
+      }
+      const ConvShape& s = shapes[i];
+      const Tensor dy = relu ? empty_like(dys[i]) : dys[i];
+      dispatch_float(w->dtype(), [&]<class T>() {
+        if (relu) for_each(dy.device(), dy.size(), Masked<T>{y[i]->data<T>(), dys[i].data<T>(), dy.data<T>()});
+        if (g.wants(i)) {
+          g[i] = empty_like(*x[i]);
+          input_gradient(dy.device(), s, dy.data<T>(), w->data<T>(), g[i].data<T>());
+        }
+        if (g.wants(wi)) weight_gradient(dy.device(), s, x[i]->data<T>(), dy.data<T>(), g[wi].data<T>(), add);
+      });
+      if (g.wants(bi)) bias_gradient(dy, g[bi], add);
+      add = true;
+    }
+  }
+};
+
+// conv2d with the roles of x and y exchanged: `shape.n,h,w,c` describe the output, `shape.oh,ow,o` the input.
+struct ConvTranspose2d {
+  static constexpr auto name = "conv_transpose2d";
+  ConvShape s;
+  Saved x = {}, w = {};
+
+  Tensor forward(const Tensor& in, const Tensor& weight, const Tensor& b) {
+    x = in, w = weight;
+    Tensor y({s.n, s.h, s.w, s.c}, in.dtype(), in.device());
+    dispatch_float(in.dtype(), [&]<class T>() {
+      input_gradient(in.device(), s, in.data<T>(), weight.data<T>(), y.data<T>());
+      if (b) for_each(in.device(), y.size(), Epilogue<T>{y.data<T>(), b.data<T>(), s.c, false});
+    });
+    return y;
+  }
+  // dx = conv2d(dy, w); dw as conv2d's with x and dy exchanged; db = sum over pixels of dy
+  void backward(const Tensor& dy, Grads& g) const {
+    dispatch_float(dy.dtype(), [&]<class T>() {
+      if (g.wants(0)) {
+        g[0] = empty_like(*x);
+        value<T>(dy.device(), s, dy.data<T>(), w->data<T>(), nullptr, false, g[0].data<T>());
+      }
+      if (g.wants(1)) {
+        g[1] = empty_like(*w);
+        weight_gradient(dy.device(), s, dy.data<T>(), x->data<T>(), g[1].data<T>(), false);
+      }
+    });
+    if (g.wants(2)) bias_gradient(dy, g[2] = Tensor({s.c}, dy.dtype(), dy.device()), false);
+  }
+};
+
+// --- checks -----------------------------------------------------------------------------------------------------------------
+
+std::string described(const Tensor& x, const Tensor& w, const char* layout) {
+  return text("\n  input  ", x.shape(), "   (N,H,W,C)\n  weight ", w.shape(), "   (", layout, ")");
+}
+
+void check_tensors(const char* op, const Tensor& x, const Tensor& w, const Tensor& b, const char* layout) {
+  check(x && w, op, ": input and weight must be defined");
+  check(x.rank() == 4, op, ": input has rank ", x.rank(), ", expected 4", described(x, w, layout));
+  check(w.rank() == 4, op, ": weight has rank ", w.rank(), ", expected 4", described(x, w, layout));
+  check(x.dtype() == w.dtype() && (!b || b.dtype() == x.dtype()), op, ": input is ", name_of(x.dtype()), ", weight ",
+        name_of(w.dtype()), b ? text(", bias ", name_of(b.dtype())) : "", "\n  hint: convert one with to()");
+  check(x.dtype() == DType::f32 || x.dtype() == DType::f64, op, ": expected f32 or f64, got ", name_of(x.dtype()));
+}
+void check_window(const char* op, const Tensor& w, Int2 stride, Int2 pad, Int2 dilation, int groups) {
+  check(w.dim(0) > 0 && w.dim(1) > 0, op, ": the kernel of weight ", w.shape(), " (kh,kw,in,out) is empty");
+  check(stride.h > 0 && stride.w > 0, op, ": stride ", stride.h, "x", stride.w, " must be positive");
+  check(pad.h >= 0 && pad.w >= 0, op, ": padding ", pad.h, "x", pad.w, " must not be negative");
+  check(dilation.h > 0 && dilation.w > 0, op, ": dilation ", dilation.h, "x", dilation.w, " must be positive");
+  check(groups > 0, op, ": groups ", groups, " must be positive");
+}
+void check_bias(const char* op, const Tensor& b, int64_t channels) {
+  check(!b || b.shape() == Shape{channels}, op, ": bias has shape ", b.shape(), ", expected [", channels,
+        "], one an output channel");
+}
+
+ConvShape conv_shape(const Tensor& x, const Tensor& w, const Tensor& b, const Conv2dOptions& o) {
+  constexpr auto op = "conv2d", layout = "kh,kw,in,out";
+  check_tensors(op, x, w, b, layout);
+  check_window(op, w, o.stride, o.pad, o.dilation, o.groups);
+  check(x.dim(3) == w.dim(2) * o.groups, op, ": input has ", x.dim(3), " channels, weight expects ",
+        w.dim(2) * o.groups, o.groups > 1 ? text(" in ", o.groups, " groups") : "", described(x, w, layout),
+        x.dim(1) == w.dim(2) ? "\n  hint: images are channels-last here: permute(x, {0, 2, 3, 1})"
+        : x.dim(3) == 3      ? "\n  hint: was the stem left out?"
+                             : "");
+  check(w.dim(3) % o.groups == 0, op, ": ", w.dim(3), " output channels do not divide into ", o.groups, " groups",
+        described(x, w, layout));
+  check_bias(op, b, w.dim(3));
+  const Int2 kernel(int(w.dim(0)), int(w.dim(1)));
+  const int64_t h = x.dim(1) + 2 * o.pad.h - int64_t{o.dilation.h} * (kernel.h - 1);
+  const int64_t ww = x.dim(2) + 2 * o.pad.w - int64_t{o.dilation.w} * (kernel.w - 1);
+  check(h > 0 && ww > 0, op, ": the kernel is larger than the padded input", described(x, w, layout), "\n  padding ",
+        o.pad.h, "x", o.pad.w, ", dilation ", o.dilation.h, "x", o.dilation.w,
+        "\n  hint: pad the input or use a larger image");
+  return {
+      x.dim(0), x.dim(1), x.dim(2),   x.dim(3), (h - 1) / o.stride.h + 1, (ww - 1) / o.stride.w + 1, w.dim(3), kernel,
+      o.stride, o.pad,    o.dilation, o.groups};
+}
+
+ConvShape transposed_shape(const Tensor& x, const Tensor& w, const Tensor& b, const ConvTranspose2dOptions& o) {
+  constexpr auto op = "conv_transpose2d", layout = "kh,kw,out,in";
+  check_tensors(op, x, w, b, layout);
+  check_window(op, w, o.stride, o.pad, o.dilation, o.groups);
+  check(x.dim(3) == w.dim(3), op, ": input has ", x.dim(3), " channels, weight expects ", w.dim(3),
+        described(x, w, layout));
+  check(x.dim(3) % o.groups == 0, op, ": ", x.dim(3), " input channels do not divide into ", o.groups, " groups",
+        described(x, w, layout));
+  check_bias(op, b, w.dim(2) * o.groups);
+  for (const auto& [extra, stride, dilation] :
+       {std::tuple(o.output_pad.h, o.stride.h, o.dilation.h), {o.output_pad.w, o.stride.w, o.dilation.w}})
+    check(extra >= 0 && (extra < stride || extra < dilation), op, ": output padding ", extra, " must be below stride ",
+          stride, " or dilation ", dilation);
+  const Int2 kernel(int(w.dim(0)), int(w.dim(1)));
+  const int64_t h =
+      (x.dim(1) - 1) * o.stride.h - 2 * o.pad.h + int64_t{o.dilation.h} * (kernel.h - 1) + o.output_pad.h + 1;
+  const int64_t ww =
+      (x.dim(2) - 1) * o.stride.w - 2 * o.pad.w + int64_t{o.dilation.w} * (kernel.w - 1) + o.output_pad.w + 1;
+  check(h > 0 && ww > 0, op, ": the padding leaves nothing of the output", described(x, w, layout), "\n  padding ",
+        o.pad.h, "x", o.pad.w);
+  return {x.dim(0), h,        ww,    w.dim(2) * o.groups, x.dim(1), x.dim(2), x.dim(3),
+          kernel,   o.stride, o.pad, o.dilation,          o.groups};
+}
+
+ConvAlgo start_algo() {
+  const char* s = std::getenv("FOVEA_CONV_ALGO");
+  const std::string name = s ? s : "auto";
+  if (name == "auto" || name.empty()) return ConvAlgo::automatic;
+  if (name == "direct") return ConvAlgo::direct;
+  if (name == "winograd") return ConvAlgo::winograd;
+  if (name == "reference") return ConvAlgo::reference;
+  fail(Code::usage,
+       text("FOVEA_CONV_ALGO=", name, " is no algorithm\n  hint: one of auto, direct, winograd, reference"));
+}
+ConvAlgo& chosen_algo() {
+  static ConvAlgo algo = start_algo();
+  return algo;
+}
+
+}  // namespace
+
+void set_conv_algo(ConvAlgo algo) { chosen_algo() = algo; }
+ConvAlgo conv_algo() { return chosen_algo(); }
+
+std::vector<Tensor> conv2d(const std::vector<Tensor>& maps, const Tensor& w, const Tensor& b, Conv2dOptions options) {
+  std::vector<ConvShape> shapes;
+  for (auto& x : maps) shapes.push_back(conv_shape(x, w, b, options));
+  return apply(Conv2d{std::move(shapes), options.relu}, maps, w, b);
+}
+
+Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& b, Conv2dOptions options) {
+  return conv2d(std::vector<Tensor>{x}, w, b, options)[0];
+}
+
+Tensor conv_transpose2d(const Tensor& x, const Tensor& w, const Tensor& b, ConvTranspose2dOptions options) {
+  return apply(ConvTranspose2d{transposed_shape(x, w, b, options)}, x, w, b);
+}
+
+}  // namespace fovea

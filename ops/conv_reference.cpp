@@ -1,0 +1,114 @@
+// The plain convolution as gather + product (im2col); every gradient is a gather too: each index writes what it owns.
+#include "ops/conv_reference.h"
+
+#include "core/gemm.h"
+#include "core/loops.h"
+
+namespace fovea::reference {
+namespace {
+
+// Image row that tap k of output row o reads: o * stride - pad + k * dilation.
+HD inline int64_t source(int64_t o, int64_t k, int stride, int pad, int dilation) {
+  return o * stride - pad + k * dilation;
+}
+
+// col[(i,j),(u,v,c)] = x[source(i,u), source(j,v), first + c], 0 outside the image.
+template <class T>
+struct Gather {
+  const T* x;  // one image [h,w,c]
+  T* col;      // [oh*ow, kh*kw*c/groups]
+  ConvShape s;
+  int64_t first, cg;  // channels of the group
+  HD void operator()(int64_t k) const {
+    const int64_t c = k % cg, v = k / cg % s.kernel.w, u = k / cg / s.kernel.w % s.kernel.h;
+    const int64_t pixel = k / (cg * s.kernel.w * s.kernel.h), j = pixel % s.ow, i = pixel / s.ow;
+    const int64_t row = source(i, u, s.stride.h, s.pad.h, s.dilation.h),
+                  at = source(j, v, s.stride.w, s.pad.w, s.dilation.w);
+    col[k] = row >= 0 && row < s.h && at >= 0 && at < s.w ? x[(row * s.w + at) * s.c + first + c] : T(0);
+  }
+};
+
+// dx[row,at,first + c] = sum of dcol over the (i,j,u,v) whose source is (row,at): Gather's transpose, as a gather.
+template <class T>
+struct GatherBack {
+  const T* dcol;
+  T* dx;
+  ConvShape s;
+  int64_t first, cg;
+  HD void operator()(int64_t k) const {
+    const int64_t c = k % cg, at = k / cg % s.w, row = k / (cg * s.w);
+    T sum = 0;
+    for (int64_t u = 0; u < s.kernel.h; ++u) {
+      const int64_t y = row + s.pad.h - u * s.dilation.h, i = y / s.stride.h;
+      if (y < 0 || y % s.stride.h != 0 || i >= s.oh) continue;
+      for (int64_t v = 0; v < s.kernel.w; ++v) {
+        const int64_t z = at + s.pad.w - v * s.dilation.w, j = z / s.stride.w;
+        if (z < 0 || z % s.stride.w != 0 || j >= s.ow) continue;
+        sum += dcol[(((i * s.ow + j) * s.kernel.h + u) * s.kernel.w + v) * cg + c];
+      }
+    }
+    dx[(row * s.w + at) * s.c + first + c] = sum;
+  }
+};
+
+template <class T>
+struct Zero {
+  T* x;
+  HD void operator()(int64_t i) const { x[i] = T(0); }
+};
+
+// f(image, group) for all of them.
+template <class F>
+void each_group(const ConvShape& s, F f) {
+  for (int64_t n = 0; n < s.n; ++n)
+    for (int64_t g = 0; g < s.groups; ++g) f(n, g);
+}
+size_t col_elements(const ConvShape& s) { return size_t(s.oh * s.ow * s.taps() * s.group_c()); }
+
+}  // namespace
+
+template <class T>
+void conv_value(Device device, const ConvShape& s, const T* x, const T* w, T* y) {
+  const int64_t pixels = s.oh * s.ow, cg = s.group_c(), og = s.group_o(), depth = s.taps() * cg;
+  Workspace memory(s.pointwise() ? 0 : col_elements(s) * sizeof(T), device);
+  each_group(s, [&](int64_t n, int64_t g) {
+    const T* a = x + n * s.h * s.w * s.c;
+    if (!s.pointwise()) for_each(device, pixels * depth, Gather<T>{a, memory.as<T>(), s, g * cg, cg});
+    gemm<T>(device, Trans::no, Trans::no, pixels, og, depth, 1, s.pointwise() ? a + g * cg : memory.as<T>(),
+            s.pointwise() ? s.c : depth, w + g * og, s.o, 0, y + n * pixels * s.o + g * og, s.o);
+  });
+}
+
+template <class T>
+void conv_input_gradient(Device device, const ConvShape& s, const T* dy, const T* w, T* dx) {
+  const int64_t pixels = s.oh * s.ow, cg = s.group_c(), og = s.group_o(), depth = s.taps() * cg;
+  Workspace memory(s.pointwise() ? 0 : col_elements(s) * sizeof(T), device);
+  each_group(s, [&](int64_t n, int64_t g) {  // dcol = dy w^T, then back to the image
+    T* image = dx + n * s.h * s.w * s.c;
+    gemm<T>(device, Trans::no, Trans::yes, pixels, depth, og, 1, dy + n * pixels * s.o + g * og, s.o, w + g * og, s.o,
+            0, s.pointwise() ? image + g * cg : memory.as<T>(), s.pointwise() ? s.c : depth);
+    if (!s.pointwise()) for_each(device, s.h * s.w * cg, GatherBack<T>{memory.as<T>(), image, s, g * cg, cg});
+  });
+}
+
+template <class T>
+void conv_weight_gradient(Device device, const ConvShape& s, const T* x, const T* dy, T* dw, bool add) {
+  const int64_t pixels = s.oh * s.ow, cg = s.group_c(), og = s.group_o(), depth = s.taps() * cg;
+  Workspace memory(s.pointwise() ? 0 : col_elements(s) * sizeof(T), device);
+  if (!add) for_each(device, depth * s.o, Zero<T>{dw});
+  each_group(s, [&](int64_t n, int64_t g) {  // dw += col^T dy
+    const T* a = x + n * s.h * s.w * s.c;
+    if (!s.pointwise()) for_each(device, pixels * depth, Gather<T>{a, memory.as<T>(), s, g * cg, cg});
+    gemm<T>(device, Trans::yes, Trans::no, depth, og, pixels, 1, s.pointwise() ? a + g * cg : memory.as<T>(),
+            s.pointwise() ? s.c : depth, dy + n * pixels * s.o + g * og, s.o, 1, dw + g * og, s.o);
+  });
+}
+
+#define FOVEA_CONV(T)                                                                     \
+  template void conv_value<T>(Device, const ConvShape&, const T*, const T*, T*);          \
+  template void conv_input_gradient<T>(Device, const ConvShape&, const T*, const T*, T*); \
+  template void conv_weight_gradient<T>(Device, const ConvShape&, const T*, const T*, T*, bool);
+FOVEA_CONV(float)
+FOVEA_CONV(double)
+
+}  // namespace fovea::reference

@@ -1,0 +1,31 @@
+// The plain convolution: one gather and one matrix product a group, for both devices and f32/f64. Gradient checks run on it,
+// and the tests hold every fast kernel of ops/cpu against it.
+#pragma once
+#include "core/allocator.h"
+#include "ops/window.h"
+
+namespace fovea {
+
+// x [n,h,w,c] * w [kh,kw,c/groups,o] -> y [n,oh,ow,o].
+struct ConvShape {
+  int64_t n, h, w, c, oh, ow, o;
+  Int2 kernel = 1, stride = 1, pad = 0, dilation = 1;
+  int groups = 1;
+  int64_t taps() const { return int64_t{kernel.h} * kernel.w; }
+  int64_t group_c() const { return c / groups; }
+  int64_t group_o() const { return o / groups; }
+  bool pointwise() const { return kernel == 1 && stride == 1 && pad == 0; }  // a plain product over pixels
+};
+
+namespace reference {
+
+template <class T>
+void conv_value(Device device, const ConvShape& s, const T* x, const T* w, T* y);  // y = x * w
+template <class T>
+void conv_input_gradient(Device device, const ConvShape& s, const T* dy, const T* w, T* dx);  // dx = dL/dx
+template <class T>
+void conv_weight_gradient(Device device, const ConvShape& s, const T* x, const T* dy, T* dw,
+                          bool add);  // dw (+)= dL/dw
+
+}  // namespace reference
+}  // namespace fovea

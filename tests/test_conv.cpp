@@ -1,0 +1,203 @@
+// conv2d and conv_transpose2d against the seven nested loops of their definition, in f64 and f32; errors; thread invariance.
+#include "ops/conv.h"
+
+#include <cmath>
+
+#include "core/autograd.h"
+#include "core/threads.h"
+#include "ops/conv_reference.h"
+#include "ops/draw.h"
+#include "tests/catch.h"
+
+using namespace fovea;
+
+namespace {
+
+// f(image, i, j, row, at, group, u, v) for each pair of an output pixel (i,j) and the input pixel (row,at) under tap (u,v).
+template <class F>
+void each_tap(const ConvShape& s, F f) {
+  for (int64_t n = 0; n < s.n; ++n)
+    for (int64_t i = 0; i < s.oh; ++i)
+      for (int64_t j = 0; j < s.ow; ++j)
+        for (int u = 0; u < s.kernel.h; ++u)
+          for (int v = 0; v < s.kernel.w; ++v) {
+            const int64_t row = i * s.stride.h - s.pad.h + u * s.dilation.h,
+                          at = j * s.stride.w - s.pad.w + v * s.dilation.w;
+            if (row >= 0 && row < s.h && at >= 0 && at < s.w)
+              f((n * s.oh + i) * s.ow + j, (n * s.h + row) * s.w + at, u * s.kernel.w + v);
+          }
+}
+
+struct Naive {
+  Tensor y, dx, dw, db;
+};
+// All in f64. x [n,h,w,c], w [kh,kw,c/g,o], b [o], dy [n,oh,ow,o]
+Naive naive(const ConvShape& s, const Tensor& x, const Tensor& w, const Tensor& b, const Tensor& dy) {
+  Naive r{zeros_like(dy), zeros_like(x), zeros_like(w), zeros_like(b)};
+  const double *px = x.data<double>(), *pw = w.data<double>(), *pd = dy.data<double>(), *pb = b.data<double>();
+  for (int64_t i = 0; i < dy.size(); ++i) r.y.data<double>()[i] = pb[i % s.o], r.db.data<double>()[i % s.o] += pd[i];
+  const int64_t cg = s.group_c(), og = s.group_o();
+  each_tap(s, [&](int64_t out, int64_t in, int64_t tap) {
+    for (int64_t o = 0; o < s.o; ++o)
+      for (int64_t c = 0; c < cg; ++c) {
+        const int64_t xi = in * s.c + o / og * cg + c, wi = (tap * cg + c) * s.o + o, yi = out * s.o + o;
+        r.y.data<double>()[yi] += px[xi] * pw[wi];
+        r.dx.data<double>()[xi] += pd[yi] * pw[wi];
+        r.dw.data<double>()[wi] += px[xi] * pd[yi];
+      }
+  });
+  return r;
+}
+
+double difference(const Tensor& a, const Tensor& b) {  // max |a - b| / max |b|
+  REQUIRE(a.shape() == b.shape());
+  double worst = 0, scale = 1e-30;
+  for (int64_t i = 0; i < a.size(); ++i) {
+    worst = std::max(worst, std::fabs(a.at(i) - b.at(i)));
+    scale = std::max(scale, std::fabs(b.at(i)));
+  }
+  return worst / scale;
+}
+
+struct Random {
+  ConvShape s;
+  Conv2dOptions options;
+  Tensor x, w, b, dy;
+};
+Random draw(uint64_t seed) {
+  Draw d(seed);
+  const int g = int(d.pick(1, 3));
+  const Int2 k(int(d.pick(1, 4)), int(d.pick(1, 4)));
+  Conv2dOptions o{{int(d.pick(1, 5)), int(d.pick(1, 5))},
+                  {int(d.pick(0, 2)), int(d.pick(0, 2))},
+                  {int(d.pick(1, 2)), int(d.pick(1, 2))},
+                  g};
+  const int64_t c = g * d.size(1, 4), out = g * d.size(1, 4), n = d.size(0, 3);
+  const int64_t h = d.size(1, 6) + o.dilation.h * (k.h - 1), w = d.size(1, 6) + o.dilation.w * (k.w - 1);
+  const int64_t oh = (h + 2 * o.pad.h - o.dilation.h * (k.h - 1) - 1) / o.stride.h + 1;
+  const int64_t ow = (w + 2 * o.pad.w - o.dilation.w * (k.w - 1) - 1) / o.stride.w + 1;
+  return {{n, h, w, c, oh, ow, out, k, o.stride, o.pad, o.dilation, g},
+          o,
+          d.normal({n, h, w, c}),
+          d.normal({k.h, k.w, c / g, out}),
+          d.normal({out}),
+          d.normal({n, oh, ow, out})};
+}
+Tensor leaf(const Tensor& t, DType type) {
+  Tensor x = t.to(type);
+  x.set_requires_grad();
+  return x;
+}
+
+}  // namespace
+
+TEST_CASE("conv2d equals its definition, value and gradients, in both precisions") {
+  for (uint64_t seed = 0; seed < 120; ++seed) {
+    const Random r = draw(seed);
+    const Naive want = naive(r.s, r.x, r.w, r.b, r.dy);
+    for (const DType type : {DType::f64, DType::f32}) {
+      const Tensor x = leaf(r.x, type), w = leaf(r.w, type), b = leaf(r.b, type);
+      const Tensor y = conv2d(x, w, b, r.options);
+      backward(y, r.dy.to(type));
+      const double bound = type == DType::f64 ? 1e-12 : 2e-5;
+      INFO("seed " << seed << " x " << x.shape() << " w " << w.shape() << " " << name_of(type));
+      CHECK(difference(y, want.y) < bound);
+      CHECK(difference(x.grad(), want.dx) < bound);
+      CHECK(difference(w.grad(), want.dw) < bound);
+      CHECK(difference(b.grad(), want.db) < bound);
+    }
+  }
+}
+
+TEST_CASE("conv_transpose2d is the transpose of conv2d") {
+  for (uint64_t seed = 0; seed < 120; ++seed) {
+    const Random r = draw(seed);  // the roles of x and dy are exchanged
+    const ConvShape& s = r.s;
+    const Tensor zero = Tensor::zeros({s.o}, DType::f64);
+    const Int2 left((int(s.h) + 2 * s.pad.h - s.dilation.h * (s.kernel.h - 1) - 1) % s.stride.h,
+                    (int(s.w) + 2 * s.pad.w - s.dilation.w * (s.kernel.w - 1) - 1) % s.stride.w);
+    const ConvTranspose2dOptions o{s.stride, s.pad, left, s.dilation, s.groups};
+    const Naive want = naive(s, r.x, r.w, zero, r.dy);
+    for (const DType type : {DType::f64, DType::f32}) {
+      const Tensor x = leaf(r.dy, type), w = leaf(r.w, type), b = leaf(Tensor::full({s.c}, 0.5), type);
+      const Tensor y = conv_transpose2d(x, w, b, o);
+      backward(y, r.x.to(type));
+      const double bound = type == DType::f64 ? 1e-12 : 2e-5;
+      Tensor dx = want.dx.clone();
+      for (int64_t i = 0; i < dx.size(); ++i) dx.data<double>()[i] += 0.5;
+      INFO("seed " << seed << " x " << x.shape() << " w " << w.shape() << " " << name_of(type));
+      CHECK(difference(y, dx) < bound);
+      CHECK(difference(x.grad(), want.y) < bound);
+      CHECK(difference(w.grad(), want.dw) < bound);
+    }
+  }
+}
+
+TEST_CASE("fused relu and several maps equal their parts") {
+  Draw d(7);
+  const Tensor w = leaf(d.normal({3, 3, 5, 6}), DType::f64), b = leaf(d.normal({6}), DType::f64);
+  const std::vector<Tensor> maps{leaf(d.normal({2, 7, 5, 5}), DType::f64), leaf(d.normal({2, 3, 2, 5}), DType::f64)};
+  const auto ys = conv2d(maps, w, b, {.pad = 1, .relu = true});
+  REQUIRE(ys.size() == 2);
+  Tensor dw = zeros_like(w), db = zeros_like(b);
+  for (size_t i = 0; i < 2; ++i) {
+    const Tensor x = leaf(maps[i], DType::f64), v = leaf(w, DType::f64), c = leaf(b, DType::f64);
+    const Tensor plain = conv2d(x, v, c, {.pad = 1}), dy = d.normal(plain.shape());
+    Tensor masked = dy.clone(), relu = plain.clone();
+    for (int64_t k = 0; k < dy.size(); ++k)
+      if (plain.at(k) <= 0) masked.data<double>()[k] = 0, relu.data<double>()[k] = 0;
+    backward(plain, masked);
+    backward(ys[i], dy, {.retain_graph = true});
+    CHECK(difference(ys[i], relu) == 0);
+    CHECK(difference(maps[i].grad(), x.grad()) < 1e-13);
+    add_into(dw, v.grad()), add_into(db, c.grad());
+  }
+  CHECK(difference(w.grad(), dw) < 1e-13);
+  CHECK(difference(b.grad(), db) < 1e-13);
+}
+
+TEST_CASE("convolutions give the same bits on any number of threads") {
+  const int threads = num_threads();
+  Draw d(3);
+  const Tensor x0 = d.normal({2, 40, 37, 24}), w0 = d.normal({3, 3, 24, 40}, 0.1),
+               dy = d.normal({2, 40, 37, 40}).to(DType::f32);
+  std::vector<std::vector<float>> first;
+  for (const int n : {1, 2, 3, 8}) {
+    set_num_threads(n);
+    const Tensor x = leaf(x0, DType::f32), w = leaf(w0, DType::f32), b = leaf(Tensor::zeros({40}), DType::f32);
+    const Tensor y = conv2d(x, w, b, {.pad = 1});
+    backward(y, dy);
+    std::vector<std::vector<float>> bits{y.values<float>(), x.grad().values<float>(), w.grad().values<float>(),
+                                         b.grad().values<float>()};
+    if (n == 1) first = bits;
+    CHECK(bits == first);
+  }
+  set_num_threads(threads);
+}
+
+TEST_CASE("convolution errors name the op, both shapes and a hint") {
+  const auto message = [](auto f) -> std::string {
+    try {
+      f();
+    } catch (const Error& e) { return e.what(); }
+    return "";
+  };
+  const Tensor x({8, 32, 32, 3}), w({3, 3, 64, 64});
+  CHECK(message([&] { conv2d(x, w); }) ==
+        "conv2d: input has 3 channels, weight expects 64\n  input  [8, 32, 32, 3]   (N,H,W,C)\n"
+        "  weight [3, 3, 64, 64]   (kh,kw,in,out)\n  hint: was the stem left out?");
+  CHECK(message([&] { conv2d(Tensor({1, 2, 2, 64}), w); }).find("kernel is larger") != std::string::npos);
+  CHECK(message([&] {
+          conv2d(Tensor({1, 9, 9, 64}), w, Tensor({3}));
+        }).find("bias has shape [3]") != std::string::npos);
+  CHECK(message([&] {
+          conv2d(Tensor({1, 9, 9, 64}, DType::f64), w);
+        }).find("input is f64, weight f32") != std::string::npos);
+  CHECK(message([&] { conv2d(x.view({8, 32, 96}), w); }).find("rank 3") != std::string::npos);
+  CHECK(message([&] { conv2d(x, Tensor({3, 3, 3, 4}), {}, {.stride = 0}); }).find("stride") != std::string::npos);
+  CHECK(message([&] { conv2d(x, Tensor({3, 3, 1, 4}), {}, {.groups = 3}); }).find("divide") != std::string::npos);
+  CHECK(message([&] { conv_transpose2d(x, w); }).find("conv_transpose2d: input has 3 channels") != std::string::npos);
+  CHECK(message([&] {
+          conv_transpose2d(x, Tensor({3, 3, 4, 3}), {}, {.output_pad = 1});
+        }).find("output padding") != std::string::npos);
+}
