@@ -1,0 +1,129 @@
+// Module: names, registration, and the walk over children.
+#include "nn/module.h"
+
+#include <algorithm>
+
+#include "nn/pattern.h"
+
+namespace fovea {
+
+namespace {
+thread_local const Module* running = nullptr;
+thread_local CallObserver::Seen observer;
+thread_local DType parameter_type = DType::f32;
+
+uint64_t fnv(const std::string& text) {  // FNV-1a, 64 bits
+  uint64_t hash = 0xcbf29ce484222325u;
+  for (const unsigned char c : text) hash = (hash ^ c) * 0x100000001b3u;
+  return hash;
+}
+std::string join(const std::string& path, const std::string& name) { return path.empty() ? name : path + "." + name; }
+}  // namespace
+
+CallObserver::CallObserver(Seen seen) : outer_(std::move(observer)) { observer = std::move(seen); }
+CallObserver::~CallObserver() { observer = std::move(outer_); }
+
+ParameterType::ParameterType(DType type) : outer_(parameter_type) {
+  check(type == DType::f32 || type == DType::f64, "parameters are f32 or f64, not ", name_of(type));
+  parameter_type = type;
+}
+ParameterType::~ParameterType() { parameter_type = outer_; }
+DType ParameterType::current() { return parameter_type; }
+
+Module::Module(Module& parent, std::string name)
+    : parent_(&parent),
+      name_(std::move(name)),
+      path_(join(parent.path_, name_)),
+      seed_(parent.seed_),
+      training_(parent.training_) {
+  parent.check_name(name_);
+  parent.children_.push_back(this);
+}
+Module::~Module() {
+  if (parent_) std::erase(parent_->children_, this);
+  for (Module* child : children_) child->parent_ = nullptr;
+}
+
+void Module::check_name(const std::string& name) const {
+  const std::string where = path_.empty() ? "" : " of " + path_;
+  check(!name.empty() && name.find('.') == std::string::npos, "module: \"", name, "\" is no name for a part", where);
+  const auto is = [&](const Named& n) { return n.name == name; };
+  const bool used = std::any_of(children_.begin(), children_.end(), [&](Module* m) { return m->name_ == name; }) ||
+                    std::any_of(parameters_.begin(), parameters_.end(), is) ||
+                    std::any_of(buffers_.begin(), buffers_.end(), is);
+  check(!used, "module: the name \"", name, "\"", where, " is used twice");
+}
+
+Tensor Module::parameter(const std::string& name, Tensor value, Layout layout) {
+  check_name(name);
+  value.set_requires_grad();
+  parameters_.push_back({name, value, layout});
+  return value;
+}
+Tensor Module::buffer(const std::string& name, Tensor value, Layout layout) {
+  check_name(name);
+  buffers_.push_back({name, value, layout});
+  return value;
+}
+
+void Module::train(bool on) {
+  training_ = on;
+  for (Module* child : children_) child->train(on);
+}
+
+void Module::collect(std::vector<Named>& all, const std::string& prefix, bool parameters, bool buffers) const {
+  const auto add = [&](const std::vector<Named>& own) {
+    for (const Named& n : own) all.push_back({prefix + n.name, n.value, n.layout});
+  };
+  if (parameters) add(parameters_);
+  if (buffers) add(buffers_);
+  for (const Module* child : children_) child->collect(all, prefix + child->name_ + ".", parameters, buffers);
+}
+std::vector<Module::Named> Module::parameters() const {
+  std::vector<Named> all;
+  return collect(all, "", true, false), all;
+}
+std::vector<Module::Named> Module::buffers() const {
+  std::vector<Named> all;
+  return collect(all, "", false, true), all;
+}
+std::vector<Module::Named> Module::state() const {
+  std::vector<Named> all;
+  return collect(all, "", true, true), all;
+}
+
+int Module::set_trainable(const std::string& pattern, bool on) {
+  int matched = 0;
+  for (Named& n : parameters()) {
+    if (!matches(pattern, n.name)) continue;
+    n.value.set_requires_grad(on);  // the record is shared with the module's own handle
+    if (!on) n.value.set_grad({});
+    ++matched;
+  }
+  return matched;
+}
+int64_t Module::parameter_count() const {
+  int64_t count = 0;
+  for (const Named& n : parameters()) count += n.value.size();
+  return count;
+}
+void Module::zero_grad() const {
+  for (Named& n : parameters()) n.value.set_grad({});
+}
+
+Philox Module::random(const std::string& parameter) const { return {seed_, fnv(join(path_, parameter))}; }
+
+// The path from the running module down to this one; a module called from elsewhere appears with its whole path.
+std::string ModuleCall::segment(const Module& module) {
+  for (const Module* up = module.parent_; up && running; up = up->parent_)
+    if (up == running) return module.path_.substr(up->path_.empty() ? 0 : up->path_.size() + 1);
+  return running ? module.name_ : module.path_;
+}
+ModuleCall::ModuleCall(const Module& module) : module_(module), outer_(running), scope_(segment(module)) {
+  running = &module;
+}
+ModuleCall::~ModuleCall() { running = outer_; }
+bool ModuleCall::observed() { return bool(observer); }
+void ModuleCall::report(const std::vector<Tensor>& outputs) { observer(module_, outputs); }
+
+}  // namespace fovea
