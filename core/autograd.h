@@ -105,9 +105,13 @@ void link(std::shared_ptr<Node> node, std::vector<Tensor> inputs, std::vector<Te
 
 // Runs op.forward on detached tensors (it never sees the tape, so what it saves cannot point back at the graph) and, if
 // an input wants a gradient, makes the op the node of what it returns: a Tensor, or a vector of them.
-//   struct Op { static constexpr auto name = "..."; Tensor forward(const Tensor& x, ...); void backward(const Tensor& dy, Grads& g) const; };
-// An op with several outputs has backward(const std::vector<Tensor>& dy, Grads& g). An op without backward() is for values only.
-// Inputs are Tensors (may be undefined: an absent bias) or vectors of them.
+//   struct Op {
+//     static constexpr auto name = "...";
+//     Tensor forward(const Tensor& x, ...);
+//     void backward(const Tensor& dy, Grads& g) const;
+//   };
+// An op with several outputs has backward(const std::vector<Tensor>& dy, Grads& g). An op without backward() is for
+// values only. Inputs are Tensors (may be undefined: an absent bias) or vectors of them.
 template <class Op, class... In> auto apply(Op op, const In&... in) {
   OpTimer timer(Op::name);
   auto y = op.forward(detail::strip(in)...);

@@ -83,8 +83,8 @@ template <class Body> void for_rows(Device device, int64_t rows, int64_t cols, c
 }
 
 // Column sums: out[c] = sum over r of body(r, c), for [rows, cols] in row-major order (bias gradients, NHWC norms).
-// Acc is a number or a struct with operator+= and a default value of zero. Rows are summed in fixed chunks, the chunks in
-// order, so the result does not depend on the threads.
+// Acc is a number or a struct with operator+= and a default value of zero. Rows are summed in fixed chunks, the chunks
+// in order, so the result does not depend on the threads.
 template <class Acc, class Body> struct ColumnChunk {
   Body body;
   Acc* partial;  // [chunks, cols]

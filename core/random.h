@@ -1,4 +1,5 @@
-// Counter-based random numbers (Philox 4x32-10, Salmon et al. 2011): a pure function of (seed, stream, index), no state.
+// Counter-based random numbers (Philox 4x32-10, Salmon et al. 2011): a pure function of (seed, stream, index), no
+// state.
 #pragma once
 #include <cmath>
 #include <cstdint>

@@ -49,7 +49,8 @@ class Shape {
 
 inline std::ostream& operator<<(std::ostream& s, const Shape& shape) { return s << shape.str(); }
 
-// The shape that a and b broadcast to (aligned at the last axis, 1 stretches). Throws naming `op`, both shapes and the axis.
+// The shape that a and b broadcast to (aligned at the last axis, 1 stretches). Throws naming `op`, both shapes and the
+// axis.
 Shape broadcast(const char* op, const Shape& a, const Shape& b);
 
 }  // namespace fovea

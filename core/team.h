@@ -1,4 +1,5 @@
-// A team is the set of threads that share one row: one thread on the CPU, one block on CUDA, or a block played on the CPU.
+// A team is the set of threads that share one row: one thread on the CPU, one block on CUDA, or a block played on the
+// CPU.
 #pragma once
 #include <cstdint>
 

@@ -1,4 +1,5 @@
-// Catch2 under one name: version 2 (Debian 12) and version 3 (Ubuntu 24.04 and later) keep their headers in different places.
+// Catch2 under one name: version 2 (Debian 12) and version 3 (Ubuntu 24.04 and later) keep their headers in different
+// places.
 #pragma once
 #if __has_include(<catch2/catch_test_macros.hpp>)
 #include <catch2/catch_approx.hpp>
