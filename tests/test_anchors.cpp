@@ -1,0 +1,98 @@
+// Anchors against the numbers of the frameworks' own tests, in all three styles.
+#include <cmath>
+
+#include "models/anchors.h"
+#include "tests/catch.h"
+
+using namespace fovea;
+
+namespace {
+
+using Rows = std::vector<std::vector<double>>;
+
+void check_rows(const Tensor& anchors, const Rows& rows, double tolerance = 1e-4) {
+  REQUIRE(anchors.dim(0) >= static_cast<int64_t>(rows.size()));
+  for (size_t r = 0; r < rows.size(); ++r)
+    for (size_t c = 0; c < 4; ++c) {
+      INFO("row " << r << " column " << c);
+      CHECK(std::abs(anchors.at(static_cast<int64_t>(4 * r + c)) - rows[r][c]) <= tolerance);
+    }
+}
+
+int64_t count(int64_t h, int64_t w) {
+  int64_t total = 0;
+  for (int level = 3; level <= 7; ++level) {
+    const int64_t s = int64_t{1} << level;
+    total += make_anchors({}, level, {(h + s - 1) / s, (w + s - 1) / s}, {h, w}).dim(0);
+  }
+  return total;
+}
+
+}  // namespace
+
+TEST_CASE("exact anchors: detectron2's example") {
+  // sizes 32 and 64 at stride 4 (detectron2 lists sizes outside, we list ratios outside)
+  AnchorOptions o{.base = 8, .scales = {1, 2}, .ratios = {0.25, 1, 4}};
+  const Rows rows = {{-32, -8, 32, 8},    {-64, -16, 64, 16}, {-16, -16, 16, 16},
+                     {-32, -32, 32, 32},  {-8, -32, 8, 32},   {-16, -64, 16, 64},
+                     {-28, -8, 36, 8}};
+  check_rows(make_anchors(o, 2, {1, 2}, {4, 8}), rows);
+  o.offset = 0.5;
+  check_rows(make_anchors(o, 2, {1, 2}, {4, 8}), {{-30, -6, 34, 10}, {-62, -14, 66, 18}, {-14, -14, 18, 18}});
+}
+
+TEST_CASE("exact anchors: mmdetection's P3, and each level doubles") {
+  const Tensor p3 = make_anchors({}, 3, {1, 1}, {8, 8}), p7 = make_anchors({}, 7, {1, 1}, {128, 128});
+  check_rows(p3, {{-22.6274, -11.3137, 22.6274, 11.3137},
+                  {-28.5088, -14.2544, 28.5088, 14.2544},
+                  {-35.9188, -17.9594, 35.9188, 17.9594},
+                  {-16, -16, 16, 16},
+                  {-20.1587, -20.1587, 20.1587, 20.1587},
+                  {-25.3984, -25.3984, 25.3984, 25.3984},
+                  {-11.3137, -22.6274, 11.3137, 22.6274}});
+  for (int64_t i = 0; i < 36; ++i) CHECK(p7.at(i) == Approx(16 * p3.at(i)));
+}
+
+TEST_CASE("exact anchors: centres at half a cell are keras-retinanet's") {
+  const AnchorOptions o{.scales = {1}, .ratios = {1}, .offset = 0.5};
+  check_rows(make_anchors(o, 3, {2, 2}, {16, 16}),
+             {{-12, -12, 20, 20}, {-4, -12, 28, 20}, {-12, -4, 20, 28}, {-4, -4, 28, 28}});
+}
+
+TEST_CASE("torchvision anchors: cut sizes, rounded half sides, steps of image / map") {
+  const AnchorOptions o{.style = "torchvision"};
+  check_rows(make_anchors(o, 3, {1, 1}, {8, 8}), {{-23, -11, 23, 11},
+                                                  {-28, -14, 28, 14},
+                                                  {-35, -18, 35, 18},
+                                                  {-16, -16, 16, 16},
+                                                  {-20, -20, 20, 20},
+                                                  {-25, -25, 25, 25},
+                                                  {-11, -23, 11, 23},
+                                                  {-14, -28, 14, 28},
+                                                  {-18, -35, 18, 35}}, 0);
+  const Tensor p7 = make_anchors(o, 7, {7, 11}, {800, 1344});
+  check_rows(p7, {{-362, -181, 362, 181}}, 0);
+  CHECK(p7.at(4 * 9) == -362 + 122);             // one to the right
+  CHECK(p7.at(4 * 9 * 11 + 1) == -181 + 114);    // one down
+  const Tensor p6 = make_anchors(o, 6, {13, 21}, {800, 1344});
+  CHECK(p6.at(4 * 9) - p6.at(0) == 64);
+  CHECK(p6.at(4 * 9 * 21 + 1) - p6.at(1) == 61);
+}
+
+TEST_CASE("detectron anchors: inclusive pixels, shapes rounded before scaling, scales outside") {
+  const AnchorOptions o{.style = "detectron", .ratios = {1, 2, 0.5}};
+  check_rows(make_anchors(o, 3, {2, 2}, {16, 16}), {{-12, -12, 19, 19},
+                                                    {-8, -20, 15, 27},
+                                                    {-18, -8, 25, 15},
+                                                    {-16.1587, -16.1587, 23.1587, 23.1587},
+                                                    {-11.1191, -26.2381, 18.1191, 33.2381},
+                                                    {-23.7183, -11.1191, 30.7183, 18.1191}}, 2e-4);
+}
+
+TEST_CASE("anchor counts of whole pyramids") {
+  CHECK(count(800, 1344) == 201600);
+  CHECK(count(608, 1024) == 116712);
+  CHECK(count(640, 640) == 76725);
+  CHECK(count(416, 416) == 32526);
+  CHECK(count(224, 224) == 9441);
+}
