@@ -63,7 +63,7 @@ Tensor make_anchors(const AnchorOptions& options, int level, std::pair<int64_t, 
   const auto cell = cell_anchors(options, level);
   const auto [rows, columns] = map_hw;
   double step_y = static_cast<double>(int64_t{1} << level), step_x = step_y;
-  if (options.style == "torchvision")   // 800 / 7 = 114 where the level's stride is 128
+  if (options.style == "torchvision")  // 800 / 7 = 114 where the level's stride is 128
     step_y = static_cast<double>(image_hw.first / rows), step_x = static_cast<double>(image_hw.second / columns);
   const double offset = options.style == "exact" ? options.offset : 0;
   Tensor anchors({rows * columns * static_cast<int64_t>(cell.size()), 4});

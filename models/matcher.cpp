@@ -10,7 +10,7 @@
 namespace fovea {
 namespace {
 
-constexpr int64_t kAnchors = 4096;   // of a chunk
+constexpr int64_t kAnchors = 4096;  // of a chunk
 
 // IoU of one anchor with every box. Both passes compare its results for equality, so there is one compiled copy of it.
 template <class T>
@@ -31,7 +31,7 @@ void find_best(std::span<const Box<T>> anchors, std::span<const Box<T>> boxes, s
       box[a] = top - row.begin(), quality[a] = *top;
       for (size_t b = 0; b < row.size(); ++b) own[b] = std::max(own[b], row[b]);
     }
-    std::lock_guard lock(merge);   // a maximum does not depend on the order
+    std::lock_guard lock(merge);  // a maximum does not depend on the order
     for (size_t b = 0; b < own.size(); ++b) best[b] = std::max(best[b], own[b]);
   });
 }
@@ -41,7 +41,7 @@ template <class T, class F>
 void for_best_anchors(std::span<const Box<T>> anchors, std::span<const Box<T>> boxes, const std::vector<T>& quality,
                       const std::vector<T>& best, T floor, F take) {
   if (boxes.empty()) return;
-  T least = best[0];   // an anchor whose highest IoU is below every box's best cannot be the best of any
+  T least = best[0];  // an anchor whose highest IoU is below every box's best cannot be the best of any
   for (T value : best) least = std::min(least, value);
   parallel_for(static_cast<int64_t>(anchors.size()), kAnchors, [&](int64_t begin, int64_t end) {
     std::vector<T> row(boxes.size());
@@ -86,7 +86,7 @@ Matches match(std::span<const Box<T>> anchors, std::span<const Box<T>> boxes, st
     for (int64_t a = 0; a < n; ++a)
       m.box[a] = quality[a] >= high ? argmax[a] : quality[a] < low ? Matches::background : Matches::ignored;
     std::vector<uint8_t> counted(as_background ? anchors.size() : 0);
-    if (options.low_quality)   // a negative floor takes every anchor for a box that none overlaps (torchvision)
+    if (options.low_quality)  // a negative floor takes every anchor for a box that none overlaps (torchvision)
       for_best_anchors(anchors, boxes, quality, best, static_cast<T>(options.floor), [&](int64_t a, int64_t b) {
         if (as_background) counted[a] = 1;
         if (!as_background || quality[a] >= low) m.box[a] = last ? b : argmax[a];

@@ -1,16 +1,15 @@
 // RetinaNet (Lin et al. 2017, arXiv:1708.02002): a ResNet, a feature pyramid, two small convolutional heads, focal loss.
 #pragma once
 #include <array>
-#include <memory>
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "core/box.h"
 #include "models/anchors.h"
+#include "models/backbone.h"
+#include "models/head.h"
 #include "models/matcher.h"
-#include "nn/module.h"
 #include "ops/box_ops.h"
 
 namespace fovea {
@@ -44,11 +43,11 @@ struct RetinaNetOptions {
   int tower_depth = 4;
   double prior = 0.01;      // probability of an object that the network starts with
   double final_std = 0.01;  // of the weights of the last convolutions
-  AnchorOptions anchors;
+  AnchorOptions anchors{};
   // Training
-  MatcherOptions matcher;
+  MatcherOptions matcher{};
   bool ignore_outside = false;       // anchors centred outside the unpadded image are ignored (keras-retinanet)
-  BoxCoder coder;                    // weights 1 1 1 1
+  BoxCoder coder{};                    // weights 1 1 1 1
   std::string class_loss = "focal";  // focal | focal_star
   double alpha = 0.25;               // < 0: no class balancing
   double gamma = 2;
@@ -87,8 +86,8 @@ struct LossStats {
   std::vector<int64_t> positives;              // by level, over the batch
   std::vector<int64_t> image_positives;        // by image
   std::vector<double> image_scale;             // by image: what its sums were multiplied by
+  std::vector<int64_t> image_ignored;          // by image: anchors that count for nothing
   int64_t low_quality = 0;                     // positives with an IoU below the upper threshold
-  int64_t ignored = 0;                         // anchors that count for nothing
   int64_t unmatched = 0;                       // boxes without any anchor
   int64_t total_positives() const;
 };
@@ -96,43 +95,51 @@ struct LossStats {
 // What the prior predicts for the classification loss at step 0 (all logits equal to the initial bias).
 double expected_initial_loss(const RetinaNetOptions& options, const LossStats& stats);
 
-class Backbone;  // models/backbone.h
-class Head;      // models/head.h
-
-class RetinaNet : public Module {
+class RetinaNet : public Layer<RetinaNet> {
  public:
+  // Throws as check_options() does. `seed` decides the initial weights.
   explicit RetinaNet(const RetinaNetOptions& options, uint64_t seed = 0);
-  ~RetinaNet();
-  const RetinaNetOptions& options() const { return options_; }
+  const RetinaNetOptions options;
+  Backbone backbone;
+  Head head;
 
   struct Output {                  // by level, P3 first
     std::vector<Tensor> features;  // [N,H,W,channels]
     std::vector<Tensor> logits;    // [N,H*W*A,K]
     std::vector<Tensor> deltas;    // [N,H*W*A,4]
     std::vector<Tensor> anchors;   // [H*W*A,4]
+    std::pair<int, int> input_hw;  // height and width of the images, padding included
   };
-  // images [N,H,W,3], normalised; any size >= 32. Works in training and evaluation mode.
+  // images [N,H,W,3], normalised, of any size. model(images) does the same in training and in evaluation mode, but for what
+  // batch norms do.
   Output forward(const Tensor& images);
-  Output operator()(const Tensor& images) { return forward(images); }
+
+  // What every anchor has to find, image by image; anchors of all levels one after another, P3 first.
+  // Throws Error{Code::data} for a label outside 0 .. classes - 1 or coordinates that are not finite.
+  std::vector<Matches> assign(const std::vector<Tensor>& anchors, const std::vector<Target>& targets) const;
 
   struct Losses {
-    Tensor classification, box;  // scalars
+    Tensor classification, box;  // scalars, weighted
     LossStats stats;
-    Tensor total() const;  // classification + box_weight * box is already in `box`
+    Tensor total() const;  // their sum
   };
-  // Throws Error{Code::data} for a label outside 0 .. classes - 1 or a number of targets other than the batch's.
+  // Throws as assign() does, and where there is not one target per image.
   Losses loss(const Output& output, const std::vector<Target>& targets);
 
-  // image_hw: the unpadded size of each image, which boxes are clipped to; empty: no padding. Best score first.
+  // image_hw: height and width of each image without its padding, which boxes are clipped to; none given: all of the input.
+  // Best score first; equal scores: lower level, then the higher place in its level's list.
   std::vector<std::vector<Detection>> detect(const Output& output,
                                              const std::vector<std::pair<int, int>>& image_hw = {}) const;
 
  private:
-  const RetinaNetOptions options_;
-  std::unique_ptr<Backbone> backbone_;
-  std::unique_ptr<Head> head_;
-  Tensor normaliser_;                              // [1], where options.normaliser is "ema"
-  std::pair<int64_t, int64_t> anchor_size_{0, 0};  // the image size that anchors_ belong to
+  const std::vector<Tensor>& anchors_for(const std::vector<Tensor>& features, const Tensor& images);
+  void set_scales(const std::vector<Matches>& matches, LossStats& stats);
+  Tensor class_loss(const Output& output, const std::vector<Matches>& matches, const std::vector<Target>& targets,
+                    const LossStats& stats) const;
+  Tensor box_loss(const Output& output, const std::vector<Matches>& matches, const std::vector<Target>& targets,
+                  LossStats& stats) const;
+  Tensor normaliser_;   // [1], where options.normaliser is "ema"
+  Shape anchor_shape_;  // of the images that anchors_ belong to
   std::vector<Tensor> anchors_;
 };
 

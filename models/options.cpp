@@ -1,0 +1,181 @@
+// The options of RetinaNet by name: as text, from text, and the checks that belong to them.
+#include <algorithm>
+#include <charconv>
+#include <sstream>
+
+#include "core/error.h"
+#include "models/nearest.h"
+#include "models/retinanet.h"
+
+namespace fovea {
+namespace {
+
+// visit(options, v) calls v(key, field, help) for every option, in the order of the struct.
+template <class Options, class V> void visit(Options& o, V&& v) {
+  v("backbone", o.backbone, "tiny | resnet18 | resnet34 | resnet50 | resnet101 | resnext101_32x8d");
+  v("classes", o.classes, "number of classes");
+  v("backbone_norm", o.backbone_norm, "batch | frozen | group");
+  v("head_norm", o.head_norm, "none | batch | group, after each convolution of the towers");
+  v("norm_eps", o.norm_eps, "added to variances");
+  v("freeze_stages", o.freeze_stages, "of stem, layer1 .. layer4, the first that are not trained (0 to 5)");
+  v("p6_from", o.p6_from, "c5 | p5");
+  v("last_level", o.last_level, "the pyramid is P3 to this level (5 to 7)");
+  v("channels", o.channels, "of the pyramid and the towers");
+  v("tower_depth", o.tower_depth, "hidden convolutions of each head");
+  v("prior", o.prior, "probability of an object that the network starts with");
+  v("final_std", o.final_std, "initial deviation of the weights of the last convolutions");
+  v("anchors.style", o.anchors.style, "exact | detectron | torchvision");
+  v("anchors.base", o.anchors.base, "side of a level's smallest anchor, in cells");
+  v("anchors.scales", o.anchors.scales, "factors of that side");
+  v("anchors.ratios", o.anchors.ratios, "heights divided by widths");
+  v("anchors.offset", o.anchors.offset, "of the first anchor's centre, in cells (style exact)");
+  v("matcher.high", o.matcher.high, "anchors with at least this IoU are positive");
+  v("matcher.low", o.matcher.low, "anchors below this IoU are background");
+  v("matcher.low_quality", o.matcher.low_quality, "the best anchors of a box are positive too");
+  v("matcher.floor", o.matcher.floor, "... with at least this IoU; negative: any (torchvision)");
+  v("matcher.rule", o.matcher.rule, "argmax | last | background: whose a low-quality anchor is");
+  v("matcher.ignore_ioa", o.matcher.ignore_ioa,
+    "background with more inside an ignore region counts for nothing; > 1: off");
+  v("ignore_outside", o.ignore_outside, "anchors centred in the padding count for nothing");
+  v("coder.wx", o.coder.wx, "weight of the deltas of x");
+  v("coder.wy", o.coder.wy, "weight of the deltas of y");
+  v("coder.ww", o.coder.ww, "weight of the deltas of log width");
+  v("coder.wh", o.coder.wh, "weight of the deltas of log height");
+  v("class_loss", o.class_loss, "focal | focal_star");
+  v("alpha", o.alpha, "weight of positives in the focal loss; negative: no balancing");
+  v("gamma", o.gamma, "focusing exponent; 0: cross entropy");
+  v("star_beta", o.star_beta, "shift of focal_star");
+  v("box_loss", o.box_loss, "smooth_l1 | l1 | l2 | iou | giou | diou | ciou");
+  v("box_beta", o.box_beta, "where smooth_l1 turns linear");
+  v("box_weight", o.box_weight, "of the box loss");
+  v("normaliser", o.normaliser, "per_image | batch | detectron | ema");
+  v("score_threshold", o.score_threshold, "detections have a higher score");
+  v("last_threshold", o.last_threshold, "the same for the last level (Detectron: 0); negative: as the others");
+  v("level_top", o.level_top, "best scores of a level that reach NMS");
+  v("nms_threshold", o.nms_threshold, "a higher IoU with a better box of its class suppresses a box");
+  v("detections", o.detections, "of an image, at most");
+  v("pixel_mean", o.pixel_mean, "of red, green, blue in 0..1");
+  v("pixel_std", o.pixel_std, "of red, green, blue in 0..1");
+}
+
+std::string show(const std::string& v) { return v; }
+std::string show(bool v) { return v ? "true" : "false"; }
+std::string show(int v) { return std::to_string(v); }
+std::string show(double v) {  // the shortest text that reads back as the same number
+  char buffer[32];
+  return {buffer, std::to_chars(buffer, buffer + sizeof buffer, v).ptr};
+}
+template <class List> std::string show(const List& list) {
+  std::string all;
+  for (double v : list) all += (all.empty() ? "" : ",") + show(v);
+  return all;
+}
+
+template <class N> bool read_number(std::string_view s, N& v) {
+  const auto [end, error] = std::from_chars(s.data(), s.data() + s.size(), v);
+  return error == std::errc() && end == s.data() + s.size();
+}
+bool read(const std::string& s, std::string& v) { return v = s, !s.empty(); }
+bool read(const std::string& s, bool& v) { return v = s == "true" || s == "1", v || s == "false" || s == "0"; }
+bool read(const std::string& s, int& v) { return read_number(s, v); }
+bool read(const std::string& s, double& v) { return read_number(s, v) && v == v; }
+bool read(std::string s, std::vector<double>& list) {  // "1,2,3", also with brackets and spaces
+  std::erase_if(s, [](char c) { return c == '[' || c == ']' || c == ' '; });
+  list.clear();
+  std::istringstream parts(s);
+  for (std::string part; std::getline(parts, part, ',');)
+    if (!read(part, list.emplace_back())) return false;
+  return !list.empty();
+}
+bool read(const std::string& s, std::array<double, 3>& three) {
+  std::vector<double> list;
+  if (!read(s, list) || list.size() != 3) return false;
+  return std::copy(list.begin(), list.end(), three.begin()), true;
+}
+
+// Of "a | b | c, and why": is `value` one of the words?
+bool offered(const std::string& help, const std::string& value) {
+  std::istringstream words(help.substr(0, help.find_first_of(",:")));
+  for (std::string word; words >> word;)
+    if (word == value && word != "|") return true;
+  return false;
+}
+
+const RetinaNetOptions kDefaults;
+
+void need(bool ok, const std::string& message) { check(Code::usage, ok, message); }
+
+}  // namespace
+
+std::vector<std::pair<std::string, std::string>> to_text(const RetinaNetOptions& options) {
+  std::vector<std::pair<std::string, std::string>> all;
+  visit(options, [&](const char* key, const auto& field, const char*) { all.emplace_back(key, show(field)); });
+  return all;
+}
+
+void set_option(RetinaNetOptions& options, const std::string& key, const std::string& value) {
+  bool known = false;
+  std::vector<std::string> keys;
+  visit(options, [&](const char* name, auto& field, const char* help) {
+    keys.emplace_back(name);
+    if (key != name) return;
+    known = true;
+    auto changed = field;
+    need(read(value, changed), text(key, " = '", value, "' is not a value for it\n  hint: ", help));
+    field = changed;
+  });
+  need(known, "model option '" + key + "' is unknown\n  hint: did you mean '" + nearest_name(key, keys) + "'?");
+}
+
+bool is_model_option(const std::string& key) {
+  bool known = false;
+  visit(kDefaults, [&](const char* name, const auto&, const char*) { known = known || key == name; });
+  return known;
+}
+
+std::string help_of_option(const std::string& key) {
+  std::string found;
+  visit(kDefaults, [&](const char* name, const auto&, const char* help) {
+    if (key == name) found = help;
+  });
+  return found;
+}
+
+void check_options(const RetinaNetOptions& o) {
+  visit(o, [](const char* key, const auto& field, const char* help) {
+    if constexpr (std::is_same_v<decltype(field), const std::string&>)
+      need(offered(help, field), text(key, " = '", field, "' is unknown\n  hint: ", help));
+  });
+  const auto positive = [](const std::vector<double>& list) {
+    return !list.empty() && std::all_of(list.begin(), list.end(), [](double v) { return v > 0; });
+  };
+  need(o.classes >= 1, text("classes = ", o.classes, ": at least one class is needed"));
+  need(o.freeze_stages >= 0 && o.freeze_stages <= 5, text("freeze_stages = ", o.freeze_stages, " is not in 0..5"));
+  need(o.last_level >= 5 && o.last_level <= 7, text("last_level = ", o.last_level, " is not in 5..7"));
+  need(o.channels >= 1 && o.tower_depth >= 0, "channels must be at least 1 and tower_depth at least 0");
+  need(o.prior > 0 && o.prior < 1, text("prior = ", o.prior, " is not a probability between 0 and 1"));
+  need(positive(o.anchors.scales) && positive(o.anchors.ratios) && o.anchors.base > 0,
+       "anchors: base, scales and ratios must be above 0");
+  need(o.matcher.low <= o.matcher.high,
+       text("matcher.low = ", o.matcher.low, " is above matcher.high = ", o.matcher.high));
+  need(o.matcher.high > 0, "matcher.high must be above 0");
+  need(o.gamma >= 0, text("gamma = ", o.gamma, " is negative"));
+  need(o.class_loss != "focal_star" || o.gamma > 0, "class_loss = focal_star needs gamma > 0");
+  need(o.alpha <= 1, text("alpha = ", o.alpha, " is above 1"));
+  need(o.box_beta >= 0, "box_beta must be at least 0");
+  need(o.norm_eps >= 0, "norm_eps must be at least 0");
+  need(o.level_top >= 1 && o.detections >= 0, "level_top must be at least 1 and detections at least 0");
+  need(o.coder.wx > 0 && o.coder.wy > 0 && o.coder.ww > 0 && o.coder.wh > 0, "coder: weights must be above 0");
+  for (double v : o.pixel_std) need(v > 0, "pixel_std must be above 0");
+}
+
+void check_from_scratch(const RetinaNetOptions& o) {
+  const std::string hint =
+      "\n  hint: load weights for the backbone, or train all of it: freeze_stages=0 and backbone_norm=group (or batch)";
+  need(o.backbone_norm != "frozen",
+       "backbone_norm = frozen, but no weights are loaded: norms that were never trained stay useless" + hint);
+  need(o.freeze_stages == 0, text("freeze_stages = ", o.freeze_stages,
+                                  ", but no weights are loaded: random convolutions would stay random", hint));
+}
+
+}  // namespace fovea

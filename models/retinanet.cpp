@@ -1,0 +1,66 @@
+// RetinaNet put together: backbone, heads, anchors, and which of it is trained.
+#include "models/retinanet.h"
+
+#include "core/error.h"
+#include "ops/pointwise.h"
+
+namespace fovea {
+namespace {
+
+const RetinaNetOptions& checked(const RetinaNetOptions& options) { return check_options(options), options; }
+
+Backbone::Options backbone_options(const RetinaNetOptions& o) {
+  ResNetOptions body = resnet_options(o.backbone);
+  body.norm = norm_kind(o.backbone_norm), body.eps = o.norm_eps, body.freeze_stages = o.freeze_stages;
+  return {.body = body, .channels = o.channels, .p6_from_p5 = o.p6_from == "p5", .last_level = o.last_level};
+}
+Head::Options head_options(const RetinaNetOptions& o) {
+  return {.channels = o.channels,
+          .anchors = o.anchors.count(),
+          .classes = o.classes,
+          .depth = o.tower_depth,
+          .norm = norm_kind(o.head_norm),
+          .eps = o.norm_eps,
+          .deviation = o.final_std,
+          .prior = o.prior};
+}
+
+}  // namespace
+
+RetinaNet::RetinaNet(const RetinaNetOptions& o, uint64_t seed)
+    : Layer(seed),
+      options(checked(o)),
+      backbone(*this, "backbone", backbone_options(options)),
+      head(*this, "head", head_options(options)) {
+  const char* stages[] = {"backbone.body.conv1.*,backbone.body.bn1.*", "backbone.body.layer1.*",
+                          "backbone.body.layer2.*", "backbone.body.layer3.*", "backbone.body.layer4.*"};
+  for (int stage = 0; stage < options.freeze_stages; ++stage) set_trainable(stages[stage], false);
+  if (options.normaliser == "ema") normaliser_ = buffer("loss_normaliser", Tensor::full({1}, 100));
+}
+
+RetinaNet::Output RetinaNet::forward(const Tensor& images) {
+  check(images.rank() == 4 && images.dim(3) == 3, "retinanet: images have shape ", images.shape(),
+        ", expected [N,H,W,3]");
+  Output out;
+  out.features = backbone(images);
+  Head::Output heads = head(out.features);
+  out.logits = std::move(heads.logits), out.deltas = std::move(heads.deltas);
+  out.anchors = anchors_for(out.features, images);
+  out.input_hw = {static_cast<int>(images.dim(1)), static_cast<int>(images.dim(2))};
+  return out;
+}
+
+const std::vector<Tensor>& RetinaNet::anchors_for(const std::vector<Tensor>& features, const Tensor& images) {
+  if (anchors_.empty() || !(anchor_shape_ == images.shape())) {
+    anchors_.clear();
+    for (size_t i = 0; i < features.size(); ++i)
+      anchors_.push_back(make_anchors(options.anchors, static_cast<int>(i) + 3,
+                                      {features[i].dim(1), features[i].dim(2)}, {images.dim(1), images.dim(2)}));
+    anchor_shape_ = images.shape();
+  }
+  return anchors_;
+}
+
+Tensor RetinaNet::Losses::total() const { return classification + box; }
+
+}  // namespace fovea
