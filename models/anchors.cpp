@@ -21,7 +21,8 @@ std::vector<Box<double>> exact_cell(const AnchorOptions& o, double stride) {
   return cell;
 }
 
-// Detectron counts pixels: a box of width w ends at x1 + w - 1. It rounds the shape at the size of the stride, then scales.
+// Detectron counts pixels: a box of width w ends at x1 + w - 1. It rounds the shape at the size of the stride, then
+// scales.
 std::vector<Box<double>> detectron_cell(const AnchorOptions& o, double stride) {
   std::vector<Box<double>> cell;
   const double centre = (stride - 1) / 2;

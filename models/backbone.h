@@ -9,7 +9,7 @@
 namespace fovea {
 
 // C3..C5 -> P3..P7. Top down: each map is a 1x1 convolution of C plus the coarser map enlarged, then a 3x3 convolution.
-// P6 is a 3x3 convolution of stride 2 on C5 (or P5), P7 another on relu(P6). Names: inner_blocks.0.0, layer_blocks.0.0, ...
+// P6 is a 3x3 convolution of stride 2 on C5 (or P5), P7 another on relu(P6). Names: inner_blocks.0.0, layer_blocks.0.0.
 class Pyramid : public Layer<Pyramid> {
  public:
   struct Options {

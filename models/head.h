@@ -8,8 +8,8 @@
 
 namespace fovea {
 
-// depth times (3x3 convolution, norm, ReLU), then a 3x3 convolution to `out` channels. Names: conv.0.0.weight (its norm:
-// conv.0.1.weight), and `last`.
+// depth times (3x3 convolution, norm, ReLU), then a 3x3 convolution to `out` channels. Names: conv.0.0.weight (its
+// norm: conv.0.1.weight), and `last`.
 class Tower : public Layer<Tower> {
  public:
   struct Options {

@@ -1,4 +1,5 @@
-// The matcher: which box each anchor has to find. Two passes over the pairs, memory for anchors + boxes, never a matrix.
+// The matcher: which box each anchor has to find. Two passes over the pairs, memory for anchors + boxes, never a
+// matrix.
 #pragma once
 #include <cstdint>
 #include <span>

@@ -1,4 +1,5 @@
-// ResNet (He et al. 2016) and ResNeXt (Xie et al. 2017) up to C5, with torchvision's names: conv1, bn1, layer1.0.conv1, ...
+// ResNet (He et al. 2016) and ResNeXt (Xie et al. 2017) up to C5, with torchvision's names: conv1, bn1, layer1.0.conv1,
+// ...
 #pragma once
 #include <array>
 #include <memory>

@@ -1,4 +1,5 @@
-// RetinaNet (Lin et al. 2017, arXiv:1708.02002): a ResNet, a feature pyramid, two small convolutional heads, focal loss.
+// RetinaNet (Lin et al. 2017, arXiv:1708.02002): a ResNet, a feature pyramid, two small convolutional heads, focal
+// loss.
 #pragma once
 #include <array>
 #include <string>
@@ -47,7 +48,7 @@ struct RetinaNetOptions {
   // Training
   MatcherOptions matcher{};
   bool ignore_outside = false;       // anchors centred outside the unpadded image are ignored (keras-retinanet)
-  BoxCoder coder{};                    // weights 1 1 1 1
+  BoxCoder coder{};                  // weights 1 1 1 1
   std::string class_loss = "focal";  // focal | focal_star
   double alpha = 0.25;               // < 0: no class balancing
   double gamma = 2;
@@ -110,8 +111,8 @@ class RetinaNet : public Layer<RetinaNet> {
     std::vector<Tensor> anchors;   // [H*W*A,4]
     std::pair<int, int> input_hw;  // height and width of the images, padding included
   };
-  // images [N,H,W,3], normalised, of any size. model(images) does the same in training and in evaluation mode, but for what
-  // batch norms do.
+  // images [N,H,W,3], normalised, of any size. model(images) does the same in training and in evaluation mode, but for
+  // what batch norms do.
   Output forward(const Tensor& images);
 
   // What every anchor has to find, image by image; anchors of all levels one after another, P3 first.
@@ -126,8 +127,8 @@ class RetinaNet : public Layer<RetinaNet> {
   // Throws as assign() does, and where there is not one target per image.
   Losses loss(const Output& output, const std::vector<Target>& targets);
 
-  // image_hw: height and width of each image without its padding, which boxes are clipped to; none given: all of the input.
-  // Best score first; equal scores: lower level, then the higher place in its level's list.
+  // image_hw: height and width of each image without its padding, which boxes are clipped to; none given: all of the
+  // input. Best score first; equal scores: lower level, then the higher place in its level's list.
   std::vector<std::vector<Detection>> detect(const Output& output,
                                              const std::vector<std::pair<int, int>>& image_hw = {}) const;
 

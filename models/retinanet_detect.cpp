@@ -3,8 +3,8 @@
 #include <cmath>
 #include <cstring>
 
-#include "core/error.h"
 #include "core/autograd.h"
+#include "core/error.h"
 #include "core/math.h"
 #include "models/retinanet.h"
 #include "ops/nms.h"

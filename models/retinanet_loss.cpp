@@ -1,4 +1,5 @@
-// RetinaNet's losses: what each anchor has to find, the focal loss of all of them and the box loss of the positive ones.
+// RetinaNet's losses: what each anchor has to find, the focal loss of all of them and the box loss of the positive
+// ones.
 #include <algorithm>
 #include <cmath>
 #include <cstring>

@@ -33,9 +33,8 @@ int64_t count(int64_t h, int64_t w) {
 TEST_CASE("exact anchors: detectron2's example") {
   // sizes 32 and 64 at stride 4 (detectron2 lists sizes outside, we list ratios outside)
   AnchorOptions o{.base = 8, .scales = {1, 2}, .ratios = {0.25, 1, 4}};
-  const Rows rows = {{-32, -8, 32, 8},    {-64, -16, 64, 16}, {-16, -16, 16, 16},
-                     {-32, -32, 32, 32},  {-8, -32, 8, 32},   {-16, -64, 16, 64},
-                     {-28, -8, 36, 8}};
+  const Rows rows = {{-32, -8, 32, 8}, {-64, -16, 64, 16}, {-16, -16, 16, 16}, {-32, -32, 32, 32},
+                     {-8, -32, 8, 32}, {-16, -64, 16, 64}, {-28, -8, 36, 8}};
   check_rows(make_anchors(o, 2, {1, 2}, {4, 8}), rows);
   o.offset = 0.5;
   check_rows(make_anchors(o, 2, {1, 2}, {4, 8}), {{-30, -6, 34, 10}, {-62, -14, 66, 18}, {-14, -14, 18, 18}});
@@ -61,19 +60,21 @@ TEST_CASE("exact anchors: centres at half a cell are keras-retinanet's") {
 
 TEST_CASE("torchvision anchors: cut sizes, rounded half sides, steps of image / map") {
   const AnchorOptions o{.style = "torchvision"};
-  check_rows(make_anchors(o, 3, {1, 1}, {8, 8}), {{-23, -11, 23, 11},
-                                                  {-28, -14, 28, 14},
-                                                  {-35, -18, 35, 18},
-                                                  {-16, -16, 16, 16},
-                                                  {-20, -20, 20, 20},
-                                                  {-25, -25, 25, 25},
-                                                  {-11, -23, 11, 23},
-                                                  {-14, -28, 14, 28},
-                                                  {-18, -35, 18, 35}}, 0);
+  check_rows(make_anchors(o, 3, {1, 1}, {8, 8}),
+             {{-23, -11, 23, 11},
+              {-28, -14, 28, 14},
+              {-35, -18, 35, 18},
+              {-16, -16, 16, 16},
+              {-20, -20, 20, 20},
+              {-25, -25, 25, 25},
+              {-11, -23, 11, 23},
+              {-14, -28, 14, 28},
+              {-18, -35, 18, 35}},
+             0);
   const Tensor p7 = make_anchors(o, 7, {7, 11}, {800, 1344});
   check_rows(p7, {{-362, -181, 362, 181}}, 0);
-  CHECK(p7.at(4 * 9) == -362 + 122);             // one to the right
-  CHECK(p7.at(4 * 9 * 11 + 1) == -181 + 114);    // one down
+  CHECK(p7.at(4 * 9) == -362 + 122);           // one to the right
+  CHECK(p7.at(4 * 9 * 11 + 1) == -181 + 114);  // one down
   const Tensor p6 = make_anchors(o, 6, {13, 21}, {800, 1344});
   CHECK(p6.at(4 * 9) - p6.at(0) == 64);
   CHECK(p6.at(4 * 9 * 21 + 1) - p6.at(1) == 61);
@@ -81,12 +82,14 @@ TEST_CASE("torchvision anchors: cut sizes, rounded half sides, steps of image / 
 
 TEST_CASE("detectron anchors: inclusive pixels, shapes rounded before scaling, scales outside") {
   const AnchorOptions o{.style = "detectron", .ratios = {1, 2, 0.5}};
-  check_rows(make_anchors(o, 3, {2, 2}, {16, 16}), {{-12, -12, 19, 19},
-                                                    {-8, -20, 15, 27},
-                                                    {-18, -8, 25, 15},
-                                                    {-16.1587, -16.1587, 23.1587, 23.1587},
-                                                    {-11.1191, -26.2381, 18.1191, 33.2381},
-                                                    {-23.7183, -11.1191, 30.7183, 18.1191}}, 2e-4);
+  check_rows(make_anchors(o, 3, {2, 2}, {16, 16}),
+             {{-12, -12, 19, 19},
+              {-8, -20, 15, 27},
+              {-18, -8, 25, 15},
+              {-16.1587, -16.1587, 23.1587, 23.1587},
+              {-11.1191, -26.2381, 18.1191, 33.2381},
+              {-23.7183, -11.1191, 30.7183, 18.1191}},
+             2e-4);
 }
 
 TEST_CASE("anchor counts of whole pyramids") {

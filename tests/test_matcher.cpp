@@ -1,10 +1,10 @@
 // The streaming matcher against a brute-force matrix, and the cases on which frameworks differ.
-#include <limits>
 #include <rapidcheck.h>
+#include <limits>
 
+#include "core/error.h"
 #include "core/random.h"
 #include "core/threads.h"
-#include "core/error.h"
 #include "models/matcher.h"
 #include "tests/catch.h"
 
@@ -41,7 +41,7 @@ std::vector<int64_t> brute(const Boxes& anchors, const Boxes& boxes, const Match
   return out;
 }
 
-Boxes random_boxes(Dice& dice, int64_t n) {   // on a coarse grid, so that ties and touching corners are common
+Boxes random_boxes(Dice& dice, int64_t n) {  // on a coarse grid, so that ties and touching corners are common
   Boxes boxes;
   for (int64_t i = 0; i < n; ++i) {
     const float x = float(dice.integer(0, 12)), y = float(dice.integer(0, 12));
@@ -111,7 +111,8 @@ TEST_CASE("matcher: low-quality matches of the frameworks") {
 TEST_CASE("matcher: a box that no anchor overlaps makes no positives, unless torchvision is to be repeated") {
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const Boxes anchors = {{0, 0, 10, 10}, {5, 5, 15, 15}};
-  for (const Box<float>& outside : {Box<float>{100, 100, 120, 120}, Box<float>{3, 3, 3, 9}, Box<float>{nan, nan, nan, nan}}) {
+  for (const Box<float>& outside :
+       {Box<float>{100, 100, 120, 120}, Box<float>{3, 3, 3, 9}, Box<float>{nan, nan, nan, nan}}) {
     const Matches m = run(anchors, {outside});
     CHECK(m.box == std::vector<int64_t>{-1, -1});
     CHECK(m.unmatched == 1);
