@@ -8,10 +8,10 @@ namespace fovea {
 
 struct CheckResult {
   std::string op;
-  int shapes = 0;              // samples drawn
+  int shapes = 0;  // samples drawn
   bool differentiable = false;
-  double worst = 0;            // largest relative error of a gradient (values only: 0, or 1 where a check failed)
-  std::string where;           // what the worst sample was: its shapes, the input and the element
+  double worst = 0;   // largest relative error of a gradient (values only: 0, or 1 where a check failed)
+  std::string where;  // what the worst sample was: its shapes, the input and the element
   bool ok(double tolerance = 1e-6) const { return worst < tolerance; }
 };
 
