@@ -36,14 +36,12 @@ Stretch stretch(const Shape& shape, const Shape& a, const Shape& b) {
 
 namespace {
 
-template <class T>
-struct Expand {  // y = factor x
+template <class T> struct Expand {  // y = factor x
   Stretch at;
   const T* x;
   T* y;
   compute_t<T> factor;
-  template <class Team>
-  HD void operator()(Team team, int64_t piece) const {
+  template <class Team> HD void operator()(Team team, int64_t piece) const {
     const auto p = at[piece];
     const T* from = x + p.at[0];
     T* to = y + p.out;

@@ -1,4 +1,5 @@
-// Where the elements of stretched operands lie: the index arithmetic of broadcasting, collapsed to as few axes as possible.
+// Where the elements of stretched operands lie: the index arithmetic of broadcasting, collapsed to as few axes as
+// possible.
 #pragma once
 #include "core/loops.h"
 
@@ -33,8 +34,7 @@ struct Stretch {
 Stretch stretch(const Shape& shape, const Shape& a, const Shape& b);
 
 // body(team, piece) for all pieces.
-template <class Body>
-void for_pieces(Device device, const Stretch& at, const Body& body) {
+template <class Body> void for_pieces(Device device, const Stretch& at, const Body& body) {
   for_rows(device, at.pieces, at.inner < kPiece ? at.inner : kPiece, body);
 }
 

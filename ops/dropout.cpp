@@ -8,8 +8,7 @@ namespace fovea {
 
 namespace {
 
-template <class T>
-struct Drop {  // y = x [u >= p] / (1 - p), u uniform in [0, 1)
+template <class T> struct Drop {  // y = x [u >= p] / (1 - p), u uniform in [0, 1)
   const T* x;
   T* y;
   int64_t n;

@@ -7,27 +7,23 @@ namespace fovea {
 
 namespace {
 
-template <class T>
-struct GatherRow {  // y[o, m, :] = x[o, index[m], :]
+template <class T> struct GatherRow {  // y[o, m, :] = x[o, index[m], :]
   const T* x;
   const int64_t* index;
   T* y;
   int64_t m, size, inner;
-  template <class Team>
-  HD void operator()(Team team, int64_t r) const {
+  template <class Team> HD void operator()(Team team, int64_t r) const {
     const T* from = x + (r / m * size + index[r % m]) * inner;
     T* to = y + r * inner;
     team.each(inner, [=](int64_t i) { to[i] = from[i]; });
   }
 };
-template <class T>
-struct SumRows {  // dx[o, s, :] = sum of dy[o, place[k], :] for k in [start[s], start[s + 1])
+template <class T> struct SumRows {  // dx[o, s, :] = sum of dy[o, place[k], :] for k in [start[s], start[s + 1])
   const T* dy;
   const int64_t *start, *place;
   T* dx;
   int64_t m, size, inner;
-  template <class Team>
-  HD void operator()(Team team, int64_t r) const {
+  template <class Team> HD void operator()(Team team, int64_t r) const {
     using C = compute_t<T>;
     const int64_t o = r / size, begin = start[r % size], end = start[r % size + 1], n = inner;
     const T* from = dy + o * m * inner;

@@ -9,15 +9,13 @@ namespace fovea {
 // What df() reads, and so what the tape keeps: the input, the output, or neither.
 enum class Keep { none, x, y };
 
-template <class F, class T>
-struct MapUnary {  // y = f(x)
+template <class F, class T> struct MapUnary {  // y = f(x)
   F f;
   const T* x;
   T* y;
   HD void operator()(int64_t i) const { y[i] = T(f.f(static_cast<compute_t<T>>(x[i]))); }
 };
-template <class F, class T>
-struct GradUnary {  // dx = dy f'(x)
+template <class F, class T> struct GradUnary {  // dx = dy f'(x)
   F f;
   const T* x;
   const T* y;
@@ -30,8 +28,7 @@ struct GradUnary {  // dx = dy f'(x)
 };
 
 // F: static constexpr auto name, keep; f(x), df(x, y) for float and double, static or const.
-template <class F>
-struct Unary {
+template <class F> struct Unary {
   static constexpr auto name = F::name;
   F f;
   Saved kept{};
@@ -68,15 +65,13 @@ HD void step_loop(Team team, const Stretch& at, int64_t n, const T* a, const T* 
   team.each(n, [=](int64_t i) { loop(i, s, C(b[i])); });
 }
 
-template <class F, class T>
-struct MapBinary {  // y = f(a, b)
+template <class F, class T> struct MapBinary {  // y = f(a, b)
   F f;
   Stretch at;
   const T* a;
   const T* b;
   T* y;
-  template <class Team>
-  HD void operator()(Team team, int64_t piece) const {
+  template <class Team> HD void operator()(Team team, int64_t piece) const {
     const auto p = at[piece];
     T* out = y + p.out;
     const F formula = f;
@@ -84,8 +79,7 @@ struct MapBinary {  // y = f(a, b)
               [=](int64_t i, auto u, auto v) { out[i] = T(formula.f(u, v)); });
   }
 };
-template <int Side, class F, class T>
-struct GradBinary {  // da = dy df/da, or db = dy df/db
+template <int Side, class F, class T> struct GradBinary {  // da = dy df/da, or db = dy df/db
   F f;
   Stretch at;
   const T* a;
@@ -93,8 +87,7 @@ struct GradBinary {  // da = dy df/da, or db = dy df/db
   const T* y;
   const T* dy;
   T* dx;
-  template <class Team>
-  HD void operator()(Team team, int64_t piece) const {
+  template <class Team> HD void operator()(Team team, int64_t piece) const {
     using C = compute_t<T>;
     const auto p = at[piece];
     T* out = dx + p.out;
@@ -107,10 +100,9 @@ struct GradBinary {  // da = dy df/da, or db = dy df/db
   }
 };
 
-// F: static constexpr auto name; f(a, b), da(a, b, y), db(a, b, y) for float and double; keeps_a, keeps_b, keeps_y say what
-// da and db read; a_passes, b_passes: that derivative is 1; equal: da is db.
-template <class F>
-struct Binary {
+// F: static constexpr auto name; f(a, b), da(a, b, y), db(a, b, y) for float and double; keeps_a, keeps_b, keeps_y say
+// what da and db read; a_passes, b_passes: that derivative is 1; equal: da is db.
+template <class F> struct Binary {
   static constexpr auto name = F::name;
   F f;
   Saved a, b, y;
@@ -140,8 +132,7 @@ struct Binary {
   }
 
  private:
-  template <int Side>
-  Tensor side(const Tensor& dy) const {
+  template <int Side> Tensor side(const Tensor& dy) const {
     Tensor dx = empty_like(dy);
     if (dy.size() == 0) return dx;
     // an operand that is not read counts as full-sized, and dy stands in for it
@@ -157,6 +148,8 @@ struct Binary {
 
 // The defaults of a two-operand formula, to inherit from.
 struct Formula2 {
+  HD static auto da(auto, auto, auto) { return 1.f; }
+  HD static auto db(auto, auto, auto) { return 1.f; }
   static constexpr bool keeps_a = false, keeps_b = false, keeps_y = false, a_passes = false, b_passes = false,
                         equal = false;
 };

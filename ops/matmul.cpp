@@ -9,7 +9,7 @@ namespace fovea {
 namespace {
 
 Trans flag(bool transposed) { return transposed ? Trans::yes : Trans::no; }
-Shape leading(const Shape& s) { return Shape(s.dims().data(), s.dims().data() + s.rank() - 2); }
+Shape leading(const Shape& s) { return s.without(-1).without(-1); }
 Shape with_leading(const Shape& lead, int64_t m, int64_t n) { return lead.plus(m).plus(n); }
 
 // C [.., m, n] = op(A) op(B), one gemm per leading index; a and b have the full leading shape, or rank 2.
@@ -69,13 +69,11 @@ struct Matmul {  // C = A B: dA = dC B^T, dB = A^T dC; a transposed operand gets
   static Tensor rows(const Tensor& x) { return x.view({x.shape().rows(), x.shape()[-1]}); }
 };
 
-template <class T>
-struct AddRow {  // y[r, :] += b
+template <class T> struct AddRow {  // y[r, :] += b
   T* y;
   const T* b;
   int64_t n;
-  template <class Team>
-  HD void operator()(Team team, int64_t r) const {
+  template <class Team> HD void operator()(Team team, int64_t r) const {
     T* row = y + r * n;
     const T* bias = b;
     team.each(n, [=](int64_t i) { row[i] += bias[i]; });

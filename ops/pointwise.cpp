@@ -14,220 +14,117 @@ namespace {
 struct Exp {  // dy/dx = y
   static constexpr auto name = "exp";
   static constexpr Keep keep = Keep::y;
-  template <class T>
-  HD static T f(T x) {
-    return math::exp(x);
-  }
-  template <class T>
-  HD static T df(T, T y) {
-    return y;
-  }
+  HD static auto f(auto x) { return math::exp(x); }
+  HD static auto df(auto, auto y) { return y; }
 };
 struct Log {  // dy/dx = 1 / x
   static constexpr auto name = "log";
   static constexpr Keep keep = Keep::x;
-  template <class T>
-  HD static T f(T x) {
-    return math::log(x);
-  }
-  template <class T>
-  HD static T df(T x, T) {
-    return 1 / x;
-  }
+  HD static auto f(auto x) { return math::log(x); }
+  HD static auto df(auto x, auto) { return 1 / x; }
 };
 struct Sqrt {  // dy/dx = 1 / (2 y)
   static constexpr auto name = "sqrt";
   static constexpr Keep keep = Keep::y;
-  template <class T>
-  HD static T f(T x) {
-    return ::sqrt(x);
-  }
-  template <class T>
-  HD static T df(T, T y) {
-    return T(0.5) / y;
-  }
+  HD static auto f(auto x) { return std::sqrt(x); }
+  HD static auto df(auto, auto y) { return 1 / (2 * y); }
 };
 struct Abs {  // dy/dx = sign(x); kink at 0
   static constexpr auto name = "abs";
   static constexpr Keep keep = Keep::x;
-  template <class T>
-  HD static T f(T x) {
-    return x < 0 ? -x : x;
-  }
-  template <class T>
-  HD static T df(T x, T) {
-    return x > 0 ? T(1) : x < 0 ? T(-1) : T(0);
-  }
+  HD static auto f(auto x) { return x < 0 ? -x : x; }
+  HD static auto df(auto x, auto) { return x > 0 ? 1.f : x < 0 ? -1.f : 0.f; }
 };
 struct Neg {
   static constexpr auto name = "neg";
   static constexpr Keep keep = Keep::none;
-  template <class T>
-  HD static T f(T x) {
-    return -x;
-  }
-  template <class T>
-  HD static T df(T, T) {
-    return T(-1);
-  }
+  HD static auto f(auto x) { return -x; }
+  HD static auto df(auto, auto) { return -1.f; }
 };
 struct Sigmoid {  // y = 1 / (1 + e^-x); dy/dx = y (1 - y)
   static constexpr auto name = "sigmoid";
   static constexpr Keep keep = Keep::y;
-  template <class T>
-  HD static T f(T x) {
-    return math::sigmoid(x);
-  }
-  template <class T>
-  HD static T df(T, T y) {
-    return y * (1 - y);
-  }
+  HD static auto f(auto x) { return math::sigmoid(x); }
+  HD static auto df(auto, auto y) { return y * (1 - y); }
 };
 struct Tanh {  // dy/dx = 1 - y^2
   static constexpr auto name = "tanh";
   static constexpr Keep keep = Keep::y;
-  template <class T>
-  HD static T f(T x) {
-    return math::tanh(x);
-  }
-  template <class T>
-  HD static T df(T, T y) {
-    return 1 - y * y;
-  }
+  HD static auto f(auto x) { return math::tanh(x); }
+  HD static auto df(auto, auto y) { return 1 - y * y; }
 };
 struct Relu {  // max(x, 0), NaN stays NaN; kink at 0
   static constexpr auto name = "relu";
   static constexpr Keep keep = Keep::y;
-  template <class T>
-  HD static T f(T x) {
-    return x < 0 ? T(0) : x;
-  }
-  template <class T>
-  HD static T df(T, T y) {
-    return y > 0 ? T(1) : T(0);
-  }
+  HD static auto f(auto x) { return x < 0 ? 0 : x; }
+  HD static auto df(auto, auto y) { return y > 0 ? 1.f : 0.f; }
 };
 struct LeakyRelu {  // x or slope x; slope >= 0, so y has x's sign; kink at 0
   static constexpr auto name = "leaky_relu";
   static constexpr Keep keep = Keep::y;
   double slope;
-  template <class T>
-  HD T f(T x) const {
-    return x > 0 ? x : x * T(slope);
-  }
-  template <class T>
-  HD T df(T, T y) const {
-    return y > 0 ? T(1) : T(slope);
-  }
+  template <class T> HD T f(T x) const { return x > 0 ? x : x * T(slope); }
+  template <class T> HD T df(T, T y) const { return y > 0 ? T(1) : T(slope); }
 };
 struct Silu {  // y = x s(x); dy/dx = s (1 + x (1 - s))
   static constexpr auto name = "silu";
   static constexpr Keep keep = Keep::x;
-  template <class T>
-  HD static T f(T x) {
-    return x * math::sigmoid(x);
-  }
-  template <class T>
-  HD static T df(T x, T) {
-    const T s = math::sigmoid(x);
+  HD static auto f(auto x) { return x * math::sigmoid(x); }
+  HD static auto df(auto x, auto) {
+    const auto s = math::sigmoid(x);
     return s * (1 + x * (1 - s));
   }
 };
 struct Gelu {  // y = x Phi(x); dy/dx = Phi(x) + x phi(x), the normal distribution and its density
   static constexpr auto name = "gelu";
   static constexpr Keep keep = Keep::x;
-  template <class T>
-  HD static T phi(T x) {
-    return T(0.5) * (1 + std::erf(x * T(0.7071067811865476)));
-  }
-  template <class T>
-  HD static T f(T x) {
-    return x * phi(x);
-  }
-  template <class T>
-  HD static T df(T x, T) {
-    return phi(x) + x * T(0.3989422804014327) * math::exp(T(-0.5) * x * x);
-  }
+  template <class T> HD static T distribution(T x) { return T(0.5) * std::erfc(x * T(-0.7071067811865476)); }
+  template <class T> HD static T density(T x) { return T(0.3989422804014327) * math::exp(T(-0.5) * x * x); }
+  HD static auto f(auto x) { return x * distribution(x); }
+  HD static auto df(auto x, auto) { return distribution(x) + x * density(x); }
 };
 struct Softplus {  // y = log(1 + e^x); dy/dx = s(x)
   static constexpr auto name = "softplus";
   static constexpr Keep keep = Keep::x;
-  template <class T>
-  HD static T f(T x) {
-    return math::softplus(x);
-  }
-  template <class T>
-  HD static T df(T x, T) {
-    return math::sigmoid(x);
-  }
+  HD static auto f(auto x) { return math::softplus(x); }
+  HD static auto df(auto x, auto) { return math::sigmoid(x); }
 };
 struct LogSigmoid {  // y = -log(1 + e^-x); dy/dx = s(-x)
   static constexpr auto name = "log_sigmoid";
   static constexpr Keep keep = Keep::x;
-  template <class T>
-  HD static T f(T x) {
-    return -math::softplus(-x);
-  }
-  template <class T>
-  HD static T df(T x, T) {
-    return math::sigmoid(-x);
-  }
+  HD static auto f(auto x) { return -math::softplus(-x); }
+  HD static auto df(auto x, auto) { return math::sigmoid(-x); }
 };
 struct Pow {  // y = x^e; dy/dx = e x^(e - 1)
   static constexpr auto name = "pow";
   static constexpr Keep keep = Keep::x;
   double exponent;
-  template <class T>
-  HD static T power(T x, double e) {
+  template <class T> HD static T power(T x, double e) {
     return e == 2 ? x * x : e == 1 ? x : e == 0 ? T(1) : e == -1 ? 1 / x : std::pow(x, T(e));
   }
-  template <class T>
-  HD T f(T x) const {
-    return power(x, exponent);
-  }
-  template <class T>
-  HD T df(T x, T) const {
-    return exponent == 0 ? T(0) : T(exponent) * power(x, exponent - 1);
-  }
+  template <class T> HD T f(T x) const { return power(x, exponent); }
+  template <class T> HD T df(T x, T) const { return exponent == 0 ? T(0) : T(exponent) * power(x, exponent - 1); }
 };
 struct Clamp {  // kinks at both ends, where the gradient is 1
   static constexpr auto name = "clamp";
   static constexpr Keep keep = Keep::x;
   double low, high;
-  template <class T>
-  HD T f(T x) const {
-    return x < T(low) ? T(low) : x > T(high) ? T(high) : x;
-  }
-  template <class T>
-  HD T df(T x, T) const {
-    return x < T(low) || x > T(high) ? T(0) : T(1);
-  }
+  template <class T> HD T f(T x) const { return x < T(low) ? T(low) : x > T(high) ? T(high) : x; }
+  template <class T> HD T df(T x, T) const { return x < T(low) || x > T(high) ? T(0) : T(1); }
 };
 struct Scale {
   static constexpr auto name = "scale";
   static constexpr Keep keep = Keep::none;
   double factor;
-  template <class T>
-  HD T f(T x) const {
-    return x * T(factor);
-  }
-  template <class T>
-  HD T df(T, T) const {
-    return T(factor);
-  }
+  template <class T> HD T f(T x) const { return x * T(factor); }
+  template <class T> HD T df(T, T) const { return T(factor); }
 };
 struct Shift {
   static constexpr auto name = "shift";
   static constexpr Keep keep = Keep::none;
   double term;
-  template <class T>
-  HD T f(T x) const {
-    return x + T(term);
-  }
-  template <class T>
-  HD static T df(T, T) {
-    return T(1);
-  }
+  template <class T> HD T f(T x) const { return x + T(term); }
+  HD static auto df(auto, auto) { return 1.f; }
 };
 
 // --- two operands: y = f(a, b), da = dy/da, db = dy/db ---
@@ -235,136 +132,60 @@ struct Shift {
 struct Add : Formula2 {
   static constexpr auto name = "add";
   static constexpr bool a_passes = true, b_passes = true;
-  template <class T>
-  HD static T f(T a, T b) {
-    return a + b;
-  }
-  template <class T>
-  HD static T da(T, T, T) {
-    return T(1);
-  }
-  template <class T>
-  HD static T db(T, T, T) {
-    return T(1);
-  }
+  HD static auto f(auto a, auto b) { return a + b; }
 };
 struct Sub : Formula2 {
   static constexpr auto name = "sub";
   static constexpr bool a_passes = true;
-  template <class T>
-  HD static T f(T a, T b) {
-    return a - b;
-  }
-  template <class T>
-  HD static T da(T, T, T) {
-    return T(1);
-  }
-  template <class T>
-  HD static T db(T, T, T) {
-    return T(-1);
-  }
+  HD static auto f(auto a, auto b) { return a - b; }
+  HD static auto db(auto, auto, auto) { return -1.f; }
 };
 struct Mul : Formula2 {
   static constexpr auto name = "mul";
   static constexpr bool keeps_a = true, keeps_b = true;
-  template <class T>
-  HD static T f(T a, T b) {
-    return a * b;
-  }
-  template <class T>
-  HD static T da(T, T b, T) {
-    return b;
-  }
-  template <class T>
-  HD static T db(T a, T, T) {
-    return a;
-  }
+  HD static auto f(auto a, auto b) { return a * b; }
+  HD static auto da(auto, auto b, auto) { return b; }
+  HD static auto db(auto a, auto, auto) { return a; }
 };
-struct Div : Formula2 {  // dy/da = 1 / b; dy/db = -y / b
+struct Div : Formula2 {
   static constexpr auto name = "div";
   static constexpr bool keeps_b = true, keeps_y = true;
-  template <class T>
-  HD static T f(T a, T b) {
-    return a / b;
-  }
-  template <class T>
-  HD static T da(T, T b, T) {
-    return 1 / b;
-  }
-  template <class T>
-  HD static T db(T, T b, T y) {
-    return -y / b;
-  }
+  HD static auto f(auto a, auto b) { return a / b; }
+  HD static auto da(auto, auto b, auto) { return 1 / b; }
+  HD static auto db(auto, auto b, auto y) { return -y / b; }
 };
 struct Minimum : Formula2 {  // a tie goes to a; NaN of either stays
   static constexpr auto name = "minimum";
   static constexpr bool keeps_a = true, keeps_b = true;
-  template <class T>
-  HD static bool first(T a, T b) {
-    return a <= b || a != a;
-  }
-  template <class T>
-  HD static T f(T a, T b) {
-    return first(a, b) ? a : b;
-  }
-  template <class T>
-  HD static T da(T a, T b, T) {
-    return first(a, b) ? T(1) : T(0);
-  }
-  template <class T>
-  HD static T db(T a, T b, T) {
-    return first(a, b) ? T(0) : T(1);
-  }
+  HD static auto f(auto a, auto b) { return a <= b || a != a ? a : b; }
+  HD static auto da(auto a, auto b, auto) { return a <= b || a != a ? 1.f : 0.f; }
+  HD static auto db(auto a, auto b, auto) { return a <= b || a != a ? 0.f : 1.f; }
 };
 struct Maximum : Formula2 {
   static constexpr auto name = "maximum";
   static constexpr bool keeps_a = true, keeps_b = true;
-  template <class T>
-  HD static bool first(T a, T b) {
-    return a >= b || a != a;
-  }
-  template <class T>
-  HD static T f(T a, T b) {
-    return first(a, b) ? a : b;
-  }
-  template <class T>
-  HD static T da(T a, T b, T) {
-    return first(a, b) ? T(1) : T(0);
-  }
-  template <class T>
-  HD static T db(T a, T b, T) {
-    return first(a, b) ? T(0) : T(1);
-  }
+  HD static auto f(auto a, auto b) { return a >= b || a != a ? a : b; }
+  HD static auto da(auto a, auto b, auto) { return a >= b || a != a ? 1.f : 0.f; }
+  HD static auto db(auto a, auto b, auto) { return a >= b || a != a ? 0.f : 1.f; }
 };
 struct AddRelu : Formula2 {  // kink where a + b = 0
   static constexpr auto name = "add_relu";
   static constexpr bool keeps_y = true, equal = true;
-  template <class T>
-  HD static T f(T a, T b) {
-    return a + b < 0 ? T(0) : a + b;
-  }
-  template <class T>
-  HD static T da(T, T, T y) {
-    return y > 0 ? T(1) : T(0);
-  }
-  template <class T>
-  HD static T db(T, T, T y) {
-    return y > 0 ? T(1) : T(0);
-  }
+  HD static auto f(auto a, auto b) { return a + b < 0 ? 0 : a + b; }
+  HD static auto da(auto, auto, auto y) { return y > 0 ? 1.f : 0.f; }
+  HD static auto db(auto, auto, auto y) { return y > 0 ? 1.f : 0.f; }
 };
 
 // --- three ---
 
-template <class T>
-struct Choose {  // y = c ? a : b
+template <class T> struct Choose {  // y = c ? a : b
   const uint8_t* c;
   const T* a;
   const T* b;
   T* y;
   HD void operator()(int64_t i) const { y[i] = c[i] ? a[i] : b[i]; }
 };
-template <class T>
-struct Mask {  // dx = dy where c is (not) 0
+template <class T> struct Mask {  // dx = dy where c is (not) 0
   const uint8_t* c;
   const T* dy;
   T* dx;

@@ -5,7 +5,8 @@
 namespace fovea {
 
 // Two operands of one floating-point type broadcast as in numpy: aligned at the last axis, 1 stretches. Throws naming
-// both shapes where they do not fit. The gradient of a stretched operand is summed over the axes that it stretched along.
+// both shapes where they do not fit. The gradient of a stretched operand is summed over the axes that it stretched
+// along.
 Tensor add(const Tensor& a, const Tensor& b);
 Tensor sub(const Tensor& a, const Tensor& b);
 Tensor mul(const Tensor& a, const Tensor& b);

@@ -12,14 +12,12 @@ namespace fovea {
 
 namespace {
 
-template <class T>
-struct SumRow {  // y[r] = factor * sum of x[r, :]
+template <class T> struct SumRow {  // y[r] = factor * sum of x[r, :]
   const T* x;
   T* y;
   int64_t n;
   T factor;
-  template <class Team>
-  HD void operator()(Team team, int64_t r) const {
+  template <class Team> HD void operator()(Team team, int64_t r) const {
     const T* row = x + r * n;
     const T sum = team.reduce(
         n, T(0), [=](int64_t i) { return row[i]; }, Plus{});
@@ -27,20 +25,17 @@ struct SumRow {  // y[r] = factor * sum of x[r, :]
     team.each(1, [=](int64_t) { *out = value; });
   }
 };
-template <class T>
-struct Element {  // x[r, c]
+template <class T> struct Element {  // x[r, c]
   const T* x;
   int64_t cols;
   HD T operator()(int64_t r, int64_t c) const { return x[r * cols + c]; }
 };
-template <class T>
-struct SumMiddle {  // y[o, :] = factor * sum over j of x[o, j, :], 16 columns at a time
+template <class T> struct SumMiddle {  // y[o, :] = factor * sum over j of x[o, j, :], 16 columns at a time
   const T* x;
   T* y;
   int64_t n, inner;
   T factor;
-  template <class Team>
-  HD void operator()(Team team, int64_t o) const {
+  template <class Team> HD void operator()(Team team, int64_t o) const {
     constexpr int kWidth = 16;
     const T* from = x + o * n * inner;
     T* to = y + o * inner;
@@ -61,16 +56,14 @@ struct SumMiddle {  // y[o, :] = factor * sum over j of x[o, j, :], 16 columns a
     });
   }
 };
-template <class T>
-struct Times {
+template <class T> struct Times {
   T* x;
   T factor;
   HD void operator()(int64_t i) const { x[i] *= factor; }
 };
 
 // x [outer, n, inner] -> y [outer, inner]
-template <class T>
-void fold(Device device, const T* x, T* y, int64_t outer, int64_t n, int64_t inner, double factor) {
+template <class T> void fold(Device device, const T* x, T* y, int64_t outer, int64_t n, int64_t inner, double factor) {
   const T f = static_cast<T>(factor);
   if (inner == 1 && n >= 2 * kGrain) {  // long rows: in fixed pieces, then the sums of the pieces
     const int64_t pieces = n / kGrain, body = pieces * kGrain;
@@ -111,8 +104,7 @@ Shape reduced(const Shape& shape, const std::vector<bool>& mark, bool keep) {
 }
 
 // Folds the marked axes run by run, the last run first.
-template <class T>
-void fold_axes(const Tensor& x, const std::vector<bool>& mark, double factor, Tensor& y) {
+template <class T> void fold_axes(const Tensor& x, const std::vector<bool>& mark, double factor, Tensor& y) {
   Tensor from = x;
   std::vector<int64_t> dims = x.shape().dims();
   for (int d = x.rank(); d-- > 0;) {
@@ -156,28 +148,24 @@ struct Mean : Sum {
 
 // --- the largest, and where ---
 
-template <class T>
-struct Candidate {
+template <class T> struct Candidate {
   T value;
   int64_t index;
 };
 struct Better {  // a total order: NaN, then larger, then first
-  template <class C>
-  HD C operator()(C a, C b) const {
+  template <class C> HD C operator()(C a, C b) const {
     const bool na = a.value != a.value, nb = b.value != b.value;
     if (na != nb) return na ? a : b;
     if (!na && a.value != b.value) return a.value > b.value ? a : b;
     return a.index < b.index ? a : b;
   }
 };
-template <class T>
-struct MaxRow {  // value[r], index[r] of the best of x[r, :]
+template <class T> struct MaxRow {  // value[r], index[r] of the best of x[r, :]
   const T* x;
   T* value;
   int64_t* index;
   int64_t n;
-  template <class Team>
-  HD void operator()(Team team, int64_t r) const {
+  template <class Team> HD void operator()(Team team, int64_t r) const {
     using C = compute_t<T>;
     const T* row = x + r * n;
     const Candidate<C> none{C(-INFINITY), INT64_MAX};
@@ -192,8 +180,7 @@ struct MaxRow {  // value[r], index[r] of the best of x[r, :]
     team.each(1, [=](int64_t) { *v = T(best.value), *k = best.index; });
   }
 };
-template <class T>
-struct MaxGrad {  // dx[r, i] = dy[r] where i is the index
+template <class T> struct MaxGrad {  // dx[r, i] = dy[r] where i is the index
   const T* dy;
   const int64_t* index;
   T* dx;

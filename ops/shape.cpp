@@ -11,13 +11,11 @@ namespace fovea {
 
 namespace {
 
-template <class T>
-struct CopyRow {  // to[r, 0..n) = from[r, 0..n), each with its own row stride
+template <class T> struct CopyRow {  // to[r, 0..n) = from[r, 0..n), each with its own row stride
   const T* from;
   T* to;
   int64_t n, from_stride, to_stride;
-  template <class Team>
-  HD void operator()(Team team, int64_t r) const {
+  template <class Team> HD void operator()(Team team, int64_t r) const {
     const T* x = from + r * from_stride;
     T* y = to + r * to_stride;
     team.each(n, [=](int64_t i) { y[i] = x[i]; });
@@ -107,13 +105,11 @@ struct Walk {
   int64_t dims[Shape::kMaxRank] = {}, stride[Shape::kMaxRank] = {};
   int64_t inner = 1, inner_stride = 1;
 };
-template <class T>
-struct Strided {  // y[r, i] = x[walk(r) + i * stride]
+template <class T> struct Strided {  // y[r, i] = x[walk(r) + i * stride]
   const T* x;
   T* y;
   Walk walk;
-  template <class Team>
-  HD void operator()(Team team, int64_t r) const {
+  template <class Team> HD void operator()(Team team, int64_t r) const {
     int64_t at = 0;
     T* row = y + r * walk.inner;
     for (int d = walk.rank; d-- > 0;) {
@@ -167,14 +163,12 @@ struct Frame {
   int rank = 0;
   int64_t small[Shape::kMaxRank] = {}, large[Shape::kMaxRank] = {}, before[Shape::kMaxRank] = {};
 };
-template <class T>
-struct PadRow {  // y row r: the row of x under it, or the value
+template <class T> struct PadRow {  // y row r: the row of x under it, or the value
   const T* x;
   T* y;
   Frame f;
   T value;
-  template <class Team>
-  HD void operator()(Team team, int64_t r) const {
+  template <class Team> HD void operator()(Team team, int64_t r) const {
     const int last = f.rank - 1;
     const int64_t n = f.small[last], first = f.before[last];
     T* row = y + r * f.large[last];
@@ -191,13 +185,11 @@ struct PadRow {  // y row r: the row of x under it, or the value
     team.each(f.large[last], [=](int64_t i) { row[i] = inside && i >= first && i < first + n ? from[i - first] : v; });
   }
 };
-template <class T>
-struct CropRow {  // x row r, from inside y
+template <class T> struct CropRow {  // x row r, from inside y
   const T* y;
   T* x;
   Frame f;
-  template <class Team>
-  HD void operator()(Team team, int64_t r) const {
+  template <class Team> HD void operator()(Team team, int64_t r) const {
     const int last = f.rank - 1;
     const int64_t n = f.small[last];
     T* row = x + r * n;

@@ -12,21 +12,18 @@ namespace fovea {
 namespace {
 
 // log sum_i e^x_i = max + log sum_i e^(x_i - max); x [n]
-template <class T, class Team>
-HD T log_sum_exp(Team team, const T* x, int64_t n) {
+template <class T, class Team> HD T log_sum_exp(Team team, const T* x, int64_t n) {
   const T top = team.reduce(
       n, T(-INFINITY), [=](int64_t i) { return x[i]; }, Max{});
   return top + math::log(team.reduce(
                    n, T(0), [=](int64_t i) { return math::exp(x[i] - top); }, Plus{}));
 }
 
-template <class T>
-struct SoftmaxRow {  // y_i = e^(x_i - max) / sum
+template <class T> struct SoftmaxRow {  // y_i = e^(x_i - max) / sum
   const T* x;
   T* y;
   int64_t n;
-  template <class Team>
-  HD void operator()(Team team, int64_t r) const {
+  template <class Team> HD void operator()(Team team, int64_t r) const {
     const T* in = x + r * n;
     T* out = y + r * n;
     const T top = team.reduce(
@@ -37,13 +34,11 @@ struct SoftmaxRow {  // y_i = e^(x_i - max) / sum
     team.each(n, [=](int64_t i) { out[i] = out[i] / sum; });
   }
 };
-template <class T>
-struct SoftmaxGradRow {  // dx_i = y_i (dy_i - sum_j dy_j y_j)
+template <class T> struct SoftmaxGradRow {  // dx_i = y_i (dy_i - sum_j dy_j y_j)
   const T *y, *dy;
   T* dx;
   int64_t n;
-  template <class Team>
-  HD void operator()(Team team, int64_t r) const {
+  template <class Team> HD void operator()(Team team, int64_t r) const {
     const T *out = y + r * n, *up = dy + r * n;
     T* to = dx + r * n;
     const T dot = team.reduce(
@@ -71,26 +66,22 @@ struct Softmax {
   }
 };
 
-template <class T>
-struct LogSoftmaxRow {  // y_i = x_i - log sum_j e^x_j
+template <class T> struct LogSoftmaxRow {  // y_i = x_i - log sum_j e^x_j
   const T* x;
   T* y;
   int64_t n;
-  template <class Team>
-  HD void operator()(Team team, int64_t r) const {
+  template <class Team> HD void operator()(Team team, int64_t r) const {
     const T* in = x + r * n;
     T* out = y + r * n;
     const T whole = log_sum_exp(team, in, n);
     team.each(n, [=](int64_t i) { out[i] = in[i] - whole; });
   }
 };
-template <class T>
-struct LogSoftmaxGradRow {  // dx_i = dy_i - e^y_i sum_j dy_j
+template <class T> struct LogSoftmaxGradRow {  // dx_i = dy_i - e^y_i sum_j dy_j
   const T *y, *dy;
   T* dx;
   int64_t n;
-  template <class Team>
-  HD void operator()(Team team, int64_t r) const {
+  template <class Team> HD void operator()(Team team, int64_t r) const {
     const T *out = y + r * n, *up = dy + r * n;
     T* to = dx + r * n;
     const T sum = team.reduce(
@@ -118,14 +109,12 @@ struct LogSoftmax {
   }
 };
 
-template <class T>
-struct CrossEntropyRow {  // loss[r] = log sum_j e^x_j - x_label; kept[r] = that logarithm
+template <class T> struct CrossEntropyRow {  // loss[r] = log sum_j e^x_j - x_label; kept[r] = that logarithm
   const T* x;
   const int64_t* label;
   T *loss, *kept;
   int64_t n, ignore;
-  template <class Team>
-  HD void operator()(Team team, int64_t r) const {
+  template <class Team> HD void operator()(Team team, int64_t r) const {
     const T* in = x + r * n;
     const int64_t k = label[r];
     const T whole = log_sum_exp(team, in, n), value = k == ignore ? T(0) : whole - in[k];
@@ -133,14 +122,12 @@ struct CrossEntropyRow {  // loss[r] = log sum_j e^x_j - x_label; kept[r] = that
     team.each(1, [=](int64_t) { *l = value, *w = whole; });
   }
 };
-template <class T>
-struct Mean {  // y = sum of x / count
+template <class T> struct Mean {  // y = sum of x / count
   const T* x;
   T* y;
   int64_t n;
   T factor;
-  template <class Team>
-  HD void operator()(Team team, int64_t) const {
+  template <class Team> HD void operator()(Team team, int64_t) const {
     const T* in = x;
     const T sum = team.reduce(
         n, T(0), [=](int64_t i) { return in[i]; }, Plus{});
@@ -148,15 +135,13 @@ struct Mean {  // y = sum of x / count
     team.each(1, [=](int64_t) { *out = value; });
   }
 };
-template <class T>
-struct CrossEntropyGrad {  // dx = (e^(x - log sum) - [j = label]) dy / count, 0 in ignored rows
+template <class T> struct CrossEntropyGrad {  // dx = (e^(x - log sum) - [j = label]) dy / count, 0 in ignored rows
   const T *x, *kept, *dy;
   const int64_t* label;
   T* dx;
   int64_t n, ignore;
   T factor;
-  template <class Team>
-  HD void operator()(Team team, int64_t r) const {
+  template <class Team> HD void operator()(Team team, int64_t r) const {
     const T* in = x + r * n;
     T* to = dx + r * n;
     const int64_t k = label[r];
@@ -194,8 +179,7 @@ struct CrossEntropy {
 };
 
 // Runs a last-axis op along another axis.
-template <class Op>
-Tensor along(const Tensor& x, int axis, Op op) {
+template <class Op> Tensor along(const Tensor& x, int axis, Op op) {
   check(x && x.rank() >= 1, Op::name, ": needs a tensor with at least one axis");
   const int a = x.shape().axis(axis), last = x.rank() - 1;
   if (a == last) return apply(std::move(op), x);
