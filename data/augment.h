@@ -1,5 +1,5 @@
-// From a sample of the data set to what the network sees: resizing, flips, scale-and-crop, colour. Every choice is a pure
-// function of (seed, epoch, sample), so that there is no random state to save.
+// From a sample of the data set to what the network sees: resizing, flips, scale-and-crop, colour. Every choice is a
+// pure function of (seed, epoch, sample), so that there is no random state to save.
 #pragma once
 #include <cstdint>
 #include <vector>

@@ -20,7 +20,8 @@ struct Annotation {
   std::vector<Box<float>> boxes;
   std::vector<int> labels;
   std::vector<Box<float>> ignore;  // crowd and difficult: neither object nor background
-  // All of them as the evaluator wants them: doubles as in the file, before clipping; category is one of class_ids().
+  // All of them as the evaluator wants them: doubles as in the file, before clipping (dropped ones are not there);
+  // category is one of class_ids().
   std::vector<CocoGroundTruth> truths;
 };
 
@@ -33,10 +34,11 @@ struct Sample {
   std::string path;
 };
 
-// What to do with a box that is not finite, has no area or leaves the picture.
+// What to do with a box that is not finite, has no area or leaves the picture (by more than a pixel: less is the
+// rounding of some program, and always cut off).
 enum class BoxPolicy {
   error,  // refuse the data set (Code::data), naming file, image and box
-  clip,   // cut it to the picture; what then has no area, or is not finite, is dropped
+  clip,   // cut it to the picture, and drop what has no area; a number that is not finite is still an error
   drop,   // leave it out
 };
 
@@ -68,7 +70,7 @@ class Dataset {
   const std::string& name() const { return name_; }  // what was opened, for messages
   Dataset first(int64_t n) const;                    // the first n pictures, e.g. to overfit
 
-  // Takes what a reader found and applies the policy to every box.
+  // Takes the truths that a reader found, applies the policy to each, and makes boxes, labels and ignore of them.
   Dataset(std::string name, std::vector<std::string> classes, std::vector<int64_t> class_ids,
           std::vector<Annotation> annotations, BoxPolicy policy);
 

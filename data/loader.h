@@ -40,7 +40,8 @@ struct Batch {
 
 class Loader {
  public:
-  // Begins at `step` of `epoch`: the same batches as a loader that got there from the start. The data set must outlive it.
+  // Begins at `step` of `epoch`: the same batches as a loader that got there from the start. The data set must outlive
+  // the loader.
   Loader(const Dataset& dataset, const LoaderOptions& options, int64_t epoch = 0, int64_t step = 0);
   ~Loader();  // stops and joins the workers
   Loader(const Loader&) = delete;

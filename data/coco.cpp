@@ -1,0 +1,149 @@
+// COCO data sets, in the layouts that they come in:
+//   DIR/annotations.json + DIR/images/                      without splits
+//   DIR/SPLIT/annotations.json + DIR/SPLIT/images/          made by `fovea data make`
+//   DIR/SPLIT/_annotations.coco.json + DIR/SPLIT/*.jpg      Roboflow
+//   DIR/annotations/instances_SPLIT.json + DIR/SPLIT/       COCO itself (also DIR/images/SPLIT/)
+#include <algorithm>
+#include <filesystem>
+#include <unordered_map>
+
+#include "core/error.h"
+#include "data/json.h"
+#include "data/readers.h"
+
+namespace fovea::detail {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Place {
+  fs::path annotations, images;
+};
+
+// The folder of the pictures: the first of these that exists.
+fs::path first_folder(std::initializer_list<fs::path> folders) {
+  for (const fs::path& folder : folders)
+    if (fs::is_directory(folder)) return folder;
+  return *(folders.end() - 1);
+}
+
+// The layout of a split ("" for a data set without); no annotations where there is none.
+Place find_place(const fs::path& dir, const std::string& split) {
+  const fs::path base = split.empty() ? dir : dir / split;
+  for (const char* name : {"annotations.json", "_annotations.coco.json"})
+    if (fs::is_regular_file(base / name)) return {base / name, first_folder({base / "images", base})};
+  const fs::path instances = dir / "annotations" / ("instances_" + split + ".json");
+  if (split.empty() || !fs::is_regular_file(instances)) return {};
+  return {instances, first_folder({dir / split, dir / "images" / split, dir / "images", dir})};
+}
+
+Place place_of(const DatasetOptions& options, bool& divide) {
+  if (!options.annotations.empty() || !options.images.empty()) {
+    check(Code::usage, !options.annotations.empty() && !options.images.empty(),
+          "annotations and images belong together: name both, or a folder that holds them");
+    divide = true;
+    return {options.annotations, options.images};
+  }
+  Place place = find_place(options.dir, options.split);
+  if (!place.annotations.empty()) return place;
+  place = find_place(options.dir, "");
+  divide = true;
+  if (!place.annotations.empty()) return place;
+  const std::vector<std::string> known = coco_splits(options.dir);
+  check(Code::data, !known.empty(), options.dir,
+        ": has neither annotations.json (COCO) nor Annotations/ (PASCAL VOC); ", "is it the right folder?");
+  unknown_split(options.split, options.dir, known);
+}
+
+struct Picture {
+  Annotation annotation;
+  bool sized = false;
+};
+
+Picture read_picture(const Record& record, const fs::path& folder) {
+  Picture picture;
+  const Json& name = record.field("file_name");
+  if (!name.is_string()) record.reject("has file_name ", name.dump(), ", which is not a text");
+  picture.annotation.id = record.integer("id");
+  const fs::path path = folder / name.get<std::string>(), flat = folder / path.filename();
+  picture.annotation.path = (fs::exists(path) || !fs::exists(flat) ? path : flat).string();
+  if (!fs::exists(path) && !fs::exists(flat))
+    record.reject("is of the picture ", path.string(), ", which does not exist; is the folder of pictures right?");
+  picture.sized = record.json.contains("width") && record.json.contains("height");
+  if (!picture.sized) {
+    const ImageSize size = read_image_size(picture.annotation.path);
+    picture.annotation.width = size.width, picture.annotation.height = size.height;
+    return picture;
+  }
+  picture.annotation.width = int(record.integer("width")), picture.annotation.height = int(record.integer("height"));
+  if (picture.annotation.width < 1 || picture.annotation.height < 1) record.reject("has no width or height");
+  return picture;
+}
+
+}  // namespace
+
+std::vector<std::string> coco_splits(const fs::path& dir) {
+  std::vector<std::string> splits;
+  if (!find_place(dir, "").annotations.empty()) splits.push_back("");
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(dir, error))
+    if (const std::string name = entry.path().filename().string(); entry.is_directory())
+      if (!find_place(dir, name).annotations.empty()) splits.push_back(name);
+  for (const auto& entry : fs::directory_iterator(dir / "annotations", error)) {
+    const std::string name = entry.path().stem().string();
+    if (entry.path().extension() != ".json" || name.rfind("instances_", 0) != 0) continue;
+    if (std::find(splits.begin(), splits.end(), name.substr(10)) == splits.end()) splits.push_back(name.substr(10));
+  }
+  std::sort(splits.begin(), splits.end());
+  return splits;
+}
+
+Source read_coco(const DatasetOptions& options) {
+  bool divide = false;
+  const Place place = place_of(options, divide);
+  const std::string path = place.annotations.string();
+  check(Code::data, fs::is_directory(place.images), place.images.string(), ": is not a folder of pictures");
+  Source source{path, {}, {}, {}};
+  std::vector<CocoRecord> records;
+  std::vector<std::pair<int64_t, std::string>> categories;
+  std::unordered_map<int64_t, size_t> at;
+  const Json rest = read_records(path, 2, "", [&](const Record& record) {
+    if (record.list == "annotations") records.push_back(read_annotation(record));
+    if (record.list == "categories") {
+      const auto name = record.json.find("name");
+      const int64_t id = record.integer("id");
+      categories.emplace_back(id, name != record.json.end() && name->is_string() ? name->get<std::string>() : text(id));
+    }
+    if (record.list != "images") return;
+    Picture picture = read_picture(record, place.images);
+    if (!at.emplace(picture.annotation.id, source.annotations.size()).second)
+      record.reject("has the id of another image; ids must differ");
+    source.annotations.push_back(std::move(picture.annotation));
+  });
+  for (const char* list : {"images", "annotations", "categories"})
+    check(Code::data, rest.contains(list) && rest[list].is_array(), path, ": has no list \"", list,
+          "\"; is it a COCO annotation file?");
+  std::sort(categories.begin(), categories.end());
+  for (const auto& [id, name] : categories) {
+    check(Code::data, source.class_ids.empty() || source.class_ids.back() != id, path, ": two categories have the id ",
+          id, "; ids must differ");
+    source.class_ids.push_back(id), source.classes.push_back(name);
+  }
+  for (const CocoRecord& record : records) {
+    const auto name = [&] { return text(path, ": annotations[", record.index, "] (id ", record.truth.id, ")"); };
+    const auto image = at.find(record.image);
+    if (image == at.end())
+      fail(Code::data, text(name(), " is of image ", record.image, ", which \"images\" does not have; add it there ",
+                            "or leave the annotation out"));
+    if (!std::binary_search(source.class_ids.begin(), source.class_ids.end(), record.truth.category))
+      fail(Code::data, text(name(), " is of category ", record.truth.category, ", which \"categories\" does not have; ",
+                            "add it there or leave the annotation out"));
+    source.annotations[image->second].truths.push_back(record.truth);
+  }
+  std::stable_sort(source.annotations.begin(), source.annotations.end(),
+                   [](const Annotation& a, const Annotation& b) { return a.id < b.id; });
+  if (divide) keep_fraction(source, options.split, options.val_fraction);
+  return source;
+}
+
+}  // namespace fovea::detail

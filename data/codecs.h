@@ -1,0 +1,30 @@
+// What image.cpp asks of the libraries that unpack and pack pictures. Internal to data/.
+#pragma once
+#include <cstdint>
+#include <functional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "data/image.h"
+
+namespace fovea::detail {
+
+struct ImageHeader {
+  ImageSize size;       // as stored, before any turning
+  int orientation = 1;  // EXIF: 1..8
+};
+// Called with the size in the header before any memory is taken; throws where it is too large.
+using SizeCheck = std::function<void(ImageSize)>;
+
+// libjpeg. `reason` is filled where the result is empty.
+Image decode_jpeg(std::span<const uint8_t> bytes, const SizeCheck& check, ImageHeader& header, std::string& reason);
+bool read_jpeg_header(std::span<const uint8_t> bytes, ImageHeader& header, std::string& reason);
+std::vector<uint8_t> encode_jpeg(const Image& image, int quality, std::string& reason);
+
+// stb_image: PNG, BMP and binary PNM.
+bool read_stb_header(std::span<const uint8_t> bytes, ImageSize& size, std::string& reason);
+Image decode_stb(std::span<const uint8_t> bytes, std::string& reason);
+std::vector<uint8_t> encode_png(const Image& image);
+
+}  // namespace fovea::detail

@@ -1,0 +1,232 @@
+// What all formats share: the policy for bad boxes, splits by name, the order of classes, COCO files of any data set.
+#include "data/dataset.h"
+
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+#include <unordered_map>
+
+#include "core/error.h"
+#include "data/readers.h"
+
+namespace fovea {
+namespace {
+
+namespace fs = std::filesystem;
+
+constexpr double kRounding = 1;  // pixels that a box may leave the picture by without being called bad
+
+BoxPolicy policy_of(const std::string& name) {
+  if (name == "error") return BoxPolicy::error;
+  if (name == "clip") return BoxPolicy::clip;
+  if (name == "drop") return BoxPolicy::drop;
+  fail(Code::usage, "box policy \"" + name + "\": choose error, clip or drop");
+}
+
+// What is wrong with a box; empty where nothing is.
+std::string fault(const CocoBox& b, const Annotation& a) {
+  if (!std::isfinite(b.x) || !std::isfinite(b.y) || !std::isfinite(b.w) || !std::isfinite(b.h)) return "is not finite";
+  if (!(b.w > 0) || !(b.h > 0)) return "has no area";
+  if (b.x < -kRounding || b.y < -kRounding || b.x + b.w > a.width + kRounding || b.y + b.h > a.height + kRounding)
+    return text("leaves the picture of ", a.width, " x ", a.height);
+  return "";
+}
+
+Box<float> cut(const CocoBox& b, const Annotation& a) {
+  const auto side = [](double v, int limit) { return float(std::clamp(v, 0.0, double(limit))); };
+  return {side(b.x, a.width), side(b.y, a.height), side(b.x + b.w, a.width), side(b.y + b.h, a.height)};
+}
+
+void apply_policy(Annotation& a, BoxPolicy policy, const std::unordered_map<int64_t, int>& labels, Problems& problems) {
+  std::vector<CocoGroundTruth> kept;
+  for (size_t i = 0; i < a.truths.size(); ++i) {
+    const CocoGroundTruth& truth = a.truths[i];
+    const CocoBox& b = truth.box;
+    const Box<float> box = cut(b, a);
+    const std::string what = fault(b, a);
+    if (!what.empty()) {
+      const bool finite = what != "is not finite";
+      const std::string message = text(a.path, ": box ", i + 1, " of ", a.truths.size(), " [", b.x, ", ", b.y, ", ",
+                                       b.x + b.w, ", ", b.y + b.h, "] ", what);
+      if (policy == BoxPolicy::error || (policy == BoxPolicy::clip && !finite))
+        fail(Code::data, message + "; correct it, or choose the policy " + (finite ? "clip or drop" : "drop"));
+      const bool drop = policy == BoxPolicy::drop || !(box.area() > 0);
+      ++(drop ? problems.dropped : problems.clipped);
+      if (problems.messages.size() < 20) problems.messages.push_back(message + (drop ? ": dropped" : ": clipped"));
+      if (drop) continue;
+    }
+    if (!(box.area() > 0)) continue;  // a sliver within the rounding
+    kept.push_back(truth);
+    if (truth.crowd) {
+      a.ignore.push_back(box);
+    } else {
+      a.boxes.push_back(box);
+      a.labels.push_back(labels.at(truth.category));
+    }
+  }
+  a.truths = std::move(kept);
+}
+
+uint64_t name_hash(const std::string& path) {  // FNV-1a, then mixed, of the file's name without its ending
+  uint64_t h = 0xCBF29CE484222325;
+  for (unsigned char c : fs::path(path).stem().string()) h = (h ^ c) * 0x100000001B3;
+  return (h ^ h >> 32) * 0x9E3779B97F4A7C15;
+}
+
+detail::Source read(const DatasetOptions& options) {
+  const bool files = !options.annotations.empty() || !options.images.empty();
+  check(Code::usage, options.val_fraction >= 0 && options.val_fraction <= 1, "val_fraction ", options.val_fraction,
+        ": it is a part, 0 to 1");
+  if (!files) {
+    check(Code::usage, !options.dir.empty(), "no data set was named");
+    check(Code::data, fs::is_directory(options.dir), options.dir, ": is not a folder; is the path right?");
+  }
+  const std::string& format = options.format;
+  if (format == "coco" || format == "shapes" || files) return detail::read_coco(options);
+  if (format == "voc") return detail::read_voc(options);
+  check(Code::usage, format == "auto", "data format \"", format, "\": choose auto, coco, voc or shapes");
+  return detail::is_voc(options.dir) ? detail::read_voc(options) : detail::read_coco(options);
+}
+
+}  // namespace
+
+std::string Problems::summary() const {
+  std::string s;
+  const auto add = [&](int64_t n, const char* what) {
+    if (n > 0) s += text(s.empty() ? "" : ", ", n, n == 1 ? " box " : " boxes ", what);
+  };
+  add(clipped, "clipped");
+  add(dropped, "dropped");
+  return s;
+}
+
+Dataset::Dataset(std::string name, std::vector<std::string> classes, std::vector<int64_t> class_ids,
+                 std::vector<Annotation> annotations, BoxPolicy policy)
+    : name_(std::move(name)),
+      classes_(std::move(classes)),
+      class_ids_(std::move(class_ids)),
+      annotations_(std::move(annotations)) {
+  check(classes_.size() == class_ids_.size(), "dataset: ", classes_.size(), " classes, ", class_ids_.size(), " ids");
+  std::unordered_map<int64_t, int> labels;
+  for (size_t k = 0; k < class_ids_.size(); ++k) labels[class_ids_[k]] = int(k);
+  for (Annotation& a : annotations_) {
+    a.boxes.clear(), a.labels.clear(), a.ignore.clear();
+    for (const CocoGroundTruth& t : a.truths)
+      check(Code::data, labels.count(t.category) > 0, a.path, ": class ", t.category, " is out of range: there are ",
+            classes_.size());
+    apply_policy(a, policy, labels, problems_);
+  }
+}
+
+Sample Dataset::get(int64_t i) const {
+  check(i >= 0 && i < size(), "dataset: picture ", i, " of ", size());
+  const Annotation& a = annotation(i);
+  Sample sample{read_image(a.path), a.boxes, a.labels, a.ignore, a.id, a.path};
+  const Image& image = sample.image;
+  check(Code::data, image.width == a.width && image.height == a.height, a.path, ": is ", image.width, " x ",
+        image.height, " pixels, but its annotations say ", a.width, " x ", a.height,
+        "; was it turned or shrunk after they were made?");
+  return sample;
+}
+
+Dataset Dataset::first(int64_t n) const {
+  Dataset some = *this;
+  some.annotations_.resize(size_t(std::clamp<int64_t>(n, 0, size())));
+  return some;
+}
+
+Dataset open_dataset(const DatasetOptions& options) {
+  const BoxPolicy policy = policy_of(options.policy);
+  detail::Source source = read(options);
+  check(Code::data, !source.annotations.empty(), source.name, ": holds no pictures",
+        options.split.empty() ? "" : " of split \"" + options.split + "\"", "; is it the right folder?");
+  check(Code::data, !source.classes.empty(), source.name, ": has no classes; is it annotated?");
+  detail::order_classes(source, options.classes);
+  return Dataset(source.name, source.classes, source.class_ids, std::move(source.annotations), policy);
+}
+
+std::vector<std::string> find_splits(const std::string& dir, const std::string& format) {
+  check(Code::data, fs::is_directory(dir), dir, ": is not a folder; is the path right?");
+  const bool voc = format == "voc" || (format == "auto" && detail::is_voc(dir));
+  std::vector<std::string> splits = voc ? detail::voc_splits(dir) : detail::coco_splits(dir);
+  std::erase(splits, "");
+  return splits;
+}
+
+namespace detail {
+
+void keep_fraction(Source& source, const std::string& split, double val_fraction) {
+  if (split.empty() || split == "all") return;
+  check(Code::usage, split == "train" || split == "val", source.name,
+        ": has no splits; it can be divided into \"train\" ", "and \"val\", not \"", split, "\"");
+  std::erase_if(source.annotations, [&](const Annotation& a) {
+    return (double(name_hash(a.path) >> 11) * 0x1p-53 < val_fraction) != (split == "val");
+  });
+}
+
+void order_classes(Source& source, const std::vector<std::string>& wanted) {
+  if (wanted.empty() || wanted == source.classes) return;
+  std::vector<int64_t> ids;
+  int64_t next = source.class_ids.empty() ? 0 : *std::max_element(source.class_ids.begin(), source.class_ids.end());
+  for (const std::string& name : wanted) {
+    const auto at = std::find(source.classes.begin(), source.classes.end(), name);
+    ids.push_back(at != source.classes.end() ? source.class_ids[size_t(at - source.classes.begin())] : ++next);
+  }
+  for (const Annotation& a : source.annotations)
+    for (const CocoGroundTruth& t : a.truths) {
+      if (std::find(ids.begin(), ids.end(), t.category) != ids.end()) continue;
+      const auto at = std::find(source.class_ids.begin(), source.class_ids.end(), t.category);
+      fail(Code::data,
+           text(a.path, ": has an object of class \"", source.classes[size_t(at - source.class_ids.begin())],
+                "\", which the ", wanted.size(), " known classes (\"", wanted.front(), "\" ... \"", wanted.back(),
+                "\") do not include; use data or weights that fit"));
+    }
+  source.classes = wanted;
+  source.class_ids = std::move(ids);
+}
+
+void unknown_split(const std::string& split, const std::string& dir, const std::vector<std::string>& known) {
+  std::string names;
+  for (const std::string& name : known) names += (names.empty() ? "" : ", ") + name;
+  fail(Code::usage, split.empty() ? dir + ": name one of its splits: " + names
+                                  : dir + ": has no split \"" + split + "\"; there are: " + names);
+}
+
+}  // namespace detail
+
+void write_coco_truth(const std::string& path, const Dataset& dataset) {
+  nlohmann::ordered_json json;
+  json["images"] = json["categories"] = json["annotations"] = nlohmann::ordered_json::array();
+  for (size_t k = 0; k < dataset.classes().size(); ++k)
+    json["categories"].push_back({{"id", dataset.class_ids()[k]}, {"name", dataset.classes()[k]}});
+  int64_t id = 0;
+  for (int64_t i = 0; i < dataset.size(); ++i) {
+    const Annotation& a = dataset.annotation(i);
+    const std::string name = fs::path(a.path).filename().string();
+    json["images"].push_back({{"id", a.id}, {"file_name", name}, {"width", a.width}, {"height", a.height}});
+    for (const CocoGroundTruth& t : a.truths)
+      json["annotations"].push_back({{"id", ++id},
+                                     {"image_id", a.id},
+                                     {"category_id", t.category},
+                                     {"bbox", {t.box.x, t.box.y, t.box.w, t.box.h}},
+                                     {"area", t.area.value_or(t.box.w * t.box.h)},
+                                     {"iscrowd", int(t.crowd)}});
+  }
+  const std::string text = json.dump() + "\n";
+  write_bytes(path, {reinterpret_cast<const uint8_t*>(text.data()), text.size()});
+}
+
+void write_coco_detections(const std::string& path, const std::vector<ImageDetections>& images) {
+  nlohmann::ordered_json json = nlohmann::ordered_json::array();
+  for (const ImageDetections& image : images)
+    for (const CocoDetection& d : image.detections)
+      json.push_back({{"image_id", image.image_id},
+                      {"category_id", d.category},
+                      {"bbox", {d.box.x, d.box.y, d.box.w, d.box.h}},
+                      {"score", d.score}});
+  const std::string text = json.dump() + "\n";
+  write_bytes(path, {reinterpret_cast<const uint8_t*>(text.data()), text.size()});
+}
+
+}  // namespace fovea

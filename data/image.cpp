@@ -1,0 +1,209 @@
+// Finds out what a file is, checks it before memory is taken, turns it upright, and says clearly what is wrong with it.
+#include "data/image.h"
+
+#include <algorithm>
+#include <cctype>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+
+#include "core/error.h"
+#include "data/codecs.h"
+
+namespace fovea {
+namespace {
+
+enum class Kind { jpeg, png, bmp, pnm };
+using Bytes = std::span<const uint8_t>;
+
+bool begins(Bytes bytes, std::string_view magic, size_t at = 0) {
+  return bytes.size() >= at + magic.size() && std::memcmp(bytes.data() + at, magic.data(), magic.size()) == 0;
+}
+
+[[noreturn]] void reject(const std::string& name, const std::string& what, const std::string& hint) {
+  fail(Code::data, name + ": " + what + "; " + hint);
+}
+
+// Names what the file is instead of a picture.
+[[noreturn]] void reject_unknown(Bytes bytes, const std::string& name) {
+  const char* convert = "convert it to JPEG or PNG";
+  if (bytes.empty()) reject(name, "the file is empty", "copy it again or leave it out");
+  if (begins(bytes, "GIF8")) reject(name, "is a GIF", convert);
+  if (begins(bytes, "WEBP", 8)) reject(name, "is a WebP picture", convert);
+  if (begins(bytes, "II*") || begins(bytes, std::string_view("MM\0*", 4))) reject(name, "is a TIFF", convert);
+  if (begins(bytes, "ftyp", 4)) reject(name, "is a HEIC, AVIF or video file", convert);
+  if (begins(bytes, "version https://git-lfs")) reject(name, "is a Git LFS pointer", "run `git lfs pull`");
+  if (bytes[0] == 'P' && bytes.size() > 1 && bytes[1] >= '1' && bytes[1] <= '7')
+    reject(name, "is a PNM of a kind that is not read (only binary P5 and P6)", convert);
+  const auto start = bytes.first(std::min<size_t>(bytes.size(), 24));
+  const bool is_text = std::all_of(start.begin(), start.end(), [](uint8_t c) { return c >= 32 || std::isspace(c); });
+  std::string words(start.begin(), start.end());
+  std::replace_if(
+      words.begin(), words.end(), [](unsigned char c) { return c < 32; }, ' ');
+  reject(name, is_text ? "is text, not a picture: it begins with \"" + words + "\"" : "is not a JPEG, PNG, BMP or PNM",
+         "replace it by the picture or leave it out");
+}
+
+Kind kind_of(Bytes bytes, const std::string& name) {
+  if (begins(bytes, "\xFF\xD8\xFF")) return Kind::jpeg;
+  if (begins(bytes, "\x89PNG\r\n\x1A\n")) return Kind::png;
+  if (begins(bytes, "BM") && bytes.size() > 30) return Kind::bmp;
+  if (begins(bytes, "P5") || begins(bytes, "P6")) return Kind::pnm;
+  reject_unknown(bytes, name);
+}
+
+[[noreturn]] void reject_damaged(const char* kind, const std::string& name, const std::string& reason) {
+  reject(name, text("damaged or cut-off ", kind, " (", reason, ")"), "copy it again or leave it out");
+}
+
+// stb_image reads zeros past the end of a BMP or PNM; this is the size that the header promises.
+size_t promised_bytes(Bytes bytes, Kind kind, ImageSize size) {
+  const auto little = [&](size_t at, int n) {
+    size_t v = 0;
+    for (int i = 0; i < n; ++i) v |= size_t(bytes[at + i]) << 8 * i;
+    return v;
+  };
+  if (kind == Kind::bmp) {
+    const size_t bits = little(14, 4) == 12 ? little(24, 2) : little(28, 2);
+    return little(10, 4) + (size_t(size.width) * bits + 31) / 32 * 4 * size_t(size.height);
+  }
+  if (kind != Kind::pnm) return 0;
+  size_t at = 2, numbers[3] = {};  // width, height, greatest value; '#' begins a comment
+  for (size_t& number : numbers) {
+    while (at < bytes.size() && (std::isspace(bytes[at]) || bytes[at] == '#'))
+      if (bytes[at++] == '#')
+        while (at < bytes.size() && bytes[at] != '\n') ++at;
+    while (at < bytes.size() && std::isdigit(bytes[at])) number = number * 10 + (bytes[at++] - '0');
+  }
+  return at + 1 + numbers[0] * numbers[1] * (bytes[1] == '6' ? 3 : 1) * (numbers[2] > 255 ? 2 : 1);
+}
+
+// EXIF orientations 2..8: each pixel (x, y) of the upright picture comes from this place of the stored one.
+Image turned(const Image& image, int orientation) {
+  if (orientation <= 1) return image;
+  const bool swap = orientation >= 5;
+  Image out(swap ? image.height : image.width, swap ? image.width : image.height);
+  const int w = image.width - 1, h = image.height - 1;
+  for (int y = 0; y < out.height; ++y)
+    for (int x = 0; x < out.width; ++x) {
+      const int sx = swap ? y : x, sy = swap ? x : y;
+      const bool mirror_x = orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8;
+      const bool mirror_y = orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;
+      std::memcpy(out.at(x, y), image.at(mirror_x ? w - sx : sx, mirror_y ? h - sy : sy), 3);
+    }
+  return out;
+}
+
+const char* name_of(Kind kind) {
+  const char* names[] = {"JPEG", "PNG", "BMP", "PNM"};
+  return names[int(kind)];
+}
+
+void check_size(ImageSize size, const std::string& name, const ReadOptions& options) {
+  check(Code::data, size.width > 0 && size.height > 0, name, ": its header says ", size.width, " x ", size.height,
+        " pixels; leave it out");
+  check(Code::data, int64_t(size.width) * size.height <= options.max_pixels, name, ": its header says ", size.width,
+        " x ", size.height, " pixels, more than the limit of ", options.max_pixels / 1'000'000,
+        " million; shrink it or leave it out");
+}
+
+detail::ImageHeader read_header(Bytes bytes, Kind kind, const std::string& name) {
+  detail::ImageHeader header;
+  std::string reason;
+  const bool ok = kind == Kind::jpeg ? detail::read_jpeg_header(bytes, header, reason)
+                                     : detail::read_stb_header(bytes, header.size, reason);
+  if (!ok) reject_damaged(name_of(kind), name, reason);
+  return header;
+}
+
+}  // namespace
+
+Image decode_image(Bytes bytes, const std::string& name, const ReadOptions& options) {
+  const Kind kind = kind_of(bytes, name);
+  detail::ImageHeader header;
+  std::string reason;
+  Image image;
+  if (kind == Kind::jpeg) {
+    image = detail::decode_jpeg(
+        bytes, [&](ImageSize size) { check_size(size, name, options); }, header, reason);
+  } else {
+    header = read_header(bytes, kind, name);
+    check_size(header.size, name, options);
+    if (promised_bytes(bytes, kind, header.size) > bytes.size())
+      reason = text("it ends after ", bytes.size(), " bytes");
+    else image = detail::decode_stb(bytes, reason);
+  }
+  if (image.empty()) reject_damaged(name_of(kind), name, reason);
+  return options.orient && header.orientation > 1 ? turned(image, header.orientation) : image;
+}
+
+Image read_image(const std::string& path, const ReadOptions& options) {
+  return decode_image(read_bytes(path), path, options);
+}
+
+ImageSize read_image_size(const std::string& path, const ReadOptions& options) {
+  const std::vector<uint8_t> bytes = read_bytes(path);
+  const detail::ImageHeader header = read_header(bytes, kind_of(bytes, path), path);
+  check_size(header.size, path, options);
+  if (options.orient && header.orientation >= 5) return {header.size.height, header.size.width};
+  return header.size;
+}
+
+bool is_image_name(const std::string& path) {
+  std::string ending = std::filesystem::path(path).extension().string();
+  for (char& c : ending) c = char(std::tolower(static_cast<unsigned char>(c)));
+  for (const char* known : {".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".pnm"})
+    if (ending == known) return true;
+  return false;
+}
+
+std::vector<uint8_t> encode_png(const Image& image) {
+  check(!image.empty(), "encode_png: the picture has no pixels");
+  return detail::encode_png(image);
+}
+
+std::vector<uint8_t> encode_jpeg(const Image& image, int quality) {
+  check(!image.empty(), "encode_jpeg: the picture has no pixels");
+  check(quality >= 1 && quality <= 100, "encode_jpeg: quality ", quality, " is not in 1..100");
+  std::string reason;
+  std::vector<uint8_t> bytes = detail::encode_jpeg(image, quality, reason);
+  check(!bytes.empty(), "encode_jpeg: ", reason);
+  return bytes;
+}
+
+void write_png(const std::string& path, const Image& image) { write_bytes(path, encode_png(image)); }
+void write_jpeg(const std::string& path, const Image& image, int quality) {
+  write_bytes(path, encode_jpeg(image, quality));
+}
+
+std::vector<uint8_t> read_bytes(const std::string& path) {
+  std::error_code error;
+  check(Code::data, !std::filesystem::is_directory(path, error), path, ": is a folder, not a file");
+  std::ifstream in(path, std::ios::binary | std::ios::ate);
+  check(Code::data, in.good(), path, ": cannot be opened: ", std::strerror(errno));
+  const std::streamoff size = in.tellg();
+  check(Code::data, size >= 0 && size < std::streamoff{1} << 40, path, ": is not a file");
+  std::vector<uint8_t> bytes(static_cast<size_t>(size));
+  in.seekg(0).read(reinterpret_cast<char*>(bytes.data()), size);
+  check(Code::data, in.good(), path, ": cannot be read: ", std::strerror(errno));
+  return bytes;
+}
+
+void write_bytes(const std::string& path, Bytes bytes) {
+  const std::string part = path + ".part";
+  std::ofstream out(part, std::ios::binary | std::ios::trunc);
+  check(out.good(), path, ": cannot be written: ", std::strerror(errno));
+  out.write(reinterpret_cast<const char*>(bytes.data()), std::streamsize(bytes.size()));
+  out.close();
+  std::error_code error;
+  if (out.fail()) {
+    const std::string why = std::strerror(errno);
+    std::filesystem::remove(part, error);
+    fail(Code::failure, path + ": cannot be written: " + why);
+  }
+  std::filesystem::rename(part, path, error);
+  check(!error, path, ": cannot be written: ", error.message());
+}
+
+}  // namespace fovea

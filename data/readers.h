@@ -1,0 +1,33 @@
+// What the readers of the formats hand to open_dataset(). Internal to data/.
+#pragma once
+#include <filesystem>
+#include <string>
+#include <vector>
+
+#include "data/dataset.h"
+
+namespace fovea::detail {
+
+struct Source {
+  std::string name;                     // of what was opened, for messages
+  std::vector<std::string> classes;     // 0..K-1
+  std::vector<int64_t> class_ids;       // what the truths call them
+  std::vector<Annotation> annotations;  // path, id, size and truths
+};
+
+// Each folder or file that may be a split, by name. The empty name is a data set without splits.
+std::vector<std::string> coco_splits(const std::filesystem::path& dir);
+Source read_coco(const DatasetOptions& options);
+bool is_voc(const std::filesystem::path& dir);
+std::vector<std::string> voc_splits(const std::filesystem::path& dir);
+Source read_voc(const DatasetOptions& options);
+
+// Keeps the pictures of "train" or "val" where the data has no splits: by a hash of the file's name, so that adding
+// pictures moves none of the others.
+void keep_fraction(Source& source, const std::string& split, double val_fraction);
+// Puts the classes into the wanted order (options.classes); nothing to do where that is empty.
+void order_classes(Source& source, const std::vector<std::string>& wanted);
+[[noreturn]] void unknown_split(const std::string& split, const std::string& dir,
+                                const std::vector<std::string>& known);
+
+}  // namespace fovea::detail

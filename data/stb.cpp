@@ -1,0 +1,63 @@
+// stb_image and stb_image_write with only the decoders that Fovea uses; compiled without warnings, static to this file.
+#define STB_IMAGE_IMPLEMENTATION
+#define STB_IMAGE_STATIC
+#define STBI_ONLY_PNG
+#define STBI_ONLY_BMP
+#define STBI_ONLY_PNM
+#define STBI_NO_STDIO
+#define STBI_NO_LINEAR
+#define STBI_NO_HDR
+#include <stb_image.h>
+#define STB_IMAGE_WRITE_IMPLEMENTATION
+#define STB_IMAGE_WRITE_STATIC
+#define STBI_WRITE_NO_STDIO
+#include <stb_image_write.h>
+
+#include <climits>
+#include <memory>
+
+#include "data/codecs.h"
+
+namespace fovea::detail {
+
+bool read_stb_header(std::span<const uint8_t> bytes, ImageSize& size, std::string& reason) {
+  int channels = 0;
+  if (bytes.size() > INT_MAX) return reason = "the file is over 2 GiB", false;
+  if (stbi_info_from_memory(bytes.data(), int(bytes.size()), &size.width, &size.height, &channels)) return true;
+  const char* why = stbi_failure_reason();
+  return reason = why ? why : "broken header", false;
+}
+
+Image decode_stb(std::span<const uint8_t> bytes, std::string& reason) {
+  int width = 0, height = 0, channels = 0;
+  const std::unique_ptr<uint8_t, void (*)(void*)> pixels(
+      stbi_load_from_memory(bytes.data(), int(bytes.size()), &width, &height, &channels, 0), stbi_image_free);
+  if (!pixels) {
+    const char* why = stbi_failure_reason();
+    return reason = why ? why : "broken data", Image();
+  }
+  Image image(width, height);
+  const uint8_t* from = pixels.get();
+  uint8_t* to = image.rgb.data();
+  const bool grey = channels < 3, alpha = channels % 2 == 0;
+  for (size_t i = size_t(width) * size_t(height); i > 0; --i, from += channels, to += 3) {
+    const int a = alpha ? from[channels - 1] : 255;
+    for (int c = 0; c < 3; ++c) {
+      const int v = from[grey ? 0 : c];
+      to[c] = uint8_t(a == 255 ? v : (v * a + 255 * (255 - a) + 127) / 255);  // over white
+    }
+  }
+  return image;
+}
+
+std::vector<uint8_t> encode_png(const Image& image) {
+  std::vector<uint8_t> bytes;
+  const auto append = [](void* context, void* data, int size) {
+    auto& out = *static_cast<std::vector<uint8_t>*>(context);
+    out.insert(out.end(), static_cast<uint8_t*>(data), static_cast<uint8_t*>(data) + size);
+  };
+  stbi_write_png_to_func(append, &bytes, image.width, image.height, 3, image.rgb.data(), image.width * 3);
+  return bytes;
+}
+
+}  // namespace fovea::detail

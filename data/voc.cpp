@@ -1,0 +1,267 @@
+// PASCAL VOC data sets, in the layouts that they come in (names of folders in any case):
+//   DIR/Annotations/*.xml + DIR/JPEGImages/ + DIR/ImageSets/Main/SPLIT.txt     VOC itself
+//   DIR/annotations/*.xml + DIR/images/                                        without splits
+//   DIR/SPLIT/*.xml + DIR/SPLIT/*.jpg, or folders in DIR/SPLIT                 Roboflow
+// A picture without an XML file is not labelled, so it is left out; one whose XML has no objects is empty.
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <pugixml.hpp>
+#include <set>
+#include <sstream>
+
+#include "core/error.h"
+#include "core/threads.h"
+#include "data/readers.h"
+
+namespace fovea::detail {
+namespace {
+
+namespace fs = std::filesystem;
+
+std::string lower(std::string s) {
+  for (char& c : s) c = char(std::tolower(static_cast<unsigned char>(c)));
+  return s;
+}
+
+// The entry of `dir` with one of these names, in any case; empty where there is none.
+fs::path entry_named(const fs::path& dir, std::initializer_list<const char*> names) {
+  std::error_code error;
+  for (const char* name : names)
+    for (const auto& entry : fs::directory_iterator(dir, error))
+      if (lower(entry.path().filename().string()) == name) return entry.path();
+  return {};
+}
+
+bool has_xml(const fs::path& dir) {
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(dir, error))
+    if (lower(entry.path().extension().string()) == ".xml") return true;
+  return false;
+}
+
+fs::path xml_folder(const fs::path& dir) {  // empty where there is none
+  const fs::path folder = entry_named(dir, {"annotations", "xml", "labels"});
+  if (!folder.empty() && has_xml(folder)) return folder;
+  return has_xml(dir) ? dir : fs::path();
+}
+
+fs::path set_folder(const fs::path& dir) {  // of SPLIT.txt
+  const fs::path sets = entry_named(dir, {"imagesets"}), main = entry_named(sets, {"main"});
+  return main.empty() ? sets : main;
+}
+
+struct Object {
+  std::string name;
+  CocoBox box;  // corners as in the file until the data set's convention is known: w, h are x2, y2
+  bool difficult = false;
+};
+
+struct File {
+  fs::path path;
+  int width = 0, height = 0;
+  std::string filename;  // of the picture, as the XML says
+  std::vector<Object> objects;
+};
+
+class Parser {
+ public:
+  explicit Parser(const fs::path& path) : path_(path.string()), bytes_(read_bytes(path_)) {
+    const pugi::xml_parse_result result = document_.load_buffer(bytes_.data(), bytes_.size());
+    if (!result) reject(result.offset, text("not valid XML: ", result.description(), "; is it cut off?"));
+  }
+  File parse() const {
+    const pugi::xml_node root = document_.child("annotation");
+    if (!root) reject(0, "has no <annotation>; is it a VOC file?");
+    const pugi::xml_node size = root.child("size");
+    File file{path_,
+              size.child("width").text().as_int(),
+              size.child("height").text().as_int(),
+              root.child("filename").text().as_string(),
+              {}};
+    if (!size) reject(root.offset_debug(), "has no <size>; add the picture's <width> and <height>");
+    if (file.width < 1 || file.height < 1)
+      reject(size.offset_debug(), text("its <size> says ", file.width, " x ", file.height, "; correct it"));
+    for (const pugi::xml_node object : root.children("object")) file.objects.push_back(read_object(object));
+    return file;
+  }
+
+ private:
+  [[noreturn]] void reject(std::ptrdiff_t offset, const std::string& what) const {
+    const auto end =
+        bytes_.begin() + std::min<std::ptrdiff_t>(std::max<std::ptrdiff_t>(offset, 0), std::ptrdiff_t(bytes_.size()));
+    fail(Code::data, text(path_, ":", 1 + std::count(bytes_.begin(), end, '\n'), ": ", what));
+  }
+  Object read_object(const pugi::xml_node& node) const {
+    Object object;
+    object.name = node.child("name").text().as_string();
+    const std::ptrdiff_t at = node.offset_debug();
+    if (object.name.empty()) reject(at, "an <object> has no <name>");
+    object.difficult = node.child("difficult").text().as_int() != 0;
+    const pugi::xml_node box = node.child("bndbox");
+    if (!box) reject(at, "object \"" + object.name + "\" has no <bndbox>");
+    const auto side = [&](const char* name) {
+      const std::string value = box.child(name).text().as_string();
+      char* end = nullptr;
+      const double number = std::strtod(value.c_str(), &end);
+      if (value.empty() || end == value.c_str())
+        reject(box.offset_debug(), text("object \"", object.name, "\" has <", name, "> \"", value, "\", no number"));
+      return number;
+    };
+    object.box = {side("xmin"), side("ymin"), side("xmax"), side("ymax")};
+    return object;
+  }
+
+  std::string path_;
+  std::vector<uint8_t> bytes_;
+  pugi::xml_document document_;
+};
+
+std::vector<File> parse_folder(const fs::path& folder) {
+  std::vector<fs::path> paths;
+  for (const auto& entry : fs::directory_iterator(folder))
+    if (lower(entry.path().extension().string()) == ".xml") paths.push_back(entry.path());
+  std::sort(paths.begin(), paths.end());
+  std::vector<File> files(paths.size());
+  parallel_for(int64_t(paths.size()), 16, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) files[size_t(i)] = Parser(paths[size_t(i)]).parse();
+  });
+  return files;
+}
+
+// The devkit counts pixels from 1, and xmax is the last one inside: edges are xmin - 1 and xmax. Programs that count
+// from 0 write edges. One coordinate below 1 anywhere in the data set tells the two apart.
+double first_pixel(const std::vector<File>& files) {
+  for (const File& file : files)
+    for (const Object& object : file.objects)
+      if ((object.box.x >= 0 && object.box.x < 1) || (object.box.y >= 0 && object.box.y < 1)) return 0;
+  return 1;
+}
+
+// The names of a split file, with their lines for messages. A second word (1 or -1: has the class or not) is skipped.
+std::vector<std::string> read_names(const fs::path& path) {
+  const std::vector<uint8_t> bytes = read_bytes(path.string());
+  std::istringstream lines(std::string(bytes.begin(), bytes.end()));
+  std::vector<std::string> names;
+  for (std::string line, name; std::getline(lines, line);) {
+    std::istringstream words(line);
+    names.push_back(words >> name ? name : "");
+  }
+  return names;
+}
+
+struct Pictures {  // of a folder: by name without its ending, and by whole name
+  std::map<std::string, fs::path> by_stem, by_name;
+  explicit Pictures(const fs::path& folder) {
+    for (const auto& entry : fs::directory_iterator(folder)) {
+      if (!is_image_name(entry.path().string())) continue;
+      by_stem[entry.path().stem().string()] = by_name[entry.path().filename().string()] = entry.path();
+    }
+  }
+  fs::path find(const File& file) const {
+    if (const auto at = by_stem.find(file.path.stem().string()); at != by_stem.end()) return at->second;
+    if (const auto at = by_name.find(fs::path(file.filename).filename().string()); at != by_name.end())
+      return at->second;
+    fail(Code::data, text(file.path.string(), ": its picture (", file.path.stem().string(), ".jpg or \"", file.filename,
+                          "\") does not exist; is the folder of pictures complete?"));
+  }
+};
+
+void select(std::vector<File>& files, const fs::path& list) {  // those that the split file names, in name order
+  std::map<std::string, const File*> by_name;
+  for (const File& file : files) by_name[file.path.stem().string()] = &file;
+  std::set<std::string> wanted;
+  int line = 0;
+  for (const std::string& name : read_names(list)) {
+    ++line;
+    if (name.empty()) continue;
+    const std::string stem = is_image_name(name) ? fs::path(name).stem().string() : name;
+    check(Code::data, by_name.count(stem) > 0, list.string(), ":", line, ": \"", name,
+          "\" has no annotation file; add it or remove the line");
+    wanted.insert(stem);
+  }
+  std::erase_if(files, [&](const File& file) { return wanted.count(file.path.stem().string()) == 0; });
+}
+
+std::vector<std::string> split_folders(const fs::path& dir) {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(dir, error))
+    if (entry.is_directory() && !xml_folder(entry.path()).empty()) {
+      const std::string name = entry.path().filename().string();
+      if (entry.path() != xml_folder(dir)) names.push_back(name);
+    }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+std::vector<std::string> split_files(const fs::path& dir) {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(set_folder(dir), error))
+    if (entry.path().extension() == ".txt" && entry.path().stem().string().find('_') == std::string::npos)
+      names.push_back(entry.path().stem().string());  // aeroplane_train.txt is of one class
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+}  // namespace
+
+bool is_voc(const fs::path& dir) { return !xml_folder(dir).empty() || !split_folders(dir).empty(); }
+
+std::vector<std::string> voc_splits(const fs::path& dir) {
+  return xml_folder(dir).empty() ? split_folders(dir) : split_files(dir);
+}
+
+Source read_voc(const DatasetOptions& options) {
+  const fs::path dir = options.dir;
+  const bool folders = xml_folder(dir).empty();  // DIR/SPLIT/ holds each split
+  const std::vector<std::string> known = voc_splits(dir);
+  check(Code::data, !folders || !known.empty(), options.dir,
+        ": has no Annotations/ with XML files; is it a VOC folder?");
+  const bool whole = options.split.empty() || options.split == "all";
+  if (!known.empty() && std::find(known.begin(), known.end(), options.split) == known.end() && (folders || !whole))
+    unknown_split(options.split, options.dir, known);
+  std::vector<File> files, all;  // the classes are those of all splits, so that their order is the same in each
+  if (folders) {
+    for (const std::string& name : known) {
+      std::vector<File> part = parse_folder(xml_folder(dir / name));
+      if (name == options.split) files = part;
+      all.insert(all.end(), part.begin(), part.end());
+    }
+  } else {
+    all = files = parse_folder(xml_folder(dir));
+    if (!known.empty() && !whole) select(files, set_folder(dir) / (options.split + ".txt"));
+  }
+  Source source{folders ? (dir / options.split).string() : options.dir, {}, {}, {}};
+  std::map<std::string, int64_t> ids;
+  for (const File& file : all)
+    for (const Object& object : file.objects) ids[object.name] = 0;
+  for (auto& [name, id] : ids) {
+    source.classes.push_back(name);
+    source.class_ids.push_back(id = int64_t(source.classes.size()));
+  }
+  const fs::path base = folders ? dir / options.split : dir;
+  const fs::path images = entry_named(base, {"jpegimages", "images", "imgs", "img"});
+  const Pictures pictures(images.empty() ? xml_folder(base) : images);
+  const double first = first_pixel(all);
+  for (const File& file : files) {
+    Annotation a;
+    a.path = pictures.find(file).string();
+    a.id = int64_t(source.annotations.size()) + 1, a.width = file.width, a.height = file.height;
+    for (const Object& o : file.objects) {
+      const bool flat = o.box.w <= o.box.x || o.box.h <= o.box.y;  // a point is a slip of the mouse, not one pixel
+      a.truths.push_back({ids[o.name],
+                          coco_box(o.box.x - first, o.box.y - first, flat ? o.box.x - first : o.box.w, o.box.h),
+                          {},
+                          o.difficult});
+    }
+    source.annotations.push_back(std::move(a));
+  }
+  if (known.empty()) keep_fraction(source, options.split, options.val_fraction);
+  return source;
+}
+
+}  // namespace fovea::detail
