@@ -34,7 +34,7 @@ struct Philox {
   HD double normal(uint64_t i) const {  // N(0,1) by Box-Muller
     const Block b = block(i);
     const double u = (double(b.v[0]) + 0.5) * 0x1p-32, v = double(b.v[1]) * 0x1p-32;
-    return sqrt(-2 * log(u)) * cos(6.283185307179586 * v);
+    return std::sqrt(-2 * std::log(u)) * std::cos(6.283185307179586 * v);
   }
   HD uint64_t below(uint64_t i, uint64_t n) const { return uint64_t(uniform64(i) * double(n)); }  // 0..n-1
 };

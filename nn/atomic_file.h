@@ -6,8 +6,8 @@
 
 namespace fovea {
 
-// Writes to a temporary file beside `path` (".<name>.tmp-<process>"); commit() makes it durable (fsync), renames it and makes
-// the folder durable. Without commit() it vanishes. Throws Error{Code::failure} naming the file and the reason.
+// Writes to a temporary file beside `path` (".<name>.tmp-<process>"); commit() makes it durable (fsync), renames it and
+// makes the folder durable. Without commit() it vanishes. Throws Error{Code::failure} naming the file and the reason.
 class AtomicFile {
  public:
   explicit AtomicFile(std::string path);

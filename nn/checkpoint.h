@@ -1,4 +1,5 @@
-// Weights of a model as files under torchvision's names and layouts, and checkpoints that a run resumes from to the bit.
+// Weights of a model as files under torchvision's names and layouts, and checkpoints that a run resumes from to the
+// bit.
 #pragma once
 #include <map>
 #include <optional>
@@ -25,8 +26,8 @@ struct LoadOptions {
   std::string may_miss;      // pattern of model names that the file need not have
   std::string may_be_extra;  // pattern of names in the file that the model need not have
   bool average = true;       // prefer the averaged weights of a checkpoint that holds them
-  // Where the only tensors of a wrong shape match `class_names`, the message speaks of classes; each of these tensors has
-  // a multiple of the class count as its outputs.
+  // Where the only tensors of a wrong shape match `class_names`, the message speaks of classes; each of these tensors
+  // has a multiple of the class count as its outputs.
   std::string class_names = "*cls_logits*";
   int64_t classes = 0;  // of the model; 0: not known
 };
@@ -36,8 +37,9 @@ struct LoadReport {
   std::vector<std::string> missing, unexpected;  // that the patterns allowed
 };
 
-// Copies weights into the model, converting layouts and element types. Before it changes anything it throws Error{Code::model}
-// that names `file` and lists what is missing, unexpected or of a wrong shape. num_batches_tracked may always be absent or extra.
+// Copies weights into the model, converting layouts and element types. Before it changes anything it throws
+// Error{Code::model} that names `file` and lists what is missing, unexpected or of a wrong shape. num_batches_tracked
+// may always be absent or extra.
 LoadReport load_weights(Module& model, const NamedTensors& weights, const LoadOptions& options = {},
                         const std::string& file = "weights");
 LoadReport load_weights(Module& model, const std::string& path, const LoadOptions& options = {});
@@ -66,8 +68,8 @@ struct RunState {
 // One safetensors file: the model's tensors under their own names (so it is a weights file too), "optimizer/<name>",
 // "average/<name>", and the info as metadata. Atomic.
 void save_checkpoint(const std::string& path, const RunState& state, const CheckpointInfo& info);
-// Restores all of it to the bit. Throws Error{Code::model} where the file is no checkpoint or belongs to another network,
-// optimiser or set of trained parameters, before anything is changed.
+// Restores all of it to the bit. Throws Error{Code::model} where the file is no checkpoint or belongs to another
+// network, optimiser or set of trained parameters, before anything is changed.
 CheckpointInfo load_checkpoint(const std::string& path, const RunState& state);
 // The metadata alone; nothing where the file is a plain weights file. Throws for a file that is not safetensors.
 std::optional<CheckpointInfo> read_checkpoint_info(const std::string& path);

@@ -6,8 +6,8 @@
 
 namespace fovea {
 
-// average += (1 - d) (weight - average), d = min(decay, (1 + step) / (10 + step)): the decay warms up, so that the random
-// first weights are forgotten. Running statistics are averaged too, counters copied.
+// average += (1 - d) (weight - average), d = min(decay, (1 + step) / (10 + step)): the decay warms up, so that the
+// random first weights are forgotten. Running statistics are averaged too, counters copied.
 class Ema {
  public:
   explicit Ema(const Module& model, double decay = 0.999, bool warm_up = true);

@@ -5,8 +5,8 @@
 
 namespace fovea {
 
-// Inputs and outputs that a weight connects, receptive field included: [kh,kw,in,out] or [in,out]; torch's count, which does
-// not divide by the groups. Throws for a tensor of rank below 2.
+// Inputs and outputs that a weight connects, receptive field included: [kh,kw,in,out] or [in,out]; torch's count, which
+// does not divide by the groups. Throws for a tensor of rank below 2.
 struct Fan {
   explicit Fan(const Shape& weight);
   double in, out;

@@ -70,6 +70,7 @@ class Norm : public Layer<Norm> {
     int groups = 32;  // of kind group; must divide channels
     double eps = 1e-5;
     double momentum = 0.1;  // of the running statistics: r += momentum (batch - r)
+    bool relu = false;      // y = max(0, norm), in one pass where the op can
     double weight = 1;      // initial scale (0 for the last norm of a residual branch is a known trick)
   };
   Norm(Module& parent, std::string name, const Options& options);
@@ -103,8 +104,8 @@ class LayerNorm : public Layer<LayerNorm> {
   const double eps_;
 };
 
-// While training, zeroes elements with probability p; the mask is a function of the module's seed and path and of `step`,
-// which the training loop sets (a resumed run then draws the same masks) and each call of a step moves on from.
+// While training, zeroes elements with probability p; the mask is a function of the module's seed and path and of
+// `step`, which the training loop sets (a resumed run then draws the same masks) and each call of a step moves on from.
 class Dropout : public Layer<Dropout> {
  public:
   Dropout(Module& parent, std::string name, double p);
@@ -127,24 +128,21 @@ class Embedding : public Layer<Embedding> {
   Tensor weight;  // [count,features]
 };
 
-// Parts run one after another, named "0", "1", ... by position. A plain function takes a position too, as torch's ReLU does:
+// Parts run one after another, named "0", "1", ... by position. A plain function takes a position too, as torch's ReLU
+// does:
 //   Sequential conv{*this, "conv"};  conv.add<Conv2d>({.in = 3, .out = 8});  conv.add(relu);
 class Sequential : public Layer<Sequential> {
  public:
   using Function = std::function<Tensor(const Tensor&)>;
   Sequential(Module& parent, std::string name) : Layer(parent, std::move(name)) {}
-  template <class M, class... A>
-  M& add_module(const A&... arguments) {  // M(*this, "position", arguments...)
+  template <class M, class... A> M& add_module(const A&... arguments) {  // M(*this, "position", arguments...)
     auto made = std::make_unique<M>(*this, std::to_string(steps_.size()), arguments...);
     M& module = *made;
     owned_.push_back(std::move(made));
     steps_.push_back([&module](const Tensor& x) { return module(x); });
     return module;
   }
-  template <class M>
-  M& add(const typename M::Options& options) {
-    return add_module<M>(options);
-  }
+  template <class M> M& add(const typename M::Options& options) { return add_module<M>(options); }
   void add(Function function) { steps_.push_back(std::move(function)); }
   Tensor forward(const Tensor& x);
   size_t size() const { return steps_.size(); }

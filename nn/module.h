@@ -20,8 +20,9 @@ enum class Layout { plain, conv, linear, conv_transpose };
 
 class Module;
 
-// While one lives on this thread, `seen` runs after each call of a module, with the tensors that the call returned (none
-// where it returned something else). Calls nest: children report before their parents, a shared module once a call.
+// While one lives on this thread, `seen` runs after each call of a module, with the tensors that the call returned
+// (none where it returned something else). Calls nest: children report before their parents, a shared module once a
+// call.
 class CallObserver {
  public:
   using Seen = std::function<void(const Module& module, const std::vector<Tensor>& outputs)>;
@@ -34,7 +35,8 @@ class CallObserver {
   Seen outer_;
 };
 
-// The element type of parameters and buffers of modules built while one lives on this thread: f32, unless said otherwise.
+// The element type of parameters and buffers of modules built while one lives on this thread: f32, unless said
+// otherwise.
 class ParameterType {
  public:
   explicit ParameterType(DType type);
@@ -56,7 +58,8 @@ class ParameterType {
 // and its names follow from the declarations: conv1.weight, bn1.weight, bn1.bias, bn1.running_mean, ...
 class Module {
  public:
-  // A root, with an empty name. `seed` and a parameter's full name decide its initial values (not the order of building).
+  // A root, with an empty name. `seed` and a parameter's full name decide its initial values (not the order of
+  // building).
   explicit Module(uint64_t seed = 0) : seed_(seed) {}
   // A child. Throws on a name that the parent already uses, that is empty or holds a '.'.
   Module(Module& parent, std::string name);
@@ -114,8 +117,7 @@ class ModuleCall {
  public:
   explicit ModuleCall(const Module& module);
   ~ModuleCall();
-  template <class R>
-  void finished(const R& result) {
+  template <class R> void finished(const R& result) {
     if (!observed()) return;
     if constexpr (std::is_same_v<R, Tensor>) report({result});
     else if constexpr (std::is_same_v<R, std::vector<Tensor>>) report(result);
@@ -133,12 +135,10 @@ class ModuleCall {
 
 // Gives Self, which derives from it, its call: module(x...) is Self::forward(x...) inside the module's scope.
 // Typed and not virtual: any arguments, any result.
-template <class Self>
-class Layer : public Module {
+template <class Self> class Layer : public Module {
  public:
   using Module::Module;
-  template <class... A>
-  decltype(auto) operator()(const A&... arguments) {
+  template <class... A> decltype(auto) operator()(const A&... arguments) {
     ModuleCall call(*this);
     using R = decltype(static_cast<Self*>(this)->forward(arguments...));
     if constexpr (std::is_void_v<R>) {

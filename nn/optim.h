@@ -17,7 +17,8 @@ struct ParamGroup {
 // The usual split: norms and biases (tensors of rank below 2) get `norm_decay`, everything else `decay`.
 std::vector<ParamGroup> decay_groups(const Module& module, double decay, double norm_decay = 0);
 
-// Each parameter goes into the group of the first rule whose pattern matches; a parameter without a rule: scale 1, `decay`.
+// Each parameter goes into the group of the first rule whose pattern matches; a parameter without a rule: scale 1,
+// `decay`.
 struct GroupRule {
   std::string pattern;  // nn/pattern.h
   double lr_scale = 1;
@@ -50,7 +51,8 @@ class Optimizer {
   std::vector<Module::Named> state_;
 };
 
-// torch.optim.SGD without dampening:  g += decay p;  v = momentum v + g;  p -= lr v  (nesterov: p -= lr (g + momentum v)).
+// torch.optim.SGD without dampening:  g += decay p;  v = momentum v + g;  p -= lr v  (nesterov: p -= lr (g + momentum
+// v)).
 class SGD : public Optimizer {
  public:
   struct Options {

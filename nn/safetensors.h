@@ -1,5 +1,5 @@
-// safetensors files: eight bytes of length, a JSON header, raw little-endian tensors. Read to the letter, written atomically.
-// https://huggingface.co/docs/safetensors
+// safetensors files: eight bytes of length, a JSON header, raw little-endian tensors. Read to the letter, written
+// atomically. https://huggingface.co/docs/safetensors
 #pragma once
 #include <cstdint>
 #include <map>
@@ -20,15 +20,15 @@ struct NamedTensors {
   const Tensor& at(const std::string& name) const;    // throws Error{Code::model} that lists similar names
 };
 
-// Reads F32, F64, BF16, I64, U8 and BOOL as they are (BOOL as u8); F16 becomes f32, I32 becomes i64. In the file's order.
-// Throws Error{Code::model}, naming the file, for anything that the format does not allow: a header over 100 MB or beyond the
-// end of the file, JSON or UTF-8 that is not valid, duplicate names, unknown element types, sizes that do not fit the shape,
-// offsets that overlap, leave a hole or do not end where the file ends.
+// Reads F32, F64, BF16, I64, U8 and BOOL as they are (BOOL as u8); F16 becomes f32, I32 becomes i64. In the file's
+// order. Throws Error{Code::model}, naming the file, for anything that the format does not allow: a header over 100 MB
+// or beyond the end of the file, JSON or UTF-8 that is not valid, duplicate names, unknown element types, sizes that do
+// not fit the shape, offsets that overlap, leave a hole or do not end where the file ends.
 NamedTensors read_safetensors(const std::string& path);
 std::map<std::string, std::string> read_safetensors_metadata(const std::string& path);  // the header alone is read
 
-// Through a temporary file in the same folder (nn/atomic_file.h). Throws Error{Code::failure} where the disk is full or the
-// folder cannot be written; the old file is then still there.
+// Through a temporary file in the same folder (nn/atomic_file.h). Throws Error{Code::failure} where the disk is full or
+// the folder cannot be written; the old file is then still there.
 void write_safetensors(const std::string& path, const NamedTensors& content);
 
 // The header's JSON by itself, against the number of bytes that follow it; `file` is for messages.

@@ -21,7 +21,8 @@ struct OneCycleOptions {
 };
 // Smith & Topin 2018, as torch's OneCycleLR with its cosine: up to lr, then down; reached at step `steps` - 1.
 Schedule one_cycle(double lr, int64_t steps, OneCycleOptions options = {});
-// Linear warm-up in front of any schedule: for step < steps the rate is base(step) (factor + (1 - factor) step / steps).
+// Linear warm-up in front of any schedule: for step < steps the rate is base(step) (factor + (1 - factor) step /
+// steps).
 Schedule warm_up(Schedule base, int64_t steps, double factor = 1e-3);
 
 }  // namespace fovea

@@ -7,13 +7,13 @@
 #include "core/autograd.h"
 #include "core/loops.h"
 #include "ops/conv_reference.h"
+#include "ops/cpu/conv.h"
 
 namespace fovea {
 namespace {
 
 // y = y + b, then max(0, y) if asked for; y [pixels, o]
-template <class T>
-struct Epilogue {
+template <class T> struct Epilogue {
   T* y;
   const T* b;  // may be null
   int64_t o;
@@ -23,41 +23,52 @@ struct Epilogue {
     y[i] = relu && !(v > 0) ? T(0) : v;
   }
 };
-template <class T>
-struct Masked {  // dz = dy where y > 0, else 0: the gradient of relu, from its saved result
+template <class T> struct Masked {  // dz = dy where y > 0, else 0: the gradient of relu, from its saved result
   const T *y, *dy;
   T* dz;
   HD void operator()(int64_t i) const { dz[i] = y[i] > 0 ? dy[i] : T(0); }
 };
-template <class T>
-struct Element {
+template <class T> struct Element {
   const T* x;
   int64_t cols;
   HD T operator()(int64_t r, int64_t c) const { return x[r * cols + c]; }
 };
 
-// The three sums of a convolution. A transposed convolution is made of the same three, in other roles.
-template <class T>
-void value(Device d, const ConvShape& s, const T* x, const T* w, const T* b, bool relu, T* y) {
-  reference::conv_value(d, s, x, w, y);
-  if (b || relu) for_each(d, s.n * s.oh * s.ow * s.o, Epilogue<T>{y, b, s.o, relu});
+// The three sums of a convolution, over maps that share the weights. A transposed convolution is made of the same, in other roles.
+bool fast(Device d) { return d == Device::cpu && conv_algo() != ConvAlgo::reference && !rehearsal(); }
+template <class T> void value(Device d, const std::vector<ConvMap<T>>& maps, const T* w, const T* b, bool relu) {
+  if constexpr (std::is_same_v<T, float>)
+    if (fast(d)) return cpu::conv_value(maps, w, b, relu, conv_algo(), cpu::kernels());
+  for (auto& [s, x, y, dx, dy] : maps) {
+    reference::conv_value(d, s, x, w, y);
+    if (b || relu) for_each(d, s.n * s.oh * s.ow * s.o, Epilogue<T>{y, b, s.o, relu});
+  }
 }
-template <class T>
-void input_gradient(Device d, const ConvShape& s, const T* dy, const T* w, T* dx) {
-  reference::conv_input_gradient(d, s, dy, w, dx);
+template <class T> void input_gradient(Device d, const std::vector<ConvMap<T>>& maps, const T* w) {
+  if constexpr (std::is_same_v<T, float>)
+    if (fast(d)) return cpu::conv_input_gradient(maps, w, conv_algo(), cpu::kernels());
+  for (auto& [s, x, y, dx, dy] : maps) reference::conv_input_gradient(d, s, dy, w, dx);
 }
-template <class T>
-void weight_gradient(Device d, const ConvShape& s, const T* x, const T* dy, T* dw, bool add) {
-  reference::conv_weight_gradient(d, s, x, dy, dw, add);
+template <class T> void weight_gradient(Device d, const std::vector<ConvMap<T>>& maps, T* dw) {
+  if constexpr (std::is_same_v<T, float>)
+    if (fast(d)) return cpu::conv_weight_gradient(maps, dw, conv_algo(), cpu::kernels());
+  for (size_t i = 0; i < maps.size(); ++i)
+    reference::conv_weight_gradient(d, maps[i].s, maps[i].x, maps[i].dy, dw, i > 0);
 }
 
-// db (+)= column sums of dy [rows, o]
-void bias_gradient(const Tensor& dy, Tensor& db, bool add) {
-  Tensor part = add ? empty_like(db) : db;
-  dispatch_float(dy.dtype(), [&]<class T>() {
-    sum_columns(dy.device(), dy.shape().rows(), dy.dim(-1), Element<T>{dy.data<T>(), dy.dim(-1)}, part.data<T>());
-  });
-  if (add) add_into(db, part);
+// db [o] = column sums of all dy [rows, o]
+Tensor bias_gradient(const std::vector<Tensor>& dys) {
+  Tensor db;
+  for (const Tensor& dy : dys) {
+    if (!dy) continue;
+    Tensor sum({dy.dim(-1)}, dy.dtype(), dy.device());
+    dispatch_float(dy.dtype(), [&]<class T>() {
+      sum_columns(dy.device(), dy.shape().rows(), dy.dim(-1), Element<T>{dy.data<T>(), dy.dim(-1)}, sum.data<T>());
+    });
+    if (db) add_into(db, sum);
+    else db = sum;
+  }
+  return db;
 }
 
 struct Conv2d {
@@ -74,38 +85,46 @@ struct Conv2d {
       const ConvShape& s = shapes[i];
       x.emplace_back() = maps[i];
       out.emplace_back(Shape{s.n, s.oh, s.ow, s.o}, weight.dtype(), weight.device());
-      dispatch_float(weight.dtype(), [&]<class T>() {
-        value(weight.device(), s, maps[i].data<T>(), weight.data<T>(), b ? b.data<T>() : nullptr, relu,
-              out[i].data<T>());
-      });
       if (relu) y.emplace_back() = out[i];
     }
+    dispatch_float(weight.dtype(), [&]<class T>() {
+      std::vector<ConvMap<T>> list;
+      for (size_t i = 0; i < maps.size(); ++i)
+        list.push_back({shapes[i], maps[i].data<T>(), out[i].data<T>(), nullptr, nullptr});
+      value<T>(weight.device(), list, weight.data<T>(), b ? b.data<T>() : nullptr, relu);
+    });
     return out;
   }
   // dx = dy * w flipped, dw = sum over pixels of x dy, db = sum over pixels of dy; relu passes dy where y > 0
-  void backward(const std::vector<Tensor>& dys, Grads& g) const {
+  void backward(const std::vector<Tensor>& arrived, Grads& g) const {
     const size_t wi = x.size(), bi = wi + 1;
-    bool add = false;  // the weights' gradient is a sum over the maps
+    const std::vector<Tensor> dys = relu ? masked(arrived) : arrived;
     if (g.wants(wi)) g[wi] = empty_like(*w);
-    if (g.wants(bi)) g[bi] = Tensor({w->dim(3)}, w->dtype(), w->device());
-    for (size_t i = 0; i < x.size(); ++i) {
-      if (!dys[i]) {  // nothing depends on this map
-        if (g.wants(i)) g[i] = zeros_like(*x[i]);
-        continue;
+    dispatch_float(w->dtype(), [&]<class T>() {
+      std::vector<ConvMap<T>> down, all;
+      for (size_t i = 0; i < x.size(); ++i) {
+        if (g.wants(i)) g[i] = dys[i] ? empty_like(*x[i]) : zeros_like(*x[i]);
+        if (!dys[i]) continue;  // nothing depends on this map
+        all.push_back({shapes[i], x[i]->data<T>(), nullptr, g.wants(i) ? g[i].data<T>() : nullptr, dys[i].data<T>()});
+        if (g.wants(i)) down.push_back(all.back());
       }
-      const ConvShape& s = shapes[i];
-      const Tensor dy = relu ? empty_like(dys[i]) : dys[i];
-      dispatch_float(w->dtype(), [&]<class T>() {
-        if (relu) for_each(dy.device(), dy.size(), Masked<T>{y[i]->data<T>(), dys[i].data<T>(), dy.data<T>()});
-        if (g.wants(i)) {
-          g[i] = empty_like(*x[i]);
-          input_gradient(dy.device(), s, dy.data<T>(), w->data<T>(), g[i].data<T>());
-        }
-        if (g.wants(wi)) weight_gradient(dy.device(), s, x[i]->data<T>(), dy.data<T>(), g[wi].data<T>(), add);
+      if (!down.empty()) input_gradient<T>(w->device(), down, w->data<T>());
+      if (g.wants(wi)) weight_gradient<T>(w->device(), all, g[wi].data<T>());
+    });
+    if (g.wants(bi)) g[bi] = bias_gradient(dys);
+  }
+
+ private:
+  std::vector<Tensor> masked(const std::vector<Tensor>& dys) const {
+    std::vector<Tensor> out(dys.size());
+    for (size_t i = 0; i < dys.size(); ++i) {
+      if (!dys[i]) continue;
+      out[i] = empty_like(dys[i]);
+      dispatch_float(out[i].dtype(), [&]<class T>() {
+        for_each(out[i].device(), out[i].size(), Masked<T>{y[i]->data<T>(), dys[i].data<T>(), out[i].data<T>()});
       });
-      if (g.wants(bi)) bias_gradient(dy, g[bi], add);
-      add = true;
     }
+    return out;
   }
 };
 
@@ -119,24 +138,22 @@ struct ConvTranspose2d {
     x = in, w = weight;
     Tensor y({s.n, s.h, s.w, s.c}, in.dtype(), in.device());
     dispatch_float(in.dtype(), [&]<class T>() {
-      input_gradient(in.device(), s, in.data<T>(), weight.data<T>(), y.data<T>());
+      input_gradient<T>(in.device(), {{s, nullptr, nullptr, y.data<T>(), in.data<T>()}}, weight.data<T>());
       if (b) for_each(in.device(), y.size(), Epilogue<T>{y.data<T>(), b.data<T>(), s.c, false});
     });
     return y;
   }
   // dx = conv2d(dy, w); dw as conv2d's with x and dy exchanged; db = sum over pixels of dy
   void backward(const Tensor& dy, Grads& g) const {
+    if (g.wants(0)) g[0] = empty_like(*x);
+    if (g.wants(1)) g[1] = empty_like(*w);
+    if (g.wants(2)) g[2] = bias_gradient({dy});
     dispatch_float(dy.dtype(), [&]<class T>() {
-      if (g.wants(0)) {
-        g[0] = empty_like(*x);
-        value<T>(dy.device(), s, dy.data<T>(), w->data<T>(), nullptr, false, g[0].data<T>());
-      }
-      if (g.wants(1)) {
-        g[1] = empty_like(*w);
-        weight_gradient(dy.device(), s, dy.data<T>(), x->data<T>(), g[1].data<T>(), false);
-      }
+      if (g.wants(0))
+        value<T>(dy.device(), {{s, dy.data<T>(), g[0].data<T>(), nullptr, nullptr}}, w->data<T>(), nullptr, false);
+      if (g.wants(1))
+        weight_gradient<T>(dy.device(), {{s, dy.data<T>(), nullptr, nullptr, x->data<T>()}}, g[1].data<T>());
     });
-    if (g.wants(2)) bias_gradient(dy, g[2] = Tensor({s.c}, dy.dtype(), dy.device()), false);
   }
 };
 
@@ -234,6 +251,7 @@ void set_conv_algo(ConvAlgo algo) { chosen_algo() = algo; }
 ConvAlgo conv_algo() { return chosen_algo(); }
 
 std::vector<Tensor> conv2d(const std::vector<Tensor>& maps, const Tensor& w, const Tensor& b, Conv2dOptions options) {
+  check(!maps.empty(), "conv2d: no input");
   std::vector<ConvShape> shapes;
   for (auto& x : maps) shapes.push_back(conv_shape(x, w, b, options));
   return apply(Conv2d{std::move(shapes), options.relu}, maps, w, b);

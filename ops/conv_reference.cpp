@@ -13,8 +13,7 @@ HD inline int64_t source(int64_t o, int64_t k, int stride, int pad, int dilation
 }
 
 // col[(i,j),(u,v,c)] = x[source(i,u), source(j,v), first + c], 0 outside the image.
-template <class T>
-struct Gather {
+template <class T> struct Gather {
   const T* x;  // one image [h,w,c]
   T* col;      // [oh*ow, kh*kw*c/groups]
   ConvShape s;
@@ -29,8 +28,7 @@ struct Gather {
 };
 
 // dx[row,at,first + c] = sum of dcol over the (i,j,u,v) whose source is (row,at): Gather's transpose, as a gather.
-template <class T>
-struct GatherBack {
+template <class T> struct GatherBack {
   const T* dcol;
   T* dx;
   ConvShape s;
@@ -51,15 +49,13 @@ struct GatherBack {
   }
 };
 
-template <class T>
-struct Zero {
+template <class T> struct Zero {
   T* x;
   HD void operator()(int64_t i) const { x[i] = T(0); }
 };
 
 // f(image, group) for all of them.
-template <class F>
-void each_group(const ConvShape& s, F f) {
+template <class F> void each_group(const ConvShape& s, F f) {
   for (int64_t n = 0; n < s.n; ++n)
     for (int64_t g = 0; g < s.groups; ++g) f(n, g);
 }
@@ -67,8 +63,7 @@ size_t col_elements(const ConvShape& s) { return size_t(s.oh * s.ow * s.taps() *
 
 }  // namespace
 
-template <class T>
-void conv_value(Device device, const ConvShape& s, const T* x, const T* w, T* y) {
+template <class T> void conv_value(Device device, const ConvShape& s, const T* x, const T* w, T* y) {
   const int64_t pixels = s.oh * s.ow, cg = s.group_c(), og = s.group_o(), depth = s.taps() * cg;
   Workspace memory(s.pointwise() ? 0 : col_elements(s) * sizeof(T), device);
   each_group(s, [&](int64_t n, int64_t g) {
@@ -79,8 +74,7 @@ void conv_value(Device device, const ConvShape& s, const T* x, const T* w, T* y)
   });
 }
 
-template <class T>
-void conv_input_gradient(Device device, const ConvShape& s, const T* dy, const T* w, T* dx) {
+template <class T> void conv_input_gradient(Device device, const ConvShape& s, const T* dy, const T* w, T* dx) {
   const int64_t pixels = s.oh * s.ow, cg = s.group_c(), og = s.group_o(), depth = s.taps() * cg;
   Workspace memory(s.pointwise() ? 0 : col_elements(s) * sizeof(T), device);
   each_group(s, [&](int64_t n, int64_t g) {  // dcol = dy w^T, then back to the image

@@ -17,10 +17,18 @@ struct ConvShape {
   bool pointwise() const { return kernel == 1 && stride == 1 && pad == 0; }  // a plain product over pixels
 };
 
+// One of the maps that share their weights. A sum reads and writes only the pointers that it names.
+template <class T> struct ConvMap {
+  ConvShape s;
+  const T* x;  // [n,h,w,c]
+  T* y;        // [n,oh,ow,o]
+  T* dx;
+  const T* dy;
+};
+
 namespace reference {
 
-template <class T>
-void conv_value(Device device, const ConvShape& s, const T* x, const T* w, T* y);  // y = x * w
+template <class T> void conv_value(Device device, const ConvShape& s, const T* x, const T* w, T* y);  // y = x * w
 template <class T>
 void conv_input_gradient(Device device, const ConvShape& s, const T* dy, const T* w, T* dx);  // dx = dL/dx
 template <class T>

@@ -45,4 +45,33 @@ Tensor Draw::boxes(int64_t n, double extent) {
   return t;
 }
 
+std::vector<int> Draw::axes(int rank) {
+  std::vector<int> some;
+  for (int a = 0; a < rank; ++a)
+    if (dice.chance(0.5)) some.insert(some.begin() + dice.integer(0, int64_t(some.size())), a);
+  return some;
+}
+std::vector<Tensor> Draw::pair(double gap) {
+  const Shape whole{size(0, 3), size(1, 4), size(1, 5)};
+  Shape part[2] = {whole, whole};
+  for (Shape& s : part) {
+    if (dice.chance(0.4)) continue;
+    for (int a = 0; a < 3; ++a)
+      if (dice.chance(0.5)) s = s.with(a, 1);
+    const auto dims = s.dims();
+    int64_t lead = 0;  // leading axes of 1 may be left out
+    while (lead < 3 && dims[lead] == 1 && dice.chance(0.7)) ++lead;
+    s = Shape(dims.data() + lead, dims.data() + 3);
+  }
+  Tensor a = normal(part[0]), b = normal(part[1]);
+  if (gap > 0) {  // |a| has even multiples of the gap, |b| odd ones
+    for (Tensor* t : {&a, &b})
+      for (int64_t i = 0; i < t->size(); ++i) {
+        double& x = t->data<double>()[i];
+        x = gap * (2 * std::round(x / (2 * gap)) + (t == &b));
+      }
+  }
+  return {a, b};
+}
+
 }  // namespace fovea

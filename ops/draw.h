@@ -27,11 +27,15 @@ class Draw {
     return scale == 1 ? n : high * scale;
   }
   int64_t pick(int64_t low, int64_t high) { return dice.integer(low, high); }  // an option: never scaled
-  Tensor normal(const Shape& shape, double deviation = 1);                     // N(0, deviation^2)
+  Shape shape() { return {size(0, 3), size(1, 5), size(1, 4)}; }
+  std::vector<int> axes(int rank);                          // some of 0..rank-1, shuffled; none is all
+  Tensor normal(const Shape& shape, double deviation = 1);  // N(0, deviation^2)
   Tensor uniform(const Shape& shape, double low, double high);
   Tensor away(const Shape& shape, double gap = 0.05);             // N(0,1) pushed at least `gap` away from 0
   Tensor distinct(const Shape& shape);                            // a shuffle of evenly spaced values: no ties for max
   Tensor indices(const Shape& shape, int64_t low, int64_t high);  // i64 in [low, high]
+  std::vector<Tensor> pair(
+      double gap = 0);                     // two tensors that broadcast, every way; with a gap |a - b|, |a + b| >= gap
   Tensor boxes(int64_t n, double extent);  // [n,4] x1,y1,x2,y2 with sides of at least extent / 20
 };
 

@@ -8,19 +8,21 @@ namespace fovea {
 
 struct CheckResult {
   std::string op;
-  int shapes = 0;              // samples drawn
+  int shapes = 0;  // samples drawn
   bool differentiable = false;
-  double worst = 0;            // largest relative error of a gradient (values only: 0, or 1 where a check failed)
-  std::string where;           // what the worst sample was: its shapes, the input and the element
+  double worst = 0;   // largest relative error of a gradient; infinite where another check failed
+  std::string where;  // what the worst sample was: its shapes, the input and the element
   bool ok(double tolerance = 1e-6) const { return worst < tolerance; }
 };
 
 // Draws `shapes` samples of the row. For each:
-//  - dL/dx of every element of every f64 input, L a random linear functional of the output, against central differences;
-//    the error is |analytic - numeric| / max(|analytic|, |numeric|, size of the gradient's largest element, 1e-3);
-//  - value and gradient under rehearsal() (equal up to the order of sums) and with 1, 2 and 3 threads (equal bits);
-//  - f32 inputs give the f64 values up to f32's precision.
-// A row without a gradient is checked for equal and finite results. Throws nothing: a failure is worst = infinity.
+//  - dL/dx of every element of every f64 input, L a random linear functional of the output, against differences of
+//    fourth order: |analytic - numeric| / max(|analytic|, |numeric|, a thousandth of the input's largest gradient or of
+//    1);
+//  - value and gradient are finite, and equal under rehearsal() up to the order of sums;
+//  - f32 inputs give the f64 values and gradients up to f32's precision.
+// And on one large sample: 1, 2 and 3 threads give equal bits. A row without a gradient gets the same checks of its
+// values. Throws nothing: a check that fails makes `worst` infinite. Changes the number of threads while it runs.
 CheckResult gradcheck(const OpCase& row, int shapes = 24, uint64_t seed = 1);
 
 }  // namespace fovea

@@ -5,7 +5,7 @@
 namespace fovea {
 
 struct MatmulOptions {
-  bool transpose_a = false, transpose_b = false;   // of the last two axes
+  bool transpose_a = false, transpose_b = false;  // of the last two axes
 };
 
 // a [..., m, k] times b [..., k, n] (as transposed): [..., m, n]. Leading axes broadcast; f32 or f64.

@@ -5,7 +5,8 @@
 namespace fovea {
 
 // Two operands of one floating-point type broadcast as in numpy: aligned at the last axis, 1 stretches. Throws naming
-// both shapes where they do not fit. The gradient of a stretched operand is summed over the axes that it stretched along.
+// both shapes where they do not fit. The gradient of a stretched operand is summed over the axes that it stretched
+// along.
 Tensor add(const Tensor& a, const Tensor& b);
 Tensor sub(const Tensor& a, const Tensor& b);
 Tensor mul(const Tensor& a, const Tensor& b);
@@ -19,20 +20,20 @@ Tensor where(const Tensor& condition, const Tensor& a, const Tensor& b);
 Tensor exp(const Tensor& x);
 Tensor log(const Tensor& x);
 Tensor sqrt(const Tensor& x);
-Tensor abs(const Tensor& x);   // gradient 0 at 0
+Tensor abs(const Tensor& x);  // gradient 0 at 0
 Tensor neg(const Tensor& x);
 Tensor sigmoid(const Tensor& x);
 Tensor tanh(const Tensor& x);
-Tensor relu(const Tensor& x);                       // gradient 0 at 0
-Tensor leaky_relu(const Tensor& x, double slope);   // gradient `slope` at 0
-Tensor silu(const Tensor& x);                       // x sigmoid(x)
-Tensor gelu(const Tensor& x);                       // x Phi(x), exact (erf), as torch's default
-Tensor softplus(const Tensor& x);                   // log(1 + e^x), never overflows
-Tensor log_sigmoid(const Tensor& x);                // -softplus(-x)
+Tensor relu(const Tensor& x);                      // gradient 0 at 0
+Tensor leaky_relu(const Tensor& x, double slope);  // gradient `slope` at 0
+Tensor silu(const Tensor& x);                      // x sigmoid(x)
+Tensor gelu(const Tensor& x);                      // x Phi(x), exact (erf), as torch's default
+Tensor softplus(const Tensor& x);                  // log(1 + e^x), never overflows
+Tensor log_sigmoid(const Tensor& x);               // -softplus(-x)
 Tensor pow(const Tensor& x, double exponent);
-Tensor clamp(const Tensor& x, double low, double high);   // gradient 1 inside and at both ends, 0 outside
+Tensor clamp(const Tensor& x, double low, double high);  // gradient 1 inside and at both ends, 0 outside
 Tensor scale(const Tensor& x, double factor);
-Tensor shift(const Tensor& x, double term);               // x + term
+Tensor shift(const Tensor& x, double term);  // x + term
 
 inline Tensor operator+(const Tensor& a, const Tensor& b) { return add(a, b); }
 inline Tensor operator-(const Tensor& a, const Tensor& b) { return sub(a, b); }

@@ -4,11 +4,11 @@
 
 namespace fovea {
 
-Tensor softmax(const Tensor& x, int axis = -1);       // e^x_i / sum_j e^x_j, shifted by the maximum: never overflows
-Tensor log_softmax(const Tensor& x, int axis = -1);   // x_i - log sum_j e^x_j
+Tensor softmax(const Tensor& x, int axis = -1);      // e^x_i / sum_j e^x_j, shifted by the maximum: never overflows
+Tensor log_softmax(const Tensor& x, int axis = -1);  // x_i - log sum_j e^x_j
 
 struct CrossEntropyOptions {
-  int64_t ignore = -100;   // rows with this label count for nothing
+  int64_t ignore = -100;  // rows with this label count for nothing
 };
 
 // Mean of -log softmax(logits)[label] over the rows that are not ignored (0 where all are).

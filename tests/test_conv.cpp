@@ -14,8 +14,7 @@ using namespace fovea;
 namespace {
 
 // f(image, i, j, row, at, group, u, v) for each pair of an output pixel (i,j) and the input pixel (row,at) under tap (u,v).
-template <class F>
-void each_tap(const ConvShape& s, F f) {
+template <class F> void each_tap(const ConvShape& s, F f) {
   for (int64_t n = 0; n < s.n; ++n)
     for (int64_t i = 0; i < s.oh; ++i)
       for (int64_t j = 0; j < s.ow; ++j)

@@ -1,0 +1,84 @@
+// A temporary file, fsync, rename, fsync of the folder.
+#include "nn/atomic_file.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstdio>
+#include <cstring>
+#include <filesystem>
+
+#include "core/error.h"
+
+namespace fovea {
+
+namespace fs = std::filesystem;
+
+static std::string folder_of(const std::string& path) {
+  const std::string folder = fs::path(path).parent_path().string();
+  return folder.empty() ? "." : folder;
+}
+
+AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
+  const std::string name = "." + fs::path(path_).filename().string() + ".tmp-" + std::to_string(getpid());
+  temporary_ = (fs::path(folder_of(path_)) / name).string();
+  file_ = open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+  if (file_ < 0) give_up("cannot be written", errno);
+}
+AtomicFile::~AtomicFile() {
+  if (file_ >= 0) close(file_);
+  if (!temporary_.empty()) unlink(temporary_.c_str());
+}
+
+void AtomicFile::give_up(const std::string& what, int error) {
+  if (file_ >= 0) close(file_);
+  file_ = -1;
+  unlink(temporary_.c_str());
+  temporary_.clear();
+  const char* hint = error == ENOSPC || error == EDQUOT || error == EFBIG
+                         ? "free some space, then go on from the last checkpoint"
+                         : "does the folder exist, and may this user write into it?";
+  const char* kept = access(path_.c_str(), F_OK) == 0 ? " (the file from before is unchanged)" : "";
+  fail(Code::failure, text(path_, ": ", what, ": ", std::strerror(error), kept, "\n  hint: ", hint));
+}
+
+void AtomicFile::write(const void* data, size_t bytes) {
+  const char* p = static_cast<const char*>(data);
+  while (bytes > 0) {
+    const ssize_t done = ::write(file_, p, bytes < (size_t{1} << 30) ? bytes : size_t{1} << 30);
+    if (done < 0 && errno == EINTR) continue;
+    if (done <= 0) give_up("could not be written", done < 0 ? errno : ENOSPC);
+    p += done;
+    bytes -= static_cast<size_t>(done);
+  }
+}
+
+void AtomicFile::commit() {
+  if (fsync(file_) != 0) give_up("could not be written", errno);
+  const int file = file_;
+  file_ = -1;
+  if (close(file) != 0) give_up("could not be written", errno);
+  if (std::rename(temporary_.c_str(), path_.c_str()) != 0) give_up("could not be replaced", errno);
+  temporary_.clear();
+  const int folder = open(folder_of(path_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (folder < 0) return;  // the rename is done; some file systems do not open folders
+  fsync(folder);
+  close(folder);
+}
+
+void write_file_atomically(const std::string& path, std::string_view content) {
+  AtomicFile file(path);
+  file.write(content.data(), content.size());
+  file.commit();
+}
+
+void remove_temporaries(const std::string& folder) {
+  std::error_code ignored;
+  for (const auto& entry : fs::directory_iterator(folder, ignored)) {
+    const std::string name = entry.path().filename().string();
+    if (name[0] == '.' && name.find(".tmp-") != std::string::npos) fs::remove(entry.path(), ignored);
+  }
+}
+
+}  // namespace fovea

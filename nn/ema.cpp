@@ -1,0 +1,55 @@
+// The moving average of the weights.
+#include "nn/ema.h"
+
+#include <algorithm>
+
+#include "core/loops.h"
+
+namespace fovea {
+
+namespace {
+template <class T> struct Approach {  // a += rate (w - a)
+  T* a;
+  const T* w;
+  T rate;
+  HD void operator()(int64_t i) const { a[i] += rate * (w[i] - a[i]); }
+};
+template <class T> struct Exchange {
+  T *a, *b;
+  HD void operator()(int64_t i) const {
+    const T t = a[i];
+    a[i] = b[i], b[i] = t;
+  }
+};
+}  // namespace
+
+Ema::Ema(const Module& model, double decay, bool warm_up) : weights_(model.state()), decay_(decay), warm_up_(warm_up) {
+  check(Code::usage, decay >= 0 && decay < 1, "ema: the decay ", decay, " is not in [0, 1)");
+  for (auto& w : weights_) average_.push_back({w.name, w.value.clone(), w.layout});
+}
+
+void Ema::update(int64_t step) {
+  const double t = static_cast<double>(step);
+  const double decay = warm_up_ ? std::min(decay_, (1 + t) / (10 + t)) : decay_;
+  for (size_t i = 0; i < weights_.size(); ++i) {
+    Tensor &a = average_[i].value, &w = weights_[i].value;
+    if (!is_float(a.dtype())) {
+      a.copy_from(w);
+      continue;
+    }
+    dispatch_float(a.dtype(), [&]<class T>() {
+      for_each(a.device(), a.size(), Approach<T>{a.data<T>(), w.data<T>(), T(1 - decay)});
+    });
+    a.touch();
+  }
+}
+
+void Ema::exchange() {
+  for (size_t i = 0; i < weights_.size(); ++i) {
+    Tensor &a = average_[i].value, &w = weights_[i].value;
+    dispatch_any(a.dtype(), [&]<class T>() { for_each(a.device(), a.size(), Exchange<T>{a.data<T>(), w.data<T>()}); });
+    a.touch(), w.touch();
+  }
+}
+
+}  // namespace fovea

@@ -1,0 +1,58 @@
+// The norms: one class whose kind is chosen at run time, and the layer norm.
+#include "ops/norm.h"
+
+#include "nn/layers.h"
+#include "ops/pointwise.h"
+
+namespace fovea {
+
+NormKind norm_kind(const std::string& name) {
+  const std::pair<const char*, NormKind> kinds[] = {
+      {"none", NormKind::none}, {"batch", NormKind::batch}, {"frozen", NormKind::frozen}, {"group", NormKind::group}};
+  for (auto& [word, kind] : kinds)
+    if (name == word) return kind;
+  fail(Code::usage, "norm \"" + name + "\" is not known\n  hint: none, batch, frozen or group");
+}
+
+Norm::Norm(Module& parent, std::string name, const Options& o) : Layer(parent, std::move(name)), options(o) {
+  if (o.kind == NormKind::none) return;
+  check(o.channels > 0, path(), ": norm needs .channels above 0, got ", o.channels);
+  check(o.kind != NormKind::group || (o.groups > 0 && o.channels % o.groups == 0), path(), ": ", o.groups,
+        " groups do not divide ", o.channels, " channels");
+  const DType type = ParameterType::current();
+  const auto filled = [&](double value) { return Tensor::full({o.channels}, value, type); };
+  const bool frozen = o.kind == NormKind::frozen;
+  weight = frozen ? buffer("weight", filled(o.weight)) : parameter("weight", filled(o.weight));
+  bias = frozen ? buffer("bias", filled(0)) : parameter("bias", filled(0));
+  if (o.kind == NormKind::group) return;
+  running_mean = buffer("running_mean", filled(0));
+  running_var = buffer("running_var", filled(1));
+  if (!frozen) num_batches_tracked = buffer("num_batches_tracked", Tensor::zeros({}, DType::i64));
+}
+
+Tensor Norm::forward(const Tensor& x) {
+  const auto& o = options;
+  switch (o.kind) {
+    case NormKind::none: return o.relu ? relu(x) : x;
+    case NormKind::batch:
+      if (training()) num_batches_tracked.fill(num_batches_tracked.item() + 1);
+      return batch_norm(x, weight, bias, running_mean, running_var,
+                        {.training = training(), .momentum = o.momentum, .eps = o.eps, .relu = o.relu});
+    case NormKind::frozen: return frozen_batch_norm(x, weight, bias, running_mean, running_var, o.eps, o.relu);
+    case NormKind::group: {
+      const Tensor y = group_norm(x, weight, bias, o.groups, o.eps);
+      return o.relu ? relu(y) : y;
+    }
+  }
+  return x;
+}
+
+LayerNorm::LayerNorm(Module& parent, std::string name, int64_t features, double eps)
+    : Layer(parent, std::move(name)), eps_(eps) {
+  check(features > 0, path(), ": layer norm over ", features, " features");
+  weight = parameter("weight", Tensor::full({features}, 1, ParameterType::current()));
+  bias = parameter("bias", Tensor::zeros({features}, ParameterType::current()));
+}
+Tensor LayerNorm::forward(const Tensor& x) { return layer_norm(x, weight, bias, eps_); }
+
+}  // namespace fovea

@@ -1,0 +1,189 @@
+// Optimisers: each update is one loop over the elements of one parameter.
+#include "nn/optim.h"
+
+#include <cmath>
+
+#include "core/loops.h"
+#include "nn/pattern.h"
+
+namespace fovea {
+
+std::vector<ParamGroup> decay_groups(const Module& module, double decay, double norm_decay) {
+  std::vector<ParamGroup> groups(2);
+  groups[0].weight_decay = decay, groups[1].weight_decay = norm_decay;
+  for (auto& p : module.parameters()) groups[p.value.rank() < 2].params.push_back(p);
+  return groups;
+}
+
+std::vector<ParamGroup> groups_by_pattern(const Module& module, const std::vector<GroupRule>& rules, double decay) {
+  std::vector<ParamGroup> groups(rules.size() + 1);
+  for (size_t i = 0; i < rules.size(); ++i)
+    groups[i].lr_scale = rules[i].lr_scale, groups[i].weight_decay = rules[i].weight_decay;
+  groups.back().weight_decay = decay;
+  for (auto& p : module.parameters()) {
+    size_t i = 0;
+    while (i < rules.size() && !matches(rules[i].pattern, p.name)) ++i;
+    groups[i].params.push_back(p);
+  }
+  return groups;
+}
+
+Optimizer::Optimizer(std::vector<ParamGroup> groups, const std::vector<std::string>& slots)
+    : groups_(std::move(groups)), slots_(slots.size()) {
+  state_.push_back({"steps", Tensor::zeros({}, DType::i64)});
+  for (auto& group : groups_) {
+    std::erase_if(group.params, [](const Module::Named& p) { return !p.value.requires_grad(); });
+    for (auto& p : group.params)
+      for (auto& slot : slots) state_.push_back({slot + "/" + p.name, zeros_like(p.value)});
+  }
+}
+
+void Optimizer::step(double lr) {
+  Tensor& steps = state_[0].value;
+  steps.fill(steps.item() + 1);
+  size_t slot = 1;
+  for (auto& group : groups_) {
+    const Step step{lr * group.lr_scale, group.weight_decay, this->steps()};
+    for (auto& p : group.params) {
+      Tensor slots[4];
+      for (size_t i = 0; i < slots_; ++i) slots[i] = state_[slot++].value;
+      const Tensor g = p.value.grad();
+      if (!g) continue;
+      update(p.value, g, slots, step);
+      p.value.touch();
+      for (size_t i = 0; i < slots_; ++i) slots[i].touch();
+    }
+  }
+}
+
+void Optimizer::zero_grad() {
+  for (auto& group : groups_)
+    for (auto& p : group.params) p.value.set_grad({});
+}
+int64_t Optimizer::steps() const { return *state_[0].value.data<int64_t>(); }
+std::vector<Tensor> Optimizer::params() const {
+  std::vector<Tensor> all;
+  for (auto& group : groups_)
+    for (auto& p : group.params) all.push_back(p.value);
+  return all;
+}
+
+namespace {
+
+template <class T> struct SgdStep {
+  T *p, *v;  // v is null without momentum
+  const T* g;
+  T lr, decay, momentum;
+  bool nesterov;
+  HD void operator()(int64_t i) const {
+    T d = g[i] + decay * p[i];
+    if (v) {
+      v[i] = momentum * v[i] + d;
+      d = nesterov ? d + momentum * v[i] : v[i];
+    }
+    p[i] -= lr * d;
+  }
+};
+
+template <class T> struct AdamWStep {
+  T *p, *m, *v;
+  const T* g;
+  T keep, beta1, beta2, rate, root, eps;  // keep = 1 - lr decay, rate = lr / (1 - beta1^t), root = sqrt(1 - beta2^t)
+  HD void operator()(int64_t i) const {
+    m[i] = beta1 * m[i] + (1 - beta1) * g[i];
+    v[i] = beta2 * v[i] + (1 - beta2) * g[i] * g[i];
+    p[i] = keep * p[i] - rate * m[i] / (std::sqrt(v[i]) / root + eps);
+  }
+};
+
+template <class T> struct SquaresInColumns {  // element r * 16 + c, squared; 0 past the end
+  const T* x;
+  int64_t n;
+  HD double operator()(int64_t r, int64_t c) const {
+    const int64_t i = r * 16 + c;
+    return i < n ? static_cast<double>(x[i]) * static_cast<double>(x[i]) : 0.0;
+  }
+};
+template <class T> struct Scale {
+  T* x;
+  T factor;
+  HD void operator()(int64_t i) const { x[i] *= factor; }
+};
+template <class T> struct Clamp {  // NaN stays NaN
+  T* x;
+  T limit;
+  HD void operator()(int64_t i) const { x[i] = x[i] > limit ? limit : x[i] < -limit ? -limit : x[i]; }
+};
+
+double sum_of_squares(const Tensor& g) {
+  double columns[16] = {}, total = 0;
+  dispatch_float(g.dtype(), [&]<class T>() {
+    sum_columns<double>(g.device(), (g.size() + 15) / 16, 16, SquaresInColumns<T>{g.data<T>(), g.size()}, columns);
+  });
+  for (const double c : columns) total += c;
+  return total;
+}
+
+}  // namespace
+
+SGD::SGD(std::vector<ParamGroup> groups, const Options& options)
+    : Optimizer(std::move(groups),
+                options.momentum > 0 ? std::vector<std::string>{"momentum"} : std::vector<std::string>{}),
+      options_(options) {
+  check(Code::usage, options.momentum >= 0 && options.momentum < 1, "sgd: momentum ", options.momentum,
+        " is not in [0, 1)");
+  check(Code::usage, !options.nesterov || options.momentum > 0, "sgd: nesterov needs a momentum above 0");
+}
+void SGD::update(Tensor& p, const Tensor& g, Tensor* slots, const Step& step) {
+  dispatch_float(p.dtype(), [&]<class T>() {
+    T* v = options_.momentum > 0 ? slots[0].data<T>() : nullptr;
+    for_each(p.device(), p.size(),
+             SgdStep<T>{p.data<T>(), v, g.data<T>(), T(step.lr), T(step.weight_decay), T(options_.momentum),
+                        options_.nesterov});
+  });
+}
+
+AdamW::AdamW(std::vector<ParamGroup> groups, const Options& options)
+    : Optimizer(std::move(groups), {"m", "v"}), options_(options) {
+  const auto fraction = [](double b) { return b >= 0 && b < 1; };
+  check(Code::usage, fraction(options.beta1) && fraction(options.beta2), "adamw: the betas ", options.beta1, " and ",
+        options.beta2, " are not in [0, 1)");
+}
+void AdamW::update(Tensor& p, const Tensor& g, Tensor* slots, const Step& step) {
+  const double t = static_cast<double>(step.count);
+  const double rate = step.lr / (1 - std::pow(options_.beta1, t)), root = std::sqrt(1 - std::pow(options_.beta2, t));
+  dispatch_float(p.dtype(), [&]<class T>() {
+    for_each(p.device(), p.size(),
+             AdamWStep<T>{p.data<T>(), slots[0].data<T>(), slots[1].data<T>(), g.data<T>(),
+                          T(1 - step.lr * step.weight_decay), T(options_.beta1), T(options_.beta2), T(rate), T(root),
+                          T(options_.eps)});
+  });
+}
+
+double grad_norm(const std::vector<Tensor>& params) {
+  double total = 0;
+  for (auto& p : params)
+    if (const Tensor g = p.grad()) total += sum_of_squares(g);
+  return std::sqrt(total);
+}
+
+template <template <class> class Body> static void each_gradient(const std::vector<Tensor>& params, double argument) {
+  for (auto& p : params) {
+    Tensor g = p.grad();
+    if (!g) continue;
+    dispatch_float(g.dtype(), [&]<class T>() { for_each(g.device(), g.size(), Body<T>{g.data<T>(), T(argument)}); });
+    g.touch();
+  }
+}
+
+double clip_grad_norm(const std::vector<Tensor>& params, double max_norm) {
+  const double norm = grad_norm(params);
+  if (max_norm > 0 && norm > max_norm && std::isfinite(norm)) each_gradient<Scale>(params, max_norm / norm);
+  return norm;
+}
+void clip_grad_value(const std::vector<Tensor>& params, double limit) {
+  check(Code::usage, limit > 0, "clip_grad_value: the limit ", limit, " is not above 0");
+  each_gradient<Clamp>(params, limit);
+}
+
+}  // namespace fovea

@@ -1,0 +1,183 @@
+// safetensors files: reading, with conversion of the types that a Tensor does not have, and writing.
+#include "nn/safetensors.h"
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <fstream>
+#include <numeric>
+#include <set>
+
+#include "nn/atomic_file.h"
+
+namespace fovea {
+
+static_assert(std::endian::native == std::endian::little, "safetensors files are little-endian");
+
+static constexpr uint64_t kMaxHeader = 100'000'000;
+
+const Tensor* NamedTensors::find(const std::string& name) const {
+  for (auto& [n, t] : tensors)
+    if (n == name) return &t;
+  return nullptr;
+}
+const Tensor& NamedTensors::at(const std::string& name) const {
+  if (const Tensor* t = find(name)) return *t;
+  std::string like;  // names with the same last part
+  const std::string tail = name.substr(name.find_last_of("./") + 1);
+  int listed = 0;
+  for (auto& [n, t] : tensors)
+    if (n.ends_with(tail) && listed++ < 3) like += " " + n;
+  fail(Code::model,
+       text("there is no tensor \"", name, "\" among ", tensors.size(), like.empty() ? "" : "; the nearest:" + like));
+}
+
+namespace {
+
+class File {
+ public:
+  explicit File(const std::string& path) : path_(path) {
+    std::error_code error;
+    check(Code::model, !std::filesystem::is_directory(path, error), path, ": is a folder, not a safetensors file");
+    in_.open(path, std::ios::binary | std::ios::ate);
+    check(Code::model, in_.good(), path, ": cannot be opened: ", std::strerror(errno), "; check the path");
+    size_ = static_cast<uint64_t>(in_.tellg());
+    in_.seekg(0);
+  }
+  void read(void* to, uint64_t bytes) {
+    in_.read(static_cast<char*>(to), static_cast<std::streamsize>(bytes));
+    check(Code::model, in_.good() || bytes == 0, path_, ": could not be read to its end: ", std::strerror(errno));
+  }
+  SafetensorsHeader header() {  // leaves the file at its first tensor
+    const auto reject = [&](const std::string& why) {
+      fail(Code::model, path_ + ": not a usable safetensors file: " + why + "; copy or download it again");
+    };
+    uint64_t length = 0;
+    if (size_ < 8) reject(text("it has only ", size_, " bytes"));
+    read(&length, 8);
+    if (length > size_ - 8) reject(text("it says that its header has ", length, " bytes, but the file has ", size_));
+    if (length > kMaxHeader) reject(text("its header of ", length, " bytes is over the limit of ", kMaxHeader));
+    std::string json(length, '\0');
+    read(json.data(), length);
+    return parse_safetensors_header(json, size_ - 8 - length, path_);
+  }
+
+ private:
+  const std::string& path_;
+  std::ifstream in_;
+  uint64_t size_ = 0;
+};
+
+float half_to_float(uint16_t h) {
+  const uint32_t sign = static_cast<uint32_t>(h & 0x8000) << 16, exponent = h >> 10 & 31, fraction = h & 1023;
+  if (exponent == 0) {  // zero and denormals: fraction 2^-24
+    const float f = static_cast<float>(fraction) * 0x1p-24f;
+    return sign ? -f : f;
+  }
+  const uint32_t bits = exponent == 31 ? 0x7f800000 | fraction << 13 : (exponent + 112) << 23 | fraction << 13;
+  return std::bit_cast<float>(sign | bits);
+}
+
+template <class From, class To, class Convert> Tensor converted(File& file, const Shape& shape, Convert convert) {
+  Tensor t(shape, dtype_of<To>);
+  std::vector<From> raw(static_cast<size_t>(t.size()));
+  file.read(raw.data(), raw.size() * sizeof(From));
+  std::transform(raw.begin(), raw.end(), t.data<To>(), convert);
+  return t;
+}
+
+Tensor read_tensor(File& file, const SafetensorsHeader::Entry& e) {
+  if (e.dtype == "F16") return converted<uint16_t, float>(file, e.shape, half_to_float);
+  if (e.dtype == "I32") return converted<int32_t, int64_t>(file, e.shape, [](int32_t v) { return int64_t{v}; });
+  const DType type = e.dtype == "F32"    ? DType::f32
+                     : e.dtype == "F64"  ? DType::f64
+                     : e.dtype == "BF16" ? DType::bf16
+                     : e.dtype == "I64"  ? DType::i64
+                                         : DType::u8;
+  Tensor t(e.shape, type);
+  file.read(t.raw(), t.bytes());
+  return t;
+}
+
+std::string quoted(const std::string& s) {
+  std::string out = "\"";
+  for (const char c : s) {
+    if (c == '"' || c == '\\') {
+      out += '\\', out += c;
+    } else if (static_cast<unsigned char>(c) < 0x20) {
+      constexpr char hex[] = "0123456789abcdef";
+      out += "\\u00", out += hex[c >> 4], out += hex[c & 15];
+    } else {
+      out += c;
+    }
+  }
+  return out + "\"";
+}
+
+const char* file_type(DType type) {
+  constexpr const char* names[] = {"F32", "F64", "BF16", "I64", "U8"};
+  return names[static_cast<int>(type)];
+}
+
+std::string header_json(const NamedTensors& content, const std::vector<size_t>& order) {
+  std::string json = "{", comma;
+  if (!content.metadata.empty()) {
+    json += "\"__metadata__\":{";
+    for (auto& [key, value] : content.metadata) json += comma + quoted(key) + ":" + quoted(value), comma = ",";
+    json += "}";
+  }
+  size_t at = 0;
+  for (const size_t i : order) {
+    auto& [name, t] = content.tensors[i];
+    std::string dims;
+    for (const int64_t d : t.shape().dims()) dims += (dims.empty() ? "" : ",") + std::to_string(d);
+    json += text(comma, quoted(name), ":{\"dtype\":\"", file_type(t.dtype()), "\",\"shape\":[", dims,
+                 "],\"data_offsets\":[", at, ",", at + t.bytes(), "]}");
+    comma = ",";
+    at += t.bytes();
+  }
+  json += "}";
+  json.append((8 - json.size() % 8) % 8, ' ');  // tensors begin at a multiple of 8
+  return json;
+}
+
+}  // namespace
+
+NamedTensors read_safetensors(const std::string& path) {
+  File file(path);
+  SafetensorsHeader header = file.header();
+  NamedTensors content;
+  content.metadata = std::move(header.metadata);
+  for (auto& e : header.entries) content.add(e.name, read_tensor(file, e));
+  return content;
+}
+
+std::map<std::string, std::string> read_safetensors_metadata(const std::string& path) {
+  return File(path).header().metadata;
+}
+
+void write_safetensors(const std::string& path, const NamedTensors& content) {
+  // Wide elements first, so that every tensor is aligned to its elements.
+  std::vector<size_t> order(content.tensors.size());
+  std::iota(order.begin(), order.end(), size_t{0});
+  const auto width = [&](size_t i) { return size_of(content.tensors[i].second.dtype()); };
+  std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return width(a) > width(b); });
+  size_t total = 0;
+  for (auto& [name, t] : content.tensors) {
+    check(bool(t), path, ": tensor \"", name, "\" is undefined");
+    total += t.bytes();
+  }
+  const std::string json = header_json(content, order);
+  const uint64_t length = json.size();
+  check(length <= kMaxHeader, path, ": the header would have ", length, " bytes, over the limit of ", kMaxHeader);
+  parse_safetensors_header(json, total, path);  // what cannot be read is never written: names in UTF-8, none twice
+  AtomicFile file(path);
+  file.write(&length, sizeof length);
+  file.write(json.data(), json.size());
+  for (const size_t i : order) file.write(content.tensors[i].second.raw(), content.tensors[i].second.bytes());
+  file.commit();
+}
+
+}  // namespace fovea

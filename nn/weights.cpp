@@ -1,0 +1,169 @@
+// Weights in files: layouts, matching names against a model, and the message where they do not fit.
+#include <algorithm>
+#include <set>
+#include <unordered_map>
+
+#include "core/threads.h"
+#include "nn/checkpoint.h"
+#include "nn/load_plan.h"
+#include "nn/pattern.h"
+
+namespace fovea {
+
+// All three layouts are one transposition: memory [field, a, b] <-> file [b, a, field].
+Shape file_shape(const Shape& m, Layout layout) {
+  if (layout == Layout::plain) return m;
+  if (layout == Layout::linear) return {m.at(1), m.at(0)};
+  return {m.at(3), m.at(2), m.at(0), m.at(1)};
+}
+static Shape memory_shape(const Shape& f, Layout layout) {
+  if (layout == Layout::plain) return f;
+  if (layout == Layout::linear) return {f.at(1), f.at(0)};
+  return {f.at(2), f.at(3), f.at(1), f.at(0)};
+}
+
+// y[(i A + j) F + k] = x[(k A + j) B + i], i < B, j < A, k < F.
+static Tensor transposed(const Tensor& x, const Shape& shape, int64_t field, int64_t a, int64_t b) {
+  Tensor y(shape, x.dtype());
+  dispatch_any(x.dtype(), [&]<class T>() {
+    const T* from = x.data<T>();
+    T* to = y.data<T>();
+    parallel_for(b, std::max<int64_t>(1, 16384 / std::max<int64_t>(1, a * field)), [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i)
+        for (int64_t j = 0; j < a; ++j)
+          for (int64_t k = 0; k < field; ++k) to[(i * a + j) * field + k] = from[(k * a + j) * b + i];
+    });
+  });
+  return y;
+}
+Tensor to_file_layout(const Tensor& value, Layout layout) {
+  if (layout == Layout::plain) return value.detach();
+  const Shape& s = value.shape();
+  return transposed(value, file_shape(s, layout), s.span(0, s.rank() - 2), s[-2], s[-1]);
+}
+Tensor from_file_layout(const Tensor& value, Layout layout) {
+  if (layout == Layout::plain) return value.detach();
+  const Shape& s = value.shape();
+  return transposed(value, memory_shape(s, layout), s[0], s[1], s.span(2, s.rank()));
+}
+
+namespace {
+
+const std::string kAverage = "average/", kOptimizer = "optimizer/";
+
+std::string listed(const char* what, const std::vector<std::string>& names) {
+  if (names.empty()) return "";
+  std::string out = text("\n  ", what, " (", names.size(), "):");
+  for (size_t i = 0; i < names.size() && i < 6; ++i) out += (i ? ", " : " ") + names[i];
+  return names.size() > 6 ? out + ", ..." : out;
+}
+
+bool counter(const std::string& name) { return name.ends_with("num_batches_tracked"); }
+
+// One walk over model and file. Nothing is changed: the result says what would be.
+class Matching {
+ public:
+  Matching(const NamedTensors& file, const LoadOptions& options, const std::string& name)
+      : file_(file), options_(options), name_(name) {
+    for (auto& [n, t] : file.tensors)
+      if (n.starts_with(options.file_prefix)) by_name_.emplace(n.substr(options.file_prefix.size()), &t);
+  }
+
+  LoadPlan run(const Module& model) {
+    for (auto& m : model.state()) {
+      if (!m.name.starts_with(options_.model_prefix)) continue;
+      const std::string name = m.name.substr(options_.model_prefix.size());
+      used_.insert(name);
+      if (!matches(options_.skip, m.name)) match(m, name);
+    }
+    for (auto& [n, t] : file_.tensors) {
+      if (!n.starts_with(options_.file_prefix) || n.starts_with(kAverage) || n.starts_with(kOptimizer)) continue;
+      const std::string name = n.substr(options_.file_prefix.size());
+      if (used_.contains(name) || counter(name)) continue;
+      (matches(options_.may_be_extra, name) ? plan_.report.unexpected : unexpected_).push_back(name);
+    }
+    if (!missing_.empty() || !unexpected_.empty() || !wrong_.empty()) reject();
+    return std::move(plan_);
+  }
+
+ private:
+  const Tensor* find(const std::string& name) const {
+    const auto average = by_name_.find(kAverage + name), plain = by_name_.find(name);
+    if (options_.average && average != by_name_.end()) return average->second;
+    return plain != by_name_.end() ? plain->second : nullptr;
+  }
+  void match(const Module::Named& m, const std::string& name) {
+    const Tensor* value = find(name);
+    if (!value) {
+      if (matches(options_.may_miss, m.name)) plan_.report.missing.push_back(m.name);
+      else if (!counter(name)) missing_.push_back(m.name);
+      return;
+    }
+    const Shape want = file_shape(m.value.shape(), m.layout);
+    if (value->shape() == want) {
+      plan_.copies.push_back({m.value, *value, m.layout});
+      ++plan_.report.loaded;
+      return;
+    }
+    wrong_.push_back(text(m.name, " ", value->shape(), " in the file, ", want, " in the model"));
+    if (!matches(options_.class_names, m.name)) return void(class_only_ = false);
+    const int64_t have = value->rank() > 0 ? value->dim(0) : 0;
+    if (options_.classes > 0 && want[0] > 0 && have * options_.classes % want[0] == 0)
+      file_classes_ = have * options_.classes / want[0];
+  }
+  [[noreturn]] void reject() const {
+    if (!wrong_.empty() && class_only_ && missing_.empty() && unexpected_.empty()) {
+      const std::string theirs = file_classes_ > 0 ? text(file_classes_, " classes") : "another number of classes";
+      const std::string ours = options_.classes > 0 ? text(options_.classes) : "others";
+      fail(Code::model, text(name_, ": these weights are for ", theirs, ", this model has ", ours,
+                             ": build the model with that many classes, or leave out the tensors that depend on them",
+                             listed("wrong shape", wrong_)));
+    }
+    fail(Code::model,
+         text(name_, ": these weights belong to another network: check the preset and its options",
+              listed("missing", missing_), listed("unexpected", unexpected_), listed("wrong shape", wrong_)));
+  }
+
+  const NamedTensors& file_;
+  const LoadOptions& options_;
+  const std::string& name_;
+  std::unordered_map<std::string, const Tensor*> by_name_;
+  std::set<std::string> used_;
+  LoadPlan plan_;
+  std::vector<std::string> missing_, unexpected_, wrong_;
+  bool class_only_ = true;
+  int64_t file_classes_ = 0;
+};
+
+}  // namespace
+
+LoadPlan plan_load(const Module& model, const NamedTensors& weights, const LoadOptions& options,
+                   const std::string& file) {
+  return Matching(weights, options, file).run(model);
+}
+void LoadPlan::apply() {
+  for (auto& c : copies) c.to.copy_from(from_file_layout(c.from, c.layout));
+}
+
+LoadReport load_weights(Module& model, const NamedTensors& weights, const LoadOptions& options,
+                        const std::string& file) {
+  LoadPlan plan = plan_load(model, weights, options, file);
+  plan.apply();
+  return plan.report;
+}
+LoadReport load_weights(Module& model, const std::string& path, const LoadOptions& options) {
+  return load_weights(model, read_safetensors(path), options, path);
+}
+
+NamedTensors weights_of(const Module& model) {
+  NamedTensors content;
+  for (auto& m : model.state()) content.add(m.name, to_file_layout(m.value, m.layout));
+  return content;
+}
+void save_weights(const std::string& path, const Module& model, const std::map<std::string, std::string>& metadata) {
+  NamedTensors content = weights_of(model);
+  content.metadata = metadata;
+  write_safetensors(path, content);
+}
+
+}  // namespace fovea

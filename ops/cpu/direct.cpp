@@ -1,0 +1,193 @@
+// Direct convolution as an implicit product: blocks of pixels are gathered into rows small enough for the cache, never the
+// whole im2col matrix. One loop serves every kernel size, stride, dilation and group, and the gradients as well.
+#include <algorithm>
+
+#include "core/threads.h"
+#include "ops/cpu/conv.h"
+
+namespace fovea::cpu::direct {
+namespace {
+
+constexpr int64_t kPixels = 96, kDepth = 512;  // a block of A: 96 x 512 floats and a panel of B stay in L2
+constexpr int64_t kUnits = 16;                 // parts to aim at where the pixels alone give too few
+
+// Where the results for a grid of pixels (n,i,j) go: y + n*image + i*row + j*pixel.
+struct Grid {
+  float* y;
+  int64_t n, rows, cols, image, row, pixel;
+  int64_t size() const { return n * rows * cols; }
+};
+
+// B packed: depths x n, see Product.
+struct Packed {
+  Packed(int64_t depth, int64_t n, const Kernels& k)
+      : depth(depth), n(n), memory(static_cast<size_t>(depth * round_up(n, k.vector)) * 4), data(memory.as<float>()) {}
+  void fill(const float* src, int64_t ld, bool transposed, int64_t count, int64_t first, const Kernels& k) {
+    parallel_for(count, 64, [&](int64_t begin, int64_t end) {
+      k.pack(src + begin * (transposed ? 1 : ld), ld, transposed, end - begin, n, data, depth, first + begin);
+    });
+  }
+  int64_t depth, n;
+  Workspace memory;
+  float* data;
+};
+
+// Pixel rows that can be used as they lie: a 1x1 kernel without stride, not so deep that neighbouring rows share cache sets.
+bool in_place(const Patches& p, int64_t depth) {
+  return p.kh == 1 && p.kw == 1 && p.step_h == 1 && p.step_w == 1 && p.base_h == 0 && p.base_w == 0 && p.rows == p.h &&
+         p.cols == p.w && depth <= kDepth;
+}
+
+// y[pixel, 0..n) = patches[pixel] B (+ bias, relu) for all pixels of the grid
+void convolve(const Patches& p, const Grid& grid, const Packed& b, const float* bias, bool relu, const Kernels& k) {
+  const int64_t pixels = grid.size(), chunks = ceil_div(pixels, kPixels);
+  const int64_t groups = std::min(ceil_div(kUnits, std::max<int64_t>(chunks, 1)), ceil_div(b.n, 2 * k.panel));
+  const int64_t width = round_up(ceil_div(b.n, groups), k.panel), parts = ceil_div(b.n, width);
+  const int64_t blocks = std::max<int64_t>(ceil_div(b.depth, kDepth), 1),
+                step = round_up(ceil_div(b.depth, blocks), 16);
+  const bool gathered = !in_place(p, b.depth);
+  parallel_for(chunks * parts, 1, [&](int64_t first, int64_t last) {
+    Workspace memory(static_cast<size_t>(gathered ? kPixels * (step + 16) : 0) * 4);
+    float* rows[kPixels];
+    for (int64_t unit = first; unit < last; ++unit) {
+      const int64_t begin = unit / parts * kPixels, count = std::min(kPixels, pixels - begin), j = unit % parts * width;
+      for (int64_t r = 0; r < count; ++r) {
+        const int64_t q = begin + r, col = q % grid.cols, row = q / grid.cols % grid.rows,
+                      n = q / grid.cols / grid.rows;
+        rows[r] = grid.y + n * grid.image + row * grid.row + col * grid.pixel + j;
+      }
+      for (int64_t d = 0; d < std::max<int64_t>(b.depth, 1); d += step) {
+        const int64_t depth = std::min(step, b.depth - d);
+        const bool end = d + step >= b.depth;
+        if (gathered && depth > 0) k.gather(p, begin, count, d, depth, memory.as<float>(), step + 16);
+        k.product({count, std::min(width, b.n - j), depth, gathered ? memory.as<float>() : p.x + begin * p.ldx,
+                   gathered ? step + 16 : p.ldx, false, b.data + j * b.depth, b.depth, d, nullptr, 0, rows, d > 0,
+                   end && bias ? bias + j : nullptr, end && relu});
+        if (depth <= 0) break;
+      }
+    }
+  });
+}
+
+Patches patches(const ConvShape& s, const float* x, int64_t group) {
+  return {x + group * s.group_c(),
+          s.h,
+          s.w,
+          s.c,
+          s.group_c(),
+          s.kernel.h,
+          s.kernel.w,
+          -s.pad.h,
+          -s.pad.w,
+          s.dilation.h,
+          s.dilation.w,
+          s.stride.h,
+          s.stride.w,
+          s.oh,
+          s.ow};
+}
+
+// The taps u, along one axis, through which input pixels a, a + stride, a + 2 stride, ... are seen, in falling order:
+// u = last - t * step for t < count; pixel a + stride * q reads output q + base + t * delta.
+struct Taps {
+  int64_t count, last, step, base, delta;
+};
+Taps taps(int64_t a, int kernel, int stride, int pad, int dilation) {
+  Taps t{0, 0, 0, 0, 0};
+  for (int64_t u = 0; u < kernel; ++u) {
+    if ((a + pad - u * dilation) % stride != 0) continue;
+    if (t.count > 0) t.step = u - t.last;
+    t.last = u, ++t.count;
+  }
+  t.base = (a + pad - t.last * dilation) / stride;  // divides exactly where there are taps
+  t.delta = t.step * dilation / stride;
+  return t;
+}
+
+}  // namespace
+
+void value(const Maps& maps, const float* w, const float* b, bool relu, const Kernels& k) {
+  const ConvShape& s0 = maps[0].s;
+  for (int64_t g = 0; g < s0.groups; ++g) {
+    Packed packed(s0.taps() * s0.group_c(), s0.group_o(), k);
+    packed.fill(w + g * s0.group_o(), s0.o, false, packed.depth, 0, k);
+    for (const auto& [s, x, y, dx, dy] : maps)
+      convolve(patches(s, x, g), {y + g * s.group_o(), s.n, s.oh, s.ow, s.oh * s.ow * s.o, s.ow * s.o, s.o}, packed,
+               b ? b + g * s.group_o() : nullptr, relu, k);
+  }
+}
+
+// Input pixels of one residue class modulo the stride see a fixed set of taps: each class is a convolution of dy with stride 1.
+void input_gradient(const Maps& maps, const float* w, const Kernels& k) {
+  const ConvShape& s0 = maps[0].s;
+  const int64_t cg = s0.group_c(), og = s0.group_o();
+  for (int64_t part = 0; part < int64_t{s0.groups} * s0.stride.h * s0.stride.w; ++part) {
+    const int64_t g = part / s0.stride.w / s0.stride.h, a = part / s0.stride.w % s0.stride.h, b = part % s0.stride.w;
+    const Taps th = taps(a, s0.kernel.h, s0.stride.h, s0.pad.h, s0.dilation.h);
+    const Taps tw = taps(b, s0.kernel.w, s0.stride.w, s0.pad.w, s0.dilation.w);
+    Packed packed(th.count * tw.count * og, cg, k);
+    for (int64_t i = 0; i < th.count * tw.count; ++i) {
+      const int64_t u = th.last - i / tw.count * th.step, v = tw.last - i % tw.count * tw.step;
+      packed.fill(w + (u * s0.kernel.w + v) * cg * s0.o + g * og, s0.o, true, og, i * og, k);
+    }
+    for (const auto& [s, x, y, dx, dy] : maps) {
+      const Grid grid{dx + (a * s.w + b) * s.c + g * cg,
+                      s.n,
+                      ceil_div(s.h - a, s.stride.h),
+                      ceil_div(s.w - b, s.stride.w),
+                      s.h * s.w * s.c,
+                      s.stride.h * s.w * s.c,
+                      s.stride.w * s.c};
+      if (a >= s.h || b >= s.w) continue;
+      convolve({dy + g * og, s.oh, s.ow, s.o, og, th.count, tw.count, th.base, tw.base, th.delta, tw.delta, 1, 1,
+                grid.rows, grid.cols},
+               grid, packed, nullptr, false, k);
+    }
+  }
+}
+
+// dw [depth,o] = sum over pixels of patches' dy, in parts of rows x columns; where those are few, over fixed shares of the pixels
+// too, which are added up in order.
+void weight_gradient(const Maps& maps, float* dw, const Kernels& k) {
+  constexpr int64_t kRows = 192, kColumns = 512;
+  struct Block {
+    size_t map;
+    int64_t begin, count;
+  };
+  std::vector<Block> blocks;
+  for (size_t i = 0; i < maps.size(); ++i)
+    for (int64_t p = 0, n = maps[i].s.n * maps[i].s.oh * maps[i].s.ow; p < n; p += 2 * kPixels)
+      blocks.push_back({i, p, std::min(2 * kPixels, n - p)});
+  const ConvShape& s = maps[0].s;
+  const int64_t depth = s.taps() * s.group_c(), og = s.group_o(), size = s.taps() * s.group_c() * s.o;
+  if (blocks.empty()) return std::fill(dw, dw + size, 0.f);
+  const int64_t across = ceil_div(depth, kRows), along = ceil_div(og, kColumns), parts = across * along * s.groups;
+  const int64_t rows = round_up(ceil_div(depth, across), 6), columns = round_up(ceil_div(og, along), k.panel);
+  const int64_t shares = std::min(ceil_div(kUnits, parts), ceil_div(int64_t(blocks.size()), 4));
+  Workspace sums(static_cast<size_t>((shares - 1) * size) * 4);
+  parallel_for(parts * shares, 1, [&](int64_t first, int64_t last) {
+    Workspace memory(static_cast<size_t>(2 * kPixels * (rows + 16 + columns)) * 4);
+    float *a = memory.as<float>(), *b = a + 2 * kPixels * (rows + 16);
+    for (int64_t unit = first; unit < last; ++unit) {
+      const int64_t part = unit / shares, share = unit % shares, g = part / along / across;
+      const int64_t i = part / along % across * rows, j = part % along * columns;
+      const int64_t m = std::min(rows, depth - i), n = std::min(columns, og - j);
+      float* c = (share == 0 ? dw : sums.as<float>() + (share - 1) * size) + i * s.o + g * og + j;
+      const size_t from = share * blocks.size() / shares, to = (share + 1) * blocks.size() / shares;
+      if (m <= 0 || n <= 0) continue;
+      for (size_t q = from; q < to; ++q) {
+        const auto& map = maps[blocks[q].map];
+        const int64_t begin = blocks[q].begin, count = blocks[q].count;
+        k.gather(patches(map.s, map.x, g), begin, count, i, m, a, rows + 16);
+        k.pack(map.dy + begin * s.o + g * og + j, s.o, false, count, n, b, count, 0);
+        k.product({m, n, count, a, rows + 16, true, b, count, 0, c, s.o, nullptr, q > from, nullptr, false});
+      }
+    }
+  });
+  for (int64_t share = 1; share < shares; ++share)
+    parallel_for(size, 1 << 14, [&](int64_t first, int64_t last) {
+      k.add(sums.as<float>() + (share - 1) * size + first, last - first, dw + first);
+    });
+}
+
+}  // namespace fovea::cpu::direct

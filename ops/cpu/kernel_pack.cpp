@@ -1,0 +1,67 @@
+// Moving numbers to where a product reads them fastest: patches of images into rows, weights into panels.
+#include "ops/cpu/vec.h"
+
+namespace fovea::cpu::FOVEA_KERNELS {
+namespace {
+
+inline void copy(const float* x, int64_t n, float* y) {
+  if (n < kVector) {
+    for (int64_t i = 0; i < n; ++i) y[i] = x[i];
+    return;
+  }
+  for (int64_t i = 0; i + kVector < n; i += kVector) store(y + i, load(x + i));
+  store(y + n - kVector, load(x + n - kVector));  // overlaps the one before
+}
+inline void zero(float* y, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) y[i] = 0;
+}
+
+}  // namespace
+
+// A run is what lies together in the image: one place (c floats), or, where neighbouring places touch, a row of kw of them.
+void gather(const Patches& p, int64_t begin, int64_t count, int64_t first, int64_t k, float* a, int64_t lda) {
+  const bool touch = p.ldx == p.c && p.delta_w == 1;
+  const int64_t runs = touch ? p.kh : p.kh * p.kw, length = touch ? p.kw * p.c : p.c, line = p.w * p.ldx;
+  int64_t j = begin % p.cols, i = begin / p.cols % p.rows, n = begin / p.cols / p.rows;
+  for (int64_t r = 0; r < count; ++r) {
+    const float* image = p.x + n * p.h * line;
+    for (int64_t run = first / length; run < runs && run * length < first + k; ++run) {
+      const int64_t from = most(first, run * length) - run * length,
+                    to = least(first + k, (run + 1) * length) - run * length;
+      const int64_t u = touch ? run : run / p.kw, v = touch ? 0 : run % p.kw;
+      const int64_t row = i * p.step_h + p.base_h + u * p.delta_h, at = j * p.step_w + p.base_w + v * p.delta_w;
+      float* y = a + r * lda + run * length + from - first;
+      // the floats [low, high) of the run lie inside the image
+      const bool inside = row >= 0 && row < p.h;
+      int64_t low = touch ? most(from, -at * p.c) : at < 0 ? to : from;
+      int64_t high = touch ? least(to, (p.w - at) * p.c) : at < p.w ? to : from;
+      if (!inside || low >= high) low = high = to;
+      zero(y, low - from);
+      if (low < high) copy(image + row * line + at * p.ldx + low, high - low, y + low - from);
+      zero(y + high - from, to - high);
+    }
+    if (++j == p.cols) j = 0, ++i;
+    if (i == p.rows) i = 0, ++n;
+  }
+}
+
+void pack(const float* src, int64_t ld, bool transposed, int64_t k, int64_t n, float* b, int64_t depth, int64_t first) {
+  for (int64_t j = 0; j < n; j += kPanel) {
+    const int64_t cols = least(kPanel, n - j), width = padded(cols);
+    float* panel = b + j * depth + first * width;
+    if (!transposed) {
+      for (int64_t r = 0; r < k; ++r) {
+        copy(src + r * ld + j, cols, panel + r * width);
+        zero(panel + r * width + cols, width - cols);
+      }
+      continue;
+    }
+    constexpr int64_t kBlock = 16;  // of depth: one line of src for each column
+    for (int64_t r0 = 0; r0 < k; r0 += kBlock)
+      for (int64_t q = 0; q < width; ++q)
+        for (int64_t r = r0; r < least(r0 + kBlock, k); ++r)
+          panel[r * width + q] = q < cols ? src[(j + q) * ld + r] : 0;
+  }
+}
+
+}  // namespace fovea::cpu::FOVEA_KERNELS

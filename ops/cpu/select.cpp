@@ -1,0 +1,34 @@
+// Which table of kernels a level means, in this build.
+#include "core/error.h"
+#include "ops/cpu/kernels.h"
+
+namespace fovea::cpu {
+
+namespace fallback {
+extern const Kernels table;
+}
+#if FOVEA_X86_KERNELS
+namespace v3 {
+extern const Kernels table;
+}
+namespace v4 {
+extern const Kernels table;
+}
+#endif
+
+const Kernels& kernels(Isa level) {
+  check(Code::impossible, level <= best_isa(), "kernels for ", name_of(level), ": this processor only has ",
+        name_of(best_isa()));
+#if FOVEA_X86_KERNELS
+  if (level == Isa::v4) return v4::table;
+  if (level == Isa::v3) return v3::table;
+#endif
+  return fallback::table;
+}
+
+const Kernels& kernels() {
+  static const Kernels& chosen = kernels(isa());
+  return chosen;
+}
+
+}  // namespace fovea::cpu

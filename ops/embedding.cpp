@@ -1,0 +1,33 @@
+// Embedding: a gather of rows, whose gradient sums the rows that went to one id.
+#include "ops/embedding.h"
+
+#include "ops/index.h"
+
+namespace fovea {
+
+namespace {
+
+struct Embedding {
+  static constexpr auto name = "embedding";
+  Tensor ids{};
+  int64_t vocabulary = 0;
+
+  Tensor forward(const Tensor& table, const Tensor& ids_) {
+    ids = ids_.view({ids_.size()}), vocabulary = table.dim(0);
+    return gather_rows(table, ids, 0).view(ids_.shape().plus(table.dim(1)));
+  }
+  void backward(const Tensor& dy, Grads& g) const {
+    g[0] = sum_rows(dy.view({ids.size(), dy.dim(-1)}), ids, 0, vocabulary);
+  }
+};
+
+}  // namespace
+
+Tensor embedding(const Tensor& table, const Tensor& ids) {
+  check(table && table.rank() == 2 && is_float(table.dtype()),
+        "embedding: the table must be [V,D] of a floating-point type, got ", table.shape());
+  check_index("embedding", ids, table.dim(0));
+  return apply(Embedding{}, table, ids);
+}
+
+}  // namespace fovea

@@ -1,0 +1,84 @@
+// Gathers by index. The reverse sorts the index first, so that each row is written by one owner, in a fixed order.
+#include "ops/index.h"
+
+#include "core/loops.h"
+
+namespace fovea {
+
+namespace {
+
+template <class T> struct GatherRow {  // y[o, m, :] = x[o, index[m], :]
+  const T* x;
+  const int64_t* index;
+  T* y;
+  int64_t m, size, inner;
+  template <class Team> HD void operator()(Team team, int64_t r) const {
+    const T* from = x + (r / m * size + index[r % m]) * inner;
+    T* to = y + r * inner;
+    team.each(inner, [=](int64_t i) { to[i] = from[i]; });
+  }
+};
+template <class T> struct SumRows {  // dx[o, s, :] = sum of dy[o, place[k], :] for k in [start[s], start[s + 1])
+  const T* dy;
+  const int64_t *start, *place;
+  T* dx;
+  int64_t m, size, inner;
+  template <class Team> HD void operator()(Team team, int64_t r) const {
+    using C = compute_t<T>;
+    const int64_t o = r / size, begin = start[r % size], end = start[r % size + 1], n = inner;
+    const T* from = dy + o * m * inner;
+    T* to = dx + r * inner;
+    const int64_t* where = place;
+    if (end - begin == 1) {
+      const T* row = from + where[begin] * n;
+      return team.each(n, [=](int64_t i) { to[i] = row[i]; });
+    }
+    team.each(n, [=](int64_t i) {
+      C sum = 0;
+      for (int64_t k = begin; k < end; ++k) sum += C(from[where[k] * n + i]);
+      to[i] = T(sum);
+    });
+  }
+};
+
+}  // namespace
+
+void check_index(const char* op, const Tensor& index, int64_t size) {
+  check(index && index.dtype() == DType::i64, op, ": the index must be a tensor of i64");
+  const int64_t* p = index.data<int64_t>();
+  for (int64_t i = 0; i < index.size(); ++i)
+    check(p[i] >= 0 && p[i] < size, op, ": index ", p[i], " at place ", i, " is outside 0..", size - 1);
+}
+
+Tensor gather_rows(const Tensor& x, const Tensor& index, int axis) {
+  const Shape& s = x.shape();
+  const int64_t outer = s.span(0, axis), inner = s.span(axis + 1, s.rank()), m = index.size();
+  Tensor y(s.with(axis, m), x.dtype(), x.device());
+  if (y.size() == 0) return y;
+  dispatch_any(x.dtype(), [&]<class T>() {
+    for_rows(x.device(), outer * m, inner,
+             GatherRow<T>{x.data<T>(), index.data<int64_t>(), y.data<T>(), m, s[axis], inner});
+  });
+  return y;
+}
+
+Tensor sum_rows(const Tensor& dy, const Tensor& index, int axis, int64_t size) {
+  const Shape& s = dy.shape();
+  const int64_t outer = s.span(0, axis), inner = s.span(axis + 1, s.rank()), m = index.size();
+  Tensor dx(s.with(axis, size), dy.dtype(), dy.device());
+  if (dx.size() == 0) return dx;
+  Tensor start = Tensor::zeros({size + 1}, DType::i64), place({m}, DType::i64);  // a counting sort of the index
+  int64_t *first = start.data<int64_t>(), *p = place.data<int64_t>();
+  const int64_t* id = index.data<int64_t>();
+  for (int64_t k = 0; k < m; ++k) first[id[k] + 1]++;
+  for (int64_t v = 0; v < size; ++v) first[v + 1] += first[v];
+  std::vector<int64_t> next(first, first + size);
+  for (int64_t k = 0; k < m; ++k) p[next[id[k]]++] = k;
+  dispatch_storage(dy.dtype(), [&]<class T>() {
+    for_rows(dy.device(), outer * size, inner * (1 + m / size),
+             SumRows<T>{dy.data<T>(), first, p, dx.data<T>(), m, size, inner});
+  });
+  return dx;
+}
+
+}  // namespace fovea

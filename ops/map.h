@@ -1,0 +1,157 @@
+// Pointwise ops made from a formula: a struct with f and df gives a value, a gradient, all types and broadcasting.
+#pragma once
+#include "core/autograd.h"
+#include "core/math.h"
+#include "ops/broadcast.h"
+
+namespace fovea {
+
+// What df() reads, and so what the tape keeps: the input, the output, or neither.
+enum class Keep { none, x, y };
+
+template <class F, class T> struct MapUnary {  // y = f(x)
+  F f;
+  const T* x;
+  T* y;
+  HD void operator()(int64_t i) const { y[i] = T(f.f(static_cast<compute_t<T>>(x[i]))); }
+};
+template <class F, class T> struct GradUnary {  // dx = dy f'(x)
+  F f;
+  const T* x;
+  const T* y;
+  const T* dy;
+  T* dx;
+  HD void operator()(int64_t i) const {
+    using C = compute_t<T>;
+    dx[i] = T(C(dy[i]) * f.df(C(x[i]), C(y[i])));
+  }
+};
+
+// F: static constexpr auto name, keep; f(x), df(x, y) for float and double, static or const.
+template <class F> struct Unary {
+  static constexpr auto name = F::name;
+  F f;
+  Saved kept{};
+
+  Tensor forward(const Tensor& x) {
+    check(x && is_float(x.dtype()), name, ": expected a floating-point tensor, got ", x ? name_of(x.dtype()) : "none");
+    Tensor y = empty_like(x);
+    dispatch_storage(x.dtype(), [&]<class T>() {
+      for_each(x.device(), x.size(), MapUnary<F, T>{f, x.data<T>(), y.data<T>()});
+    });
+    if (F::keep == Keep::x) kept = x;
+    if (F::keep == Keep::y) kept = y;
+    return y;
+  }
+  void backward(const Tensor& dy, Grads& g) const {
+    g[0] = empty_like(dy);
+    const Tensor& k = F::keep == Keep::none ? dy : *kept;  // the one that df() does not read may be anything
+    dispatch_storage(dy.dtype(), [&]<class T>() {
+      for_each(dy.device(), dy.size(), GradUnary<F, T>{f, k.data<T>(), k.data<T>(), dy.data<T>(), g[0].data<T>()});
+    });
+  }
+};
+
+// One loop for each way in which the operands step, so that each vectorises.
+template <class Team, class T, class Loop>
+HD void step_loop(Team team, const Stretch& at, int64_t n, const T* a, const T* b, Loop loop) {
+  using C = compute_t<T>;
+  if (at.step[0] && at.step[1]) return team.each(n, [=](int64_t i) { loop(i, C(a[i]), C(b[i])); });
+  if (at.step[0]) {
+    const C s = C(b[0]);
+    return team.each(n, [=](int64_t i) { loop(i, C(a[i]), s); });
+  }
+  const C s = C(a[0]);
+  team.each(n, [=](int64_t i) { loop(i, s, C(b[i])); });
+}
+
+template <class F, class T> struct MapBinary {  // y = f(a, b)
+  F f;
+  Stretch at;
+  const T* a;
+  const T* b;
+  T* y;
+  template <class Team> HD void operator()(Team team, int64_t piece) const {
+    const auto p = at[piece];
+    T* out = y + p.out;
+    const F formula = f;
+    step_loop(team, at, p.count, a + p.at[0], b + p.at[1],
+              [=](int64_t i, auto u, auto v) { out[i] = T(formula.f(u, v)); });
+  }
+};
+template <int Side, class F, class T> struct GradBinary {  // da = dy df/da, or db = dy df/db
+  F f;
+  Stretch at;
+  const T* a;
+  const T* b;
+  const T* y;
+  const T* dy;
+  T* dx;
+  template <class Team> HD void operator()(Team team, int64_t piece) const {
+    using C = compute_t<T>;
+    const auto p = at[piece];
+    T* out = dx + p.out;
+    const T *upper = dy + p.out, *value = y + p.out;
+    const F formula = f;
+    step_loop(team, at, p.count, a + p.at[0], b + p.at[1], [=](int64_t i, C u, C v) {
+      if constexpr (Side == 0) out[i] = T(C(upper[i]) * formula.da(u, v, C(value[i])));
+      else out[i] = T(C(upper[i]) * formula.db(u, v, C(value[i])));
+    });
+  }
+};
+
+// F: static constexpr auto name; f(a, b), da(a, b, y), db(a, b, y) for float and double; keeps_a, keeps_b, keeps_y say
+// what da and db read; a_passes, b_passes: that derivative is 1; equal: da is db.
+template <class F> struct Binary {
+  static constexpr auto name = F::name;
+  F f;
+  Saved a, b, y;
+  Shape a_shape, b_shape;
+
+  Tensor forward(const Tensor& a_, const Tensor& b_) {
+    check(a_ && b_ && is_float(a_.dtype()) && a_.dtype() == b_.dtype(), name,
+          ": expected two floating-point tensors of one type, got ", a_ ? name_of(a_.dtype()) : "none", " and ",
+          b_ ? name_of(b_.dtype()) : "none");
+    a_shape = a_.shape(), b_shape = b_.shape();
+    Tensor out(broadcast(name, a_shape, b_shape), a_.dtype(), a_.device());
+    if (F::keeps_a) a = a_;
+    if (F::keeps_b) b = b_;
+    if (F::keeps_y) y = out;
+    if (out.size() == 0) return out;
+    const Stretch at = stretch(out.shape(), a_shape, b_shape);
+    dispatch_storage(out.dtype(), [&]<class T>() {
+      for_pieces(out.device(), at, MapBinary<F, T>{f, at, a_.data<T>(), b_.data<T>(), out.data<T>()});
+    });
+    return out;
+  }
+  void backward(const Tensor& dy, Grads& g) const {
+    const bool shared = F::equal && g.wants(0) && g.wants(1);
+    const Tensor full = shared ? side<0>(dy) : Tensor();
+    if (g.wants(0)) g[0] = sum_to(F::a_passes ? dy : shared ? full : side<0>(dy), a_shape);
+    if (g.wants(1)) g[1] = sum_to(F::b_passes ? dy : shared ? full : side<1>(dy), b_shape);
+  }
+
+ private:
+  template <int Side> Tensor side(const Tensor& dy) const {
+    Tensor dx = empty_like(dy);
+    if (dy.size() == 0) return dx;
+    // an operand that is not read counts as full-sized, and dy stands in for it
+    const Tensor &u = F::keeps_a ? *a : dy, &v = F::keeps_b ? *b : dy, &w = F::keeps_y ? *y : dy;
+    const Stretch at = stretch(dy.shape(), u.shape(), v.shape());
+    dispatch_storage(dy.dtype(), [&]<class T>() {
+      for_pieces(dy.device(), at,
+                 GradBinary<Side, F, T>{f, at, u.data<T>(), v.data<T>(), w.data<T>(), dy.data<T>(), dx.data<T>()});
+    });
+    return dx;
+  }
+};
+
+// The defaults of a two-operand formula, to inherit from.
+struct Formula2 {
+  HD static auto da(auto, auto, auto) { return 1.f; }
+  HD static auto db(auto, auto, auto) { return 1.f; }
+  static constexpr bool keeps_a = false, keeps_b = false, keeps_y = false, a_passes = false, b_passes = false,
+                        equal = false;
+};
+
+}  // namespace fovea

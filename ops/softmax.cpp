@@ -1,0 +1,211 @@
+// Softmax over rows: one team a row, shifted by the row's maximum.
+#include "ops/softmax.h"
+
+#include <cmath>
+
+#include "core/loops.h"
+#include "core/math.h"
+#include "ops/shape.h"
+
+namespace fovea {
+
+namespace {
+
+// log sum_i e^x_i = max + log sum_i e^(x_i - max); x [n]
+template <class T, class Team> HD T log_sum_exp(Team team, const T* x, int64_t n) {
+  const T top = team.reduce(
+      n, T(-INFINITY), [=](int64_t i) { return x[i]; }, Max{});
+  return top + math::log(team.reduce(
+                   n, T(0), [=](int64_t i) { return math::exp(x[i] - top); }, Plus{}));
+}
+
+template <class T> struct SoftmaxRow {  // y_i = e^(x_i - max) / sum
+  const T* x;
+  T* y;
+  int64_t n;
+  template <class Team> HD void operator()(Team team, int64_t r) const {
+    const T* in = x + r * n;
+    T* out = y + r * n;
+    const T top = team.reduce(
+        n, T(-INFINITY), [=](int64_t i) { return in[i]; }, Max{});
+    team.each(n, [=](int64_t i) { out[i] = math::exp(in[i] - top); });
+    const T sum = team.reduce(
+        n, T(0), [=](int64_t i) { return out[i]; }, Plus{});
+    team.each(n, [=](int64_t i) { out[i] = out[i] / sum; });
+  }
+};
+template <class T> struct SoftmaxGradRow {  // dx_i = y_i (dy_i - sum_j dy_j y_j)
+  const T *y, *dy;
+  T* dx;
+  int64_t n;
+  template <class Team> HD void operator()(Team team, int64_t r) const {
+    const T *out = y + r * n, *up = dy + r * n;
+    T* to = dx + r * n;
+    const T dot = team.reduce(
+        n, T(0), [=](int64_t i) { return up[i] * out[i]; }, Plus{});
+    team.each(n, [=](int64_t i) { to[i] = out[i] * (up[i] - dot); });
+  }
+};
+struct Softmax {
+  static constexpr auto name = "softmax";
+  Saved y{};
+  Tensor forward(const Tensor& x) {
+    Tensor out = empty_like(x);
+    dispatch_float(x.dtype(), [&]<class T>() {
+      for_rows(x.device(), x.shape().rows(), x.dim(-1), SoftmaxRow<T>{x.data<T>(), out.data<T>(), x.dim(-1)});
+    });
+    y = out;
+    return out;
+  }
+  void backward(const Tensor& dy, Grads& g) const {
+    g[0] = empty_like(dy);
+    dispatch_float(dy.dtype(), [&]<class T>() {
+      for_rows(dy.device(), dy.shape().rows(), dy.dim(-1),
+               SoftmaxGradRow<T>{y->data<T>(), dy.data<T>(), g[0].data<T>(), dy.dim(-1)});
+    });
+  }
+};
+
+template <class T> struct LogSoftmaxRow {  // y_i = x_i - log sum_j e^x_j
+  const T* x;
+  T* y;
+  int64_t n;
+  template <class Team> HD void operator()(Team team, int64_t r) const {
+    const T* in = x + r * n;
+    T* out = y + r * n;
+    const T whole = log_sum_exp(team, in, n);
+    team.each(n, [=](int64_t i) { out[i] = in[i] - whole; });
+  }
+};
+template <class T> struct LogSoftmaxGradRow {  // dx_i = dy_i - e^y_i sum_j dy_j
+  const T *y, *dy;
+  T* dx;
+  int64_t n;
+  template <class Team> HD void operator()(Team team, int64_t r) const {
+    const T *out = y + r * n, *up = dy + r * n;
+    T* to = dx + r * n;
+    const T sum = team.reduce(
+        n, T(0), [=](int64_t i) { return up[i]; }, Plus{});
+    team.each(n, [=](int64_t i) { to[i] = up[i] - math::exp(out[i]) * sum; });
+  }
+};
+struct LogSoftmax {
+  static constexpr auto name = "log_softmax";
+  Saved y{};
+  Tensor forward(const Tensor& x) {
+    Tensor out = empty_like(x);
+    dispatch_float(x.dtype(), [&]<class T>() {
+      for_rows(x.device(), x.shape().rows(), x.dim(-1), LogSoftmaxRow<T>{x.data<T>(), out.data<T>(), x.dim(-1)});
+    });
+    y = out;
+    return out;
+  }
+  void backward(const Tensor& dy, Grads& g) const {
+    g[0] = empty_like(dy);
+    dispatch_float(dy.dtype(), [&]<class T>() {
+      for_rows(dy.device(), dy.shape().rows(), dy.dim(-1),
+               LogSoftmaxGradRow<T>{y->data<T>(), dy.data<T>(), g[0].data<T>(), dy.dim(-1)});
+    });
+  }
+};
+
+template <class T> struct CrossEntropyRow {  // loss[r] = log sum_j e^x_j - x_label; kept[r] = that logarithm
+  const T* x;
+  const int64_t* label;
+  T *loss, *kept;
+  int64_t n, ignore;
+  template <class Team> HD void operator()(Team team, int64_t r) const {
+    const T* in = x + r * n;
+    const int64_t k = label[r];
+    const T whole = log_sum_exp(team, in, n), value = k == ignore ? T(0) : whole - in[k];
+    T *l = loss + r, *w = kept + r;
+    team.each(1, [=](int64_t) { *l = value, *w = whole; });
+  }
+};
+template <class T> struct Mean {  // y = sum of x / count
+  const T* x;
+  T* y;
+  int64_t n;
+  T factor;
+  template <class Team> HD void operator()(Team team, int64_t) const {
+    const T* in = x;
+    const T sum = team.reduce(
+        n, T(0), [=](int64_t i) { return in[i]; }, Plus{});
+    T *out = y, value = sum * factor;
+    team.each(1, [=](int64_t) { *out = value; });
+  }
+};
+template <class T> struct CrossEntropyGrad {  // dx = (e^(x - log sum) - [j = label]) dy / count, 0 in ignored rows
+  const T *x, *kept, *dy;
+  const int64_t* label;
+  T* dx;
+  int64_t n, ignore;
+  T factor;
+  template <class Team> HD void operator()(Team team, int64_t r) const {
+    const T* in = x + r * n;
+    T* to = dx + r * n;
+    const int64_t k = label[r];
+    const T whole = kept[r], s = k == ignore ? T(0) : dy[0] * factor;
+    team.each(n, [=](int64_t i) { to[i] = s * (math::exp(in[i] - whole) - (i == k ? T(1) : T(0))); });
+  }
+};
+struct CrossEntropy {
+  static constexpr auto name = "cross_entropy";
+  CrossEntropyOptions o;
+  double factor;  // 1 / rows that count
+  Saved x{}, labels{};
+  Tensor kept{};
+
+  Tensor forward(const Tensor& x_, const Tensor& labels_) {
+    x = x_, labels = labels_;
+    const int64_t rows = x_.dim(0), n = x_.dim(1);
+    kept = Tensor({rows}, x_.dtype(), x_.device());
+    Tensor loss = empty_like(kept), y({}, x_.dtype(), x_.device());
+    dispatch_float(x_.dtype(), [&]<class T>() {
+      for_rows(x_.device(), rows, n,
+               CrossEntropyRow<T>{x_.data<T>(), labels_.data<int64_t>(), loss.data<T>(), kept.data<T>(), n, o.ignore});
+      for_rows(x_.device(), 1, rows, Mean<T>{loss.data<T>(), y.data<T>(), rows, T(factor)});
+    });
+    return y;
+  }
+  void backward(const Tensor& dy, Grads& g) const {
+    g[0] = empty_like(*x);
+    dispatch_float(dy.dtype(), [&]<class T>() {
+      for_rows(dy.device(), x->dim(0), x->dim(1),
+               CrossEntropyGrad<T>{x->data<T>(), kept.data<T>(), dy.data<T>(), labels->data<int64_t>(), g[0].data<T>(),
+                                   x->dim(1), o.ignore, T(factor)});
+    });
+  }
+};
+
+// Runs a last-axis op along another axis.
+template <class Op> Tensor along(const Tensor& x, int axis, Op op) {
+  check(x && x.rank() >= 1, Op::name, ": needs a tensor with at least one axis");
+  const int a = x.shape().axis(axis), last = x.rank() - 1;
+  if (a == last) return apply(std::move(op), x);
+  std::vector<int> swap;
+  for (int d = 0; d <= last; ++d) swap.push_back(d == a ? last : d == last ? a : d);
+  return permute(apply(std::move(op), permute(x, swap)), swap);
+}
+
+}  // namespace
+
+Tensor softmax(const Tensor& x, int axis) { return along(x, axis, Softmax{}); }
+Tensor log_softmax(const Tensor& x, int axis) { return along(x, axis, LogSoftmax{}); }
+
+Tensor cross_entropy(const Tensor& logits, const Tensor& labels, CrossEntropyOptions options) {
+  check(logits && logits.rank() == 2 && labels && labels.shape() == Shape{logits.dim(0)},
+        "cross_entropy: labels need one entry per row\n  logits ", logits.shape(), "   (R,K)\n  labels ",
+        labels.shape(), "   (R)");
+  int64_t count = 0;
+  const int64_t* k = labels.data<int64_t>();
+  for (int64_t r = 0; r < labels.size(); ++r) {
+    if (k[r] == options.ignore) continue;
+    check(k[r] >= 0 && k[r] < logits.dim(1), "cross_entropy: label ", k[r], " in row ", r, " is outside 0..",
+          logits.dim(1) - 1);
+    ++count;
+  }
+  return apply(CrossEntropy{options, count ? 1.0 / static_cast<double>(count) : 0.0}, logits, labels);
+}
+
+}  // namespace fovea

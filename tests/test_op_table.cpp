@@ -1,0 +1,78 @@
+// Every row of the op table passes the gradient check, and every op has a row.
+#include <filesystem>
+#include <fstream>
+#include <regex>
+#include <set>
+
+#include "core/autograd.h"
+#include "core/loops.h"
+#include "ops/gradcheck.h"
+#include "ops/op_cases.h"
+#include "tests/catch.h"
+
+using namespace fovea;
+
+TEST_CASE("every row of the op table passes the check") {
+  for (auto& row : op_cases()) {
+    const CheckResult r = gradcheck(row, 12);
+    INFO(row.name << ": " << r.worst << " at " << r.where);
+    CHECK(r.ok());
+    CHECK(r.shapes == 12);
+  }
+}
+
+// An op is a struct with `static constexpr auto name = "..."` in ops/; its name is the row's.
+TEST_CASE("every op of ops/ has a row in the table") {
+  std::set<std::string> rows;
+  for (auto& row : op_cases()) CHECK(rows.insert(row.name).second);
+  const std::regex pattern("static constexpr (?:auto|const char\\*) name = \"([a-z0-9_]+)\"");
+  int ops = 0;
+  for (auto& file : std::filesystem::directory_iterator(FOVEA_SOURCE_DIR "/ops")) {
+    if (file.path().extension() != ".cpp") continue;
+    std::ifstream in(file.path());
+    const std::string source((std::istreambuf_iterator<char>(in)), {});
+    for (std::sregex_iterator it(source.begin(), source.end(), pattern), end; it != end; ++it, ++ops) {
+      INFO((*it)[1] << " in " << file.path().filename().string());
+      CHECK(rows.count((*it)[1]) == 1);
+    }
+  }
+  CHECK(ops > 35);
+}
+
+namespace {
+
+struct WrongSquare {  // y = x^2 with a gradient that is off by one part in 10^5
+  static constexpr auto name = "wrong_square";
+  Saved x;
+  Tensor forward(const Tensor& in) { return x = in, mul(in, in); }
+  void backward(const Tensor& dy, Grads& g) const { g[0] = mul(dy, scale(*x, 2.00002)); }
+};
+struct Leaning {  // a running sum: right only when indices come in order
+  const double* x;
+  double* y;
+  HD void operator()(int64_t i) const { y[i] = x[i] + (i > 0 ? y[i - 1] : 0); }
+};
+
+Tensor running_sum(const std::vector<Tensor>& x) {
+  const Tensor in = x[0].to(DType::f64), out = zeros_like(in);
+  for_each(Device::cpu, 5, Leaning{in.data<double>(), out.data<double>()});
+  return out.to(x[0].dtype());
+}
+
+}  // namespace
+
+TEST_CASE("the check finds wrong gradients, loops that lean on an order, and failures") {
+  const OpCase wrong{"wrong_square", [](Draw& d) {
+                       return OpSample{{d.uniform({3}, 1, 2)}, [](auto& x) { return apply(WrongSquare{}, x[0]); }};
+                     }};
+  const CheckResult r = gradcheck(wrong, 2);
+  CHECK(!r.ok());
+  CHECK(r.worst == Approx(1e-5).epsilon(0.1));
+  CHECK(r.differentiable);
+  const OpCase leaning{"leaning", [](Draw& d) { return OpSample{{d.uniform({5}, 1, 2)}, running_sum}; }};
+  CHECK(gradcheck(leaning, 1).where.find("rehearsal") != std::string::npos);
+  const OpCase throwing{"throwing", [](Draw& d) {
+                          return OpSample{{d.normal({2, 3})}, [](auto& x) { return reshape(x[0], {7}); }};
+                        }};
+  CHECK(gradcheck(throwing, 1).where.find("reshape: [2, 3] has 6 elements") != std::string::npos);
+}
