@@ -67,14 +67,12 @@ HD inline float log1p_unit(float e) {
 HD inline double log1p_unit(double e) { return ::log1p(e); }
 
 // 1 / (1 + e^-x), without overflow.
-template <class T>
-HD inline T sigmoid(T x) {
+template <class T> HD inline T sigmoid(T x) {
   const T e = math::exp(x < 0 ? x : -x);
   return (x < 0 ? e : T(1)) / (T(1) + e);
 }
 // log(1 + e^x), without overflow.
-template <class T>
-HD inline T softplus(T x) {
+template <class T> HD inline T softplus(T x) {
   const T e = math::exp(x < 0 ? x : -x);
   return (x > 0 ? x : T(0)) + log1p_unit(e);
 }
@@ -90,18 +88,9 @@ HD inline float tanh(float x) {
   return a < 0.625f ? near : x < 0 ? -far : far;
 }
 HD inline double tanh(double x) { return ::tanh(x); }
-template <class T>
-HD inline T pow_positive(T base, T exponent) {
-  return math::exp(exponent * math::log(base));
-}
+template <class T> HD inline T pow_positive(T base, T exponent) { return math::exp(exponent * math::log(base)); }
 
-template <class T>
-HD inline T min(T a, T b) {
-  return a < b ? a : b;
-}
-template <class T>
-HD inline T max(T a, T b) {
-  return a > b ? a : b;
-}
+template <class T> HD inline T min(T a, T b) { return a < b ? a : b; }
+template <class T> HD inline T max(T a, T b) { return a > b ? a : b; }
 
 }  // namespace fovea::math

@@ -1,0 +1,75 @@
+// fovea gradcheck: every op of the table against differences in f64, a line each.
+#include "ops/gradcheck.h"
+
+#include <cmath>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+#include "ops/op_cases.h"
+#include "tools/command.h"
+
+namespace fovea {
+
+namespace {
+
+struct Options {
+  std::string op;
+  int shapes = 24;
+  uint64_t seed = 1;
+  bool json = false;
+};
+
+std::vector<OpCase> chosen(const std::string& op) {
+  if (op.empty()) return op_cases();
+  std::vector<std::string> names;
+  for (auto& row : op_cases()) {
+    if (row.name == op) return {row};
+    names.push_back(row.name);
+  }
+  fail(Code::usage, "gradcheck: there is no op '" + op + "'" + suggestion(op, names));
+}
+
+std::string verdict(const CheckResult& r) {
+  char worst[32];
+  std::snprintf(worst, sizeof worst, "%.1e", r.worst);
+  return !r.ok() ? worst : r.differentiable ? worst : "values";
+}
+
+void run(const Options& o) {
+  constexpr double kTolerance = 1e-6;
+  auto list = nlohmann::ordered_json::array();
+  int failed = 0, gradients = 0;
+  double worst = 0;
+  for (auto& row : chosen(o.op)) {
+    const CheckResult r = gradcheck(row, o.shapes, o.seed);
+    failed += !r.ok(kTolerance), gradients += r.differentiable, worst = std::max(worst, r.worst);
+    list.push_back({{"op", r.op}, {"shapes", r.shapes}, {"gradient", r.differentiable}, {"worst", r.worst}});
+    list.back()["ok"] = r.ok(kTolerance);
+    if (!r.ok(kTolerance)) list.back()["where"] = r.where;
+    if (o.json) continue;
+    const std::string mark = r.ok(kTolerance) ? styled(Style::green, "ok") : styled(Style::red, "FAILED");
+    std::printf("%-22s %3d shapes   %8s   %s\n", r.op.c_str(), r.shapes, verdict(r).c_str(), mark.c_str());
+    if (!r.ok(kTolerance)) std::printf("  %s\n", r.where.c_str());
+    std::fflush(stdout);
+  }
+  if (o.json) print_json({{"tolerance", kTolerance}, {"failed", failed}, {"worst", worst}, {"ops", list}});
+  else
+    std::printf("%zu ops, %d with a gradient; worst relative error %.1e (tolerance %.0e); %d failed\n", list.size(),
+                gradients, worst, kTolerance, failed);
+  if (failed) throw Exit{1};
+}
+
+}  // namespace
+
+void add_gradcheck(CLI::App& program) {
+  CLI::App* app = add_command(program, "gradcheck", "Check the gradient of every op against differences, in f64",
+                              "fovea gradcheck\nfovea gradcheck --op conv2d --shapes 100\nfovea gradcheck --json");
+  auto o = std::make_shared<Options>();
+  app->add_option("--op", o->op, "only this op");
+  app->add_option("--shapes", o->shapes, "random samples an op")->check(CLI::Range(1, 100000))->capture_default_str();
+  app->add_option("--seed", o->seed, "of the samples")->capture_default_str();
+  app->add_flag("--json", o->json, "machine-readable result");
+  app->callback([o] { run(*o); });
+}
+
+}  // namespace fovea
