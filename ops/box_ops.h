@@ -12,12 +12,12 @@ struct BoxCoder {
   double wx = 1, wy = 1, ww = 1, wh = 1;  // weights of the four deltas
 };
 
-// Deltas from anchors (R-CNN, Girshick et al. 2014): wx (cx - ax) / aw, wy (cy - ay) / ah, ww log(w / aw), wh log(h / ah).
-// boxes [R,4], anchors [R,4] -> [R,4]. No gradient. Sides must be positive.
+// Deltas from anchors (R-CNN, Girshick et al. 2014): wx (cx - ax) / aw, wy (cy - ay) / ah, ww log(w / aw), wh log(h /
+// ah). boxes [R,4], anchors [R,4] -> [R,4]. No gradient. Sides must be positive.
 Tensor encode_boxes(const Tensor& boxes, const Tensor& anchors, BoxCoder coder = {});
 
-// The inverse: deltas [..,4], anchors [..,4] (may lack leading axes of deltas: [N,R,4] with [R,4]) -> corners, like deltas.
-// log-sizes are clamped to at most log(1000/16). Gradient to deltas, 0 where clamped.
+// The inverse: deltas [..,4], anchors [..,4] (may lack leading axes of deltas: [N,R,4] with [R,4]) -> corners, like
+// deltas. log-sizes are clamped to at most log(1000/16). Gradient to deltas, 0 where clamped.
 Tensor decode_boxes(const Tensor& deltas, const Tensor& anchors, BoxCoder coder = {});
 
 // Corners moved into [0,w] x [0,h]. boxes [..,4]. No gradient.

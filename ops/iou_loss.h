@@ -9,7 +9,8 @@ struct IouLossOptions {
   bool constant_alpha = true;  // ciou_loss: no gradient through the trade-off alpha, as torchvision does
 };
 
-// With I and U the areas of intersection and union, E the smallest box around both, c its diagonal, d the distance of centres:
+// With I and U the areas of intersection and union, E the smallest box around both, c its diagonal, d the distance of
+// centres:
 Tensor iou_loss(const Tensor& boxes, const Tensor& targets, IouLossOptions options = {});   // 1 - I/U
 Tensor giou_loss(const Tensor& boxes, const Tensor& targets, IouLossOptions options = {});  // 1 - I/U + (|E| - U) / |E|
 Tensor diou_loss(const Tensor& boxes, const Tensor& targets, IouLossOptions options = {});  // 1 - I/U + d^2 / c^2

@@ -1,11 +1,13 @@
 // Non-maximum suppression: of boxes that overlap by more than a threshold, the best stays. The order is total (score
-// descending, then index ascending), so the result is one set for every machine. Boxes whose score is NaN are never kept.
+// descending, then index ascending), so the result is one set for every machine. Boxes whose score is NaN are never
+// kept.
 #pragma once
 #include "core/tensor.h"
 
 namespace fovea {
 
-// boxes [R,4], scores [R] -> i64 [K]: kept indices, best first. A box goes if its IoU with a kept better one is > `iou`.
+// boxes [R,4], scores [R] -> i64 [K]: kept indices, best first. A box goes if its IoU with a kept better one is >
+// `iou`.
 Tensor nms(const Tensor& boxes, const Tensor& scores, double iou);
 
 // Boxes of different classes i64 [R] do not suppress each other. Undefined classes: all one class.

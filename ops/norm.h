@@ -1,5 +1,5 @@
-// Normalisation over channels x [..,C]: y = gamma (x - mean) / sqrt(var + eps) + beta. They differ in where the mean and the
-// variance come from. Variances are two-pass (no E[x^2] - E[x]^2), so a large mean costs no accuracy.
+// Normalisation over channels x [..,C]: y = gamma (x - mean) / sqrt(var + eps) + beta. They differ in where the mean
+// and the variance come from. Variances are two-pass (no E[x^2] - E[x]^2), so a large mean costs no accuracy.
 #pragma once
 #include "core/tensor.h"
 
@@ -12,8 +12,8 @@ struct BatchNormOptions {
   bool relu = false;  // y = max(0, y) in the same pass
 };
 
-// Ioffe and Szegedy 2015. gamma, beta, running_mean, running_var [C]. In training the running ones (may be undefined) are
-// updated in place, with the unbiased variance; they never get a gradient. An empty batch updates nothing.
+// Ioffe and Szegedy 2015. gamma, beta, running_mean, running_var [C]. In training the running ones (may be undefined)
+// are updated in place, with the unbiased variance; they never get a gradient. An empty batch updates nothing.
 Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& running_mean,
                   const Tensor& running_var, BatchNormOptions options = {});
 

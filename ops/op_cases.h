@@ -1,17 +1,56 @@
 // The op table: one row per op, grouped by the op's file. Gradient checks, rehearsal, thread invariance, benchmarks and
 // the docs all run on it. A row draws random inputs (edge shapes among them) and says how to call the op.
 #pragma once
+#include <algorithm>
+
+#include "ops/box_ops.h"
 #include "ops/conv.h"
 #include "ops/draw.h"
 #include "ops/dropout.h"
 #include "ops/embedding.h"
+#include "ops/focal_loss.h"
+#include "ops/iou_loss.h"
 #include "ops/matmul.h"
+#include "ops/nms.h"
+#include "ops/norm.h"
 #include "ops/pointwise.h"
+#include "ops/pool.h"
 #include "ops/reduce.h"
+#include "ops/regression_loss.h"
+#include "ops/resize.h"
 #include "ops/shape.h"
 #include "ops/softmax.h"
+#include "ops/topk.h"
 
 namespace fovea {
+
+// Inputs that several rows share.
+inline PoolOptions draw_pool(Draw& d) {
+  const int kh = int(d.pick(1, 3)), kw = int(d.pick(1, 3));
+  return {{kh, kw}, {int(d.pick(1, 3)), int(d.pick(1, 3))}, {kh / 2, kw / 2}, d.dice.chance(0.5), d.dice.chance(0.5)};
+}
+template <class Run> OpSample draw_rows(Draw& d, Run run) {  // a - b is away from 0
+  const Shape shape{d.size(0, 5), d.size(1, 5)};
+  const Tensor a = d.normal(shape), gap = d.away(shape);
+  Tensor b = a.clone();
+  for (int64_t i = 0; i < b.size(); ++i) b.data<double>()[i] += gap.data<double>()[i];
+  return {{a, b}, run};
+}
+template <class Run> OpSample draw_norm(Draw& d, bool relu, Run run) {  // values before a relu are away from its kink
+  const auto near = [](const Tensor& y) {
+    return std::any_of(y.data<double>(), y.data<double>() + y.size(), [](double v) { return std::abs(v) < 1e-3; });
+  };
+  const int64_t c = d.size(1, 5);
+  const Shape shape{d.size(0, 3), d.size(1, 4), d.size(1, 4), c};
+  std::vector<Tensor> in;
+  do in = {d.normal(shape), d.normal({c}), d.normal({c})};
+  while (relu && d.scale == 1 && near(run(in, false)));
+  return {in, [run, relu](const std::vector<Tensor>& x) { return run(x, relu); }};
+}
+template <class Run> OpSample draw_box_pairs(Draw& d, Run run) {
+  const int64_t n = d.size(0, 5);
+  return {{d.boxes(n, 10), d.boxes(n, 10)}, run};
+}
 
 inline const std::vector<OpCase>& op_cases() {
   using In = const std::vector<Tensor>&;
@@ -263,14 +302,146 @@ inline const std::vector<OpCase>& op_cases() {
        }},
 
       // pool
+      {"max_pool2d",  // distinct values: no ties
+       [](Draw& d) {
+         const PoolOptions o = draw_pool(d);
+         return OpSample{{d.distinct({d.size(0, 2), d.size(1, 6), d.size(1, 6), d.size(1, 3)})},
+                         [o](In x) { return max_pool2d(x[0], o); }};
+       }},
+      {"avg_pool2d",
+       [](Draw& d) {
+         const PoolOptions o = draw_pool(d);
+         return OpSample{{d.normal({d.size(0, 2), d.size(1, 6), d.size(1, 6), d.size(1, 3)})},
+                         [o](In x) { return avg_pool2d(x[0], o); }};
+       }},
+      {"adaptive_avg_pool2d",
+       [](Draw& d) {
+         const Int2 out{int(d.size(1, 5)), int(d.size(1, 5))};
+         return OpSample{{d.normal({d.size(0, 2), d.size(1, 6), d.size(1, 6), d.size(1, 3)})},
+                         [out](In x) { return adaptive_avg_pool2d(x[0], out); }};
+       }},
 
       // norm
+      {"batch_norm",
+       [](Draw& d) {
+         return draw_norm(d, d.dice.chance(0.5), [](In x, bool relu) {
+           return batch_norm(x[0], x[1], x[2], {}, {}, {.training = true, .eps = 0.1, .relu = relu});
+         });
+       }},
+      {"frozen_batch_norm",
+       [](Draw& d) {
+         const Tensor mean = d.normal({5 * d.scale}), var = d.uniform({5 * d.scale}, 0.1, 2);
+         return draw_norm(d, d.dice.chance(0.5), [=](In x, bool relu) {
+           const DType t = x[0].dtype();
+           const int64_t c = x[0].dim(-1);
+           return frozen_batch_norm(x[0], x[1], x[2], mean.rows(0, c).to(t), var.rows(0, c).to(t), 1e-5, relu);
+         });
+       }},
+      {"group_norm",
+       [](Draw& d) {
+         const int groups = int(d.pick(1, 3));
+         const int64_t c = groups * d.size(1, 3);
+         return OpSample{{d.normal({d.size(0, 3), d.size(1, 3), d.size(1, 3), c}), d.normal({c}), d.normal({c})},
+                         [groups](In x) { return group_norm(x[0], x[1], x[2], groups, 0.1); }};
+       }},
+      {"layer_norm",
+       [](Draw& d) {
+         const int64_t c = d.size(1, 40);
+         return OpSample{{d.normal({d.size(0, 3), d.size(1, 4), c}), d.normal({c}), d.normal({c})},
+                         [](In x) { return layer_norm(x[0], x[1], x[2], 0.1); }};
+       }},
 
       // resize
+      {"resize_nearest",
+       [](Draw& d) {
+         const int64_t h = d.size(1, 9), w = d.size(1, 9);
+         return OpSample{{d.normal({d.size(0, 2), d.size(1, 5), d.size(1, 5), d.size(1, 3)})},
+                         [=](In x) { return resize_nearest(x[0], h, w); }};
+       }},
+      {"resize_bilinear",
+       [](Draw& d) {
+         const int64_t h = d.size(1, 9), w = d.size(1, 9);
+         return OpSample{{d.normal({d.size(0, 2), d.size(1, 5), d.size(1, 5), d.size(1, 3)})},
+                         [=](In x) { return resize_bilinear(x[0], h, w); }};
+       }},
 
       // focal_loss, regression_loss, iou_loss
+      {"sigmoid_focal_loss",
+       [](Draw& d) {
+         const double gamma[] = {0, 0.5, 1, 2, 3.3};
+         const FocalOptions o{d.dice.chance(0.5) ? std::optional(0.25) : std::nullopt, gamma[d.pick(0, 4)]};
+         const int64_t n = d.size(0, 3), r = d.size(0, 5), k = d.size(1, 40);
+         return OpSample{{d.normal({n, r, k}, 3), d.indices({n, r}, -2, k - 1)},
+                         [o](In x) { return sigmoid_focal_loss(x[0], x[1], o); }};
+       }},
+      {"focal_loss_star",
+       [](Draw& d) {
+         const FocalStarOptions o{d.dice.chance(0.5) ? std::optional(0.25) : std::nullopt, d.dice.uniform(1, 4),
+                                  d.dice.uniform(0, 2)};
+         const int64_t n = d.size(0, 3), r = d.size(0, 5), k = d.size(1, 40);
+         return OpSample{{d.normal({n, r, k}), d.indices({n, r}, -2, k - 1)},
+                         [o](In x) { return focal_loss_star(x[0], x[1], o); }};
+       }},
+      {"smooth_l1",  // differences away from 0 (kink for beta 0); the kink at beta is of second order
+       [](Draw& d) {
+         return draw_rows(
+             d, [b = d.dice.chance(0.3) ? 0 : d.dice.uniform(0.1, 1)](In x) { return smooth_l1(x[0], x[1], b); });
+       }},
+      {"l1_loss", [](Draw& d) { return draw_rows(d, [](In x) { return l1_loss(x[0], x[1]); }); }},
+      {"l2_loss", [](Draw& d) { return draw_rows(d, [](In x) { return l2_loss(x[0], x[1]); }); }},
+      {"iou_loss", [](Draw& d) { return draw_box_pairs(d, [](In x) { return iou_loss(x[0], x[1]); }); }},
+      {"giou_loss", [](Draw& d) { return draw_box_pairs(d, [](In x) { return giou_loss(x[0], x[1]); }); }},
+      {"diou_loss", [](Draw& d) { return draw_box_pairs(d, [](In x) { return diou_loss(x[0], x[1]); }); }},
+      {"ciou_loss",  // with a constant alpha its gradient is none of its value's: ops' tests compare that with
+                     // torchvision's rule
+       [](Draw& d) {
+         return draw_box_pairs(d, [](In x) { return ciou_loss(x[0], x[1], {.constant_alpha = false}); });
+       }},
 
       // box_ops, nms, topk
+      {"box_iou",
+       [](Draw& d) {
+         return OpSample{{d.boxes(d.size(0, 5), 10), d.boxes(d.size(0, 5), 10)},
+                         [](In x) { return box_iou(x[0], x[1]); }};
+       }},
+      {"box_ioa",
+       [](Draw& d) {
+         return OpSample{{d.boxes(d.size(0, 5), 10), d.boxes(d.size(0, 5), 10)},
+                         [](In x) { return box_ioa(x[0], x[1]); }};
+       }},
+      {"encode_boxes",
+       [](Draw& d) { return draw_box_pairs(d, [](In x) {
+                       return encode_boxes(x[0], x[1], {10, 10, 5, 5});
+                     }); }},
+      {"decode_boxes",
+       [](Draw& d) {
+         const int64_t n = d.size(1, 3), r = d.size(0, 4);
+         const Tensor anchors = d.boxes(r, 10);
+         return OpSample{{d.normal({n, r, 4})}, [=](In x) {
+                           return decode_boxes(x[0], anchors.to(x[0].dtype()), {2, 2, 1, 1});
+                         }};
+       }},
+      {"clip_boxes",
+       [](Draw& d) {
+         return OpSample{{d.boxes(d.size(0, 5), 10)}, [](In x) { return clip_boxes(x[0], 6, 8); }};
+       }},
+      {"nms",
+       [](Draw& d) {
+         const int64_t n = d.size(0, 30);
+         return OpSample{{d.boxes(n, 10), d.distinct({n}), d.indices({n}, 0, 2)},
+                         [](In x) { return batched_nms(x[0], x[1], x[2], 0.3); }};
+       }},
+      {"soft_nms",
+       [](Draw& d) {
+         const int64_t n = d.size(0, 30);
+         return OpSample{{d.boxes(n, 10), d.distinct({n}), d.indices({n}, 0, 2)},
+                         [](In x) { return soft_nms(x[0], x[1], x[2]).scores; }};
+       }},
+      {"top_k",
+       [](Draw& d) {
+         const int64_t n = d.size(0, 60), k = d.size(0, 9);
+         return OpSample{{d.normal({n})}, [k](In x) { return top_k(x[0], k).values; }};
+       }},
   };
   return rows;
 }

@@ -5,7 +5,12 @@
 #include <catch2/catch_approx.hpp>
 #include <catch2/catch_test_macros.hpp>
 #include <catch2/generators/catch_generators.hpp>
+#include <catch2/matchers/catch_matchers.hpp>
+#include <catch2/matchers/catch_matchers_string.hpp>
 using Catch::Approx;
+// REQUIRE_THROWS_WITH(f(), contains("part of the message"))
+inline auto contains(const std::string& part) { return Catch::Matchers::ContainsSubstring(part); }
 #else
 #include <catch2/catch.hpp>
+inline auto contains(const std::string& part) { return Catch::Contains(part); }
 #endif

@@ -1,0 +1,190 @@
+// Overlaps of all pairs of boxes, the box coder, and clipping.
+#include "ops/box_ops.h"
+
+#include <cmath>
+
+#include "core/autograd.h"
+#include "core/box.h"
+#include "core/loops.h"
+
+namespace fovea {
+namespace {
+
+constexpr double kMaxLogSize = 4.135166556742356;  // log(1000 / 16), Detectron's clamp
+
+template <class T, bool kOfA> struct Overlap {  // a row of [N,M]
+  const Box<T>*a, *b;
+  T* y;
+  int64_t cols;
+  template <class Team> HD void operator()(const Team& team, int64_t r) const {
+    const Box<T> box = a[r], *others = b;
+    T* __restrict out = y + r * cols;
+    team.each(cols, [=](int64_t c) {
+      if constexpr (kOfA) out[c] = ioa(box, others[c]);
+      else out[c] = iou(box, others[c]);
+    });
+  }
+};
+template <bool kOfA> struct OverlapOp {
+  static constexpr auto name = kOfA ? "box_ioa" : "box_iou";
+  Tensor forward(const Tensor& a, const Tensor& b) const {
+    Tensor y({a.dim(0), b.dim(0)}, a.dtype(), a.device());
+    dispatch_float(a.dtype(), [&]<class T>() {
+      for_rows(a.device(), y.dim(0), y.dim(1),
+               Overlap<T, kOfA>{reinterpret_cast<const Box<T>*>(a.data<T>()),
+                                reinterpret_cast<const Box<T>*>(b.data<T>()), y.data<T>(), y.dim(1)});
+    });
+    return y;
+  }
+};
+
+template <class T> struct EncodeBody {
+  const Box<T>*boxes, *anchors;
+  T* out;
+  BoxCoder w;
+  HD void operator()(int64_t i) const {
+    const Box<T> b = boxes[i], a = anchors[i];
+    T* y = out + 4 * i;
+    y[0] = T(w.wx) * ((b.x1 + b.x2) - (a.x1 + a.x2)) / (2 * a.width());
+    y[1] = T(w.wy) * ((b.y1 + b.y2) - (a.y1 + a.y2)) / (2 * a.height());
+    y[2] = T(w.ww) * log(b.width() / a.width());
+    y[3] = T(w.wh) * log(b.height() / a.height());
+  }
+};
+struct Encode {
+  static constexpr auto name = "encode_boxes";
+  BoxCoder coder;
+  Tensor forward(const Tensor& boxes, const Tensor& anchors) const {
+    Tensor y = empty_like(boxes);
+    dispatch_float(y.dtype(), [&]<class T>() {
+      for_each(y.device(), y.dim(0),
+               EncodeBody<T>{reinterpret_cast<const Box<T>*>(boxes.data<T>()),
+                             reinterpret_cast<const Box<T>*>(anchors.data<T>()), y.data<T>(), coder});
+    });
+    return y;
+  }
+};
+
+// Size of a decoded side, e^min(d / w, limit) times the anchor's; NaN stays.
+template <class T> HD T grown(T side, T delta) { return side * exp(delta > T(kMaxLogSize) ? T(kMaxLogSize) : delta); }
+
+template <class T> struct DecodeBody {
+  const T* deltas;
+  const Box<T>* anchors;
+  T* out;
+  int64_t count;  // anchors
+  BoxCoder w;
+  HD void operator()(int64_t i) const {
+    const Box<T> a = anchors[i % count];
+    const T* d = deltas + 4 * i;
+    const T x = (a.x1 + a.x2) / 2 + d[0] / T(w.wx) * a.width(), y = (a.y1 + a.y2) / 2 + d[1] / T(w.wy) * a.height();
+    const T half_w = grown(a.width(), d[2] / T(w.ww)) / 2, half_h = grown(a.height(), d[3] / T(w.wh)) / 2;
+    T* o = out + 4 * i;
+    o[0] = x - half_w, o[1] = y - half_h, o[2] = x + half_w, o[3] = y + half_h;
+  }
+};
+template <class T>
+struct DecodeSlope {  // d(x +- half_w) = a_w/w_x dx +- half_w/w_w dw; nothing to dw where it is clamped
+  const T *deltas, *dy;
+  const Box<T>* anchors;
+  T* out;
+  int64_t count;
+  BoxCoder w;
+  HD void operator()(int64_t i) const {
+    const Box<T> a = anchors[i % count];
+    const T *d = deltas + 4 * i, *g = dy + 4 * i, dw = d[2] / T(w.ww), dh = d[3] / T(w.wh);
+    T* o = out + 4 * i;
+    o[0] = (g[0] + g[2]) * a.width() / T(w.wx);
+    o[1] = (g[1] + g[3]) * a.height() / T(w.wy);
+    o[2] = dw > T(kMaxLogSize) ? T(0) : (g[2] - g[0]) * grown(a.width(), dw) / (2 * T(w.ww));
+    o[3] = dh > T(kMaxLogSize) ? T(0) : (g[3] - g[1]) * grown(a.height(), dh) / (2 * T(w.wh));
+  }
+};
+struct Decode {
+  static constexpr auto name = "decode_boxes";
+  BoxCoder coder;
+  Saved deltas, anchors;
+  explicit Decode(BoxCoder c) : coder(c) {}
+  Tensor forward(const Tensor& deltas_, const Tensor& anchors_) {
+    deltas = deltas_, anchors = anchors_;
+    Tensor y = empty_like(deltas_);
+    dispatch_float(y.dtype(), [&]<class T>() {
+      for_each(y.device(), y.size() / 4,
+               DecodeBody<T>{deltas->data<T>(), reinterpret_cast<const Box<T>*>(anchors->data<T>()), y.data<T>(),
+                             anchors->size() / 4, coder});
+    });
+    return y;
+  }
+  void backward(const Tensor& dy, Grads& g) const {
+    g[0] = empty_like(deltas);
+    dispatch_float(dy.dtype(), [&]<class T>() {
+      for_each(dy.device(), dy.size() / 4,
+               DecodeSlope<T>{deltas->data<T>(), dy.data<T>(), reinterpret_cast<const Box<T>*>(anchors->data<T>()),
+                              g[0].data<T>(), anchors->size() / 4, coder});
+    });
+  }
+};
+
+template <class T> struct ClipBody {
+  const T* x;
+  T* y;
+  T limit[2];  // of x and of y
+  HD void operator()(int64_t i) const {
+    const T v = x[i], top = limit[i % 2];
+    y[i] = v < 0 ? T(0) : v > top ? top : v;
+  }
+};
+struct Clip {
+  static constexpr auto name = "clip_boxes";
+  double h, w;
+  Tensor forward(const Tensor& x) const {
+    Tensor y = empty_like(x);
+    dispatch_float(x.dtype(), [&]<class T>() {
+      for_each(x.device(), x.size(), ClipBody<T>{x.data<T>(), y.data<T>(), {T(w), T(h)}});
+    });
+    return y;
+  }
+};
+
+void check_boxes(const char* op, const char* what, const Tensor& t) {
+  check(t.rank() >= 1 && t.dim(-1) == 4 && (t.dtype() == DType::f32 || t.dtype() == DType::f64), op, ": ", what,
+        " must be f32 or f64 [..,4], got ", name_of(t.dtype()), " ", t.shape());
+}
+void check_pair(const char* op, const char* a_name, const Tensor& a, const char* b_name, const Tensor& b) {
+  check_boxes(op, a_name, a), check_boxes(op, b_name, b);
+  check(a.dtype() == b.dtype(), op, ": ", a_name, " is ", name_of(a.dtype()), ", ", b_name, " is ", name_of(b.dtype()));
+}
+template <bool kOfA> Tensor overlaps(const Tensor& a, const Tensor& b) {
+  check_pair(OverlapOp<kOfA>::name, "a", a, "b", b);
+  check(a.rank() == 2 && b.rank() == 2, OverlapOp<kOfA>::name, ": needs [N,4] and [M,4], got ", a.shape(), " and ",
+        b.shape());
+  return apply(OverlapOp<kOfA>{}, a, b);
+}
+
+}  // namespace
+
+Tensor box_iou(const Tensor& a, const Tensor& b) { return overlaps<false>(a, b); }
+Tensor box_ioa(const Tensor& a, const Tensor& b) { return overlaps<true>(a, b); }
+
+Tensor encode_boxes(const Tensor& boxes, const Tensor& anchors, BoxCoder coder) {
+  check_pair("encode_boxes", "boxes", boxes, "anchors", anchors);
+  check(boxes.rank() == 2 && boxes.shape() == anchors.shape(), "encode_boxes: needs boxes and anchors [R,4]\n  boxes ",
+        boxes.shape(), "\n  anchors ", anchors.shape());
+  return apply(Encode{coder}, boxes, anchors);
+}
+
+Tensor decode_boxes(const Tensor& deltas, const Tensor& anchors, BoxCoder coder) {
+  check_pair("decode_boxes", "deltas", deltas, "anchors", anchors);
+  bool fits = anchors.rank() <= deltas.rank();
+  for (int i = 1; fits && i <= anchors.rank(); ++i) fits = anchors.dim(-i) == deltas.dim(-i);
+  check(fits, "decode_boxes: anchors must have the trailing axes of deltas\n  deltas ", deltas.shape(), "\n  anchors ",
+        anchors.shape());
+  return apply(Decode(coder), deltas, anchors.detach());
+}
+
+Tensor clip_boxes(const Tensor& boxes, double h, double w) {
+  check_boxes("clip_boxes", "boxes", boxes);
+  return apply(Clip{h, w}, boxes);
+}
+
+}  // namespace fovea

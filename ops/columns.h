@@ -1,0 +1,61 @@
+// Loops over the columns of [segments, rows, cols] in fixed chunks of rows, for bodies that make several sums at once
+// (norms). Results do not depend on the threads, and a column's sum has one order on every device.
+#pragma once
+#include "core/loops.h"
+
+namespace fovea {
+
+// Chunks never cross a segment. Chunk k of all writes row k of the partial results, [chunks(), cols].
+struct Strips {
+  int64_t segments, rows, cols, chunk, per;  // `chunk` rows a chunk, `per` chunks a segment
+  Strips(int64_t segments, int64_t rows, int64_t cols) : segments(segments), rows(rows), cols(cols) {
+    chunk = kGrain / (cols > 0 ? cols : 1) / 4 * 4;
+    chunk = chunk < 16 ? 16 : chunk > 512 ? 512 : chunk;
+    per = (rows + chunk - 1) / chunk;
+  }
+  HD int64_t chunks() const { return segments * per; }
+  HD int64_t begin(int64_t k) const {
+    return k / per * rows + k % per * chunk;
+  }  // first row of chunk k, over all segments
+  HD int64_t length(int64_t k) const { return rows - k % per * chunk < chunk ? rows - k % per * chunk : chunk; }
+};
+
+namespace detail {
+template <class Body> struct WholeStrip {  // a chunk on the CPU: columns vectorise
+  Body body;
+  Strips strips;
+  HD void operator()(int64_t k) const { body(k, strips.begin(k), strips.length(k), 0, strips.cols); }
+};
+template <class Body> struct ColumnStrip {  // one column of a chunk: a CUDA thread
+  Body body;
+  Strips strips;
+  HD void operator()(int64_t i) const {
+    const int64_t k = i / strips.cols, c = i % strips.cols;
+    body(k, strips.begin(k), strips.length(k), c, c + 1);
+  }
+};
+}  // namespace detail
+
+// body(k, row, n, c0, c1): rows [row, row + n) and columns [c0, c1) of chunk k.
+template <class Body> void for_strips(Device device, const Strips& strips, const Body& body) {
+  const int64_t chunks = strips.chunks();
+  if (device == Device::cuda || rehearsal())
+    return for_each(device, chunks * strips.cols, detail::ColumnStrip<Body>{body, strips});
+  const detail::WholeStrip<Body> whole{body, strips};
+  parallel_for(chunks, 1, [&](int64_t b, int64_t e) { detail::run_each(whole, b, e); });
+}
+
+// Adds up the chunks of each segment in order: out [segments, cols], in f64.
+template <class T> struct StripTotal {
+  const T* partial;
+  double* out;
+  Strips strips;
+  HD void operator()(int64_t i) const {
+    const int64_t s = i / strips.cols, c = i % strips.cols;
+    double sum = 0;
+    for (int64_t j = 0; j < strips.per; ++j) sum += partial[(s * strips.per + j) * strips.cols + c];
+    out[i] = sum;
+  }
+};
+
+}  // namespace fovea

@@ -1,0 +1,196 @@
+// Focal loss and FL*. Both depend on z = -x_t (x for a negative, -x for the positive) and its weight w alone, so one
+// branch-free term serves all elements of a row; it never takes the log of a probability that has underflowed.
+#include "ops/focal_loss.h"
+
+#include "core/autograd.h"
+#include "core/loops.h"
+#include "core/math.h"
+
+namespace fovea {
+namespace {
+
+// Powers of q = sigmoid(z) = 1 - pt, given log q.
+template <class T> struct PowerZero {
+  HD T operator()(T, T) const { return 1; }
+};
+template <class T> struct PowerTwo {
+  HD T operator()(T q, T) const { return q * q; }
+};
+template <class T> struct PowerAny {
+  T gamma;
+  HD T operator()(T, T log_q) const { return math::exp(gamma * log_q); }
+};
+
+// FL = q^g softplus(z): with pt = 1 - q, -log(pt) = softplus(z).
+// dFL/dz = q^g (g (1 - q) softplus(z) + q)      (Appendix B with dz = -y dx; g q^g (1 - q) is d(q^g)/dz)
+template <class T, class Power> struct FocalTerm {
+  Power power;
+  T gamma;
+  struct Parts {
+    T q, softplus, factor;
+  };
+  HD Parts parts(T z) const {
+    const T e = math::exp(z < 0 ? z : -z), l = math::log1p_unit(e), share = T(1) / (T(1) + e);
+    const T q = z < 0 ? e * share : share, log_q = (z < 0 ? z : T(0)) - l;
+    return {q, (z > 0 ? z : T(0)) + l, power(q, log_q)};
+  }
+  HD T value(T z) const {
+    const Parts p = parts(z);
+    return p.factor * p.softplus;
+  }
+  HD T slope(T z) const {
+    const Parts p = parts(z);
+    return p.factor * (gamma * (1 - p.q) * p.softplus + p.q);
+  }
+};
+
+// FL* = softplus(g z - b) / g, dFL*/dz = sigmoid(g z - b).
+template <class T> struct StarTerm {
+  T gamma, beta;
+  HD T value(T z) const { return math::softplus(gamma * z - beta) / gamma; }
+  HD T slope(T z) const { return math::sigmoid(gamma * z - beta); }
+};
+
+// Sum over a chunk of anchors of one image.
+template <class T, class Term> struct LossChunk {
+  const T* logits;
+  const int64_t* labels;
+  double* partial;
+  int64_t anchors, classes, chunk, per;
+  Term term;
+  T positive, negative;  // weights
+  template <class Team> HD void operator()(const Team& team, int64_t i) const {
+    const int64_t n = i / per, begin = i % per * chunk, end = begin + chunk < anchors ? begin + chunk : anchors;
+    const Term f = term;
+    const T up = positive, down = negative;
+    double sum = 0;
+    for (int64_t r = n * anchors + begin; r < n * anchors + end; ++r) {
+      if (labels[r] == -2) continue;
+      const T* x = logits + r * classes;
+      const int label = int(labels[r]);
+      sum += team.reduce(
+          classes, T(0),
+          [=](int64_t k) {
+            const bool own = int(k) == label;
+            return (own ? up : down) * f.value(own ? -x[k] : x[k]);
+          },
+          Plus{});
+    }
+    partial[i] = sum;
+  }
+};
+template <class T> struct ImageTotal {
+  const double* partial;
+  T* out;
+  int64_t per;
+  HD void operator()(int64_t n) const {
+    double sum = 0;
+    for (int64_t i = n * per; i < (n + 1) * per; ++i) sum += partial[i];
+    out[n] = T(sum);
+  }
+};
+// dx = dy[n] w dz/dx dterm/dz, of one anchor.
+template <class T, class Term> struct LossGradient {
+  const T *logits, *dy;
+  const int64_t* labels;
+  T* dx;
+  int64_t anchors, classes;
+  Term term;
+  T positive, negative;
+  template <class Team> HD void operator()(const Team& team, int64_t r) const {
+    const T* x = logits + r * classes;
+    T* __restrict out = dx + r * classes;
+    if (labels[r] == -2) return team.each(classes, [=](int64_t k) { out[k] = 0; });
+    const int label = int(labels[r]);
+    const Term f = term;
+    const T scale = dy[r / anchors], up = -scale * positive, down = scale * negative;
+    team.each(classes, [=](int64_t k) {
+      const bool own = int(k) == label;
+      out[k] = (own ? up : down) * f.slope(own ? -x[k] : x[k]);
+    });
+  }
+};
+
+struct LossState {
+  std::optional<double> alpha;
+  double gamma = 2, beta = 1;
+  Saved logits, labels;
+
+  // term(f): calls f with the term for elements of type T.
+  template <class Self> Tensor total(const Self& self) const {
+    const int64_t images = logits->dim(0), anchors = logits->dim(1), classes = logits->dim(2);
+    const int64_t chunk = kGrain / (classes > 0 ? classes : 1) + 1, per = (anchors + chunk - 1) / chunk;
+    Tensor out({images}, logits->dtype(), logits->device());
+    Workspace partial(static_cast<size_t>(images * per) * sizeof(double), out.device());
+    dispatch_float(out.dtype(), [&]<class T>() {
+      self.template term<T>([&](auto term) {
+        for_rows(
+            out.device(), images * per, kGrain,
+            LossChunk<T, decltype(term)>{logits->data<T>(), labels->data<int64_t>(), partial.as<double>(), anchors,
+                                         classes, chunk, per, term, T(alpha.value_or(1)), T(alpha ? 1 - *alpha : 1)});
+      });
+      for_each(out.device(), images, ImageTotal<T>{partial.as<double>(), out.data<T>(), per});
+    });
+    return out;
+  }
+  template <class Self> void gradient(const Self& self, const Tensor& dy, Grads& g) const {
+    const int64_t images = logits->dim(0), anchors = logits->dim(1), classes = logits->dim(2);
+    g[0] = empty_like(logits);
+    dispatch_float(dy.dtype(), [&]<class T>() {
+      self.template term<T>([&](auto term) {
+        for_rows(
+            dy.device(), images * anchors, classes,
+            LossGradient<T, decltype(term)>{logits->data<T>(), dy.data<T>(), labels->data<int64_t>(), g[0].data<T>(),
+                                            anchors, classes, term, T(alpha.value_or(1)), T(alpha ? 1 - *alpha : 1)});
+      });
+    });
+  }
+};
+
+struct FocalLoss : LossState {
+  static constexpr auto name = "sigmoid_focal_loss";
+  template <class T, class F> void term(F f) const {
+    if (gamma == 0) return f(FocalTerm<T, PowerZero<T>>{{}, 0});
+    if (gamma == 2) return f(FocalTerm<T, PowerTwo<T>>{{}, 2});
+    f(FocalTerm<T, PowerAny<T>>{{T(gamma)}, T(gamma)});
+  }
+  Tensor forward(const Tensor& x, const Tensor& y) { return logits = x, labels = y, total(*this); }
+  void backward(const Tensor& dy, Grads& g) const { gradient(*this, dy, g); }
+};
+struct FocalLossStar : LossState {
+  static constexpr auto name = "focal_loss_star";
+  template <class T, class F> void term(F f) const { f(StarTerm<T>{T(gamma), T(beta)}); }
+  Tensor forward(const Tensor& x, const Tensor& y) { return logits = x, labels = y, total(*this); }
+  void backward(const Tensor& dy, Grads& g) const { gradient(*this, dy, g); }
+};
+
+void check_inputs(const char* op, const Tensor& x, const Tensor& y, std::optional<double> alpha) {
+  check(x.rank() == 3 && y.shape() == x.shape().without(2), op, ": needs logits [N,R,K] and labels [N,R]\n  logits ",
+        x.shape(), "\n  labels ", y.shape());
+  check(y.dtype() == DType::i64, op, ": labels must be i64, got ", name_of(y.dtype()));
+  check(!alpha || (*alpha >= 0 && *alpha <= 1), op, ": alpha ", alpha.value_or(0), " must be in [0, 1]");
+  if (y.device() != Device::cpu) return;  // there the caller vouches for the labels
+  const int64_t* label = y.data<int64_t>();
+  for (int64_t i = 0; i < y.size(); ++i)
+    check(label[i] >= -2 && label[i] < x.dim(2), op, ": label ", label[i], " of anchor ", i % y.dim(1), " in image ",
+          i / y.dim(1), ", expected 0..", x.dim(2) - 1, ", -1 (background) or -2 (ignored)");
+}
+
+}  // namespace
+
+Tensor sigmoid_focal_loss(const Tensor& logits, const Tensor& labels, FocalOptions o) {
+  check_inputs(FocalLoss::name, logits, labels, o.alpha);
+  check(o.gamma >= 0, "sigmoid_focal_loss: gamma ", o.gamma, " must be at least 0");
+  FocalLoss op;
+  op.alpha = o.alpha, op.gamma = o.gamma;
+  return apply(std::move(op), logits, labels);
+}
+Tensor focal_loss_star(const Tensor& logits, const Tensor& labels, FocalStarOptions o) {
+  check_inputs(FocalLossStar::name, logits, labels, o.alpha);
+  check(o.gamma > 0, "focal_loss_star: gamma ", o.gamma, " must be above 0");
+  FocalLossStar op;
+  op.alpha = o.alpha, op.gamma = o.gamma, op.beta = o.beta;
+  return apply(std::move(op), logits, labels);
+}
+
+}  // namespace fovea

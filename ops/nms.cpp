@@ -1,0 +1,179 @@
+// Greedy suppression on the CPU: candidates in order, each against the kept ones of its class, so that no matrix of all
+// pairs is made and a suppressed box costs little. The kept boxes lie as columns, in blocks that vectorise.
+#include "ops/nms.h"
+
+#include <algorithm>
+#include <cmath>
+#include <numeric>
+
+#include "core/autograd.h"
+#include "core/box.h"
+#include "core/loops.h"
+
+namespace fovea {
+namespace {
+
+constexpr int64_t kBlock = 32;
+
+template <class T> struct Kept {  // x1, y1, x2, y2 of the kept boxes of one class
+  std::vector<T> side[4];
+  int64_t count = 0;
+  void add(const Box<T>& b) {
+    const T values[4] = {b.x1, b.y1, b.x2, b.y2};
+    for (int i = 0; i < 4; ++i) {
+      if (count % kBlock == 0)
+        side[i].resize(static_cast<size_t>(count + kBlock), T(0));  // degenerate: overlap nothing
+      side[i][static_cast<size_t>(count)] = values[i];
+    }
+    ++count;
+  }
+  void clear() {
+    for (auto& s : side) s.clear();
+    count = 0;
+  }
+};
+
+// One class: marks what stays. `order` are the candidates, best first.
+template <class T> struct Suppress {
+  const Box<T>* boxes;
+  const int64_t* order;
+  int64_t count;
+  uint8_t* keep;
+  Kept<T>* kept;
+  T threshold;
+  void operator()(int64_t) const {
+    kept->clear();
+    for (int64_t i = 0; i < count; ++i) {
+      const Box<T> box = boxes[order[i]];
+      const T *x1 = kept->side[0].data(), *y1 = kept->side[1].data(), *x2 = kept->side[2].data(),
+              *y2 = kept->side[3].data();
+      int hit = 0;
+      for (int64_t at = 0; at < kept->count && !hit; at += kBlock)
+        for (int64_t j = at; j < at + kBlock; ++j) hit |= iou(Box<T>{x1[j], y1[j], x2[j], y2[j]}, box) > threshold;
+      if (hit) continue;
+      keep[order[i]] = 1;
+      kept->add(box);
+    }
+  }
+};
+
+template <class T> bool usable(const Box<T>& b, T score) {
+  return !std::isnan(score) && !std::isnan(b.x1 + b.y1 + b.x2 + b.y2);
+}
+// Indices of the boxes that may be kept, by score descending, then index ascending.
+template <class T> std::vector<int64_t> ranking(const Box<T>* boxes, const T* scores, int64_t n) {
+  std::vector<int64_t> order;
+  for (int64_t i = 0; i < n; ++i)
+    if (usable(boxes[i], scores[i])) order.push_back(i);
+  std::sort(order.begin(), order.end(),
+            [&](int64_t a, int64_t b) { return scores[a] != scores[b] ? scores[a] > scores[b] : a < b; });
+  return order;
+}
+// Splits an order by class (of `classes`, or all one class where null), keeping it within each.
+std::vector<std::vector<int64_t>> by_class(const std::vector<int64_t>& order, const int64_t* classes) {
+  if (classes == nullptr) return {order};
+  std::vector<int64_t> sorted = order;
+  std::stable_sort(sorted.begin(), sorted.end(), [&](int64_t a, int64_t b) { return classes[a] < classes[b]; });
+  std::vector<std::vector<int64_t>> groups;
+  for (size_t i = 0; i < sorted.size(); ++i) {
+    if (i == 0 || classes[sorted[i]] != classes[sorted[i - 1]]) groups.emplace_back();
+    groups.back().push_back(sorted[i]);
+  }
+  return groups;
+}
+
+template <class T> Tensor hard(const Tensor& boxes, const Tensor& scores, const int64_t* classes, double threshold) {
+  const auto* box = reinterpret_cast<const Box<T>*>(boxes.data<T>());
+  const auto order = ranking(box, scores.data<T>(), scores.size());
+  std::vector<uint8_t> keep(static_cast<size_t>(scores.size()), 0);
+  Kept<T> kept;
+  for (const auto& group : by_class(order, classes))
+    detail::run_each(
+        Suppress<T>{box, group.data(), static_cast<int64_t>(group.size()), keep.data(), &kept, T(threshold)}, 0, 1);
+  std::vector<int64_t> result;
+  for (const int64_t i : order)
+    if (keep[static_cast<size_t>(i)]) result.push_back(i);
+  return Tensor::from<int64_t>({static_cast<int64_t>(result.size())}, result);
+}
+
+// One class: takes the best box, lowers the scores of the rest, and so on.
+template <class T>
+void soften(const Box<T>* boxes, std::vector<int64_t> left, std::vector<T>& score, const SoftNmsOptions& o,
+            std::vector<int64_t>& result) {
+  const auto better = [&](int64_t a, int64_t b) {
+    const T p = score[static_cast<size_t>(a)], q = score[static_cast<size_t>(b)];
+    return p != q ? p > q : a < b;
+  };
+  while (!left.empty()) {
+    const auto best = std::min_element(left.begin(), left.end(), better);
+    const int64_t i = *best;
+    *best = left.back(), left.pop_back();
+    if (!(score[static_cast<size_t>(i)] >= T(o.min_score))) return;  // and so is everything that is left
+    result.push_back(i);
+    for (const int64_t j : left) {
+      const T overlap = iou(boxes[i], boxes[j]);
+      T& s = score[static_cast<size_t>(j)];
+      if (o.method == SoftNmsMethod::gaussian) s *= T(std::exp(-double(overlap) * double(overlap) / o.sigma));
+      else if (overlap > T(o.iou)) s *= 1 - overlap;
+    }
+  }
+}
+template <class T>
+SoftNms soft(const Tensor& boxes, const Tensor& scores, const int64_t* classes, const SoftNmsOptions& o) {
+  const auto* box = reinterpret_cast<const Box<T>*>(boxes.data<T>());
+  std::vector<T> score = scores.values<T>();
+  std::vector<int64_t> result;
+  for (const auto& group : by_class(ranking(box, scores.data<T>(), scores.size()), classes))
+    soften(box, group, score, o, result);
+  const auto at = [&](int64_t i) { return score[static_cast<size_t>(i)]; };
+  std::sort(result.begin(), result.end(), [&](int64_t a, int64_t b) { return at(a) != at(b) ? at(a) > at(b) : a < b; });
+  std::vector<T> lowered;
+  for (const int64_t i : result) lowered.push_back(at(i));
+  const Shape shape{static_cast<int64_t>(result.size())};
+  return {Tensor::from<int64_t>(shape, result), Tensor::from<T>(shape, lowered)};
+}
+
+struct HardOp {
+  static constexpr auto name = "nms";
+  double threshold;
+  Tensor forward(const Tensor& boxes, const Tensor& scores, const Tensor& classes) const {
+    const int64_t* c = classes ? classes.data<int64_t>() : nullptr;
+    return dispatch_float(boxes.dtype(), [&]<class T>() { return hard<T>(boxes, scores, c, threshold); });
+  }
+};
+struct SoftOp {
+  static constexpr auto name = "soft_nms";
+  SoftNmsOptions options;
+  std::vector<Tensor> forward(const Tensor& boxes, const Tensor& scores, const Tensor& classes) const {
+    const int64_t* c = classes ? classes.data<int64_t>() : nullptr;
+    const SoftNms r = dispatch_float(boxes.dtype(), [&]<class T>() { return soft<T>(boxes, scores, c, options); });
+    return {r.indices, r.scores};
+  }
+};
+
+void check_inputs(const char* op, const Tensor& boxes, const Tensor& scores, const Tensor& classes) {
+  check(boxes.rank() == 2 && boxes.dim(1) == 4 && scores.rank() == 1 && scores.dim(0) == boxes.dim(0) &&
+            scores.dtype() == boxes.dtype(),
+        op, ": needs boxes [R,4] and scores [R] of one type\n  boxes ", name_of(boxes.dtype()), " ", boxes.shape(),
+        "\n  scores ", name_of(scores.dtype()), " ", scores.shape());
+  check(!classes || (classes.shape() == scores.shape() && classes.dtype() == DType::i64), op,
+        ": classes must be i64 [R], got ", name_of(classes.dtype()), " ", classes.shape());
+  check(boxes.device() == Device::cpu, op, ": boxes must be on the CPU");
+}
+
+}  // namespace
+
+Tensor batched_nms(const Tensor& boxes, const Tensor& scores, const Tensor& classes, double iou) {
+  check_inputs("nms", boxes, scores, classes);
+  return apply(HardOp{iou}, boxes.detach(), scores.detach(), classes);
+}
+Tensor nms(const Tensor& boxes, const Tensor& scores, double iou) { return batched_nms(boxes, scores, {}, iou); }
+
+SoftNms soft_nms(const Tensor& boxes, const Tensor& scores, const Tensor& classes, SoftNmsOptions o) {
+  check_inputs("soft_nms", boxes, scores, classes);
+  check(o.sigma > 0, "soft_nms: sigma ", o.sigma, " must be above 0");
+  const auto r = apply(SoftOp{o}, boxes.detach(), scores.detach(), classes);
+  return {r[0], r[1]};
+}
+
+}  // namespace fovea

@@ -1,0 +1,339 @@
+// Batch, frozen and group norm: statistics of columns, then y = (x - mean) scale + beta. A batch norm is a group norm
+// with one segment (the whole batch) and one channel a group. Forward reads x twice, backward reads x and dy twice.
+#include "ops/norm.h"
+
+#include <cmath>
+#include <limits>
+
+#include "core/autograd.h"
+#include "ops/columns.h"
+
+namespace fovea {
+namespace {
+
+// Mean and sum of squared deviations of the columns of a chunk: two passes, the second one in cache.
+template <class T> struct Moments {
+  const T* x;
+  T *mean, *m2;  // [chunks, cols]
+  int64_t cols;
+  HD void operator()(int64_t k, int64_t row, int64_t n, int64_t c0, int64_t c1) const {
+    T* __restrict m = mean + k * cols;
+    T* __restrict s = m2 + k * cols;
+    const T* __restrict p = x + row * cols;
+    for (int64_t c = c0; c < c1; ++c) m[c] = s[c] = 0;
+    int64_t r = 0;
+    for (; r + 4 <= n; r += 4)
+      for (int64_t c = c0; c < c1; ++c) {
+        const T* q = p + r * cols + c;
+        m[c] += (q[0] + q[cols]) + (q[2 * cols] + q[3 * cols]);
+      }
+    for (; r < n; ++r)
+      for (int64_t c = c0; c < c1; ++c) m[c] += p[r * cols + c];
+    const T part = T(1) / T(n);
+    for (int64_t c = c0; c < c1; ++c) m[c] *= part;
+    for (r = 0; r + 4 <= n; r += 4)
+      for (int64_t c = c0; c < c1; ++c) {
+        const T* q = p + r * cols + c;
+        const T a = q[0] - m[c], b = q[cols] - m[c], d = q[2 * cols] - m[c], e = q[3 * cols] - m[c];
+        s[c] += (a * a + b * b) + (d * d + e * e);
+      }
+    for (; r < n; ++r)
+      for (int64_t c = c0; c < c1; ++c) s[c] += (p[r * cols + c] - m[c]) * (p[r * cols + c] - m[c]);
+  }
+};
+
+// Group i of [segments, groups]: merges the moments of its chunks and channels,
+// mean = sum n_k mean_k / n, var = sum (m2_k + n_k (mean_k - mean)^2) / n; and the running ones of a batch norm.
+template <class T> struct GroupStats {
+  const T *chunk_mean, *chunk_m2, *gamma;
+  T *mean, *inv, *scale, *running_mean, *running_var;  // [segments, cols], the running ones [cols] or null
+  Strips strips;
+  int64_t groups;
+  double eps, momentum;
+  HD void operator()(int64_t i) const {
+    const int64_t s = i / groups, width = strips.cols / groups, c0 = i % groups * width;
+    const double count = strips.rows > 0 ? double(strips.rows) * double(width) : 1;
+    double sum = 0, m2 = 0;
+    for (int64_t k = s * strips.per; k < (s + 1) * strips.per; ++k)
+      for (int64_t c = c0; c < c0 + width; ++c) sum += double(strips.length(k)) * chunk_mean[k * strips.cols + c];
+    const double middle = sum / count;
+    for (int64_t k = s * strips.per; k < (s + 1) * strips.per; ++k)
+      for (int64_t c = c0; c < c0 + width; ++c) {
+        const double d = chunk_mean[k * strips.cols + c] - middle;
+        m2 += chunk_m2[k * strips.cols + c] + double(strips.length(k)) * d * d;
+      }
+    const double rate = 1 / sqrt(m2 / count + eps);
+    for (int64_t c = c0; c < c0 + width; ++c) {
+      const int64_t at = s * strips.cols + c;
+      mean[at] = T(middle), inv[at] = T(rate), scale[at] = T(rate * gamma[c]);
+    }
+    if (running_mean == nullptr) return;
+    running_mean[c0] = T((1 - momentum) * running_mean[c0] + momentum * middle);
+    running_var[c0] = T((1 - momentum) * running_var[c0] + momentum * m2 / (count > 1 ? count - 1 : 1));
+  }
+};
+
+template <class T> struct FrozenStats {
+  const T *var, *gamma;
+  T *inv, *scale;
+  double eps;
+  HD void operator()(int64_t c) const {
+    const double rate = 1 / sqrt(double(var[c]) + eps);
+    inv[c] = T(rate), scale[c] = T(rate * gamma[c]);
+  }
+};
+
+// y = (x - mean) scale + beta of one pixel, and no less than `floor` (0 for a relu, otherwise -infinity; NaN stays).
+template <class T> struct Normalise {
+  const T *x, *mean, *scale, *beta;
+  T* y;
+  int64_t cols, rows;  // rows of a segment
+  T floor;
+  template <class Team> HD void operator()(const Team& team, int64_t r) const {
+    const int64_t s = r < rows ? 0 : r / rows * cols;
+    const T *p = x + r * cols, *m = mean + s, *a = scale + s, *b = beta;
+    T* __restrict out = y + r * cols;
+    const T low = floor;
+    team.each(cols, [=](int64_t c) {
+      const T v = (p[c] - m[c]) * a[c] + b[c];
+      out[c] = v < low ? low : v;
+    });
+  }
+};
+
+// Where the relu let y through: dy, elsewhere 0. The value is made again, so that y need not be kept.
+template <class T> struct Through {
+  const T *x, *dy, *mean, *scale, *beta;
+  T floor;
+  HD T operator()(int64_t at, int64_t stat, int64_t c) const {
+    return (x[at] - mean[stat]) * scale[stat] + beta[c] <= floor ? T(0) : dy[at];
+  }
+};
+
+// Sums of a chunk's columns: of dy, and of dy (x - mean).
+template <class T> struct GradientSums {
+  Through<T> through;
+  T *a, *b;  // [chunks, cols]
+  int64_t cols, rows;
+  HD void operator()(int64_t k, int64_t row, int64_t n, int64_t c0, int64_t c1) const {
+    T* __restrict sa = a + k * cols;
+    T* __restrict sb = b + k * cols;
+    const int64_t s = row / rows * cols;
+    for (int64_t c = c0; c < c1; ++c) sa[c] = sb[c] = 0;
+    int64_t r = row;
+    for (; r + 2 <= row + n; r += 2)
+      for (int64_t c = c0; c < c1; ++c) {
+        const int64_t i = r * cols + c, j = i + cols;
+        const T d = through(i, s + c, c), e = through(j, s + c, c), m = through.mean[s + c];
+        sa[c] += d + e;
+        sb[c] += d * (through.x[i] - m) + e * (through.x[j] - m);
+      }
+    for (; r < row + n; ++r)
+      for (int64_t c = c0; c < c1; ++c) {
+        const T d = through(r * cols + c, s + c, c);
+        sa[c] += d, sb[c] += d * (through.x[r * cols + c] - through.mean[s + c]);
+      }
+  }
+};
+
+// dx = scale dy + q (x - mean) + t. With g = gamma dy, n elements a group: q = -inv^3 sum g (x - mean) / n, t = -inv
+// sum g / n.
+template <class T> struct GroupSlopes {
+  const double *a, *b;  // sums of dy and dy (x - mean) [segments, cols]
+  const T *gamma, *inv;
+  T *q, *t;
+  int64_t cols, groups, rows;
+  HD void operator()(int64_t i) const {
+    const int64_t width = cols / groups, c0 = i % groups * width, at = i / groups * cols + c0;
+    double sa = 0, sb = 0;
+    for (int64_t c = 0; c < width; ++c) sa += gamma[c0 + c] * a[at + c], sb += gamma[c0 + c] * b[at + c];
+    const double n = double(rows) * double(width), rate = inv[at];
+    for (int64_t c = 0; c < width; ++c) {
+      q[at + c] = T(-rate * rate * rate * sb / n);
+      t[at + c] = T(-rate * sa / n);
+    }
+  }
+};
+template <class T> struct InputGradient {
+  Through<T> through;
+  const T *q, *t;
+  T* dx;
+  int64_t cols, rows;
+  template <class Team> HD void operator()(const Team& team, int64_t r) const {
+    const int64_t s = r < rows ? 0 : r / rows * cols, row = r * cols;
+    T* __restrict out = dx + row;
+    const Through<T> f = through;
+    const T *u = q + s, *v = t + s;
+    team.each(cols, [=](int64_t c) {
+      out[c] = f.scale[s + c] * f(row + c, s + c, c) + u[c] * (f.x[row + c] - f.mean[s + c]) + v[c];
+    });
+  }
+};
+template <class T> struct FrozenGradient {  // constants for statistics: dx = scale dy
+  Through<T> through;
+  T* dx;
+  int64_t cols;
+  bool relu;
+  template <class Team> HD void operator()(const Team& team, int64_t r) const {
+    T* __restrict out = dx + r * cols;
+    const Through<T> f = through;
+    const int64_t row = r * cols;
+    if (relu) team.each(cols, [=](int64_t c) { out[c] = f.scale[c] * f(row + c, c, c); });
+    else team.each(cols, [=](int64_t c) { out[c] = f.scale[c] * f.dy[row + c]; });
+  }
+};
+
+// dbeta = sum dy, dgamma = sum dy (x - mean) inv, over the segments.
+template <class T> struct ParameterGradient {
+  const double *a, *b;
+  const T* inv;
+  T *dgamma, *dbeta;
+  int64_t segments, cols;
+  HD void operator()(int64_t c) const {
+    double sa = 0, sb = 0;
+    for (int64_t s = 0; s < segments; ++s) sa += a[s * cols + c], sb += b[s * cols + c] * inv[s * cols + c];
+    dgamma[c] = T(sb), dbeta[c] = T(sa);
+  }
+};
+
+// What the three norms share. Statistics are [segments, C]; `groups` is 0 where they are constants.
+struct NormState {
+  int64_t segments = 1, groups = 0;
+  double eps, momentum = 0;
+  bool relu = false;
+  Tensor running_mean, running_var;
+  Saved x, gamma, beta, mean, inv, scale;
+
+  Strips strips() const { return {segments, x->shape().rows() / (segments > 0 ? segments : 1), x->dim(-1)}; }
+  template <class T> T floor() const { return relu ? T(0) : -std::numeric_limits<T>::infinity(); }
+
+  template <class T> void statistics() {
+    const Strips s = strips();
+    const size_t bytes = static_cast<size_t>(s.chunks() * s.cols) * sizeof(T);
+    Workspace means(bytes, x->device()), m2(bytes, x->device());
+    for_strips(x->device(), s, Moments<T>{x->data<T>(), means.as<T>(), m2.as<T>(), s.cols});
+    const bool update = running_mean && s.rows > 0;
+    for_each(x->device(), segments * groups,
+             GroupStats<T>{means.as<T>(), m2.as<T>(), gamma->data<T>(), mean->data<T>(), inv->data<T>(),
+                           scale->data<T>(), update ? running_mean.data<T>() : nullptr,
+                           update ? running_var.data<T>() : nullptr, s, groups, eps, momentum});
+    if (update) running_mean.touch(), running_var.touch();
+    running_mean = running_var = Tensor();
+  }
+  template <class T> Tensor normalise() const {
+    Tensor y = empty_like(x);
+    const Strips s = strips();
+    for_rows(y.device(), segments * s.rows, s.cols,
+             Normalise<T>{x->data<T>(), mean->data<T>(), scale->data<T>(), beta->data<T>(), y.data<T>(), s.cols, s.rows,
+                          floor<T>()});
+    return y;
+  }
+  template <class T> void gradients(const Tensor& dy, Grads& g) const {
+    const Strips s = strips();
+    const Device device = x->device();
+    const Through<T> through{x->data<T>(),     dy.data<T>(),    mean->data<T>(),
+                             scale->data<T>(), beta->data<T>(), floor<T>()};
+    const int64_t stats = segments * s.cols;
+    Workspace sums(static_cast<size_t>(2 * stats) * sizeof(double), device),
+        slopes(static_cast<size_t>(2 * stats) * sizeof(T), device);
+    double *a = sums.as<double>(), *b = a + stats;
+    if (groups > 0 || g.wants(1) || g.wants(2)) {
+      const size_t part = static_cast<size_t>(s.chunks() * s.cols);
+      Workspace partial(2 * part * sizeof(T), device);
+      T* p = partial.as<T>();
+      for_strips(device, s, GradientSums<T>{through, p, p + part, s.cols, s.rows});
+      for_each(device, stats, StripTotal<T>{p, a, s});
+      for_each(device, stats, StripTotal<T>{p + part, b, s});
+      g[1] = empty_like(gamma), g[2] = empty_like(beta);
+      for_each(device, s.cols,
+               ParameterGradient<T>{a, b, inv->data<T>(), g[1].data<T>(), g[2].data<T>(), segments, s.cols});
+    }
+    if (!g.wants(0)) return;
+    g[0] = empty_like(x);
+    if (groups == 0) return for_rows(device, s.rows, s.cols, FrozenGradient<T>{through, g[0].data<T>(), s.cols, relu});
+    T *q = slopes.as<T>(), *t = q + stats;
+    for_each(device, segments * groups,
+             GroupSlopes<T>{a, b, gamma->data<T>(), inv->data<T>(), q, t, s.cols, groups, s.rows});
+    for_rows(device, segments * s.rows, s.cols, InputGradient<T>{through, q, t, g[0].data<T>(), s.cols, s.rows});
+  }
+};
+
+struct BatchNorm : NormState {
+  static constexpr auto name = "batch_norm";
+  Tensor forward(const Tensor& x_, const Tensor& gamma_, const Tensor& beta_) {
+    x = x_, gamma = gamma_, beta = beta_;
+    const Shape shape{segments, x->dim(-1)};
+    mean = Tensor(shape, x->dtype(), x->device()), inv = empty_like(mean), scale = empty_like(mean);
+    return dispatch_float(x->dtype(), [&]<class T>() { return statistics<T>(), normalise<T>(); });
+  }
+  void backward(const Tensor& dy, Grads& g) const {
+    dispatch_float(x->dtype(), [&]<class T>() { gradients<T>(dy, g); });
+  }
+};
+struct GroupNorm : BatchNorm {
+  static constexpr auto name = "group_norm";
+};
+struct FrozenBatchNorm : NormState {
+  static constexpr auto name = "frozen_batch_norm";
+  Tensor forward(const Tensor& x_, const Tensor& gamma_, const Tensor& beta_, const Tensor& mean_, const Tensor& var) {
+    x = x_, gamma = gamma_, beta = beta_, mean = mean_;
+    inv = empty_like(mean_), scale = empty_like(mean_);
+    return dispatch_float(x->dtype(), [&]<class T>() {
+      for_each(x->device(), var.size(),
+               FrozenStats<T>{var.data<T>(), gamma->data<T>(), inv->data<T>(), scale->data<T>(), eps});
+      return normalise<T>();
+    });
+  }
+  void backward(const Tensor& dy, Grads& g) const {
+    dispatch_float(x->dtype(), [&]<class T>() { gradients<T>(dy, g); });
+  }
+};
+
+void check_channels(const char* op, const Tensor& x, const char* what, const Tensor& p) {
+  check(x.rank() >= 1, op, ": x needs at least one axis");
+  check(p && p.rank() == 1 && p.dim(0) == x.dim(-1), op, ": ", what, " must have one element a channel\n  x ",
+        x.shape(), "\n  ", what, " ", p.shape());
+  check(p.dtype() == x.dtype(), op, ": x is ", name_of(x.dtype()), ", ", what, " is ", name_of(p.dtype()));
+}
+
+}  // namespace
+
+Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& running_mean,
+                  const Tensor& running_var, BatchNormOptions o) {
+  if (!o.training) return frozen_batch_norm(x, gamma, beta, running_mean, running_var, o.eps, o.relu);
+  check_channels("batch_norm", x, "gamma", gamma);
+  check_channels("batch_norm", x, "beta", beta);
+  check(bool(running_mean) == bool(running_var), "batch_norm: give both running_mean and running_var, or neither");
+  if (running_mean) {
+    check_channels("batch_norm", x, "running_mean", running_mean);
+    check_channels("batch_norm", x, "running_var", running_var);
+  }
+  BatchNorm op;
+  op.groups = x.dim(-1), op.eps = o.eps, op.momentum = o.momentum, op.relu = o.relu;
+  op.running_mean = running_mean.detach(), op.running_var = running_var.detach();
+  return apply(std::move(op), x, gamma, beta);
+}
+
+Tensor frozen_batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& mean,
+                         const Tensor& var, double eps, bool relu) {
+  check_channels("frozen_batch_norm", x, "gamma", gamma);
+  check_channels("frozen_batch_norm", x, "beta", beta);
+  check_channels("frozen_batch_norm", x, "mean", mean);
+  check_channels("frozen_batch_norm", x, "var", var);
+  FrozenBatchNorm op;
+  op.eps = eps, op.relu = relu;
+  return apply(std::move(op), x, gamma, beta, mean.detach(), var.detach());
+}
+
+Tensor group_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, int groups, double eps) {
+  check(x.rank() >= 2, "group_norm: x needs [N,..,C], got ", x.shape());
+  check_channels("group_norm", x, "gamma", gamma);
+  check_channels("group_norm", x, "beta", beta);
+  check(groups >= 1 && x.dim(-1) % groups == 0, "group_norm: ", x.dim(-1), " channels do not divide into ", groups,
+        " groups");
+  GroupNorm op;
+  op.segments = x.dim(0), op.groups = groups, op.eps = eps;
+  return apply(std::move(op), x, gamma, beta);
+}
+
+}  // namespace fovea

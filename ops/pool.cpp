@@ -1,0 +1,235 @@
+// Pooling of NHWC images, one pixel a row; gradients gather from the windows that cover a pixel.
+#include "ops/pool.h"
+
+#include "core/autograd.h"
+#include "core/loops.h"
+
+namespace fovea {
+namespace {
+
+struct Range {
+  int64_t begin, end;
+};
+
+// Windows along one axis. kernel 0: adaptive, window o covers [floor(o in / out), ceil((o + 1) in / out)).
+struct Axis {
+  int64_t in, out, kernel = 0, stride = 1, pad = 0;
+  HD int64_t start(int64_t o) const { return kernel == 0 ? o * in / out : o * stride - pad; }
+  HD Range window(int64_t o) const {  // without its padding
+    const int64_t b = start(o), e = kernel == 0 ? ((o + 1) * in + out - 1) / out : b + kernel;
+    return {b < 0 ? 0 : b, e < in ? e : in};
+  }
+  HD int64_t padded(int64_t o) const {  // its length with the padding, but not what hangs over that (ceil)
+    const int64_t b = start(o), e = b + kernel;
+    return (e < in + pad ? e : in + pad) - b;
+  }
+  HD Range covering(int64_t i) const {  // the windows that pixel i is in
+    if (kernel == 0) return {i * out / in, ((i + 1) * out + in - 1) / in};
+    const int64_t b = i + pad < kernel ? 0 : (i + pad - kernel) / stride + 1, e = (i + pad) / stride + 1;
+    return {b, e < out ? e : out};
+  }
+};
+struct Grid {
+  Axis y, x;
+  int64_t channels;
+};
+
+// where [N,OH,OW,C]: the winner's position in its window, counted with the padding.
+template <class T, class I> struct MaxForward {
+  const T* x;
+  T* y;
+  I* where;
+  Grid grid;
+  template <class Team> HD void operator()(const Team& team, int64_t r) const {
+    const int64_t ox = r % grid.x.out, oy = r / grid.x.out % grid.y.out, n = r / grid.x.out / grid.y.out,
+                  cols = grid.channels;
+    const Range wy = grid.y.window(oy), wx = grid.x.window(ox);
+    T* __restrict best = y + r * cols;
+    I* __restrict at = where + r * cols;
+    for (int64_t iy = wy.begin; iy < wy.end; ++iy)
+      for (int64_t ix = wx.begin; ix < wx.end; ++ix) {
+        const T* p = x + ((n * grid.y.in + iy) * grid.x.in + ix) * cols;
+        const I here = I((iy - grid.y.start(oy)) * grid.x.kernel + ix - grid.x.start(ox));
+        if (iy == wy.begin && ix == wx.begin) team.each(cols, [=](int64_t c) { best[c] = p[c], at[c] = here; });
+        else
+          team.each(cols, [=](int64_t c) {
+            const T v = p[c], b = best[c];
+            const bool take = (v > b) | (v != v);
+            best[c] = take ? v : b, at[c] = take ? here : at[c];
+          });
+      }
+  }
+};
+
+// dx of a pixel: the sum of dy over the windows that it won.
+template <class T, class I> struct MaxBackward {
+  const T* dy;
+  const I* where;
+  T* dx;
+  Grid grid;
+  template <class Team> HD void operator()(const Team& team, int64_t r) const {
+    const int64_t ix = r % grid.x.in, iy = r / grid.x.in % grid.y.in, n = r / grid.x.in / grid.y.in,
+                  cols = grid.channels;
+    const Range ry = grid.y.covering(iy), rx = grid.x.covering(ix);
+    T* __restrict sum = dx + r * cols;
+    team.each(cols, [=](int64_t c) { sum[c] = 0; });
+    for (int64_t oy = ry.begin; oy < ry.end; ++oy)
+      for (int64_t ox = rx.begin; ox < rx.end; ++ox) {
+        const int64_t o = ((n * grid.y.out + oy) * grid.x.out + ox) * cols;
+        const T* d = dy + o;
+        const I *at = where + o, here = I((iy - grid.y.start(oy)) * grid.x.kernel + ix - grid.x.start(ox));
+        team.each(cols, [=](int64_t c) { sum[c] += at[c] == here ? d[c] : T(0); });
+      }
+  }
+};
+
+HD inline double share(const Grid& grid, int64_t oy, int64_t ox, bool count_pad) {
+  if (count_pad) return 1.0 / double(grid.y.padded(oy) * grid.x.padded(ox));
+  const Range wy = grid.y.window(oy), wx = grid.x.window(ox);
+  return 1.0 / double((wy.end - wy.begin) * (wx.end - wx.begin));
+}
+
+template <class T> struct AverageForward {
+  const T* x;
+  T* y;
+  Grid grid;
+  bool count_pad;
+  template <class Team> HD void operator()(const Team& team, int64_t r) const {
+    const int64_t ox = r % grid.x.out, oy = r / grid.x.out % grid.y.out, n = r / grid.x.out / grid.y.out,
+                  cols = grid.channels;
+    const Range wy = grid.y.window(oy), wx = grid.x.window(ox);
+    T* __restrict sum = y + r * cols;
+    team.each(cols, [=](int64_t c) { sum[c] = 0; });
+    for (int64_t iy = wy.begin; iy < wy.end; ++iy)
+      for (int64_t ix = wx.begin; ix < wx.end; ++ix) {
+        const T* p = x + ((n * grid.y.in + iy) * grid.x.in + ix) * cols;
+        team.each(cols, [=](int64_t c) { sum[c] += p[c]; });
+      }
+    const T part = T(share(grid, oy, ox, count_pad));
+    team.each(cols, [=](int64_t c) { sum[c] *= part; });
+  }
+};
+template <class T> struct AverageBackward {
+  const T* dy;
+  T* dx;
+  Grid grid;
+  bool count_pad;
+  template <class Team> HD void operator()(const Team& team, int64_t r) const {
+    const int64_t ix = r % grid.x.in, iy = r / grid.x.in % grid.y.in, n = r / grid.x.in / grid.y.in,
+                  cols = grid.channels;
+    const Range ry = grid.y.covering(iy), rx = grid.x.covering(ix);
+    T* __restrict sum = dx + r * cols;
+    team.each(cols, [=](int64_t c) { sum[c] = 0; });
+    for (int64_t oy = ry.begin; oy < ry.end; ++oy)
+      for (int64_t ox = rx.begin; ox < rx.end; ++ox) {
+        const T* d = dy + ((n * grid.y.out + oy) * grid.x.out + ox) * cols;
+        const T part = T(share(grid, oy, ox, count_pad));
+        team.each(cols, [=](int64_t c) { sum[c] += part * d[c]; });
+      }
+  }
+};
+
+struct PoolState {
+  Grid grid;
+  Shape from, to;  // of x and y
+  int64_t pixels_in() const { return from.rows(); }
+  int64_t pixels_out() const { return to.rows(); }
+};
+
+struct MaxPool : PoolState {
+  static constexpr auto name = "max_pool2d";
+  Tensor where;
+  DType position() const { return grid.y.kernel * grid.x.kernel <= 256 ? DType::u8 : DType::i64; }
+  template <class F> void dispatch(DType t, F f) const {
+    dispatch_float(t, [&]<class T>() {
+      if (position() == DType::u8) f.template operator()<T, uint8_t>();
+      else f.template operator()<T, int64_t>();
+    });
+  }
+  Tensor forward(const Tensor& x) {
+    Tensor y(to, x.dtype(), x.device());
+    where = Tensor(to, position(), x.device());
+    dispatch(x.dtype(), [&]<class T, class I>() {
+      for_rows(x.device(), pixels_out(), grid.channels * grid.y.kernel * grid.x.kernel,
+               MaxForward<T, I>{x.data<T>(), y.data<T>(), where.data<I>(), grid});
+    });
+    return y;
+  }
+  void backward(const Tensor& dy, Grads& g) const {
+    g[0] = Tensor(from, dy.dtype(), dy.device());
+    dispatch(dy.dtype(), [&]<class T, class I>() {
+      for_rows(dy.device(), pixels_in(), grid.channels,
+               MaxBackward<T, I>{dy.data<T>(), where.data<I>(), g[0].data<T>(), grid});
+    });
+  }
+};
+
+struct AveragePool : PoolState {
+  static constexpr auto name = "avg_pool2d";
+  bool count_pad;
+  Tensor forward(const Tensor& x) {
+    Tensor y(to, x.dtype(), x.device());
+    const int64_t window = pixels_out() > 0 ? pixels_in() / pixels_out() + 1 : 1;
+    dispatch_float(x.dtype(), [&]<class T>() {
+      for_rows(x.device(), pixels_out(), grid.channels * window,
+               AverageForward<T>{x.data<T>(), y.data<T>(), grid, count_pad});
+    });
+    return y;
+  }
+  void backward(const Tensor& dy, Grads& g) const {
+    g[0] = Tensor(from, dy.dtype(), dy.device());
+    dispatch_float(dy.dtype(), [&]<class T>() {
+      for_rows(dy.device(), pixels_in(), grid.channels,
+               AverageBackward<T>{dy.data<T>(), g[0].data<T>(), grid, count_pad});
+    });
+  }
+};
+struct AdaptiveAveragePool : AveragePool {
+  static constexpr auto name = "adaptive_avg_pool2d";
+};
+
+// Torch's rule: with `ceil` a last window that would start in the right padding is left out.
+Axis window_axis(const char* op, const Tensor& x, int axis, int kernel, int stride, int pad, bool ceil) {
+  if (stride == 0) stride = kernel;
+  check(kernel >= 1 && stride >= 1, op, ": kernel ", kernel, " and stride ", stride, " must be at least 1");
+  check(pad >= 0 && 2 * pad <= kernel, op, ": pad ", pad, " must be 0 to half the kernel of ", kernel);
+  const int64_t in = x.dim(axis), room = in + 2 * pad - kernel;
+  check(room >= 0 && in > 0, op, ": a window of ", kernel, " does not fit\n  x ", x.shape(), "   (N,H,W,C)\n  axis ",
+        axis, " with pad ", pad, " has ", in + 2 * pad);
+  int64_t out = (room + (ceil ? stride - 1 : 0)) / stride + 1;
+  if (ceil && (out - 1) * stride >= in + pad) --out;
+  return {in, out, kernel, stride, pad};
+}
+
+template <class Op> Tensor run(Op op, const Tensor& x, Axis y_axis, Axis x_axis) {
+  op.grid = {y_axis, x_axis, x.dim(3)};
+  op.from = x.shape(), op.to = x.shape().with(1, y_axis.out).with(2, x_axis.out);
+  return apply(std::move(op), x);
+}
+void check_image(const char* op, const Tensor& x) {
+  check(x.rank() == 4, op, ": x must be [N,H,W,C], got ", x.shape());
+}
+template <class Op> Tensor pool(Op op, const Tensor& x, const PoolOptions& o) {
+  check_image(Op::name, x);
+  return run(std::move(op), x, window_axis(Op::name, x, 1, o.kernel.h, o.stride.h, o.pad.h, o.ceil),
+             window_axis(Op::name, x, 2, o.kernel.w, o.stride.w, o.pad.w, o.ceil));
+}
+
+}  // namespace
+
+Tensor max_pool2d(const Tensor& x, PoolOptions o) { return pool(MaxPool{}, x, o); }
+Tensor avg_pool2d(const Tensor& x, PoolOptions o) {
+  AveragePool op;
+  op.count_pad = o.count_pad;
+  return pool(std::move(op), x, o);
+}
+Tensor adaptive_avg_pool2d(const Tensor& x, Int2 out) {
+  check_image("adaptive_avg_pool2d", x);
+  check(out.h >= 1 && out.w >= 1 && x.dim(1) > 0 && x.dim(2) > 0, "adaptive_avg_pool2d: from ", x.shape(), " to ",
+        out.h, " x ", out.w);
+  AdaptiveAveragePool op;
+  op.count_pad = false;
+  return run(std::move(op), x, {x.dim(1), out.h}, {x.dim(2), out.w});
+}
+
+}  // namespace fovea

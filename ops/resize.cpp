@@ -1,0 +1,174 @@
+// Nearest and bilinear resizing of NHWC images, one pixel a row; gradients gather from the pixels that read this one.
+#include "ops/resize.h"
+
+#include <cmath>
+
+#include "core/autograd.h"
+#include "core/loops.h"
+
+namespace fovea {
+namespace {
+
+struct Range {
+  int64_t begin, end;
+};
+
+// Nearest, along one axis. The f32 product is torch's; it is monotonic, so the readers of a pixel are a range.
+struct Nearest {
+  int64_t in, out;
+  HD int64_t source(int64_t o) const {
+    const int64_t i = int64_t(floorf(float(o) * (float(in) / float(out))));
+    return i < in - 1 ? i : in - 1;
+  }
+  HD int64_t first(int64_t i) const {  // the first output whose source is i or later
+    int64_t o = i * out / in;
+    while (o > 0 && source(o - 1) >= i) --o;
+    while (o < out && source(o) < i) ++o;
+    return o;
+  }
+  HD Range readers(int64_t i) const { return {first(i), first(i + 1)}; }
+};
+
+// Bilinear, along one axis: output o reads pixels low and low + 1 (or low twice at the edge).
+template <class T> struct Linear {
+  int64_t in, out;
+  struct Tap {
+    int64_t low, high;
+    T weight;  // of high
+  };
+  HD Tap tap(int64_t o) const {
+    const T at = (T(o) + T(0.5)) * (T(in) / T(out)) - T(0.5), clamped = at > 0 ? at : T(0);
+    int64_t low = int64_t(clamped);
+    if (low > in - 1) low = in - 1;
+    return {low, low < in - 1 ? low + 1 : low, clamped - T(low)};
+  }
+  HD T weight(int64_t o, int64_t i) const {  // of pixel i in output o
+    const Tap t = tap(o);
+    return (t.low == i ? 1 - t.weight : T(0)) + (t.high == i ? t.weight : T(0));
+  }
+  HD Range readers(int64_t i) const {  // outputs that may read pixel i: |source - i| < 1, with a margin for rounding
+    const T scale = T(out) / T(in);
+    const int64_t b = i == 0 ? 0 : int64_t((T(i) - T(0.5)) * scale - T(0.5)) - 1;
+    const int64_t e = i == in - 1 ? out : int64_t((T(i) + T(1.5)) * scale - T(0.5)) + 2;
+    return {b > 0 ? b : 0, e < out ? e : out};
+  }
+};
+
+template <class A> struct Grid {
+  A y, x;
+  int64_t cols;
+};
+
+template <class T> struct NearestForward {
+  const T* x;
+  T* y;
+  Grid<Nearest> g;
+  template <class Team> HD void operator()(const Team& team, int64_t r) const {
+    const int64_t n = r / g.x.out / g.y.out, iy = g.y.source(r / g.x.out % g.y.out), ix = g.x.source(r % g.x.out);
+    const T* p = x + ((n * g.y.in + iy) * g.x.in + ix) * g.cols;
+    T* __restrict out = y + r * g.cols;
+    team.each(g.cols, [=](int64_t c) { out[c] = p[c]; });
+  }
+};
+template <class T> struct NearestBackward {
+  const T* dy;
+  T* dx;
+  Grid<Nearest> g;
+  template <class Team> HD void operator()(const Team& team, int64_t r) const {
+    const int64_t n = r / g.x.in / g.y.in;
+    const Range ry = g.y.readers(r / g.x.in % g.y.in), rx = g.x.readers(r % g.x.in);
+    T* __restrict sum = dx + r * g.cols;
+    team.each(g.cols, [=](int64_t c) { sum[c] = 0; });
+    for (int64_t oy = ry.begin; oy < ry.end; ++oy)
+      for (int64_t ox = rx.begin; ox < rx.end; ++ox) {
+        const T* d = dy + ((n * g.y.out + oy) * g.x.out + ox) * g.cols;
+        team.each(g.cols, [=](int64_t c) { sum[c] += d[c]; });
+      }
+  }
+};
+
+template <class T> struct BilinearForward {
+  const T* x;
+  T* y;
+  Grid<Linear<T>> g;
+  template <class Team> HD void operator()(const Team& team, int64_t r) const {
+    const int64_t n = r / g.x.out / g.y.out;
+    const auto ty = g.y.tap(r / g.x.out % g.y.out), tx = g.x.tap(r % g.x.out);
+    const T *top = x + (n * g.y.in + ty.low) * g.x.in * g.cols, *bottom = x + (n * g.y.in + ty.high) * g.x.in * g.cols;
+    const T *a = top + tx.low * g.cols, *b = top + tx.high * g.cols;
+    const T *c0 = bottom + tx.low * g.cols, *d = bottom + tx.high * g.cols;
+    const T v = ty.weight, u = tx.weight;
+    T* __restrict out = y + r * g.cols;
+    team.each(g.cols,
+              [=](int64_t c) { out[c] = (1 - v) * ((1 - u) * a[c] + u * b[c]) + v * ((1 - u) * c0[c] + u * d[c]); });
+  }
+};
+template <class T> struct BilinearBackward {
+  const T* dy;
+  T* dx;
+  Grid<Linear<T>> g;
+  template <class Team> HD void operator()(const Team& team, int64_t r) const {
+    const int64_t n = r / g.x.in / g.y.in, iy = r / g.x.in % g.y.in, ix = r % g.x.in;
+    const Range ry = g.y.readers(iy), rx = g.x.readers(ix);
+    T* __restrict sum = dx + r * g.cols;
+    team.each(g.cols, [=](int64_t c) { sum[c] = 0; });
+    for (int64_t oy = ry.begin; oy < ry.end; ++oy)
+      for (int64_t ox = rx.begin; ox < rx.end; ++ox) {
+        const T w = g.y.weight(oy, iy) * g.x.weight(ox, ix);
+        if (w == 0) continue;
+        const T* d = dy + ((n * g.y.out + oy) * g.x.out + ox) * g.cols;
+        team.each(g.cols, [=](int64_t c) { sum[c] += w * d[c]; });
+      }
+  }
+};
+
+template <class T> struct Bilinear {
+  using AxisType = Linear<T>;
+  using Forward = BilinearForward<T>;
+  using Backward = BilinearBackward<T>;
+};
+template <class T> struct NearestKind {
+  using AxisType = Nearest;
+  using Forward = NearestForward<T>;
+  using Backward = NearestBackward<T>;
+};
+
+template <template <class> class Kind> struct Resize {
+  Shape from, to;
+  template <class T> Grid<typename Kind<T>::AxisType> grid() const {
+    return {{from[1], to[1]}, {from[2], to[2]}, from[3]};
+  }
+  Tensor forward(const Tensor& x) {
+    Tensor y(to, x.dtype(), x.device());
+    dispatch_float(x.dtype(), [&]<class T>() {
+      for_rows(x.device(), to.rows(), to[3], typename Kind<T>::Forward{x.data<T>(), y.data<T>(), grid<T>()});
+    });
+    return y;
+  }
+  void backward(const Tensor& dy, Grads& g) const {
+    g[0] = Tensor(from, dy.dtype(), dy.device());
+    dispatch_float(dy.dtype(), [&]<class T>() {
+      for_rows(dy.device(), from.rows(), from[3], typename Kind<T>::Backward{dy.data<T>(), g[0].data<T>(), grid<T>()});
+    });
+  }
+};
+struct ResizeNearest : Resize<NearestKind> {
+  static constexpr auto name = "resize_nearest";
+};
+struct ResizeBilinear : Resize<Bilinear> {
+  static constexpr auto name = "resize_bilinear";
+};
+
+template <class Op> Tensor run(Op op, const Tensor& x, int64_t h, int64_t w) {
+  check(x.rank() == 4, Op::name, ": x must be [N,H,W,C], got ", x.shape());
+  check(h >= 1 && w >= 1 && x.dim(1) > 0 && x.dim(2) > 0, Op::name, ": from ", x.shape(), " to ", h, " x ", w);
+  op.from = x.shape(), op.to = x.shape().with(1, h).with(2, w);
+  return apply(std::move(op), x);
+}
+
+}  // namespace
+
+Tensor resize_nearest(const Tensor& x, int64_t h, int64_t w) { return run(ResizeNearest{}, x, h, w); }
+Tensor resize_bilinear(const Tensor& x, int64_t h, int64_t w) { return run(ResizeBilinear{}, x, h, w); }
+
+}  // namespace fovea
