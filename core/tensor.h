@@ -76,6 +76,7 @@ class Tensor {
   void copy_from(const Tensor& source);  // same shape; converts the element type
   void touch() { storage_->version++; }  // for code that writes through data()
   uint64_t version() const { return storage_ ? storage_->version : 0; }
+  const std::shared_ptr<Storage>& storage() const { return storage_; }
   bool shares_storage(const Tensor& o) const { return storage_ && storage_ == o.storage_; }
 
   // The tape.

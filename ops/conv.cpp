@@ -1,4 +1,5 @@
-// conv2d and conv_transpose2d: checks, shapes, gradients. The sums themselves are in ops/conv_reference.cpp and ops/cpu.
+// conv2d and conv_transpose2d: checks, shapes, gradients. The sums themselves are in ops/conv_reference.cpp and
+// ops/cpu.
 #include "ops/conv.h"
 
 #include <cstdlib>
@@ -34,11 +35,19 @@ template <class T> struct Element {
   HD T operator()(int64_t r, int64_t c) const { return x[r * cols + c]; }
 };
 
-// The three sums of a convolution, over maps that share the weights. A transposed convolution is made of the same, in other roles.
+// The three sums of a convolution, over maps that share the weights. A transposed convolution is made of the same, in
+// other roles.
 bool fast(Device d) { return d == Device::cpu && conv_algo() != ConvAlgo::reference && !rehearsal(); }
-template <class T> void value(Device d, const std::vector<ConvMap<T>>& maps, const T* w, const T* b, bool relu) {
+// Where nothing is recorded, the weights are taken to stay: their packed or transformed form is kept for the next call.
+template <class T>
+void value(Device d, const std::vector<ConvMap<T>>& maps, const Tensor& weight, const T* b, bool relu) {
+  const T* w = weight.data<T>();
   if constexpr (std::is_same_v<T, float>)
-    if (fast(d)) return cpu::conv_value(maps, w, b, relu, conv_algo(), cpu::kernels());
+    if (fast(d)) {
+      const bool keep = NoGrad::active();
+      if (!keep) cpu::forget_prepared(weight);
+      return cpu::conv_value(maps, w, b, relu, conv_algo(), cpu::kernels(), keep ? &weight : nullptr);
+    }
   for (auto& [s, x, y, dx, dy] : maps) {
     reference::conv_value(d, s, x, w, y);
     if (b || relu) for_each(d, s.n * s.oh * s.ow * s.o, Epilogue<T>{y, b, s.o, relu});
@@ -91,7 +100,7 @@ struct Conv2d {
       std::vector<ConvMap<T>> list;
       for (size_t i = 0; i < maps.size(); ++i)
         list.push_back({shapes[i], maps[i].data<T>(), out[i].data<T>(), nullptr, nullptr});
-      value<T>(weight.device(), list, weight.data<T>(), b ? b.data<T>() : nullptr, relu);
+      value<T>(weight.device(), list, weight, b ? b.data<T>() : nullptr, relu);
     });
     return out;
   }
@@ -149,15 +158,15 @@ struct ConvTranspose2d {
     if (g.wants(1)) g[1] = empty_like(*w);
     if (g.wants(2)) g[2] = bias_gradient({dy});
     dispatch_float(dy.dtype(), [&]<class T>() {
-      if (g.wants(0))
-        value<T>(dy.device(), {{s, dy.data<T>(), g[0].data<T>(), nullptr, nullptr}}, w->data<T>(), nullptr, false);
+      if (g.wants(0)) value<T>(dy.device(), {{s, dy.data<T>(), g[0].data<T>(), nullptr, nullptr}}, *w, nullptr, false);
       if (g.wants(1))
         weight_gradient<T>(dy.device(), {{s, dy.data<T>(), nullptr, nullptr, x->data<T>()}}, g[1].data<T>());
     });
   }
 };
 
-// --- checks -----------------------------------------------------------------------------------------------------------------
+// --- checks
+// -----------------------------------------------------------------------------------------------------------------
 
 std::string described(const Tensor& x, const Tensor& w, const char* layout) {
   return text("\n  input  ", x.shape(), "   (N,H,W,C)\n  weight ", w.shape(), "   (", layout, ")");

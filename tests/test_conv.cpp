@@ -1,4 +1,5 @@
-// conv2d and conv_transpose2d against the seven nested loops of their definition, in f64 and f32; errors; thread invariance.
+// conv2d and conv_transpose2d against the seven nested loops of their definition, in f64 and f32; errors; thread
+// invariance.
 #include "ops/conv.h"
 
 #include <cmath>
@@ -13,7 +14,8 @@ using namespace fovea;
 
 namespace {
 
-// f(image, i, j, row, at, group, u, v) for each pair of an output pixel (i,j) and the input pixel (row,at) under tap (u,v).
+// f(image, i, j, row, at, group, u, v) for each pair of an output pixel (i,j) and the input pixel (row,at) under tap
+// (u,v).
 template <class F> void each_tap(const ConvShape& s, F f) {
   for (int64_t n = 0; n < s.n; ++n)
     for (int64_t i = 0; i < s.oh; ++i)
@@ -172,6 +174,29 @@ TEST_CASE("convolutions give the same bits on any number of threads") {
     CHECK(bits == first);
   }
   set_num_threads(threads);
+}
+
+TEST_CASE("prepared weights that inference keeps follow the weights") {
+  const NoGrad off;
+  Draw d(11);
+  const Tensor x = d.normal({1, 13, 12, 32}).to(DType::f32);
+  const auto plain = [&](const Tensor& w) {
+    set_conv_algo(ConvAlgo::reference);
+    const Tensor y = conv2d(x, w, {}, {.pad = 1});
+    set_conv_algo(ConvAlgo::automatic);
+    return y;
+  };
+  Tensor w = d.normal({3, 3, 32, 48}).to(DType::f32);
+  for (int round = 0; round < 3; ++round) {
+    CHECK(difference(conv2d(x, w, {}, {.pad = 1}), plain(w)) < 1e-5);
+    CHECK(difference(conv2d(x, w, {}, {.pad = 1}), plain(w)) < 1e-5);
+    w.copy_from(d.normal(w.shape()));  // in place: the version moves on
+  }
+  for (int round = 0; round < 3; ++round) {  // new weights, very likely where the old ones were
+    w = Tensor();
+    w = d.normal({3, 3, 32, 48}).to(DType::f32);
+    CHECK(difference(conv2d(x, w, {}, {.pad = 1}), plain(w)) < 1e-5);
+  }
 }
 
 TEST_CASE("convolution errors name the op, both shapes and a hint") {

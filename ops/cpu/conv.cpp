@@ -1,23 +1,93 @@
-// The choice between Winograd and direct convolution.
+// The choice between Winograd and direct convolution, and the prepared weights that inference keeps.
 #include "ops/cpu/conv.h"
 
 #include <algorithm>
+#include <map>
+#include <mutex>
 
 namespace fovea::cpu {
 namespace {
 
 // Winograd does a quarter of the multiplies, but has 36 numbers for each 9 of the weights: with few tiles those decide.
-bool by_winograd(const Maps& maps, ConvAlgo algo) {
+bool by_winograd(const Maps& maps, ConvAlgo algo, bool prepared = false) {
   const ConvShape& s = maps[0].s;
   if (algo == ConvAlgo::direct || !winograd::applies(s)) return false;
   if (algo == ConvAlgo::winograd) return true;
-  return std::min(s.c, s.o) >= 16 && 20 * winograd::tiles(maps) >= std::min(s.c, s.o);
+  const int64_t tiles = winograd::tiles(maps), narrow = std::min(s.c, s.o);
+  return narrow >= 16 && (prepared ? tiles > 2 : 20 * tiles >= narrow);
 }
+
+// Prepared weights by where the weights lie; good while that storage lives unchanged.
+class Store {
+ public:
+  static Store& instance() {
+    static Store store;
+    return store;
+  }
+  using Memory = std::shared_ptr<Workspace>;
+  Memory find(const Tensor& w, bool by_winograd, const Kernels& k) {
+    std::lock_guard lock(mutex_);
+    const auto it = entries_.find(w.raw());
+    if (it == entries_.end()) return nullptr;
+    const Entry& e = it->second;
+    const bool same = e.owner.lock() == w.storage() && e.version == w.version() && e.shape == w.shape();
+    return same && e.by_winograd == by_winograd && e.kernels == &k ? e.memory : nullptr;
+  }
+  void keep(const Tensor& w, bool by_winograd, const Kernels& k, const Memory& memory, int64_t bytes) {
+    std::lock_guard lock(mutex_);
+    erase([](const Entry& e) { return e.owner.expired(); });
+    erase_at(w.raw());
+    if (bytes_ + bytes > kMost) return;
+    bytes_ += bytes;
+    entries_[w.raw()] = {w.storage(), w.version(), w.shape(), by_winograd, &k, memory, bytes};
+  }
+  void forget(const Tensor& w) {
+    std::lock_guard lock(mutex_);
+    erase_at(w.raw());
+  }
+
+ private:
+  static constexpr int64_t kMost = int64_t{1} << 29;  // bytes
+  struct Entry {
+    std::weak_ptr<Storage> owner;
+    uint64_t version;
+    Shape shape;
+    bool by_winograd;
+    const Kernels* kernels;
+    Memory memory;
+    int64_t bytes;
+  };
+  template <class F> void erase(F f) {
+    for (auto it = entries_.begin(); it != entries_.end();)
+      if (f(it->second)) bytes_ -= it->second.bytes, it = entries_.erase(it);
+      else ++it;
+  }
+  void erase_at(const void* key) {
+    const auto it = entries_.find(key);
+    if (it == entries_.end()) return;
+    bytes_ -= it->second.bytes;
+    entries_.erase(it);
+  }
+  std::mutex mutex_;
+  std::map<const void*, Entry> entries_;
+  int64_t bytes_ = 0;
+};
 
 }  // namespace
 
-void conv_value(const Maps& maps, const float* w, const float* b, bool relu, ConvAlgo algo, const Kernels& k) {
-  by_winograd(maps, algo) ? winograd::value(maps, w, b, relu, k) : direct::value(maps, w, b, relu, k);
+void conv_value(const Maps& maps, const float* w, const float* b, bool relu, ConvAlgo algo, const Kernels& k,
+                const Tensor* kept) {
+  const ConvShape& s = maps[0].s;
+  const bool fast = by_winograd(maps, algo, kept != nullptr);
+  auto memory = kept ? Store::instance().find(*kept, fast, k) : nullptr;
+  if (!memory) {
+    const int64_t bytes = 4 * (fast ? winograd::prepared_size(s, k) : direct::prepared_size(s, k));
+    memory = std::make_shared<Workspace>(static_cast<size_t>(bytes));
+    fast ? winograd::prepare(s, w, memory->as<float>(), k) : direct::prepare(s, w, memory->as<float>(), k);
+    if (kept) Store::instance().keep(*kept, fast, k, memory, bytes);
+  }
+  const float* prepared = memory->as<float>();
+  fast ? winograd::value(maps, prepared, b, relu, k) : direct::value(maps, prepared, b, relu, k);
 }
 void conv_input_gradient(const Maps& maps, const float* w, ConvAlgo algo, const Kernels& k) {
   by_winograd(maps, algo) ? winograd::input_gradient(maps, w, k) : direct::input_gradient(maps, w, k);
@@ -25,5 +95,6 @@ void conv_input_gradient(const Maps& maps, const float* w, ConvAlgo algo, const 
 void conv_weight_gradient(const Maps& maps, float* dw, ConvAlgo algo, const Kernels& k) {
   by_winograd(maps, algo) ? winograd::weight_gradient(maps, dw, k) : direct::weight_gradient(maps, dw, k);
 }
+void forget_prepared(const Tensor& w) { Store::instance().forget(w); }
 
 }  // namespace fovea::cpu

@@ -10,20 +10,29 @@ namespace fovea::cpu {
 
 using Maps = std::vector<ConvMap<float>>;  // same weights, kernel, stride, ...: only n, h, w differ
 
-void conv_value(const Maps& maps, const float* w, const float* b, bool relu, ConvAlgo algo, const Kernels& k);
+// `kept`: the weights as a tensor whose prepared form may be kept for the next call (inference), or null.
+void conv_value(const Maps& maps, const float* w, const float* b, bool relu, ConvAlgo algo, const Kernels& k,
+                const Tensor* kept = nullptr);
 void conv_input_gradient(const Maps& maps, const float* w, ConvAlgo algo, const Kernels& k);
 void conv_weight_gradient(const Maps& maps, float* dw, ConvAlgo algo, const Kernels& k);
 
-// The two families of algorithms.
+// Forgets what is kept for these weights: they are about to change.
+void forget_prepared(const Tensor& w);
+
+// The two families of algorithms. prepare() packs or transforms weights into prepared_size() floats for value().
 namespace direct {
-void value(const Maps& maps, const float* w, const float* b, bool relu, const Kernels& k);
+int64_t prepared_size(const ConvShape& s, const Kernels& k);
+void prepare(const ConvShape& s, const float* w, float* prepared, const Kernels& k);
+void value(const Maps& maps, const float* prepared, const float* b, bool relu, const Kernels& k);
 void input_gradient(const Maps& maps, const float* w, const Kernels& k);
 void weight_gradient(const Maps& maps, float* dw, const Kernels& k);
 }  // namespace direct
 namespace winograd {  // 3x3, stride 1, dilation 1, one group
 bool applies(const ConvShape& s);
 int64_t tiles(const Maps& maps);
-void value(const Maps& maps, const float* w, const float* b, bool relu, const Kernels& k);
+int64_t prepared_size(const ConvShape& s, const Kernels& k);
+void prepare(const ConvShape& s, const float* w, float* prepared, const Kernels& k);
+void value(const Maps& maps, const float* prepared, const float* b, bool relu, const Kernels& k);
 void input_gradient(const Maps& maps, const float* w, const Kernels& k);
 void weight_gradient(const Maps& maps, float* dw, const Kernels& k);
 }  // namespace winograd

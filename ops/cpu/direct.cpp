@@ -1,5 +1,5 @@
-// Direct convolution as an implicit product: blocks of pixels are gathered into rows small enough for the cache, never the
-// whole im2col matrix. One loop serves every kernel size, stride, dilation and group, and the gradients as well.
+// Direct convolution as an implicit product: blocks of pixels are gathered into rows small enough for the cache, never
+// the whole im2col matrix. One loop serves every kernel size, stride, dilation and group, and the gradients as well.
 #include <algorithm>
 
 #include "core/threads.h"
@@ -20,19 +20,18 @@ struct Grid {
 
 // B packed: depths x n, see Product.
 struct Packed {
-  Packed(int64_t depth, int64_t n, const Kernels& k)
-      : depth(depth), n(n), memory(static_cast<size_t>(depth * round_up(n, k.vector)) * 4), data(memory.as<float>()) {}
-  void fill(const float* src, int64_t ld, bool transposed, int64_t count, int64_t first, const Kernels& k) {
+  int64_t depth, n;
+  float* data;
+  int64_t size(const Kernels& k) const { return depth * round_up(n, k.vector); }
+  void fill(const float* src, int64_t ld, bool transposed, int64_t count, int64_t first, const Kernels& k) const {
     parallel_for(count, 64, [&](int64_t begin, int64_t end) {
       k.pack(src + begin * (transposed ? 1 : ld), ld, transposed, end - begin, n, data, depth, first + begin);
     });
   }
-  int64_t depth, n;
-  Workspace memory;
-  float* data;
 };
 
-// Pixel rows that can be used as they lie: a 1x1 kernel without stride, not so deep that neighbouring rows share cache sets.
+// Pixel rows that can be used as they lie: a 1x1 kernel without stride, not so deep that neighbouring rows share cache
+// sets.
 bool in_place(const Patches& p, int64_t depth) {
   return p.kh == 1 && p.kw == 1 && p.step_h == 1 && p.step_w == 1 && p.base_h == 0 && p.base_w == 0 && p.rows == p.h &&
          p.cols == p.w && depth <= kDepth;
@@ -106,18 +105,27 @@ Taps taps(int64_t a, int kernel, int stride, int pad, int dilation) {
 
 }  // namespace
 
-void value(const Maps& maps, const float* w, const float* b, bool relu, const Kernels& k) {
-  const ConvShape& s0 = maps[0].s;
-  for (int64_t g = 0; g < s0.groups; ++g) {
-    Packed packed(s0.taps() * s0.group_c(), s0.group_o(), k);
-    packed.fill(w + g * s0.group_o(), s0.o, false, packed.depth, 0, k);
-    for (const auto& [s, x, y, dx, dy] : maps)
-      convolve(patches(s, x, g), {y + g * s.group_o(), s.n, s.oh, s.ow, s.oh * s.ow * s.o, s.ow * s.o, s.o}, packed,
-               b ? b + g * s.group_o() : nullptr, relu, k);
+int64_t prepared_size(const ConvShape& s, const Kernels& k) {
+  return s.groups * Packed{s.taps() * s.group_c(), s.group_o(), nullptr}.size(k);
+}
+void prepare(const ConvShape& s, const float* w, float* out, const Kernels& k) {
+  for (int64_t g = 0; g < s.groups; ++g) {
+    const Packed packed{s.taps() * s.group_c(), s.group_o(), out + g * prepared_size(s, k) / s.groups};
+    packed.fill(w + g * s.group_o(), s.o, false, packed.depth, 0, k);
   }
 }
+void value(const Maps& maps, const float* prepared, const float* b, bool relu, const Kernels& k) {
+  for (const auto& [s, x, y, dx, dy] : maps)
+    for (int64_t g = 0; g < s.groups; ++g) {
+      const Packed packed{s.taps() * s.group_c(), s.group_o(),
+                          const_cast<float*>(prepared) + g * prepared_size(s, k) / s.groups};
+      const Grid grid{y + g * s.group_o(), s.n, s.oh, s.ow, s.oh * s.ow * s.o, s.ow * s.o, s.o};
+      convolve(patches(s, x, g), grid, packed, b ? b + g * s.group_o() : nullptr, relu, k);
+    }
+}
 
-// Input pixels of one residue class modulo the stride see a fixed set of taps: each class is a convolution of dy with stride 1.
+// Input pixels of one residue class modulo the stride see a fixed set of taps: each class is a convolution of dy with
+// stride 1.
 void input_gradient(const Maps& maps, const float* w, const Kernels& k) {
   const ConvShape& s0 = maps[0].s;
   const int64_t cg = s0.group_c(), og = s0.group_o();
@@ -125,7 +133,9 @@ void input_gradient(const Maps& maps, const float* w, const Kernels& k) {
     const int64_t g = part / s0.stride.w / s0.stride.h, a = part / s0.stride.w % s0.stride.h, b = part % s0.stride.w;
     const Taps th = taps(a, s0.kernel.h, s0.stride.h, s0.pad.h, s0.dilation.h);
     const Taps tw = taps(b, s0.kernel.w, s0.stride.w, s0.pad.w, s0.dilation.w);
-    Packed packed(th.count * tw.count * og, cg, k);
+    Packed packed{th.count * tw.count * og, cg, nullptr};
+    Workspace memory(static_cast<size_t>(packed.size(k)) * 4);
+    packed.data = memory.as<float>();
     for (int64_t i = 0; i < th.count * tw.count; ++i) {
       const int64_t u = th.last - i / tw.count * th.step, v = tw.last - i % tw.count * tw.step;
       packed.fill(w + (u * s0.kernel.w + v) * cg * s0.o + g * og, s0.o, true, og, i * og, k);
@@ -146,8 +156,8 @@ void input_gradient(const Maps& maps, const float* w, const Kernels& k) {
   }
 }
 
-// dw [depth,o] = sum over pixels of patches' dy, in parts of rows x columns; where those are few, over fixed shares of the pixels
-// too, which are added up in order.
+// dw [depth,o] = sum over pixels of patches' dy, in parts of rows x columns; where those are few, over fixed shares of
+// the pixels too, which are added up in order.
 void weight_gradient(const Maps& maps, float* dw, const Kernels& k) {
   constexpr int64_t kRows = 192, kColumns = 512;
   struct Block {

@@ -18,7 +18,8 @@ inline void zero(float* y, int64_t n) {
 
 }  // namespace
 
-// A run is what lies together in the image: one place (c floats), or, where neighbouring places touch, a row of kw of them.
+// A run is what lies together in the image: one place (c floats), or, where neighbouring places touch, a row of kw of
+// them.
 void gather(const Patches& p, int64_t begin, int64_t count, int64_t first, int64_t k, float* a, int64_t lda) {
   const bool touch = p.ldx == p.c && p.delta_w == 1;
   const int64_t runs = touch ? p.kh : p.kh * p.kw, length = touch ? p.kw * p.c : p.c, line = p.w * p.ldx;

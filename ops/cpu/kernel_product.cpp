@@ -1,4 +1,5 @@
-// The matrix product of everything hot: a tile of 6 rows x a panel of columns stays in registers while the depth passes.
+// The matrix product of everything hot: a tile of 6 rows x a panel of columns stays in registers while the depth
+// passes.
 #include "ops/cpu/vec.h"
 
 namespace fovea::cpu::FOVEA_KERNELS {

@@ -1,13 +1,15 @@
 // The transforms of Winograd's convolution F(4x4,3x3) (Lavin & Gray 2015): 36 multiplies for 16 results instead of 144.
 //
-// Toom-Cook at the points 0, +-a, +-b and infinity with a = sqrt(1/2), b = sqrt(2): ab = 1, which halves the rounding error of
-// the usual points 0, +-1, +-2. With M(x) = x (x^2 - 1/2) (x^2 - 2) and N_i = prod_{j != i} (x_i - x_j) over the finite points:
+// Toom-Cook at the points 0, +-a, +-b and infinity with a = sqrt(1/2), b = sqrt(2): ab = 1, which halves the rounding
+// error of the usual points 0, +-1, +-2. With M(x) = x (x^2 - 1/2) (x^2 - 2) and N_i = prod_{j != i} (x_i - x_j) over
+// the finite points:
 //   y = A' [ (G w G') . (B' x B) ] A
 //   row i of A: (1, x_i, x_i^2, x_i^3)        infinity: (0, 0, 0, 1)
 //   row i of G: (1, x_i, x_i^2) / N_i         infinity: (0, 0, 1)           N = 1, -3/2, -3/2, 6, 6
 //   row i of B': coefficients of M(x) / (x - x_i), lowest first             infinity: those of M(x)
-// The product is a plain matrix product over channels for each of the 36 places, so the whole convolution is 36 products.
-// Gradients: dx is the same convolution of dy with flipped weights; dw = G' [ sum over tiles (B' x B) . (A dy A') ] G.
+// The product is a plain matrix product over channels for each of the 36 places, so the whole convolution is 36
+// products. Gradients: dx is the same convolution of dy with flipped weights; dw = G' [ sum over tiles (B' x B) . (A dy
+// A') ] G.
 #include "ops/cpu/vec.h"
 
 namespace fovea::cpu::FOVEA_KERNELS {

@@ -7,8 +7,8 @@
 
 namespace fovea::cpu {
 
-// C [m,n] = A B (+ C) (+ bias) (then relu); A is [m,k], or [k,m] where `transposed`. B is packed: panels of `panel` columns, each
-// [depth, its columns rounded up to the vector]; the product takes the depths [first, first + k) of it.
+// C [m,n] = A B (+ C) (+ bias) (then relu); A is [m,k], or [k,m] where `transposed`. B is packed: panels of `panel`
+// columns, each [depth, its columns rounded up to the vector]; the product takes the depths [first, first + k) of it.
 struct Product {
   int64_t m, n, k;
   const float* a;
@@ -24,8 +24,9 @@ struct Product {
   bool relu;
 };
 
-// What row `pixel` of an implicit im2col matrix holds: the pixels i = (n,i,j) of a grid [n, rows, cols] read kh*kw places of an
-// image [n,h,w,ldx], `c` channels each; place (u,v) is row i*step_h + base_h + u*delta_h (columns alike), zero outside.
+// What row `pixel` of an implicit im2col matrix holds: the pixels i = (n,i,j) of a grid [n, rows, cols] read kh*kw
+// places of an image [n,h,w,ldx], `c` channels each; place (u,v) is row i*step_h + base_h + u*delta_h (columns alike),
+// zero outside.
 struct Patches {
   const float* x;
   int64_t h, w, ldx, c;
@@ -33,7 +34,8 @@ struct Patches {
   int64_t rows, cols;
 };
 
-// One 4x4 tile of a Winograd convolution: `x` is its first pixel (maybe outside the image), of which rows [r0,r1) x [c0,c1) exist.
+// One 4x4 tile of a Winograd convolution: `x` is its first pixel (maybe outside the image), of which rows [r0,r1) x
+// [c0,c1) exist.
 struct Tile {
   const float* x;
   int64_t row, pixel;  // strides
@@ -46,7 +48,8 @@ struct Kernels {
   void (*product)(const Product& p);
   // a[r, 0..k) = columns [first, first + k) of the patches of pixels begin + r, for r < count
   void (*gather)(const Patches& p, int64_t begin, int64_t count, int64_t first, int64_t k, float* a, int64_t lda);
-  // Packs rows [0,k) of src as depths [first, first + k): B[r, j] = src[r * ld + j], or src[j * ld + r] where `transposed`
+  // Packs rows [0,k) of src as depths [first, first + k): B[r, j] = src[r * ld + j], or src[j * ld + r] where
+  // `transposed`
   void (*pack)(const float* src, int64_t ld, bool transposed, int64_t k, int64_t n, float* b, int64_t depth,
                int64_t first);
   void (*add)(const float* x, int64_t n, float* sum);  // sum[i] += x[i]

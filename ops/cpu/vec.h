@@ -1,4 +1,5 @@
-// The vectors of the instruction set that a kernel file is compiled for, through gcc's vector extensions (clang has them too).
+// The vectors of the instruction set that a kernel file is compiled for, through gcc's vector extensions (clang has
+// them too).
 #pragma once
 #include <cstdint>
 

@@ -1,4 +1,5 @@
-// Winograd's convolution over blocks of 4x4 tiles: transform the input, 36 products over the channels, transform the result.
+// Winograd's convolution over blocks of 4x4 tiles: transform the input, 36 products over the channels, transform the
+// result.
 #include <algorithm>
 
 #include "core/threads.h"
@@ -59,19 +60,9 @@ struct Tiling {
 };
 
 // The transformed weights: 36 packed matrices [c,o]. Planes are staggered, or all 36 would share cache sets.
-struct Filters {
-  Filters(int64_t c, int64_t o, const Kernels& k)
-      : plane(c * round_up(o, k.vector) + 16), memory(static_cast<size_t>(36 * plane) * 4), data(memory.as<float>()) {}
-  int64_t plane;
-  Workspace memory;
-  float* data;
-};
-void transform(const float* w, const ConvShape& s, Filters& f, const Kernels& k) {
-  parallel_for(s.c, 4, [&](int64_t begin, int64_t end) {
-    for (int64_t c = begin; c < end; ++c) k.filter(w + c * s.o, s.c * s.o, false, s.o, f.data, f.plane, s.c, c);
-  });
-}
-void transform_flipped(const float* w, const ConvShape& s, Filters& f,
+int64_t filter_plane(int64_t c, int64_t o, const Kernels& k) { return c * round_up(o, k.vector) + 16; }
+
+void transform_flipped(const float* w, const ConvShape& s, float* u,
                        const Kernels& k) {  // w [3,3,c,o] as [2-u,2-v,o,c]
   constexpr int64_t kBlock = 16;
   parallel_for(s.o, kBlock, [&](int64_t begin, int64_t end) {
@@ -81,12 +72,12 @@ void transform_flipped(const float* w, const ConvShape& s, Filters& f,
       for (int64_t c = 0; c < s.c; ++c)
         for (int64_t o = begin; o < end; ++o) turned[((o - begin) * 9 + tap) * s.c + c] = w[(tap * s.c + c) * s.o + o];
     for (int64_t o = begin; o < end; ++o)
-      k.filter(turned + (o - begin) * 9 * s.c, s.c, true, s.c, f.data, f.plane, s.o, o);
+      k.filter(turned + (o - begin) * 9 * s.c, s.c, true, s.c, u, filter_plane(s.o, s.c, k), s.o, o);
   });
 }
 
-// Tiles of a block: enough that the weights pay, few enough for the cache, and an even number of blocks for the threads.
-// With few tiles there is one block, and the threads share its steps instead.
+// Tiles of a block: enough that the weights pay, few enough for the cache, and an even number of blocks for the
+// threads. With few tiles there is one block, and the threads share its steps instead.
 int64_t block_size(int64_t tiles, int64_t floats) {
   if (tiles < 192) return tiles;
   const int64_t most = std::clamp<int64_t>((int64_t{8} << 20) / (36 * 4 * floats), 24, 96);
@@ -94,9 +85,10 @@ int64_t block_size(int64_t tiles, int64_t floats) {
   return round_up(ceil_div(tiles, blocks), 6);
 }
 
-void convolve(const Tiling& tiling, const Filters& f, const float* bias, bool relu, const Kernels& k) {
+void convolve(const Tiling& tiling, const float* u, const float* bias, bool relu, const Kernels& k) {
   const int64_t c = tiling.c, o = tiling.o, lv = round_up(c, 16) + 16, lm = round_up(o, 16) + 16;
-  const int64_t size = block_size(tiling.count, lv + lm), v_plane = size * lv + 16, m_plane = size * lm + 16;
+  const int64_t u_plane = filter_plane(c, o, k), size = block_size(tiling.count, lv + lm);
+  const int64_t v_plane = size * lv + 16, m_plane = size * lm + 16;
   parallel_for(ceil_div(tiling.count, std::max<int64_t>(size, 1)), 1, [&](int64_t begin, int64_t end) {
     Workspace memory(static_cast<size_t>(36 * (v_plane + m_plane)) * 4);
     float *v = memory.as<float>(), *m = v + 36 * v_plane;
@@ -107,7 +99,7 @@ void convolve(const Tiling& tiling, const Filters& f, const float* bias, bool re
       });
       parallel_for(36, 1, [&](int64_t b, int64_t e) {
         for (int64_t p = b; p < e; ++p)
-          k.product({count, o, c, v + p * v_plane, lv, false, f.data + p * f.plane, c, 0, m + p * m_plane, lm, nullptr,
+          k.product({count, o, c, v + p * v_plane, lv, false, u + p * u_plane, c, 0, m + p * m_plane, lm, nullptr,
                      false, nullptr, false});
       });
       parallel_for(count, 4, [&](int64_t b, int64_t e) {
@@ -131,28 +123,32 @@ int64_t tiles(const Maps& maps) {
   return n;
 }
 
-void value(const Maps& maps, const float* w, const float* b, bool relu, const Kernels& k) {
-  const ConvShape& s0 = maps[0].s;
-  Filters filters(s0.c, s0.o, k);
-  transform(w, s0, filters, k);
-  Tiling tiling{{}, 0, s0.c, s0.o};
+int64_t prepared_size(const ConvShape& s, const Kernels& k) { return 36 * filter_plane(s.c, s.o, k); }
+void prepare(const ConvShape& s, const float* w, float* u, const Kernels& k) {
+  parallel_for(s.c, 4, [&](int64_t begin, int64_t end) {
+    for (int64_t c = begin; c < end; ++c)
+      k.filter(w + c * s.o, s.c * s.o, false, s.o, u, filter_plane(s.c, s.o, k), s.c, c);
+  });
+}
+void value(const Maps& maps, const float* prepared, const float* b, bool relu, const Kernels& k) {
+  Tiling tiling{{}, 0, maps[0].s.c, maps[0].s.o};
   for (auto& [s, x, y, dx, dy] : maps) tiling.append({x, y, nullptr, s.n, s.h, s.w, s.oh, s.ow, s.pad.h, s.pad.w, 0});
-  convolve(tiling, filters, b, relu, k);
+  convolve(tiling, prepared, b, relu, k);
 }
 
 // dx is the convolution of dy with the flipped weights, channels exchanged, padding 2 - pad.
 void input_gradient(const Maps& maps, const float* w, const Kernels& k) {
   const ConvShape& s0 = maps[0].s;
-  Filters filters(s0.o, s0.c, k);
-  transform_flipped(w, s0, filters, k);
+  Workspace flipped(static_cast<size_t>(36 * filter_plane(s0.o, s0.c, k)) * 4);
+  transform_flipped(w, s0, flipped.as<float>(), k);
   Tiling tiling{{}, 0, s0.o, s0.c};
   for (auto& [s, x, y, dx, dy] : maps)
     tiling.append({dy, dx, nullptr, s.n, s.oh, s.ow, s.h, s.w, 2 - s.pad.h, 2 - s.pad.w, 0});
-  convolve(tiling, filters, nullptr, false, k);
+  convolve(tiling, flipped.as<float>(), nullptr, false, k);
 }
 
-// dw = G' dU G, dU[p] = sum over tiles of (B' x B)[p]' (A dy A')[p]. The tiles come in blocks that fit the cache; the threads share
-// the input channels, so that dU of a part stays with its thread, in L2 where there is one block only.
+// dw = G' dU G, dU[p] = sum over tiles of (B' x B)[p]' (A dy A')[p]. The tiles come in blocks that fit the cache; the
+// threads share the input channels, so that dU of a part stays with its thread, in L2 where there is one block only.
 void weight_gradient(const Maps& maps, float* dw, const Kernels& k) {
   const ConvShape& s0 = maps[0].s;
   Tiling tiling{{}, 0, s0.c, s0.o};
