@@ -8,8 +8,10 @@
 #endif
 
 // g++ on x86-64 compiles the loops of core/loops.h once per instruction set; nvcc and other machines once.
+#ifndef FOVEA_X86_CLONES
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__CUDACC__)
 #define FOVEA_X86_CLONES 1
 #else
 #define FOVEA_X86_CLONES 0
+#endif
 #endif
