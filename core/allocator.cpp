@@ -33,14 +33,16 @@ struct Block {
 class Pool {
  public:
   void* take(size_t bytes) {
-    const size_t size = size_class(bytes);
+    size_t size = size_class(bytes);
     const std::string tag = Scope::path().substr(0, Scope::path().find('.'));
     std::lock_guard lock(mutex_);
     void* block = nullptr;
-    auto& list = free_[size];
-    if (!list.empty()) {
-      block = list.back();
-      list.pop_back();
+    auto list = free_.lower_bound(size);
+    if (list != free_.end() && list->first <= size + size / 4) {  // a block that is a little too large will do
+      block = list->second.back();
+      size = list->first;
+      list->second.pop_back();
+      if (list->second.empty()) free_.erase(list);
       stats_.cached -= size;
     } else {
       block = from_system(size);
@@ -77,10 +79,9 @@ class Pool {
 
  private:
   void drop_cache() {
-    for (auto& [size, list] : free_) {
+    for (auto& [size, list] : free_)
       for (void* block : list) std::free(block);
-      list.clear();
-    }
+    free_.clear();
     stats_.cached = 0;
   }
   void* from_system(size_t size) {

@@ -50,8 +50,9 @@ class Walk {
       slots[record.slot].record = x.record();
       todo_.insert(record.node);
     } else {  // a leaf: its gradient is complete when the walk ends
-      leaves_[&record].sum.add(g);
-      leaves_[&record].record = x.record();
+      auto [at, fresh] = leaves_.try_emplace(&record, leaf_order_.size());
+      if (fresh) leaf_order_.push_back({{}, x.record()});
+      leaf_order_[at->second].sum.add(g);
     }
   }
   void run() {
@@ -60,7 +61,7 @@ class Walk {
       todo_.erase(todo_.begin());
       step(*node);
     }
-    for (auto& [record, slot] : leaves_) finish_leaf(*record, slot.sum);
+    for (auto& slot : leaf_order_) finish_leaf(*slot.record, slot.sum);
   }
 
  private:
@@ -121,12 +122,29 @@ class Walk {
   BackwardOptions options_;
   std::set<std::shared_ptr<Node>, NewerFirst> todo_;
   std::unordered_map<Node*, std::vector<Slot>> pending_;
-  std::unordered_map<Record*, Slot> leaves_;
+  std::unordered_map<Record*, size_t> leaves_;
+  std::vector<Slot> leaf_order_;  // as the walk reached them: hooks run in the same order every time
 };
 
 }  // namespace
 
 Node::Node() : order(++node_count) {}
+
+// A node may hold the last handle to the node before it, and so on down a chain of any length: without recursion.
+Node::~Node() {
+  thread_local std::vector<Tensor>* doomed = nullptr;  // of the outermost destructor that runs
+  if (doomed) {
+    for (auto& x : inputs) doomed->push_back(std::move(x));
+    return;
+  }
+  std::vector<Tensor> list = std::move(inputs);
+  doomed = &list;
+  while (!list.empty()) {
+    const Tensor last = std::move(list.back());
+    list.pop_back();
+  }
+  doomed = nullptr;
+}
 
 NoGrad::NoGrad() : outer_(no_grad) { no_grad = true; }
 NoGrad::~NoGrad() { no_grad = outer_; }

@@ -42,7 +42,7 @@ class Saved {
 // One recorded op. `order` counts nodes as they are made: descending order is a reverse topological order.
 struct Node {
   Node();
-  virtual ~Node() = default;
+  virtual ~Node();
   virtual const char* name() const = 0;
   virtual void backward(const std::vector<Tensor>& dy, Grads& g) = 0;  // dy[slot], undefined where nothing flowed
   virtual void release() = 0;                                          // drops what the op saved

@@ -53,7 +53,7 @@ HD inline float log(float x) {
   const float r = z * (0.6666666f + z * (0.4000095f + z * (0.28498787f + z * 0.24279079f)));
   const float h = 0.5f * f * f;
   const float y = k * 0.693138123f - ((h - (s * (h + r) + k * 9.05800061e-6f)) - f);
-  const float normal = x < 3.4e38f ? y : x + x;  // infinity and NaN
+  const float normal = x <= 3.40282347e38f ? y : x + x;  // infinity and NaN
   const float low = x < 1.17549435e-38f ? (x < 0.0f ? NAN : -INFINITY) : normal;
   return x != x ? x : low;
 }

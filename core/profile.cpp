@@ -68,14 +68,23 @@ std::string Profiler::table(size_t rows) {
   return out;
 }
 
+static std::string quoted(const std::string& s) {
+  std::string out = "\"";
+  for (char c : s) {
+    if (c == '"' || c == '\\') out += '\\';
+    out += static_cast<unsigned char>(c) < 32 ? ' ' : c;
+  }
+  return out + '"';
+}
+
 std::string Profiler::chrome_trace() {
   std::lock_guard lock(events_mutex);
   std::string out = "{\"traceEvents\":[";
   for (size_t i = 0; i < events.size(); ++i) {
     const Event& e = events[i];
-    out += text(i ? ",\n" : "\n", R"({"ph":"X","pid":1,"tid":)", e.thread % 1000, R"(,"name":")", e.op, R"(","ts":)",
-                static_cast<int64_t>(e.start_us), R"(,"dur":)", e.us, R"(,"args":{"module":")", e.path, R"(","bytes":)",
-                e.bytes, "}}");
+    out += text(i ? ",\n" : "\n", R"({"ph":"X","pid":1,"tid":)", e.thread % 1000, R"(,"name":)", quoted(e.op),
+                R"(,"ts":)", static_cast<int64_t>(e.start_us), R"(,"dur":)", e.us, R"(,"args":{"module":)",
+                quoted(e.path), R"(,"bytes":)", e.bytes, "}}");
   }
   return out + "\n]}\n";
 }

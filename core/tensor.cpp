@@ -24,7 +24,7 @@ Tensor Tensor::full(const Shape& shape, double value, DType dtype, Device device
 }
 
 double Tensor::at(int64_t i) const {
-  check(i >= 0 && i < size(), "tensor: element ", i, " of a tensor of shape ", shape_);
+  check(storage_ && i >= 0 && i < size(), "tensor: element ", i, " of a tensor of shape ", shape_);
   return dispatch_any(dtype_, [&]<class T>() { return static_cast<double>(data<T>()[i]); });
 }
 double Tensor::item() const {

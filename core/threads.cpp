@@ -9,9 +9,13 @@
 #include <mutex>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include "core/error.h"
+#if defined(__x86_64__)
+#include <xmmintrin.h>
+#endif
 
 namespace fovea {
 
@@ -19,17 +23,32 @@ namespace {
 
 thread_local bool inside = false;  // a chunk is running on this thread: nested loops stay on it
 
+// How this thread treats denormal numbers (x86's MXCSR): workers take over their caller's mode.
+unsigned float_mode() {
+#if defined(__x86_64__)
+  return _mm_getcsr();
+#else
+  return 0;
+#endif
+}
+void set_float_mode([[maybe_unused]] unsigned mode) {
+#if defined(__x86_64__)
+  _mm_setcsr(mode);
+#endif
+}
+
 struct Job {
   void (*run)(void*, int64_t);
   void* context;
   int64_t chunks;
+  unsigned mode = float_mode();
   std::atomic<int64_t> next{0};
   std::atomic<int> helpers{0};  // workers that may still touch this job
   std::exception_ptr error;
   std::mutex error_mutex;
 
   void work() {
-    inside = true;
+    const bool outer = std::exchange(inside, true);
     for (int64_t c; (c = next.fetch_add(1)) < chunks;) {
       try {
         run(context, c);
@@ -38,7 +57,7 @@ struct Job {
         if (!error) error = std::current_exception();
       }
     }
-    inside = false;
+    inside = outer;
   }
 };
 
@@ -88,6 +107,7 @@ class Pool {
         if (job) job->helpers.fetch_add(1);
       }
       if (!job) continue;
+      set_float_mode(job->mode);
       job->work();
       job->helpers.fetch_sub(1, std::memory_order_release);
     }
@@ -117,30 +137,39 @@ int default_threads() {
 }
 
 std::mutex caller_mutex;  // one job at a time; loader threads that call loops meanwhile run them inline
-std::unique_ptr<Pool>& pool() {
-  static std::unique_ptr<Pool> p = std::make_unique<Pool>(default_threads());
-  return p;
+std::atomic<int> pool_size{0};
+std::unique_ptr<Pool>& pool() {  // never destroyed: threads that outlive main() may still run loops
+  static auto* p = [] {
+    auto* first = new std::unique_ptr<Pool>(std::make_unique<Pool>(default_threads()));
+    pool_size = (*first)->size();
+    return first;
+  }();
+  return *p;
 }
 
 }  // namespace
 
-int num_threads() { return pool()->size(); }
+int num_threads() { return pool(), pool_size.load(); }
 
 void set_num_threads(int threads) {
   check(Code::usage, threads >= 1 && threads <= 256, "threads: expected 1 to 256, got ", threads);
   std::lock_guard lock(caller_mutex);
-  if (threads != pool()->size()) pool() = std::make_unique<Pool>(threads);
+  if (threads == pool()->size()) return;
+  pool() = std::make_unique<Pool>(threads);
+  pool_size = threads;
 }
 
+FlushDenormals::FlushDenormals() : outer_(float_mode()) {
+  set_float_mode(outer_ | 0x8040);  // flush to zero, denormals are zero
+}
+FlushDenormals::~FlushDenormals() { set_float_mode(outer_); }
+
 void detail::run_chunks(int64_t chunks, void (*run)(void*, int64_t), void* context) {
-  std::unique_lock lock(caller_mutex, std::defer_lock);
-  if (inside || !lock.try_lock() || pool()->size() == 1) {
-    for (int64_t c = 0; c < chunks; ++c) run(context, c);
-    return;
-  }
   Job job;
   job.run = run, job.context = context, job.chunks = chunks;
-  pool()->run(job);
+  std::unique_lock lock(caller_mutex, std::defer_lock);
+  if (inside || !lock.try_lock() || pool()->size() == 1) job.work();
+  else pool()->run(job);
   if (job.error) std::rethrow_exception(job.error);
 }
 

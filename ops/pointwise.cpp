@@ -190,7 +190,10 @@ template <class T> struct Mask {  // dx = dy where c is (not) 0
   const T* dy;
   T* dx;
   bool side;
-  HD void operator()(int64_t i) const { dx[i] = (c[i] != 0) == side ? dy[i] : T(0); }
+  HD void operator()(int64_t i) const {
+    const T g = dy[i];
+    dx[i] = (c[i] != 0) == side ? g : T(0);
+  }
 };
 struct Where {
   static constexpr auto name = "where";

@@ -1,0 +1,194 @@
+// The tape: sums, hooks, graphs that run twice, changes in place, long chains, falling memory; and the profiler.
+#include "core/autograd.h"
+
+#include <set>
+
+#include "core/scope.h"
+#include "ops/pointwise.h"
+#include "ops/reduce.h"
+#include "ops/shape.h"
+#include "tests/catch.h"
+#include "tests/json_check.h"
+
+using namespace fovea;
+
+static Tensor leaf(const std::vector<float>& v) {
+  Tensor t = Tensor::from<float>({int64_t(v.size())}, v);
+  return t.set_requires_grad();
+}
+static std::string message_of(const std::function<void()>& f) {
+  try {
+    f();
+  } catch (const Error& e) { return e.what(); }
+  return "";
+}
+
+TEST_CASE("a tensor that is used twice gets both gradients") {
+  Tensor x = leaf({3, -2});
+  backward(sum(x * x + x));  // 2x + 1
+  CHECK(x.grad().values<float>() == std::vector<float>{7, -3});
+  backward(sum(x + x));  // adds to what is there
+  CHECK(x.grad().values<float>() == std::vector<float>{9, -1});
+  x.set_grad({});
+  CHECK(!x.grad());
+}
+
+TEST_CASE("add returns one tensor for both inputs, and no sum spoils the other") {
+  Tensor x = leaf({1, 2}), y = leaf({5, 6});
+  const Tensor s = x + y;           // both get the same dy tensor
+  backward(sum(s + x * 10.0 + y));  // x: 1 + 10, y: 1 + 1
+  CHECK(x.grad().values<float>() == std::vector<float>{11, 11});
+  CHECK(y.grad().values<float>() == std::vector<float>{2, 2});
+  CHECK(!x.grad().shares_storage(y.grad()));
+  Tensor seed = Tensor::from<float>({2}, {1, 1}), z = leaf({0, 0});
+  const Tensor twice = z + z;
+  backward(twice, seed);
+  CHECK(seed.values<float>() == std::vector<float>{1, 1});
+  CHECK(z.grad().values<float>() == std::vector<float>{2, 2});
+}
+
+TEST_CASE("NoGrad and detach cut the graph") {
+  Tensor x = leaf({2});
+  {
+    NoGrad quiet;
+    CHECK(!(x * x).requires_grad());
+  }
+  CHECK((x * x).requires_grad());
+  backward(sum(x.detach() * x));
+  CHECK(x.grad().item() == 2);
+  CHECK_THROWS_AS(backward(x.detach()), Error);
+  CHECK_THROWS_AS(backward(leaf({1, 2}) * 2.0), Error);  // not one element, and no seed
+  CHECK_THROWS_AS((x * x).set_requires_grad(false), Error);
+}
+
+TEST_CASE("hooks see complete gradients, in a fixed order, and may replace them") {
+  Tensor x = leaf({1, 2}), w = leaf({3, 4});
+  std::vector<std::string> order;
+  Tensor y = x * w;
+  y.add_hook([&](Tensor& g) { order.push_back("y"), g = g * 2.0; });
+  x.add_hook([&](Tensor& g) { order.push_back(g.at(0) == 12 ? "x" : "?"); });  // (1 + 1) * 2 * 3
+  w.add_hook([&](Tensor& g) { order.push_back("w"), g = zeros_like(g); });
+  backward(sum(y + y));
+  CHECK(order == std::vector<std::string>{"y", "x", "w"});
+  CHECK(w.grad().at(1) == 0);
+  x.add_hook([](Tensor& g) { g = reshape(g, {2, 1}); });
+  CHECK_THROWS_AS(backward(sum(x * 1.0)), Error);
+}
+
+TEST_CASE("a graph runs once, unless it is retained; the error says what to do") {
+  Tensor x = leaf({2});
+  const Tensor y = sum(x * x);
+  backward(y, {}, {.retain_graph = true});
+  backward(y);
+  CHECK(x.grad().item() == 8);
+  const std::string m = message_of([&] { backward(y); });
+  CHECK(m.find("sum") != std::string::npos);
+  CHECK(m.find("retain_graph") != std::string::npos);
+}
+
+TEST_CASE("changing in place what a gradient needs is an error; changing what none needs is not") {
+  Tensor x = leaf({2, 3}), w = leaf({1, 1});
+  Tensor a = x * 1.0;
+  const Tensor y = sum(a * w);
+  a.fill(9);
+  const std::string m = message_of([&] { backward(y); });
+  CHECK(m.find("changed in place") != std::string::npos);
+  Tensor b = x * 1.0;
+  const Tensor z = sum(b + w);  // add keeps nothing
+  b.fill(9);
+  backward(z);
+  CHECK(w.grad().at(0) == 1);
+}
+
+TEST_CASE("a chain of 100,000 ops runs backward and is destroyed without recursion") {
+  Tensor x = leaf({1});
+  Tensor y = x;
+  for (int i = 0; i < 100'000; ++i) y = y + 1.0;
+  backward(y);
+  CHECK(x.grad().item() == 1);
+  y = x;
+  for (int i = 0; i < 100'000; ++i) y = y + x;
+  backward(y, {}, {.retain_graph = true});
+  CHECK(x.grad().item() == 100'002);
+  y = Tensor();  // a graph that is dropped whole
+}
+
+TEST_CASE("memory falls while backward runs") {
+  Tensor x = Tensor::full({1 << 18}, 0.5).set_requires_grad();
+  Tensor y = x;
+  for (int i = 0; i < 16; ++i) y = sigmoid(y);  // each keeps its output
+  size_t first = 0, last = 0;
+  Tensor early = x * 1.0;
+  early.add_hook([&](Tensor&) { last = memory_stats().current; });
+  Tensor z = early;
+  for (int i = 0; i < 16; ++i) z = sigmoid(z);
+  y = Tensor();
+  Tensor loss = sum(z);
+  z.add_hook([&](Tensor&) { first = memory_stats().current; });
+  z = Tensor(), early = Tensor();
+  backward(loss);
+  CHECK(last + 12 * (size_t{1} << 20) < first);  // 16 MiB of outputs are gone before the end
+}
+
+namespace {
+
+struct Halves {  // two outputs: x's halves
+  static constexpr auto name = "halves";
+  std::vector<Tensor> forward(const Tensor& x) { return {x.rows(0, 1).clone(), x.rows(1, 2).clone()}; }
+  void backward(const std::vector<Tensor>& dy, Grads& g) const {
+    g[0] = Tensor::zeros({2});
+    for (int i = 0; i < 2; ++i)
+      if (dy[i]) g[0].data<float>()[i] = dy[i].data<float>()[0];
+  }
+};
+struct Careless {  // forgets that its input was [2]
+  static constexpr auto name = "careless";
+  Tensor forward(const Tensor& x) { return x.clone(); }
+  void backward(const Tensor&, Grads& g) const { g[0] = Tensor::zeros({3}); }
+};
+struct Values {
+  static constexpr auto name = "values";
+  Tensor forward(const Tensor& x, const Tensor& none) { return none ? x : x.clone(); }
+};
+
+}  // namespace
+
+TEST_CASE("several outputs, ops without a gradient, and wrong gradients") {
+  Tensor x = leaf({5, 6});
+  auto parts = apply(Halves{}, x);
+  backward(parts[1] * 3.0);  // nothing flows into the first
+  CHECK(x.grad().values<float>() == std::vector<float>{0, 3});
+  CHECK(!apply(Values{}, x, Tensor()).requires_grad());
+  Scope scope("head");
+  const Tensor y = apply(Careless{}, x);
+  const std::string m = message_of([&] { backward(sum(y)); });
+  CHECK(m.find("careless: the gradient of input 0 has shape [3], the input has [2]") != std::string::npos);
+  CHECK(m.find("head") != std::string::npos);
+}
+
+TEST_CASE("the profiler counts ops by module, and its trace is JSON") {
+  Tensor x = leaf({1, 2, 3});
+  Profiler::start();
+  {
+    Scope scope("quo\"te");
+    backward(sum(relu(x) * x));
+  }
+  Profiler::stop();
+  relu(x);  // not counted
+  int64_t calls = 0, bytes = 0;
+  for (auto& s : Profiler::by_module()) {
+    if (s.op == "relu" && s.path == "quo\"te") calls += s.calls, bytes += s.bytes;
+    CHECK(s.ms >= 0);
+  }
+  CHECK(calls == 1);
+  CHECK(bytes == 12);
+  std::set<std::string> ops;
+  for (auto& s : Profiler::by_op()) ops.insert(s.op);
+  for (const char* op : {"relu", "mul", "sum", "relu.backward", "mul.backward", "sum.backward"}) CHECK(ops.count(op));
+  CHECK(Profiler::table().find("mul.backward") != std::string::npos);
+  const std::string trace = Profiler::chrome_trace();
+  CHECK(is_json(trace));
+  CHECK(trace.find("traceEvents") != std::string::npos);
+  Profiler::start(), Profiler::stop();
+  CHECK(is_json(Profiler::chrome_trace()));
+}

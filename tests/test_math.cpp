@@ -1,0 +1,162 @@
+// exp, log, tanh, ... against double over all floats; random numbers against Random123's vectors; gemm against f64
+// loops.
+#include "core/math.h"
+
+#include <cmath>
+#include <cstring>
+#include <functional>
+
+#include "core/gemm.h"
+#include "core/random.h"
+#include "core/threads.h"
+#include "tests/catch.h"
+
+using namespace fovea;
+
+namespace {
+
+constexpr float kInf = INFINITY;
+
+// Distance in units of the last place of the exact result, rounded to float's normal numbers.
+double ulps(float got, double exact) {
+  if (std::isnan(exact)) return std::isnan(got) ? 0 : 1e9;
+  if (std::abs(exact) > 3.4028235677973366e38) return got == (exact > 0 ? kInf : -kInf) ? 0 : 1e9;
+  if (std::abs(exact) < 1.17549435e-38) return std::abs(got - exact) / 1.4e-45 < 8388608 ? 0 : 1e9;  // denormals are 0
+  int e;
+  std::frexp(exact, &e);
+  return std::abs(double(got) - exact) / std::ldexp(1.0, e - 24);
+}
+// The worst of f against `exact` over every `stride`-th float of both signs (or of [low, high] alone).
+double worst(const std::function<float(float)>& f, const std::function<double(double)>& exact, float low = -kInf,
+             float high = kInf, uint32_t stride = 40'009) {
+  double w = 0;
+  for (uint64_t u = 0; u < (uint64_t{1} << 32); u += stride) {
+    const uint32_t bits = static_cast<uint32_t>(u);
+    float x;
+    std::memcpy(&x, &bits, 4);
+    if (std::isnan(x) || x < low || x > high || (x != 0 && std::abs(x) < 1.17549435e-38f)) continue;
+    w = std::max(w, ulps(f(x), exact(x)));
+  }
+  return w;
+}
+
+}  // namespace
+
+TEST_CASE("the f32 functions are within a few units of the last place over all floats") {
+  CHECK(worst([](float x) { return math::exp(x); }, [](double x) { return std::exp(x); }) <= 2);
+  CHECK(worst([](float x) { return math::log(x); }, [](double x) { return std::log(x); }) <= 2);
+  CHECK(worst([](float x) { return math::tanh(x); }, [](double x) { return std::tanh(x); }) <= 2);
+  CHECK(worst([](float x) { return math::sigmoid(x); }, [](double x) { return 1 / (1 + std::exp(-x)); }) <= 4);
+  const auto softplus = [](double x) { return std::max(x, 0.0) + std::log1p(std::exp(-std::abs(x))); };
+  CHECK(worst([](float x) { return math::softplus(x); }, softplus) <= 4);
+  CHECK(worst([](float e) { return math::log1p_unit(e); }, [](double e) { return std::log1p(e); }, 0, 1) <= 3);
+}
+
+TEST_CASE("edges: infinities, NaN and zero") {
+  CHECK(math::exp(-kInf) == 0);
+  CHECK(math::exp(kInf) == kInf);
+  CHECK(std::isnan(math::exp(NAN)));
+  CHECK(math::log(0.0f) == -kInf);
+  CHECK(math::log(kInf) == kInf);
+  CHECK(math::log(1.0f) == 0);
+  CHECK(std::isnan(math::log(-1.0f)));
+  CHECK(std::isnan(math::log(NAN)));
+  CHECK(math::sigmoid(kInf) == 1);
+  CHECK(math::sigmoid(-kInf) == 0);
+  CHECK(std::isnan(math::sigmoid(NAN)));
+  CHECK(math::softplus(1e4f) == 1e4f);
+  CHECK(math::softplus(-1e4f) == 0);
+  CHECK(std::isnan(math::softplus(NAN)));
+  CHECK(math::tanh(kInf) == 1);
+  CHECK(math::tanh(-kInf) == -1);
+  CHECK(std::isnan(math::tanh(NAN)));
+}
+
+TEST_CASE("Philox gives Random123's known answers") {
+  const auto block = [](uint64_t seed, uint64_t stream, uint64_t counter) {
+    const auto b = Philox{seed, stream}.block(counter);
+    return std::vector<uint32_t>(b.v, b.v + 4);
+  };
+  CHECK(block(0, 0, 0) == std::vector<uint32_t>{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8});
+  const uint64_t ones = ~uint64_t{0};
+  CHECK(block(ones, ones, ones) == std::vector<uint32_t>{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd});
+  CHECK(block(0x299f31d0a4093822, 0x0370734413198a2e, 0x85a308d3243f6a88) ==
+        std::vector<uint32_t>{0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1});
+}
+
+TEST_CASE("random numbers have their distributions") {
+  const Philox p{7, 1};
+  const int n = 200'000;
+  double sum = 0, square = 0, low = 1, high = 0, normal = 0, normal2 = 0, normal4 = 0;
+  std::vector<int> counts(10);
+  for (int i = 0; i < n; ++i) {
+    const double u = p.uniform(i), z = p.normal(i);
+    sum += u, square += u * u, low = std::min(low, u), high = std::max(high, u);
+    normal += z, normal2 += z * z, normal4 += z * z * z * z;
+    counts[p.below(i, 10)]++;
+  }
+  CHECK(low >= 0);
+  CHECK(high < 1);
+  CHECK(sum / n == Approx(0.5).margin(0.003));
+  CHECK(square / n == Approx(1.0 / 3).margin(0.003));
+  CHECK(normal / n == Approx(0).margin(0.01));
+  CHECK(normal2 / n == Approx(1).margin(0.02));
+  CHECK(normal4 / n == Approx(3).margin(0.15));
+  for (int c : counts) CHECK(c == Approx(n / 10).epsilon(0.03));
+  Dice dice(1);
+  for (int i = 0; i < 1000; ++i) {
+    const int64_t k = dice.integer(-2, 2);
+    CHECK((k >= -2 && k <= 2));
+  }
+}
+
+TEST_CASE("gemm equals f64 loops for all transposes, odd sizes and strides") {
+  Dice dice(3);
+  const int before = num_threads();
+  for (int trial = 0; trial < 120; ++trial) {
+    const int64_t m = dice.integer(0, trial % 10 ? 40 : 300), n = dice.integer(0, trial % 10 ? 40 : 200);
+    const int64_t k = dice.integer(0, trial % 7 ? 30 : 200);
+    const bool ta = dice.chance(0.5), tb = dice.chance(0.5);
+    const int64_t lda = (ta ? m : k) + dice.integer(0, 3), ldb = (tb ? k : n) + dice.integer(0, 3),
+                  ldc = n + dice.integer(0, 3);
+    std::vector<double> a((ta ? k : m) * lda + 1), b((tb ? n : k) * ldb + 1), c(m * ldc + 1);
+    for (auto* v : {&a, &b, &c})
+      for (auto& x : *v) x = dice.normal();
+    const double alpha = dice.chance(0.5) ? 1 : -0.5, beta = dice.chance(0.5) ? 0 : 0.25;
+    std::vector<double> want = c;
+    for (int64_t i = 0; i < m; ++i)
+      for (int64_t j = 0; j < n; ++j) {
+        double s = 0;
+        for (int64_t p = 0; p < k; ++p)
+          s += (ta ? a[p * lda + i] : a[i * lda + p]) * (tb ? b[j * ldb + p] : b[p * ldb + j]);
+        want[i * ldc + j] = alpha * s + (beta == 0 ? 0 : beta * c[i * ldc + j]);
+      }
+    if (beta == 0 && !c.empty())
+      for (int64_t i = 0; i < m; ++i)
+        for (int64_t j = 0; j < n; ++j) c[i * ldc + j] = NAN;  // must not be read
+    std::vector<float> af(a.begin(), a.end()), bf(b.begin(), b.end()), first;
+    double wrong = 0, wrong32 = 0;
+    for (int threads : {1, 2, 3}) {
+      set_num_threads(threads);
+      std::vector<float> cf(c.begin(), c.end());
+      const Trans fa = ta ? Trans::yes : Trans::no, fb = tb ? Trans::yes : Trans::no;
+      gemm<float>(Device::cpu, fa, fb, m, n, k, float(alpha), af.data(), lda, bf.data(), ldb, float(beta), cf.data(),
+                  ldc);
+      if (threads > 1) {
+        CHECK(std::memcmp(cf.data(), first.data(), cf.size() * 4) == 0);
+        continue;
+      }
+      first = cf;
+      std::vector<double> cd = c;
+      gemm<double>(Device::cpu, fa, fb, m, n, k, alpha, a.data(), lda, b.data(), ldb, beta, cd.data(), ldc);
+      for (size_t i = 0; i < want.size(); ++i) {
+        wrong = std::max(wrong, std::abs(cd[i] - want[i])), wrong32 = std::max(wrong32, std::abs(cf[i] - want[i]));
+        if (std::isnan(cd[i]) || std::isnan(cf[i])) wrong = 1;
+      }
+    }
+    CHECK(wrong < 1e-11);
+    CHECK(wrong32 < 1e-3);
+  }
+  set_num_threads(before);
+  CHECK(std::string(blas_name()).size() > 0);
+}

@@ -1,0 +1,130 @@
+// Shapes, element types, tensors and the allocator under them.
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "core/scope.h"
+#include "core/tensor.h"
+#include "tests/catch.h"
+
+using namespace fovea;
+
+static std::string message_of(const std::function<void()>& f) {
+  try {
+    f();
+  } catch (const Error& e) { return e.what(); }
+  return "";
+}
+
+TEST_CASE("shapes are checked arithmetic") {
+  const int64_t big = int64_t{1} << 31;
+  CHECK_THROWS_AS((Shape{big, big}), Error);
+  CHECK_THROWS_AS((Shape{0, big, big}), Error);  // a 0 does not hide an overflow
+  CHECK_THROWS_AS((Shape{big, big, 0}), Error);
+  CHECK_THROWS_AS((Shape{2, -1}), Error);
+  CHECK_THROWS_AS((Shape{1, 1, 1, 1, 1, 1, 1, 1, 1}), Error);
+  CHECK(Shape{1, 2, 3, 4, 5, 6, 7, 8}.numel() == 40320);
+  CHECK(Shape{}.numel() == 1);
+  CHECK(Shape{3, 0}.numel() == 0);
+  const Shape s{2, 3, 4};
+  CHECK(s.rows() == 6);
+  CHECK(s[-1] == 4);
+  CHECK(s.at(-3) == 2);
+  CHECK_THROWS_AS(s.at(3), Error);
+  CHECK_THROWS_AS(s.at(-4), Error);
+  CHECK(s.with(1, 9) == Shape{2, 9, 4});
+  CHECK(s.without(-1) == Shape{2, 3});
+  CHECK(s.plus(5) == Shape{2, 3, 4, 5});
+  CHECK_THROWS_AS(s.with(0, -2), Error);
+  CHECK(s.str() == "[2, 3, 4]");
+}
+
+TEST_CASE("shapes broadcast as numpy's do, and say which axis does not") {
+  CHECK(broadcast("add", {2, 1, 4}, {3, 1}) == Shape{2, 3, 4});
+  CHECK(broadcast("add", {}, {5}) == Shape{5});
+  CHECK(broadcast("add", {0, 3}, {1, 3}) == Shape{0, 3});
+  const std::string m = message_of([] { broadcast("add", {2, 3}, {2, 4}); });
+  for (const char* part : {"add:", "[2, 3]", "[2, 4]", "axis -1", "3 and 4"}) CHECK(m.find(part) != std::string::npos);
+}
+
+TEST_CASE("bf16 rounds to nearest even and keeps NaN and infinity") {
+  const auto round = [](float x) { return float(bf16(x)); };
+  CHECK(round(1.0f) == 1.0f);
+  CHECK(round(1.00390625f) == 1.0f);          // a tie: 1 + 2^-8 goes to the even 1
+  CHECK(round(1.01171875f) == 1.015625f);     // a tie: 1 + 3 * 2^-8 goes to the even 1 + 2^-6
+  CHECK(round(1.0039063692f) == 1.0078125f);  // just above the tie
+  CHECK(round(-3.4e38f) == -std::numeric_limits<float>::infinity());
+  CHECK(std::isnan(round(std::nanf(""))));
+  uint32_t low = 0x7f800001;  // a NaN whose upper half looks like infinity
+  float nan;
+  std::memcpy(&nan, &low, 4);
+  CHECK(std::isnan(round(nan)));
+  CHECK(round(std::numeric_limits<float>::infinity()) == std::numeric_limits<float>::infinity());
+}
+
+TEST_CASE("tensors share, copy and convert") {
+  Tensor t = Tensor::from<float>({2, 3}, {0, 1, 2, 3, 4, 5});
+  CHECK_THROWS_AS(Tensor::from<float>({2, 3}, {1}), Error);
+  CHECK_THROWS_AS(t.data<double>(), Error);
+  CHECK_THROWS_AS(t.item(), Error);
+  CHECK_THROWS_AS(t.at(6), Error);
+  CHECK_THROWS_AS(Tensor().at(0), Error);
+  CHECK_THROWS_AS(Tensor().fill(1), Error);
+  CHECK(t.at(4) == 4);
+  const Tensor view = t.view({3, 2}), row = t.rows(1, 2), copy = t.clone();
+  CHECK_THROWS_AS(t.view({4}), Error);
+  CHECK_THROWS_AS(t.rows(1, 3), Error);
+  CHECK(row.shape() == Shape{1, 3});
+  const uint64_t before = t.version();
+  t.fill(7);
+  CHECK(t.version() > before);
+  CHECK(view.version() == t.version());
+  CHECK(view.at(0) == 7);
+  CHECK(row.at(2) == 7);
+  CHECK(copy.at(5) == 5);
+  CHECK(t.shares_storage(row));
+  CHECK(!t.shares_storage(copy));
+  CHECK(copy.to(DType::i64).values<int64_t>() == std::vector<int64_t>{0, 1, 2, 3, 4, 5});
+  CHECK(float(copy.to(DType::bf16).values<bf16>()[3]) == 3);
+  CHECK(copy.to(DType::f64).to(DType::u8).values<uint8_t>()[5] == 5);
+  CHECK_THROWS_AS(t.copy_from(Tensor({6})), Error);
+  CHECK_THROWS_AS(Tensor({2}, DType::i64).set_requires_grad(), Error);
+  CHECK(Tensor({0, 3}).size() == 0);
+  CHECK(Tensor::scalar(2.5).item() == 2.5);
+  CHECK(reinterpret_cast<uintptr_t>(Tensor({5}).raw()) % 64 == 0);
+}
+
+TEST_CASE("the allocator keeps count by tag, reuses blocks, and says who holds the memory") {
+  trim_cache();
+  const MemoryStats start = memory_stats();
+  reset_peak();
+  {
+    Scope outer("backbone"), inner("layer1");
+    Tensor a({1000, 1000});
+    const MemoryStats now = memory_stats();
+    CHECK(now.current - start.current >= 4'000'000);
+    CHECK(now.current - start.current <= 4'500'000);
+    CHECK(now.tags.at("backbone") == now.current - start.current);
+  }
+  const MemoryStats freed = memory_stats();
+  CHECK(freed.current == start.current);
+  CHECK(freed.peak >= start.current + 4'000'000);
+  CHECK(freed.cached >= 4'000'000);
+  CHECK(freed.tags.at("backbone") == 0);
+  { Tensor again({999, 1000}); }  // the same class of sizes: served by the cache
+  { Tensor less({850, 1000}); }   // a little smaller: too
+  CHECK(memory_stats().system_allocations == freed.system_allocations);
+  CHECK(memory_stats().allocations == freed.allocations + 2);
+  trim_cache();
+  CHECK(memory_stats().cached == 0);
+  CHECK(allocate(0) != nullptr);
+  const std::string m = message_of([] { allocate(size_t{1} << 60); });
+  CHECK(m.find("out of memory") != std::string::npos);
+  CHECK(m.find("hint") != std::string::npos);
+}
+
+TEST_CASE("errors carry the module path, before the hint") {
+  Scope a("head"), b("conv");
+  const std::string m = message_of([] { fail(Code::failure, "x: wrong\n  hint: none"); });
+  CHECK(m == "x: wrong\n  at head.conv\n  hint: none");
+}

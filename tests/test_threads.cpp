@@ -1,0 +1,163 @@
+// The thread pool and the loops on it: exceptions, nesting, callers at once, equal bits for any number of threads.
+#include "core/threads.h"
+
+#include <atomic>
+#include <cmath>
+#include <thread>
+#include <vector>
+
+#include "core/loops.h"
+#include "core/random.h"
+#include "tests/catch.h"
+
+using namespace fovea;
+
+namespace {
+
+struct Threads {  // restores the number of threads
+  int before = num_threads();
+  ~Threads() { set_num_threads(before); }
+};
+struct Square {
+  const float* x;
+  float* y;
+  HD void operator()(int64_t i) const { y[i] = x[i] * x[i]; }
+};
+struct RowSum {
+  const float* x;
+  float* y;
+  int64_t n;
+  template <class Team> HD void operator()(Team team, int64_t r) const {
+    const float* row = x + r * n;
+    float *out = y + r, sum = team.reduce(
+                            n, 0.0f, [=](int64_t i) { return row[i]; }, Plus{});
+    team.each(1, [=](int64_t) { *out = sum; });
+  }
+};
+struct At {
+  const float* x;
+  int64_t cols;
+  HD float operator()(int64_t r, int64_t c) const { return x[r * cols + c]; }
+};
+
+std::vector<float> noise(int64_t n) {
+  std::vector<float> v(n);
+  Dice dice(5);
+  for (auto& x : v) x = float(dice.normal());
+  return v;
+}
+
+}  // namespace
+
+TEST_CASE("every index runs once, in chunks that depend on the work alone") {
+  Threads restore;
+  for (int threads : {1, 2, 3, 8}) {
+    set_num_threads(threads);
+    CHECK(num_threads() == threads);
+    std::vector<std::atomic<int>> seen(1000);
+    std::atomic<int> odd{0};
+    parallel_for(1000, 7, [&](int64_t begin, int64_t end) {
+      if (begin % 7 != 0 || (end - begin != 7 && end != 1000)) odd++;
+      for (int64_t i = begin; i < end; ++i) seen[i]++;
+    });
+    CHECK(odd == 0);
+    for (auto& s : seen) CHECK(s == 1);
+  }
+  parallel_for(0, 1, [](int64_t, int64_t) { FAIL("no work"); });
+  CHECK_THROWS_AS(set_num_threads(0), Error);
+  CHECK_THROWS_AS(set_num_threads(257), Error);
+}
+
+TEST_CASE("the first exception reaches the caller once all chunks are done") {
+  Threads restore;
+  for (int threads : {1, 3}) {
+    set_num_threads(threads);
+    std::atomic<int> ran{0};
+    CHECK_THROWS_AS(parallel_for(64, 1,
+                                 [&](int64_t i, int64_t) {
+                                   ran++;
+                                   if (i % 10 == 3) fail(Code::data, "chunk");
+                                 }),
+                    Error);
+    CHECK(ran == 64);
+    parallel_for(64, 1, [&](int64_t, int64_t) { ran++; });  // the pool still works
+    CHECK(ran == 128);
+  }
+}
+
+TEST_CASE("nested loops run inline, and callers from other threads do not wait for the pool") {
+  Threads restore;
+  for (int threads : {1, 4}) {
+    set_num_threads(threads);
+    std::atomic<int64_t> total{0};
+    parallel_for(16, 1, [&](int64_t, int64_t) {
+      const auto self = std::this_thread::get_id();
+      parallel_for(100, 10, [&](int64_t b, int64_t e) {
+        if (std::this_thread::get_id() != self) total -= 1'000'000;
+        total += e - b;
+      });
+    });
+    CHECK(total == 1600);
+  }
+  std::atomic<int64_t> sum{0};
+  std::vector<std::thread> loaders;
+  for (int t = 0; t < 6; ++t)
+    loaders.emplace_back([&] {
+      for (int k = 0; k < 200; ++k) parallel_for(50, 5, [&](int64_t b, int64_t e) { sum += e - b; });
+    });
+  for (int k = 0; k < 200; ++k) parallel_for(50, 5, [&](int64_t b, int64_t e) { sum += e - b; });
+  for (auto& t : loaders) t.join();
+  CHECK(sum == 7 * 200 * 50);
+}
+
+TEST_CASE("loops, rows and column sums give equal bits on 1, 2, 3 and 8 threads") {
+  Threads restore;
+  for (const auto& [rows, cols] :
+       std::vector<std::pair<int64_t, int64_t>>{{1, 1}, {7, 33}, {40'000, 3}, {300, 257}, {1, 70'000}}) {
+    const auto x = noise(rows * cols);
+    std::vector<float> first;
+    for (int threads : {1, 2, 3, 8}) {
+      set_num_threads(threads);
+      std::vector<float> y(rows * cols + rows + cols);
+      for_each(Device::cpu, rows * cols, Square{x.data(), y.data()});
+      for_rows(Device::cpu, rows, cols, RowSum{x.data(), y.data() + rows * cols, cols});
+      sum_columns<float>(Device::cpu, rows, cols, At{x.data(), cols}, y.data() + rows * cols + rows);
+      if (threads == 1) first = y;
+      CHECK(y == first);
+    }
+    for (int64_t c = 0; c < std::min<int64_t>(cols, 50); ++c) {
+      double sum = 0;
+      for (int64_t r = 0; r < rows; ++r) sum += x[r * cols + c];
+      CHECK(first[rows * cols + rows + c] == Approx(sum).margin(1e-3));
+    }
+    std::vector<float> y(rows * cols + rows + cols);  // the rehearsal: other orders of summing
+    rehearsal() = true;
+    for_each(Device::cpu, rows * cols, Square{x.data(), y.data()});
+    for_rows(Device::cpu, rows, cols, RowSum{x.data(), y.data() + rows * cols, cols});
+    sum_columns<float>(Device::cpu, rows, cols, At{x.data(), cols}, y.data() + rows * cols + rows);
+    rehearsal() = false;
+    for (size_t i = 0; i < y.size(); i += 1 + y.size() / 500) CHECK(y[i] == Approx(first[i]).margin(1e-3));
+  }
+  std::vector<float> none(4, 9);
+  sum_columns<float>(Device::cpu, 0, 4, At{nullptr, 4}, none.data());
+  CHECK(none == std::vector<float>(4, 0));
+}
+
+#if defined(__x86_64__)
+TEST_CASE("denormals are flushed inside the scope, on every thread, and not outside") {
+  Threads restore;
+  set_num_threads(3);
+  const auto products = [](std::vector<float>& y) {
+    volatile float small = 1e-30f;
+    parallel_for(64, 1, [&](int64_t i, int64_t) { y[i] = small * 1e-10f; });
+  };
+  std::vector<float> y(64);
+  {
+    FlushDenormals scope;
+    products(y);
+    for (float v : y) CHECK(std::fpclassify(v) == FP_ZERO);
+  }
+  products(y);
+  for (float v : y) CHECK(v > 0);
+}
+#endif
