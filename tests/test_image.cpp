@@ -1,0 +1,264 @@
+// Picture files: every kind that is read, orientation, and what is said about damaged ones.
+#include "data/image.h"
+
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <functional>
+
+// jpeglib.h takes size_t and FILE from above.
+#include <jpeglib.h>
+
+#include "core/random.h"
+#include "tests/files.h"
+
+using namespace fovea;
+using test::Folder;
+
+namespace {
+
+using Bytes = std::vector<uint8_t>;
+
+Image smooth_picture(int width, int height) {
+  Image image(width, height);
+  for (int y = 0; y < height; ++y)
+    for (int x = 0; x < width; ++x) {
+      image.at(x, y)[0] = uint8_t(255 * x / width);
+      image.at(x, y)[1] = uint8_t(255 * y / height);
+      image.at(x, y)[2] = uint8_t(128 + 60 * std::sin(0.1 * (x + y)));
+    }
+  return image;
+}
+
+double mean_difference(const Image& a, const Image& b) {
+  REQUIRE(a.width == b.width);
+  REQUIRE(a.height == b.height);
+  double sum = 0;
+  for (size_t i = 0; i < a.rgb.size(); ++i) sum += std::abs(int(a.rgb[i]) - int(b.rgb[i]));
+  return sum / double(a.rgb.size());
+}
+
+// A JPEG of the given kind through libjpeg: components are those of `space`.
+Bytes jpeg(int width, int height, int components, J_COLOR_SPACE in, J_COLOR_SPACE out, bool progressive,
+           const std::function<void(int, int, uint8_t*)>& pixel) {
+  jpeg_compress_struct info;
+  jpeg_error_mgr errors;
+  info.err = jpeg_std_error(&errors);
+  jpeg_create_compress(&info);
+  unsigned char* data = nullptr;
+  unsigned long size = 0;
+  jpeg_mem_dest(&info, &data, &size);
+  info.image_width = JDIMENSION(width), info.image_height = JDIMENSION(height);
+  info.input_components = components, info.in_color_space = in;
+  jpeg_set_defaults(&info);
+  jpeg_set_colorspace(&info, out);
+  jpeg_set_quality(&info, 95, TRUE);
+  if (progressive) jpeg_simple_progression(&info);
+  jpeg_start_compress(&info, TRUE);
+  std::vector<uint8_t> row(size_t(width) * size_t(components));
+  for (int y = 0; y < height; ++y) {
+    for (int x = 0; x < width; ++x) pixel(x, y, &row[size_t(x) * size_t(components)]);
+    uint8_t* p = row.data();
+    jpeg_write_scanlines(&info, &p, 1);
+  }
+  jpeg_finish_compress(&info);
+  jpeg_destroy_compress(&info);
+  Bytes bytes(data, data + size);
+  std::free(data);
+  return bytes;
+}
+
+void put32(Bytes& out, uint32_t v) {
+  for (int shift = 24; shift >= 0; shift -= 8) out.push_back(uint8_t(v >> shift));
+}
+void chunk(Bytes& out, const char* name, const Bytes& data) {  // the checksum is not looked at
+  put32(out, uint32_t(data.size()));
+  out.insert(out.end(), name, name + 4);
+  out.insert(out.end(), data.begin(), data.end());
+  put32(out, 0);
+}
+// A PNG whose rows (without filter bytes) are stored, not compressed.
+Bytes png(uint32_t width, uint32_t height, int depth, int type, const std::vector<Bytes>& rows,
+          const Bytes& palette = {}, const Bytes& alphas = {}) {
+  Bytes out{0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'}, header, data;
+  put32(header, width), put32(header, height);
+  for (int v : {depth, type, 0, 0, 0}) header.push_back(uint8_t(v));
+  chunk(out, "IHDR", header);
+  if (!palette.empty()) chunk(out, "PLTE", palette);
+  if (!alphas.empty()) chunk(out, "tRNS", alphas);
+  for (const Bytes& row : rows) data.push_back(0), data.insert(data.end(), row.begin(), row.end());
+  Bytes zlib{
+      0x78, 1, 1, uint8_t(data.size()), uint8_t(data.size() >> 8), uint8_t(~data.size()), uint8_t(~data.size() >> 8)};
+  zlib.insert(zlib.end(), data.begin(), data.end());
+  put32(zlib, 0);
+  chunk(out, "IDAT", zlib);
+  chunk(out, "IEND", {});
+  return out;
+}
+
+Bytes with_exif(const Bytes& jpeg, int orientation, bool little) {
+  Bytes tiff;
+  const auto put = [&](uint32_t v, int n) {
+    for (int i = 0; i < n; ++i) tiff.push_back(uint8_t(v >> 8 * (little ? i : n - 1 - i)));
+  };
+  for (char c : {'E', 'x', 'i', 'f', '\0', '\0'}) tiff.push_back(uint8_t(c));
+  for (int i = 0; i < 2; ++i) tiff.push_back(little ? 'I' : 'M');
+  put(42, 2), put(8, 4), put(2, 2);
+  put(0x010F, 2), put(2, 2), put(4, 4), put(0, 4);  // another entry first
+  put(0x0112, 2), put(3, 2), put(1, 4), put(uint32_t(orientation), 2), put(0, 2), put(0, 4);
+  Bytes out(jpeg.begin(), jpeg.begin() + 2);
+  out.push_back(0xFF), out.push_back(0xE1);
+  out.push_back(uint8_t((tiff.size() + 2) >> 8)), out.push_back(uint8_t(tiff.size() + 2));
+  out.insert(out.end(), tiff.begin(), tiff.end());
+  out.insert(out.end(), jpeg.begin() + 2, jpeg.end());
+  return out;
+}
+
+std::vector<int> pixel(const Image& image, int x, int y) {
+  const uint8_t* p = image.at(x, y);
+  return {p[0], p[1], p[2]};
+}
+
+std::string refusal(const Bytes& bytes) {
+  return test::error_of(Code::data, [&] { decode_image(bytes, "a/b.jpg"); });
+}
+Bytes text_bytes(const std::string& s) { return Bytes(s.begin(), s.end()); }
+
+}  // namespace
+
+TEST_CASE("written pictures come back") {
+  const Folder folder;
+  const Image image = smooth_picture(67, 43);
+  write_png(folder / "a.png", image);
+  CHECK(read_image(folder / "a.png") == image);
+  write_jpeg(folder / "a.jpg", image, 95);
+  CHECK(mean_difference(read_image(folder / "a.jpg"), image) < 1.5);
+  const ImageSize size = read_image_size(folder / "a.jpg");
+  CHECK(size.width == 67);
+  CHECK(size.height == 43);
+  CHECK(encode_jpeg(image) == encode_jpeg(image));
+  CHECK_FALSE(std::filesystem::exists(folder / "a.png.part"));
+  CHECK_THROWS_AS(write_png(folder / "no/such/folder.png", image), Error);
+  CHECK(is_image_name("A/B.JPeG"));
+  CHECK_FALSE(is_image_name("a.gif"));
+}
+
+TEST_CASE("JPEG: progressive, grey, CMYK and YCCK") {
+  const Image image = smooth_picture(50, 30);
+  const auto rgb = [&](int x, int y, uint8_t* p) { std::memcpy(p, image.at(x, y), 3); };
+  const Bytes progressive = jpeg(50, 30, 3, JCS_RGB, JCS_YCbCr, true, rgb);
+  CHECK(mean_difference(decode_image(progressive, "p"), image) < 2);
+  const Image grey =
+      decode_image(jpeg(20, 10, 1, JCS_GRAYSCALE, JCS_GRAYSCALE, false, [](int, int, uint8_t* p) { *p = 77; }), "g");
+  CHECK(pixel(grey, 5, 5) == std::vector<int>{77, 77, 77});
+  // libjpeg writes Adobe's marker for both, which means inverted inks.
+  for (const J_COLOR_SPACE space : {JCS_CMYK, JCS_YCCK}) {
+    const auto inks = [&](int x, int y, uint8_t* p) {
+      for (int c = 0; c < 3; ++c) p[c] = image.at(x, y)[c];
+      p[3] = 255;
+    };
+    CHECK(mean_difference(decode_image(jpeg(50, 30, 4, JCS_CMYK, space, false, inks), "c"), image) < 3);
+  }
+}
+
+TEST_CASE("EXIF orientation is honoured") {
+  const Image image = smooth_picture(48, 32);
+  const auto rgb = [&](int x, int y, uint8_t* p) { std::memcpy(p, image.at(x, y), 3); };
+  const Bytes plain = jpeg(48, 32, 3, JCS_RGB, JCS_RGB, false, rgb);
+  const Image stored = decode_image(plain, "p");
+  for (int orientation = 1; orientation <= 8; ++orientation) {
+    const Image seen = decode_image(with_exif(plain, orientation, orientation % 2), "o");
+    CHECK(seen.width == (orientation < 5 ? 48 : 32));
+    // Where the stored upper left corner and its right neighbour are shown (TIFF 6.0, tag 274).
+    const int w = seen.width - 1, h = seen.height - 1;
+    const int corner[9][2] = {{}, {0, 0}, {w, 0}, {w, h}, {0, h}, {0, 0}, {w, 0}, {w, h}, {0, h}};
+    const int step[9][2] = {{}, {1, 0}, {-1, 0}, {-1, 0}, {1, 0}, {0, 1}, {0, 1}, {0, -1}, {0, -1}};
+    const auto [x, y] = corner[orientation];
+    INFO("orientation " << orientation);
+    CHECK(pixel(seen, x, y) == pixel(stored, 0, 0));
+    CHECK(pixel(seen, x + 9 * step[orientation][0], y + 9 * step[orientation][1]) == pixel(stored, 9, 0));
+  }
+  CHECK(decode_image(with_exif(plain, 6, true), "o", {.orient = false}) == stored);
+  CHECK(decode_image(with_exif(plain, 99, true), "o") == stored);
+}
+
+TEST_CASE("PNG: 16 bits, palette, grey, transparency over white") {
+  const Image deep = decode_image(png(1, 1, 16, 2, {{0x12, 0x34, 0xAB, 0xCD, 0xFF, 0x00}}), "deep");
+  CHECK(pixel(deep, 0, 0) == std::vector<int>{0x12, 0xAB, 0xFF});
+  const Image palette = decode_image(png(3, 1, 8, 3, {{1, 0, 2}}, {1, 2, 3, 40, 50, 60, 7, 8, 9}), "palette");
+  CHECK(pixel(palette, 0, 0) == std::vector<int>{40, 50, 60});
+  CHECK(pixel(palette, 2, 0) == std::vector<int>{7, 8, 9});
+  const Image keyed = decode_image(png(2, 1, 8, 3, {{0, 1}}, {10, 20, 30, 40, 50, 60}, {0, 255}), "keyed");
+  CHECK(pixel(keyed, 0, 0) == std::vector<int>{255, 255, 255});
+  CHECK(pixel(keyed, 1, 0) == std::vector<int>{40, 50, 60});
+  const Image alpha = decode_image(png(2, 1, 8, 6, {{200, 100, 0, 255, 200, 100, 0, 51}}), "alpha");
+  CHECK(pixel(alpha, 0, 0) == std::vector<int>{200, 100, 0});
+  CHECK(pixel(alpha, 1, 0) == std::vector<int>{244, 224, 204});
+  CHECK(pixel(decode_image(png(2, 1, 1, 0, {{0x40}}), "bits"), 1, 0) == std::vector<int>{255, 255, 255});
+  CHECK(pixel(decode_image(png(1, 1, 8, 4, {{60, 0}}), "grey"), 0, 0) == std::vector<int>{255, 255, 255});
+}
+
+TEST_CASE("BMP and binary PNM") {
+  CHECK(pixel(decode_image(text_bytes("P6 # red, green\n2 1\n255\n\xFF\x01\x02\x03\xFE\x04"), "p"), 1, 0) ==
+        std::vector<int>{3, 254, 4});
+  CHECK(pixel(decode_image(text_bytes("P5\n1 1 255\n\x2A"), "p"), 0, 0) == std::vector<int>{42, 42, 42});
+  Bytes bmp{'B', 'M', 62, 0, 0, 0, 0, 0, 0, 0, 54, 0, 0, 0, 40, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 1, 0, 24, 0};
+  bmp.resize(54);
+  for (int v : {1, 2, 3, 0, 4, 5, 6, 0}) bmp.push_back(uint8_t(v));  // from the bottom, blue first
+  CHECK(pixel(decode_image(bmp, "b"), 0, 0) == std::vector<int>{6, 5, 4});
+  bmp.resize(58);
+  test::require_words(refusal(bmp), {"a/b.jpg", "BMP", "58 bytes"});
+  test::require_words(refusal(text_bytes("P6\n2 2\n255\nabcdef")), {"PNM", "cut-off"});
+  test::require_words(refusal(text_bytes("P3\n1 1\n255\n1 2 3")), {"PNM", "binary"});
+}
+
+TEST_CASE("damaged and foreign files are refused with the reason") {
+  const Bytes good = encode_jpeg(smooth_picture(200, 150));
+  for (const double part : {0.02, 0.3, 0.6, 0.9}) {
+    const Bytes cut(good.begin(), good.begin() + std::ptrdiff_t(part * double(good.size())));
+    test::require_words(refusal(cut), {"a/b.jpg", "damaged or cut-off JPEG", "copy it again"});
+  }
+  const auto rgb = [](int x, int y, uint8_t* p) { p[0] = uint8_t(x * y), p[1] = uint8_t(x), p[2] = uint8_t(y); };
+  const Bytes progressive = jpeg(200, 150, 3, JCS_RGB, JCS_YCbCr, true, rgb);
+  for (const double part : {0.2, 0.5, 0.95})
+    CHECK_FALSE(
+        refusal(Bytes(progressive.begin(), progressive.begin() + std::ptrdiff_t(part * double(progressive.size()))))
+            .empty());
+  const Bytes whole = encode_png(smooth_picture(100, 80));
+  for (const double part : {0.3, 0.9})
+    test::require_words(refusal(Bytes(whole.begin(), whole.begin() + std::ptrdiff_t(part * double(whole.size())))),
+                        {"PNG"});
+  test::require_words(refusal(text_bytes("hello world\n")), {"a/b.jpg", "is text", "hello world"});
+  test::require_words(refusal({}), {"empty"});
+  test::require_words(refusal(text_bytes("GIF89a......")), {"GIF", "convert"});
+  test::require_words(refusal(text_bytes("RIFF....WEBPVP8 ")), {"WebP"});
+  test::require_words(refusal(text_bytes("version https://git-lfs.github.com/spec/v1")), {"git lfs pull"});
+  test::require_words(refusal({1, 2, 3, 4, 200, 201}), {"not a JPEG, PNG, BMP or PNM"});
+  const Folder folder;
+  test::require_words(test::error_of(Code::data, [&] { read_image(folder / "none.jpg"); }),
+                      {"none.jpg", "No such file"});
+  test::require_words(test::error_of(Code::data, [&] { read_image(folder.path.string()); }), {"is a folder"});
+}
+
+TEST_CASE("a huge header is refused before memory is taken") {
+  const Bytes header = png(60000, 60000, 8, 2, {});
+  test::require_words(refusal(header), {"a/b.jpg", "60000 x 60000", "limit of 200 million", "shrink it"});
+  test::require_words(
+      test::error_of(Code::data, [&] { decode_image(encode_jpeg(Image(100, 100)), "x", {.max_pixels = 9999}); }),
+      {"100 x 100"});
+}
+
+TEST_CASE("random damage ends in an error or a picture, never worse") {
+  const Image image = smooth_picture(40, 30);
+  for (const Bytes& good : {encode_jpeg(image), encode_png(image)})
+    for (uint64_t trial = 0; trial < 200; ++trial) {
+      Dice dice(1, trial);
+      Bytes bad = good;
+      for (int64_t i = dice.integer(1, 8); i > 0; --i)
+        bad[size_t(dice.integer(2, int64_t(bad.size()) - 1))] = uint8_t(dice.integer(0, 255));
+      try {
+        const Image out = decode_image(bad, "bad", {.max_pixels = 10'000'000});
+        REQUIRE(out.rgb.size() == size_t(out.width) * size_t(out.height) * 3);
+      } catch (const Error& error) { REQUIRE(error.code == Code::data); }
+    }
+}

@@ -1,0 +1,59 @@
+// fovea coco-eval: COCO's twelve figures for a file of detections against a file of ground truth.
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "data/eval_json.h"
+#include "tools/command.h"
+
+namespace fovea {
+namespace {
+
+struct CocoEvalFlags {
+  std::string truth, detections;
+  CocoOptions options;
+  bool json = false, classes = false, agnostic = false;
+};
+
+void print_classes(const CocoResult& result, const std::vector<std::string>& names) {
+  Table table({"class", "id", "AP"});
+  for (size_t k = 0; k < result.categories.size(); ++k)
+    table.row({k < names.size() ? names[k] : "all", std::to_string(result.categories[k]),
+               result.category_ap[k] < 0 ? "n/a" : number(result.category_ap[k])});
+  std::cout << "\n" << table.str();
+}
+
+void run_coco_eval(const CocoEvalFlags& flags) {
+  const CocoResult result = evaluate_coco_files(flags.truth, flags.detections, flags.options);
+  for (const std::string& warning : result.warnings) warn(warning);
+  if (flags.json) {
+    std::cout << to_json(result) << "\n";
+    return;
+  }
+  std::cout << coco_table(result);
+  if (flags.classes)
+    print_classes(result, flags.agnostic ? std::vector<std::string>() : read_coco_truth(flags.truth).names);
+}
+
+}  // namespace
+
+void add_coco_eval(CLI::App& program) {
+  auto flags = std::make_shared<CocoEvalFlags>();
+  CLI::App* app = add_command(program, "coco-eval", "Score a COCO results file: AP and AR as COCO defines them.",
+                              "fovea coco-eval annotations.json detections.json\n"
+                              "fovea coco-eval annotations.json detections.json --json | jq '.stats[0]'");
+  app->add_option("gt", flags->truth, "ground truth: a COCO annotation file")->required()->type_name("GT.json");
+  app->add_option("dt", flags->detections, "detections: a COCO results file")->required()->type_name("DT.json");
+  app->add_flag("--json", flags->json, "print {\"stats\": [12 figures], \"per_category_ap\": {\"id\": ap}}");
+  app->add_flag("--per-class", flags->classes, "print the AP of each class as well");
+  app->add_flag("--class-agnostic", flags->agnostic, "treat all classes as one");
+  app->add_flag("--strict", flags->options.strict,
+                "repeat two faults of the COCO toolkit (id 0; AP needs 100 in --max-dets)");
+  app->add_option("--max-dets", flags->options.max_dets,
+                  "detections kept per picture and class: three numbers, ascending");
+  app->callback([flags] {
+    flags->options.use_categories = !flags->agnostic;
+    run_coco_eval(*flags);
+  });
+}
+
+}  // namespace fovea

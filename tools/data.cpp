@@ -1,0 +1,288 @@
+// fovea data: makes the shapes data set, shows a page of any data set with its boxes, and counts what is in it.
+#include "data/draw.h"
+
+#include <algorithm>
+#include <cmath>
+#include <iostream>
+#include <mutex>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "core/random.h"
+#include "core/threads.h"
+#include "data/augment.h"
+#include "data/shapes.h"
+#include "tools/command.h"
+
+namespace fovea {
+namespace {
+
+using Json = nlohmann::ordered_json;
+
+struct ShowFlags {
+  DatasetOptions data;
+  std::string out = "page.png";
+  int number = 24, cell = 320, columns = 0;
+  uint64_t seed = 0;
+  bool augmented = false, json = false;
+};
+
+struct StatsFlags {
+  DatasetOptions data;
+  bool json = false, verify = false;
+};
+
+void add_data_flags(CLI::App* app, DatasetOptions& data) {
+  app->add_option("dir,--data", data.dir, "the folder of the data set")->type_name("DIR");
+  app->add_option("--format", data.format, "auto, coco, voc or shapes")->capture_default_str();
+  app->add_option("--split", data.split, "train, val ...; all pictures without");
+  app->add_option("--annotations", data.annotations, "a COCO annotation file, instead of DIR")->type_name("FILE");
+  app->add_option("--images", data.images, "the folder of its pictures")->type_name("DIR");
+  app->add_option("--policy", data.policy, "for bad boxes: error, clip or drop")->capture_default_str();
+  app->add_option("--val-fraction", data.val_fraction, "part that is val where there are no splits")
+      ->capture_default_str();
+}
+
+// The sample with its boxes, shrunk or enlarged to the cell first so that lines and letters keep their size.
+Image annotated(const Sample& sample, const std::vector<std::string>& classes, int cell) {
+  const double scale = double(cell) / std::max(sample.image.width, sample.image.height);
+  const auto side = [&](int v) { return std::max(1, int(std::lround(v * scale))); };
+  Transform t{0, 0, 0, 0, side(sample.image.width), side(sample.image.height)};
+  t.ax = double(t.width) / sample.image.width, t.ay = double(t.height) / sample.image.height;
+  Image image = warp(sample.image, t);
+  for (const Box<float>& box : sample.ignore) draw_ignore(image, t(box));
+  for (size_t i = 0; i < sample.boxes.size(); ++i)
+    draw_label(image, t(sample.boxes[i]), classes[size_t(sample.labels[i])], class_colour(sample.labels[i]));
+  return image;
+}
+
+void run_show(const ShowFlags& flags) {
+  check(Code::usage, flags.number >= 1 && flags.cell >= 32, "data show: at least 1 picture and 32 pixels a cell");
+  const Dataset dataset = open_dataset(flags.data);
+  std::vector<int64_t> order(static_cast<size_t>(dataset.size()));
+  for (size_t i = 0; i < order.size(); ++i) order[i] = int64_t(i);
+  Dice dice(flags.seed);
+  if (flags.seed > 0)
+    for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[size_t(dice.integer(0, int64_t(i) - 1))]);
+  order.resize(std::min(order.size(), size_t(flags.number)));
+  AugmentOptions random;
+  random.short_sides = {}, random.flip = 0.5, random.scale_min = 0.6, random.scale_max = 1.6;
+  random.brightness = random.contrast = random.saturation = 0.3, random.hue = 0.03;
+  std::vector<Image> pictures(order.size());
+  std::vector<std::string> captions(order.size());
+  parallel_for(int64_t(order.size()), 1, [&](int64_t i, int64_t) {
+    Sample sample = dataset.get(order[size_t(i)]);
+    if (flags.augmented) sample = augment(sample, random, flags.seed, 0, uint64_t(i)).sample;
+    pictures[size_t(i)] = annotated(sample, dataset.classes(), flags.cell);
+    captions[size_t(i)] = sample.path.substr(sample.path.find_last_of('/') + 1);
+  });
+  const Image page = tile(pictures, captions, {flags.columns, flags.cell});
+  const bool jpeg = flags.out.size() > 4 && flags.out.substr(flags.out.size() - 4) != ".png";
+  jpeg ? write_jpeg(flags.out, page) : write_png(flags.out, page);
+  if (flags.json) print_json({{"out", flags.out}, {"pictures", pictures.size()}});
+  else std::cout << flags.out << ": " << pictures.size() << " of " << dataset.size() << " pictures\n";
+}
+
+double percentile(std::vector<double>& values, double p) {  // nearest rank
+  if (values.empty()) return NAN;
+  const auto at = values.begin() + std::ptrdiff_t(p * double(values.size() - 1) + 0.5);
+  std::nth_element(values.begin(), at, values.end());
+  return *at;
+}
+
+struct Counts {
+  int64_t boxes = 0, ignore = 0, empty = 0, small = 0, medium = 0, large = 0;
+  std::vector<int64_t> class_boxes, class_pictures;
+  std::vector<std::vector<double>> class_sizes;                            // sqrt(area) in pixels
+  std::vector<double> sizes, ratios, parts, per_picture, widths, heights;  // ratios: height / width
+};
+
+Counts count(const Dataset& dataset) {
+  Counts c;
+  const size_t classes = dataset.classes().size();
+  c.class_boxes.resize(classes), c.class_pictures.resize(classes), c.class_sizes.resize(classes);
+  for (int64_t i = 0; i < dataset.size(); ++i) {
+    const Annotation& a = dataset.annotation(i);
+    c.boxes += int64_t(a.boxes.size()), c.ignore += int64_t(a.ignore.size()), c.empty += a.boxes.empty();
+    c.per_picture.push_back(double(a.boxes.size()));
+    c.widths.push_back(a.width), c.heights.push_back(a.height);
+    for (int label : std::set<int>(a.labels.begin(), a.labels.end())) c.class_pictures[size_t(label)]++;
+    for (size_t b = 0; b < a.boxes.size(); ++b) {
+      const double area = a.boxes[b].area(), size = std::sqrt(area);
+      ++(size < 32 ? c.small : size < 96 ? c.medium : c.large);
+      c.class_boxes[size_t(a.labels[b])]++;
+      c.class_sizes[size_t(a.labels[b])].push_back(size);
+      c.sizes.push_back(size);
+      c.ratios.push_back(a.boxes[b].height() / a.boxes[b].width());
+      c.parts.push_back(size / std::sqrt(double(a.width) * a.height));
+    }
+  }
+  return c;
+}
+
+// Opens every picture and returns what is wrong, one line each.
+std::vector<std::string> verify(const Dataset& dataset) {
+  std::vector<std::string> faults(static_cast<size_t>(dataset.size()));
+  Progress progress("reading", dataset.size());
+  std::mutex mutex;
+  int64_t done = 0;
+  parallel_for(dataset.size(), 1, [&](int64_t i, int64_t) {
+    try {
+      dataset.get(i);
+    } catch (const Error& error) { faults[size_t(i)] = error.what(); }
+    std::lock_guard lock(mutex);
+    progress.update(++done);
+  });
+  std::erase(faults, "");
+  return faults;
+}
+
+constexpr double kPercentiles[] = {0, 0.05, 0.25, 0.5, 0.75, 0.95, 1};
+
+Json stats_json(const Dataset& dataset, Counts& c, const std::vector<std::string>& faults) {
+  Json classes = Json::array();
+  for (size_t k = 0; k < dataset.classes().size(); ++k)
+    classes.push_back({{"name", dataset.classes()[k]},
+                       {"id", dataset.class_ids()[k]},
+                       {"boxes", c.class_boxes[k]},
+                       {"pictures", c.class_pictures[k]}});
+  const auto spread = [](std::vector<double>& values) {
+    Json json = Json::object();
+    for (double p : kPercentiles) json[text(std::lround(100 * p), "%")] = percentile(values, p);
+    return json;
+  };
+  return {{"name", dataset.name()},
+          {"pictures", dataset.size()},
+          {"empty_pictures", c.empty},
+          {"boxes", c.boxes},
+          {"ignore_regions", c.ignore},
+          {"small", c.small},
+          {"medium", c.medium},
+          {"large", c.large},
+          {"classes", classes},
+          {"width", spread(c.widths)},
+          {"height", spread(c.heights)},
+          {"boxes_per_picture", spread(c.per_picture)},
+          {"box_size", spread(c.sizes)},
+          {"box_size_over_picture", spread(c.parts)},
+          {"height_over_width", spread(c.ratios)},
+          {"clipped", dataset.problems().clipped},
+          {"dropped", dataset.problems().dropped},
+          {"messages", dataset.problems().messages},
+          {"unreadable", faults}};
+}
+
+void print_stats(const Dataset& dataset, Counts& c, const std::vector<std::string>& faults, bool verified) {
+  std::cout << dataset.name() << "\n"
+            << count_text(dataset.size()) << " pictures (" << c.empty << " without objects), " << count_text(c.boxes)
+            << " boxes, " << c.ignore << " ignore regions\n\n";
+  Table classes({"class", "id", "boxes", "part", "pictures", "median size"});
+  for (size_t k = 0; k < dataset.classes().size(); ++k)
+    classes.row({dataset.classes()[k], std::to_string(dataset.class_ids()[k]), count_text(c.class_boxes[k]),
+                 number(100.0 * double(c.class_boxes[k]) / double(std::max<int64_t>(1, c.boxes)), 1) + "%",
+                 count_text(c.class_pictures[k]), number(percentile(c.class_sizes[k], 0.5), 0)});
+  std::cout << classes.str() << "\n";
+  Table spread({"", "least", "5%", "25%", "median", "75%", "95%", "most"});
+  const auto row = [&](const char* name, std::vector<double>& values, int digits) {
+    std::vector<std::string> cells{name};
+    for (double p : kPercentiles) cells.push_back(number(percentile(values, p), digits));
+    spread.row(cells);
+  };
+  row("picture width", c.widths, 0);
+  row("picture height", c.heights, 0);
+  row("boxes a picture", c.per_picture, 0);
+  row("box size (sqrt of area)", c.sizes, 0);
+  row("box size / picture size", c.parts, 3);
+  row("box height / width", c.ratios, 2);
+  std::cout << spread.str() << "\nsmall (under 32 pixels) " << c.small << ", medium " << c.medium
+            << ", large (96 and over) " << c.large << "\n";
+  const Problems& problems = dataset.problems();
+  if (problems.messages.empty()) std::cout << "no bad boxes\n";
+  else std::cout << problems.summary() << ":\n";
+  for (const std::string& message : problems.messages) std::cout << "  " << message << "\n";
+  if (verified && faults.empty()) std::cout << "all pictures can be read\n";
+  if (!faults.empty()) std::cout << faults.size() << " pictures cannot be used:\n";
+  for (const std::string& fault : faults) std::cout << "  " << fault << "\n";
+}
+
+void run_stats(const StatsFlags& flags) {
+  const Dataset dataset = open_dataset(flags.data);
+  Counts counts = count(dataset);
+  std::vector<std::string> faults;
+  if (flags.verify) faults = verify(dataset);
+  if (flags.json) print_json(stats_json(dataset, counts, faults));
+  else print_stats(dataset, counts, faults, flags.verify);
+  if (!faults.empty()) throw Exit{int(Code::data)};
+}
+
+void add_make(CLI::App& data) {
+  CLI::App* make = add_command(data, "make", "Make a data set.", "fovea data make shapes shapes");
+  make->require_subcommand(1);
+  struct Flags {
+    std::string dir;
+    ShapesOptions options;
+    bool json = false;
+  };
+  auto flags = std::make_shared<Flags>();
+  CLI::App* app = add_command(*make, "shapes", "Draw scenes of shapes with their boxes, in COCO format.",
+                              "fovea data make shapes shapes                       # shapes/train and shapes/val\n"
+                              "fovea data make shapes rare --imbalance 100 --classes 8\n"
+                              "fovea data make shapes big --train 2000 --val 200 --size 384 --seed 7");
+  ShapesOptions& o = flags->options;
+  app->add_option("dir", flags->dir, "the folder to make")->required()->type_name("DIR");
+  app->add_option("--train", o.train, "pictures to train on")->capture_default_str();
+  app->add_option("--val", o.val, "pictures to validate on")->capture_default_str();
+  app->add_option("--size", o.size, "long side of the pictures, in pixels")->capture_default_str();
+  app->add_option("--classes", o.classes, "kinds of shapes, 1 to 8")->capture_default_str();
+  app->add_option("--imbalance", o.imbalance, "how much more common the first class is than the last")
+      ->capture_default_str();
+  app->add_option("--empty", o.empty, "part of the pictures without objects")->capture_default_str();
+  app->add_option("--max-objects", o.max_objects, "objects in a picture, at most")->capture_default_str();
+  app->add_option("--seed", o.seed, "another seed makes other pictures")->capture_default_str();
+  app->add_flag("--json", flags->json, "print what was made as JSON");
+  app->callback([flags] {
+    const ShapesOptions& o = flags->options;
+    Progress progress("drawing", o.train + o.val);
+    make_shapes(flags->dir, o, [&](int64_t done, int64_t) { progress.update(done); });
+    progress.clear();
+    if (flags->json)
+      print_json({{"dir", flags->dir}, {"train", o.train}, {"val", o.val}, {"classes", o.classes}, {"seed", o.seed}});
+    else
+      std::cout << flags->dir << ": " << o.train << " pictures to train on, " << o.val << " to validate on, "
+                << o.classes << " classes\n";
+  });
+}
+
+}  // namespace
+
+void add_data(CLI::App& program) {
+  CLI::App* data = add_command(program, "data", "Make, show and count data sets.",
+                               "fovea data make shapes shapes\n"
+                               "fovea data show shapes --split val --out page.png\n"
+                               "fovea data stats VOC2007 --format voc --split trainval --verify");
+  data->require_subcommand(1);
+  add_make(*data);
+  auto show = std::make_shared<ShowFlags>();
+  CLI::App* app = add_command(*data, "show", "Draw a page of pictures with their boxes.",
+                              "fovea data show shapes --split val --out page.png\n"
+                              "fovea data show shapes --split train --augmented --seed 3 -n 12");
+  add_data_flags(app, show->data);
+  app->add_option("-o,--out", show->out, "the page: .png or .jpg")->capture_default_str();
+  app->add_option("-n,--number", show->number, "pictures on the page")->capture_default_str();
+  app->add_option("--seed", show->seed, "above 0: a random choice of pictures")->capture_default_str();
+  app->add_option("--cell", show->cell, "pixels of a picture's long side")->capture_default_str();
+  app->add_option("--columns", show->columns, "pictures in a row; 0: as fits")->capture_default_str();
+  app->add_flag("--augmented", show->augmented, "after random flips, scale-and-crop and colours");
+  app->add_flag("--json", show->json, "print what was written as JSON");
+  app->callback([show] { run_show(*show); });
+  auto stats = std::make_shared<StatsFlags>();
+  app = add_command(*data, "stats", "Count classes, sizes, shapes and problems.",
+                    "fovea data stats shapes --split train\n"
+                    "fovea data stats shapes --split train --verify --json");
+  add_data_flags(app, stats->data);
+  app->add_flag("--verify", stats->verify, "open every picture; exit 3 where one cannot be used");
+  app->add_flag("--json", stats->json, "print JSON");
+  app->callback([stats] { run_stats(*stats); });
+}
+
+}  // namespace fovea
