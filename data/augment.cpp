@@ -78,13 +78,54 @@ Colour times(const float m[3][4], const uint8_t* p) {
 
 constexpr double kLuma[3] = {0.299, 0.587, 0.114};
 
-double mean_luma(const Image& image) {
+struct Part {  // of a picture: [x1, x2) by [y1, y2)
+  int x1, y1, x2, y2;
+};
+// Where the picture itself is in a result of warp(): the pixels with their centres in it.
+Part picture_part(const Transform& t, int width, int height) {
+  const Box<float> box = t({0, 0, float(width), float(height)});
+  const auto side = [](float v, int limit) { return int(std::clamp(std::round(v), 0.f, float(limit))); };
+  return {side(box.x1, t.width), side(box.y1, t.height), side(box.x2, t.width), side(box.y2, t.height)};
+}
+
+double mean_luma(const Image& image, const Part& part) {
   uint64_t sums[3] = {};
-  for (size_t i = 0; i < image.rgb.size(); i += 3)
-    for (size_t c = 0; c < 3; ++c) sums[c] += image.rgb[i + c];
+  for (int y = part.y1; y < part.y2; ++y)
+    for (int x = part.x1; x < part.x2; ++x)
+      for (int c = 0; c < 3; ++c) sums[c] += image.at(x, y)[c];
   double luma = 0;
   for (int c = 0; c < 3; ++c) luma += kLuma[c] * double(sums[c]);
-  return luma / std::max<double>(1, double(image.rgb.size() / 3));
+  return luma / std::max(1.0, double(part.x2 - part.x1) * (part.y2 - part.y1));
+}
+
+// Brightness, contrast (about the mean), saturation (about each pixel's luma) and hue (a turn in the YIQ plane) are all
+// affine in RGB: one 3 x 4 matrix does them together.
+void jitter(Image& image, const Part& part, const AugmentOptions& o, Dice dice) {
+  const auto factor = [&](double v) { return std::max(0.0, dice.uniform(1 - v, 1 + v)); };
+  const double brightness = factor(o.brightness), contrast = factor(o.contrast);
+  double saturation = factor(o.saturation);
+  const double turn = 6.283185307179586 * dice.uniform(-o.hue, o.hue);
+  if (dice.uniform() < o.grey) saturation = 0;
+  if (brightness == 1 && contrast == 1 && saturation == 1 && turn == 0) return;
+  static constexpr double yiq[3][3] = {{0.299, 0.587, 0.114}, {0.5959, -0.2746, -0.3213}, {0.2115, -0.5227, 0.3112}};
+  static constexpr double rgb[3][3] = {{1, 0.956, 0.619}, {1, -0.272, -0.647}, {1, -1.106, 1.703}};
+  const double c = saturation * std::cos(turn), s = saturation * std::sin(turn);
+  const double chroma[3][3] = {{1, 0, 0}, {0, c, -s}, {0, s, c}};
+  const double gain = brightness * contrast, lift = (1 - contrast) * brightness * mean_luma(image, part);
+  float m[3][4] = {};
+  for (int i = 0; i < 3; ++i)
+    for (int j = 0; j < 3; ++j) {
+      double v = 0;
+      for (int a = 0; a < 3; ++a)
+        for (int b = 0; b < 3; ++b) v += rgb[i][a] * chroma[a][b] * yiq[b][j];
+      m[i][j] = float(gain * v), m[i][3] = float(lift);
+    }
+  for (int y = part.y1; y < part.y2; ++y)
+    for (int x = part.x1; x < part.x2; ++x) {
+      uint8_t* at = image.at(x, y);
+      const Colour p = times(m, at);
+      at[0] = p.r, at[1] = p.g, at[2] = p.b;
+    }
 }
 
 }  // namespace
@@ -190,33 +231,8 @@ void transform_boxes(Sample& sample, const Transform& t, double min_visible) {
   sample.boxes = std::move(boxes), sample.labels = std::move(labels), sample.ignore = std::move(ignore);
 }
 
-// Brightness, contrast (about the mean), saturation (about each pixel's luma) and hue (a turn in the YIQ plane) are all
-// affine in RGB: one 3 x 4 matrix does them together.
-void jitter_colours(Image& image, const AugmentOptions& o, uint64_t seed, uint64_t epoch, uint64_t index) {
-  Dice dice = dice_for(Use::colour, seed, epoch, index);
-  const auto factor = [&](double v) { return std::max(0.0, dice.uniform(1 - v, 1 + v)); };
-  const double brightness = factor(o.brightness), contrast = factor(o.contrast);
-  double saturation = factor(o.saturation);
-  const double turn = 6.283185307179586 * dice.uniform(-o.hue, o.hue);
-  if (dice.uniform() < o.grey) saturation = 0;
-  if (brightness == 1 && contrast == 1 && saturation == 1 && turn == 0) return;
-  static constexpr double yiq[3][3] = {{0.299, 0.587, 0.114}, {0.5959, -0.2746, -0.3213}, {0.2115, -0.5227, 0.3112}};
-  static constexpr double rgb[3][3] = {{1, 0.956, 0.619}, {1, -0.272, -0.647}, {1, -1.106, 1.703}};
-  const double c = saturation * std::cos(turn), s = saturation * std::sin(turn);
-  const double chroma[3][3] = {{1, 0, 0}, {0, c, -s}, {0, s, c}};
-  const double gain = brightness * contrast, lift = (1 - contrast) * brightness * mean_luma(image);
-  float m[3][4] = {};
-  for (int i = 0; i < 3; ++i)
-    for (int j = 0; j < 3; ++j) {
-      double v = 0;
-      for (int a = 0; a < 3; ++a)
-        for (int b = 0; b < 3; ++b) v += rgb[i][a] * chroma[a][b] * yiq[b][j];
-      m[i][j] = float(gain * v), m[i][3] = float(lift);
-    }
-  for (size_t i = 0; i < image.rgb.size(); i += 3) {
-    const Colour p = times(m, &image.rgb[i]);
-    image.rgb[i] = p.r, image.rgb[i + 1] = p.g, image.rgb[i + 2] = p.b;
-  }
+void jitter_colours(Image& image, const AugmentOptions& options, uint64_t seed, uint64_t epoch, uint64_t index) {
+  jitter(image, {0, 0, image.width, image.height}, options, dice_for(Use::colour, seed, epoch, index));
 }
 
 Transformed augment(const Sample& sample, const AugmentOptions& options, uint64_t seed, uint64_t epoch,
@@ -226,7 +242,8 @@ Transformed augment(const Sample& sample, const AugmentOptions& options, uint64_
   out.sample = {
       warp(image, out.transform, options.fill), sample.boxes, sample.labels, sample.ignore, sample.id, sample.path};
   transform_boxes(out.sample, out.transform, options.min_visible);
-  jitter_colours(out.sample.image, options, seed, epoch, index);
+  jitter(out.sample.image, picture_part(out.transform, image.width, image.height), options,
+         dice_for(Use::colour, seed, epoch, index));
   return out;
 }
 

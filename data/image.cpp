@@ -111,6 +111,13 @@ void check_size(ImageSize size, const std::string& name, const ReadOptions& opti
 detail::ImageHeader read_header(Bytes bytes, Kind kind, const std::string& name) {
   detail::ImageHeader header;
   std::string reason;
+  if (kind == Kind::png && begins(bytes, "IHDR", 12) && bytes.size() >= 24) {  // stb_image calls a large one unknown
+    const auto side = [&](size_t at) {
+      return int(bytes[at] & 127) << 24 | bytes[at + 1] << 16 | bytes[at + 2] << 8 | bytes[at + 3];
+    };
+    header.size = {side(16), side(20)};
+    return header;
+  }
   const bool ok = kind == Kind::jpeg ? detail::read_jpeg_header(bytes, header, reason)
                                      : detail::read_stb_header(bytes, header.size, reason);
   if (!ok) reject_damaged(name_of(kind), name, reason);
