@@ -103,69 +103,79 @@ TEST_CASE("F16, I32 and BOOL are converted") {
   CHECK(read.at("b").values<uint8_t>() == std::vector<uint8_t>{1, 0});
 }
 
-TEST_CASE("every kind of damage is refused with a message that names the file") {
-  const Folder folder;
-  const std::string path = folder.file("bad.safetensors");
-  const auto says = [&](const std::string& bytes, const std::string& words) {
+// Writes damaged files and checks that the refusal is one line that names the file and has these words.
+struct Damaged {
+  void says(const std::string& bytes, const std::string& words) const {
     put(path, bytes);
     const std::string message = refusal([&] { read_safetensors(path); });
     INFO(message);
     CHECK(message.find(path) == 0);
     CHECK(message.find(words) != message.npos);
     CHECK(message.find('\n') == message.npos);
-  };
-  const auto header = [&](const std::string& json, const std::string& words) {
+  }
+  void header(const std::string& json, const std::string& words) const {
     says(with_header(json, std::string(8, 'x')), words);
-  };
-  const std::string good = R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})";
-  put(path, with_header(good + "  \n\t ", std::string(8, 'x')));
-  CHECK(read_safetensors(path).at("a").shape() == Shape{2});
+  }
+  Folder folder;
+  std::string path = folder.file("bad.safetensors");
+};
+const std::string good = R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}})";
 
-  says("", "0 bytes");
-  says("1234567", "7 bytes");
-  says(std::string("\0\0\0\0\0\0\0\x80", 8) + good, "9223372036854775808");
-  says(std::string("\xff\xff\xff\xff\xff\xff\xff\xff", 8) + good, "18446744073709551615");
-  says(with_header(good, std::string(7, 'x')), "cut off");
-  says(with_header(good, std::string(9, 'x')), "1 bytes follow");
-  says(with_header("", ""), "begin with '{'");
-  header(" " + good, "begin with '{'");
-  header(good + "}", "after its end");
-  header(good.substr(0, 30), "its header");
-  header(
+TEST_CASE("a file whose sizes cannot be is refused") {
+  const Damaged file;
+  put(file.path, with_header(good + "  \n\t ", std::string(8, 'x')));
+  CHECK(read_safetensors(file.path).at("a").shape() == Shape{2});
+  file.says("", "0 bytes");
+  file.says("1234567", "7 bytes");
+  file.says(std::string("\0\0\0\0\0\0\0\x80", 8) + good, "9223372036854775808");
+  file.says(std::string("\xff\xff\xff\xff\xff\xff\xff\xff", 8) + good, "18446744073709551615");
+  file.says(with_header(good, std::string(7, 'x')), "cut off");
+  file.says(with_header(good, std::string(9, 'x')), "1 bytes follow");
+  CHECK(refusal([&] { read_safetensors(file.folder.path.string()); }).find("folder") != std::string::npos);
+  CHECK(refusal([&] { read_safetensors(file.folder.file("absent")); }).find("cannot be opened") != std::string::npos);
+}
+
+TEST_CASE("every kind of damaged header is refused") {
+  const Damaged file;
+  file.says(with_header("", ""), "begin with '{'");
+  file.header(" " + good, "begin with '{'");
+  file.header(good + "}", "after its end");
+  file.header(good.substr(0, 30), "its header");
+  file.header(
       R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]},"a":{"dtype":"U8","shape":[0],"data_offsets":[8,8]}})",
       "twice");
-  header(R"({"a":{"dtype":"F32","dtype":"F32","shape":[2],"data_offsets":[0,8]}})", "twice");
-  header(R"({"a":{"dtype":"F32","shape":[2]}})", "lacks");
-  header(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8],"x":1}})", "unknown field");
-  header(R"({"a":{"dtype":"F31","shape":[2],"data_offsets":[0,8]}})", "F31");
-  header(R"({"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}})", "needs 12 bytes");
-  header(R"({"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}})", "whole number");
-  header(R"({"a":{"dtype":"F32","shape":[2.0],"data_offsets":[0,8]}})", "no ']'");
-  header(R"({"a":{"dtype":"F32","shape":[02],"data_offsets":[0,8]}})", "whole number");
-  header(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}})", "data_offsets");
-  header(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0]}})", "data_offsets");
-  header(R"({"a":{"dtype":"F32","shape":[1,1,1,1,1,1,1,1,2],"data_offsets":[0,8]}})", "more than 8");
-  header(R"({"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,8]}})", "more elements");
-  header(R"({"a":{"dtype":"F32","shape":[4611686018427387906],"data_offsets":[0,8]}})", "more elements");
-  header(R"({"a":{"dtype":"U8","shape":[0,9223372036854775807],"data_offsets":[0,0]}})", "");
-  header(R"({"a":{"dtype":"U8","shape":[99999999999999999999],"data_offsets":[0,8]}})", "too large");
-  header(R"({"a":{"dtype":"U8","shape":[5],"data_offsets":[0,5]},"b":{"dtype":"U8","shape":[4],"data_offsets":[4,8]}})",
-         "overlaps");
-  header(R"({"a":{"dtype":"U8","shape":[3],"data_offsets":[0,3]},"b":{"dtype":"U8","shape":[4],"data_offsets":[4,8]}})",
-         "hole");
-  header(R"({"a":{"dtype":"U8","shape":[7],"data_offsets":[1,8]}})", "hole");
-  header("{\"a\xff\":{\"dtype\":\"U8\",\"shape\":[8],\"data_offsets\":[0,8]}}", "UTF-8");
-  header("{\"a\xc0\x80\":{\"dtype\":\"U8\",\"shape\":[8],\"data_offsets\":[0,8]}}", "UTF-8");
-  header("{\"a\xed\xa0\x80\":{\"dtype\":\"U8\",\"shape\":[8],\"data_offsets\":[0,8]}}", "UTF-8");
-  header("{\"a\n\":{\"dtype\":\"U8\",\"shape\":[8],\"data_offsets\":[0,8]}}", "control character");
-  header(R"({"a\ud800":{"dtype":"U8","shape":[8],"data_offsets":[0,8]}})", "surrogate");
-  header(R"({"a\q":{"dtype":"U8","shape":[8],"data_offsets":[0,8]}})", "escape");
-  header(R"({"__metadata__":{"a":1}})", "its header has no '\"'");
-  header(R"({"__metadata__":{"a":"1","a":"2"}})", "twice");
-  header("{" + std::string(100'000, '['), "its header");
-  header(R"({"a":[]})", "its header");
-  CHECK(refusal([&] { read_safetensors(folder.path.string()); }).find("folder") != std::string::npos);
-  CHECK(refusal([&] { read_safetensors(folder.file("absent")); }).find("cannot be opened") != std::string::npos);
+  file.header(R"({"a":{"dtype":"F32","dtype":"F32","shape":[2],"data_offsets":[0,8]}})", "twice");
+  file.header(R"({"a":{"dtype":"F32","shape":[2]}})", "lacks");
+  file.header(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8],"x":1}})", "unknown field");
+  file.header(R"({"a":{"dtype":"F31","shape":[2],"data_offsets":[0,8]}})", "F31");
+  file.header(R"({"a":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}})", "needs 12 bytes");
+  file.header(R"({"a":{"dtype":"F32","shape":[-2],"data_offsets":[0,8]}})", "whole number");
+  file.header(R"({"a":{"dtype":"F32","shape":[2.0],"data_offsets":[0,8]}})", "no ']'");
+  file.header(R"({"a":{"dtype":"F32","shape":[02],"data_offsets":[0,8]}})", "whole number");
+  file.header(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[8,0]}})", "data_offsets");
+  file.header(R"({"a":{"dtype":"F32","shape":[2],"data_offsets":[0]}})", "data_offsets");
+  file.header(R"({"a":{"dtype":"F32","shape":[1,1,1,1,1,1,1,1,2],"data_offsets":[0,8]}})", "more than 8");
+  file.header(R"({"a":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,8]}})", "more elements");
+  file.header(R"({"a":{"dtype":"F32","shape":[4611686018427387906],"data_offsets":[0,8]}})", "more elements");
+  file.header(R"({"a":{"dtype":"U8","shape":[0,9223372036854775807],"data_offsets":[0,0]}})", "");
+  file.header(R"({"a":{"dtype":"U8","shape":[99999999999999999999],"data_offsets":[0,8]}})", "too large");
+  file.header(
+      R"({"a":{"dtype":"U8","shape":[5],"data_offsets":[0,5]},"b":{"dtype":"U8","shape":[4],"data_offsets":[4,8]}})",
+      "overlaps");
+  file.header(
+      R"({"a":{"dtype":"U8","shape":[3],"data_offsets":[0,3]},"b":{"dtype":"U8","shape":[4],"data_offsets":[4,8]}})",
+      "hole");
+  file.header(R"({"a":{"dtype":"U8","shape":[7],"data_offsets":[1,8]}})", "hole");
+  file.header("{\"a\xff\":{\"dtype\":\"U8\",\"shape\":[8],\"data_offsets\":[0,8]}}", "UTF-8");
+  file.header("{\"a\xc0\x80\":{\"dtype\":\"U8\",\"shape\":[8],\"data_offsets\":[0,8]}}", "UTF-8");
+  file.header("{\"a\xed\xa0\x80\":{\"dtype\":\"U8\",\"shape\":[8],\"data_offsets\":[0,8]}}", "UTF-8");
+  file.header("{\"a\n\":{\"dtype\":\"U8\",\"shape\":[8],\"data_offsets\":[0,8]}}", "control character");
+  file.header(R"({"a\ud800":{"dtype":"U8","shape":[8],"data_offsets":[0,8]}})", "surrogate");
+  file.header(R"({"a\q":{"dtype":"U8","shape":[8],"data_offsets":[0,8]}})", "escape");
+  file.header(R"({"__metadata__":{"a":1}})", "its header has no '\"'");
+  file.header(R"({"__metadata__":{"a":"1","a":"2"}})", "twice");
+  file.header("{" + std::string(100'000, '['), "its header");
+  file.header(R"({"a":[]})", "its header");
 }
 
 TEST_CASE("a header over 100 MB is refused before it is read") {
