@@ -16,7 +16,46 @@ inline void zero(float* y, int64_t n) {
   for (int64_t i = 0; i < n; ++i) y[i] = 0;
 }
 
+#if defined(__GNUC__) && !defined(__clang__)
+// A square of vectors is transposed by swapping its off-diagonal quarters, then theirs, ...
+inline void transpose_square(Vec (&v)[kVector]) {
+  typedef int Index __attribute__((vector_size(kVector * 4)));
+#pragma GCC unroll 4
+  for (int half = 1; half < kVector; half *= 2) {
+    Index upper, lower;
+    for (int l = 0; l < kVector; ++l) {
+      upper[l] = l & half ? kVector + l - half : l;
+      lower[l] = l & half ? kVector + l : l + half;
+    }
+#pragma GCC unroll 16
+    for (int i = 0; i < kVector; ++i) {
+      if (i & half) continue;
+      const Vec a = v[i], b = v[i + half];
+      v[i] = __builtin_shuffle(a, b, upper), v[i + half] = __builtin_shuffle(a, b, lower);
+    }
+  }
+}
+#else
+inline void transpose_square(Vec (&v)[kVector]) {
+  for (int i = 0; i < kVector; ++i)
+    for (int j = 0; j < i; ++j) {
+      const float t = v[i][j];
+      v[i][j] = v[j][i], v[j][i] = t;
+    }
+}
+#endif
+
 }  // namespace
+
+void transpose(const float* x, int64_t ldx, int64_t rows, int64_t cols, float* y, int64_t ldy) {
+  for (int64_t c = 0; c < cols; c += kVector)
+    for (int64_t r = 0; r < rows; r += kVector) {
+      Vec v[kVector];
+      for (int i = 0; i < kVector; ++i) v[i] = r + i < rows ? load(x + (r + i) * ldx + c, cols - c) : Vec{};
+      transpose_square(v);
+      for (int i = 0; i < kVector && c + i < cols; ++i) store(y + (c + i) * ldy + r, v[i], rows - r);
+    }
+}
 
 // A run is what lies together in the image: one place (c floats), or, where neighbouring places touch, a row of kw of
 // them.
@@ -57,11 +96,8 @@ void pack(const float* src, int64_t ld, bool transposed, int64_t k, int64_t n, f
       }
       continue;
     }
-    constexpr int64_t kBlock = 16;  // of depth: one line of src for each column
-    for (int64_t r0 = 0; r0 < k; r0 += kBlock)
-      for (int64_t q = 0; q < width; ++q)
-        for (int64_t r = r0; r < least(r0 + kBlock, k); ++r)
-          panel[r * width + q] = q < cols ? src[(j + q) * ld + r] : 0;
+    transpose(src + j * ld, ld, cols, k, panel, width);
+    for (int64_t r = 0; r < k && cols < width; ++r) zero(panel + r * width + cols, width - cols);
   }
 }
 

@@ -52,7 +52,8 @@ struct Kernels {
   // `transposed`
   void (*pack)(const float* src, int64_t ld, bool transposed, int64_t k, int64_t n, float* b, int64_t depth,
                int64_t first);
-  void (*add)(const float* x, int64_t n, float* sum);  // sum[i] += x[i]
+  void (*transpose)(const float* x, int64_t ldx, int64_t rows, int64_t cols, float* y, int64_t ldy);  // y[c,r] = x[r,c]
+  void (*add)(const float* x, int64_t n, float* sum);                                                 // sum[i] += x[i]
 
   // Winograd F(4x4,3x3); planes p = 0..35 lie `plane` floats apart. See kernel_winograd.cpp for the matrices.
   void (*tile_input)(const Tile& t, int64_t channels, float* v, int64_t plane);  // v[p, c] = (B' x B)

@@ -48,6 +48,7 @@ inline int64_t padded(int64_t n) { return (n + kVector - 1) / kVector * kVector;
 void product(const Product& p);
 void gather(const Patches& p, int64_t begin, int64_t count, int64_t first, int64_t k, float* a, int64_t lda);
 void pack(const float* src, int64_t ld, bool transposed, int64_t k, int64_t n, float* b, int64_t depth, int64_t first);
+void transpose(const float* x, int64_t ldx, int64_t rows, int64_t cols, float* y, int64_t ldy);
 void add(const float* x, int64_t n, float* sum);
 void tile_input(const Tile& t, int64_t channels, float* v, int64_t plane);
 void tile_output(const float* m, int64_t plane, int64_t channels, float* y, int64_t row, int64_t pixel, int rows,

@@ -69,8 +69,7 @@ void transform_flipped(const float* w, const ConvShape& s, float* u,
     Workspace memory(static_cast<size_t>(kBlock * 9 * s.c) * 4);
     float* turned = memory.as<float>();  // [o, 9, c]
     for (int64_t tap = 0; tap < 9; ++tap)
-      for (int64_t c = 0; c < s.c; ++c)
-        for (int64_t o = begin; o < end; ++o) turned[((o - begin) * 9 + tap) * s.c + c] = w[(tap * s.c + c) * s.o + o];
+      k.transpose(w + tap * s.c * s.o + begin, s.o, s.c, end - begin, turned + tap * s.c, 9 * s.c);
     for (int64_t o = begin; o < end; ++o)
       k.filter(turned + (o - begin) * 9 * s.c, s.c, true, s.c, u, filter_plane(s.o, s.c, k), s.o, o);
   });
@@ -147,43 +146,53 @@ void input_gradient(const Maps& maps, const float* w, const Kernels& k) {
   convolve(tiling, flipped.as<float>(), nullptr, false, k);
 }
 
-// dw = G' dU G, dU[p] = sum over tiles of (B' x B)[p]' (A dy A')[p]. The tiles come in blocks that fit the cache; the
-// threads share the input channels, so that dU of a part stays with its thread, in L2 where there is one block only.
+// dw = G' dU G, dU[p] = sum over tiles of (B' x B)[p]' (A dy A')[p]. The tiles come in blocks that fit the cache. With
+// few tiles dU is the largest of the matrices: then each part of it is made and used up at once, in L2.
 void weight_gradient(const Maps& maps, float* dw, const Kernels& k) {
   const ConvShape& s0 = maps[0].s;
   Tiling tiling{{}, 0, s0.c, s0.o};
   for (auto& [s, x, y, dx, dy] : maps) tiling.append({x, nullptr, dy, s.n, s.h, s.w, s.oh, s.ow, s.pad.h, s.pad.w, 0});
   if (tiling.count == 0) return std::fill(dw, dw + 9 * s0.c * s0.o, 0.f);
   const int64_t c = s0.c, o = s0.o, lv = round_up(c, 16) + 16, wide = round_up(o, k.vector), lu = wide + 16;
-  const int64_t most = std::max<int64_t>((int64_t{24} << 20) / (36 * 4 * (lv + wide)), 48),
-                blocks = ceil_div(tiling.count, most);
-  const int64_t size = ceil_div(tiling.count, blocks), v_plane = size * lv + 16, d_plane = size * wide + 16;
-  const int64_t part = c >= 192 ? 24 : 12, u_plane = part * lu + 16, parts = ceil_div(c, part);
-  Workspace memory(static_cast<size_t>(36 * (v_plane + d_plane)) * 4);
-  Workspace kept(static_cast<size_t>(blocks > 1 ? parts * 36 * u_plane : 0) * 4);
-  float *v = memory.as<float>(), *d = v + 36 * v_plane;
+  const int64_t most = std::max<int64_t>((int64_t{24} << 20) / (36 * 4 * (lv + wide)), 48);
+  const int64_t size = ceil_div(tiling.count, ceil_div(tiling.count, most));
+  const int64_t v_plane = size * lv + 16, d_plane = size * wide + 16;
+  const bool few = tiling.count < 128;
+  const int64_t part = few ? 24 : 96, parts = ceil_div(c, part), u_plane = part * lu + 16;
+  Workspace memory(static_cast<size_t>(36 * (v_plane + d_plane + (few ? 0 : parts * u_plane))) * 4);
+  float *v = memory.as<float>(), *d = v + 36 * v_plane, *du = d + 36 * d_plane;  // du [parts, 36, part, lu]
+  const auto rows = [&](int64_t i) { return std::min(part, c - i * part); };
+  const auto multiply = [&](int64_t i, int64_t p, float* u, int64_t count, bool add) {
+    k.product({rows(i), o, count, v + p * v_plane + i * part, lv, true, d + p * d_plane, count, 0, u + p * u_plane, lu,
+               nullptr, add, nullptr, false});
+  };
+  const auto finish = [&](int64_t i, int64_t r, const float* u) {
+    k.filter_gradient(u + r * lu, u_plane, o, dw + (i * part + r) * o, c * o);
+  };
   for (int64_t first = 0; first < tiling.count; first += size) {
     const int64_t count = std::min(size, tiling.count - first);
-    const bool last = first + size >= tiling.count;
     parallel_for(count, 4, [&](int64_t b, int64_t e) {
       for (int64_t t = b; t < e; ++t) {
         k.tile_input(tiling.input(first + t), c, v + t * lv, v_plane);
         k.tile_gradient(tiling.gradient(first + t), o, d, d_plane, count, t);
       }
     });
-    parallel_for(parts, 1, [&](int64_t b, int64_t e) {
-      Workspace local(static_cast<size_t>(blocks > 1 ? 0 : 36 * u_plane) * 4);
-      for (int64_t i = b; i < e; ++i) {
-        float* u = blocks > 1 ? kept.as<float>() + i * 36 * u_plane : local.as<float>();
-        const int64_t rows = std::min(part, c - i * part);
-        for (int64_t p = 0; p < 36; ++p)
-          k.product({rows, o, count, v + p * v_plane + i * part, lv, true, d + p * d_plane, count, 0, u + p * u_plane,
-                     lu, nullptr, first > 0, nullptr, false});
-        for (int64_t r = 0; last && r < rows; ++r)
-          k.filter_gradient(u + r * lu, u_plane, o, dw + (i * part + r) * o, c * o);
-      }
+    if (few) break;
+    parallel_for(36 * parts, 1, [&](int64_t b, int64_t e) {
+      for (int64_t i = b; i < e; ++i) multiply(i % parts, i / parts, du + i % parts * 36 * u_plane, count, first > 0);
     });
   }
+  parallel_for(few ? parts : c, few ? 1 : 8, [&](int64_t b, int64_t e) {
+    if (!few) {
+      for (int64_t r = b; r < e; ++r) finish(r / part, r % part, du + r / part * 36 * u_plane);
+      return;
+    }
+    Workspace local(static_cast<size_t>(36 * u_plane) * 4);
+    for (int64_t i = b; i < e; ++i) {
+      for (int64_t p = 0; p < 36; ++p) multiply(i, p, local.as<float>(), tiling.count, false);
+      for (int64_t r = 0; r < rows(i); ++r) finish(i, r, local.as<float>());
+    }
+  });
 }
 
 }  // namespace fovea::cpu::winograd
