@@ -4,6 +4,7 @@
 #include <atomic>
 #include <set>
 #include <unordered_map>
+#include <utility>
 
 #include "core/loops.h"
 #include "core/scope.h"
@@ -15,6 +16,11 @@ namespace {
 std::atomic<int64_t> node_count{0};
 thread_local bool no_grad = false;
 
+template <class T> struct Add {  // sum = a + b
+  const T *a, *b;
+  T* sum;
+  HD void operator()(int64_t i) const { sum[i] = T(compute_t<T>(a[i]) + compute_t<T>(b[i])); }
+};
 template <class T> struct AddInto {  // sum += x
   T* sum;
   const T* x;
@@ -22,14 +28,17 @@ template <class T> struct AddInto {  // sum += x
 };
 
 // A gradient may share storage with another (add returns dy twice), so a sum is written in place only into storage
-// that this engine made.
+// that nobody else holds.
 struct Sum {
   Tensor value;
-  bool ours = false;
-  void add(const Tensor& g) {
-    if (!value) return void(value = g);
-    if (!ours) value = value.clone(), ours = true;
-    add_into(value, g);
+  void add(Tensor g) {
+    if (!value) return void(value = std::move(g));
+    if (value.sole_owner()) return add_into(value, g);
+    const Tensor a = value, b = std::move(g);
+    value = empty_like(a);
+    dispatch_storage(a.dtype(), [&]<class T>() {
+      for_each(a.device(), a.size(), Add<T>{a.data<T>(), b.data<T>(), value.data<T>()});
+    });
   }
 };
 
@@ -41,18 +50,18 @@ class Walk {
  public:
   explicit Walk(BackwardOptions options) : options_(options) {}
 
-  void deliver(const Tensor& x, const Tensor& g) {
-    Record& record = *x.record();
+  void deliver(const std::shared_ptr<Record>& to, Tensor g) {
+    const Record& record = *to;
     if (record.node) {
       auto& slots = pending_[record.node.get()];
       slots.resize(record.node->outputs.size());
-      slots[record.slot].sum.add(g);
-      slots[record.slot].record = x.record();
+      slots[record.slot].sum.add(std::move(g));
+      slots[record.slot].record = to;
       todo_.insert(record.node);
     } else {  // a leaf: its gradient is complete when the walk ends
-      auto [at, fresh] = leaves_.try_emplace(&record, leaf_order_.size());
-      if (fresh) leaf_order_.push_back({{}, x.record()});
-      leaf_order_[at->second].sum.add(g);
+      auto [at, fresh] = leaves_.try_emplace(to.get(), leaf_order_.size());
+      if (fresh) leaf_order_.push_back({{}, to});
+      leaf_order_[at->second].sum.add(std::move(g));
     }
   }
   void run() {
@@ -81,7 +90,7 @@ class Walk {
     run_hooks(record, sum.value);
     if (record.grad) add_into(*record.grad, sum.value);
     else  // a gradient that other tensors may share is copied
-      record.grad = std::make_unique<Tensor>(sum.ours ? sum.value : sum.value.clone());
+      record.grad = std::make_unique<Tensor>(sum.value.sole_owner() ? sum.value : sum.value.clone());
   }
   void step(Node& node) {
     check(!node.released, node.name(), ": backward ran through this op before and released what it had saved",
@@ -95,7 +104,7 @@ class Walk {
       dy.push_back(slot.sum.value);
     }
     Grads g{{}, std::vector<Tensor>(node.inputs.size())};
-    for (auto& x : node.inputs) g.wanted.push_back(x.requires_grad());
+    for (auto& x : node.inputs) g.wanted.push_back(x.wanted());
     {
       OpTimer timer(node.name(), OpTimer::Pass::backward);
       node.backward(dy, g);
@@ -105,13 +114,14 @@ class Walk {
     arrived = {};
     for (size_t i = 0; i < node.inputs.size(); ++i) {
       if (!g.wants(i)) continue;
-      const Tensor& x = node.inputs[i];
-      check(g[i] && g[i].shape() == x.shape(), node.name(), ": the gradient of input ", i, " has shape ", g[i].shape(),
-            ", the input has ", x.shape());
-      check(g[i].dtype() == x.dtype(), node.name(), ": the gradient of input ", i, " is ", name_of(g[i].dtype()),
-            ", the input is ", name_of(x.dtype()));
-      deliver(x, g[i].detach());
-      g[i] = Tensor();
+      const Edge& x = node.inputs[i];
+      check(g[i] && g[i].shape() == x.shape, node.name(), ": the gradient of input ", i, " has shape ", g[i].shape(),
+            ", the input has ", x.shape);
+      check(g[i].dtype() == x.dtype, node.name(), ": the gradient of input ", i, " is ", name_of(g[i].dtype()),
+            ", the input is ", name_of(x.dtype));
+      Tensor arrived = std::exchange(g[i], Tensor());
+      arrived.set_record(nullptr);
+      deliver(x.record, std::move(arrived));
     }
     if (options_.retain_graph) return;
     node.released = true;
@@ -132,15 +142,15 @@ Node::Node() : order(++node_count) {}
 
 // A node may hold the last handle to the node before it, and so on down a chain of any length: without recursion.
 Node::~Node() {
-  thread_local std::vector<Tensor>* doomed = nullptr;  // of the outermost destructor that runs
+  thread_local std::vector<Edge>* doomed = nullptr;  // of the outermost destructor that runs
   if (doomed) {
     for (auto& x : inputs) doomed->push_back(std::move(x));
     return;
   }
-  std::vector<Tensor> list = std::move(inputs);
+  std::vector<Edge> list = std::move(inputs);
   doomed = &list;
   while (!list.empty()) {
-    const Tensor last = std::move(list.back());
+    const Edge last = std::move(list.back());
     list.pop_back();
   }
   doomed = nullptr;
@@ -159,7 +169,7 @@ void add_into(Tensor& sum, const Tensor& x) {
   sum.touch();
 }
 
-void detail::link(std::shared_ptr<Node> node, std::vector<Tensor> inputs, std::vector<Tensor*> outputs) {
+void detail::link(std::shared_ptr<Node> node, std::vector<Edge> inputs, std::vector<Tensor*> outputs) {
   node->path = Scope::path();
   node->inputs = std::move(inputs);
   for (size_t slot = 0; slot < outputs.size(); ++slot) {
@@ -182,7 +192,7 @@ void backward(const Tensor& loss, Tensor seed, BackwardOptions options) {
   check(seed.shape() == loss.shape(), "backward: the seed has shape ", seed.shape(), ", the loss ", loss.shape());
   NoGrad quiet;
   Walk walk(options);
-  walk.deliver(loss, seed.detach());
+  walk.deliver(loss.record(), seed.detach());
   walk.run();
 }
 

@@ -39,6 +39,14 @@ class Saved {
   uint64_t version_ = 0;
 };
 
+// What a node knows of an input: enough to check and deliver its gradient. The elements stay with who saved them.
+struct Edge {
+  Shape shape;
+  DType dtype;
+  std::shared_ptr<Record> record;  // null for an input outside the graph
+  bool wanted() const { return record && record->requires_grad; }
+};
+
 // One recorded op. `order` counts nodes as they are made: descending order is a reverse topological order.
 struct Node {
   Node();
@@ -48,7 +56,7 @@ struct Node {
   virtual void release() = 0;                                          // drops what the op saved
   const int64_t order;
   std::string path;  // of the module that ran the op
-  std::vector<Tensor> inputs;
+  std::vector<Edge> inputs;
   std::vector<Shape> outputs;  // their shapes, by slot
   bool released = false;
 };
@@ -95,11 +103,11 @@ inline std::vector<Tensor> strip(const std::vector<Tensor>& list) {
   for (auto& t : list) out.push_back(t.detach());
   return out;
 }
-inline void collect(std::vector<Tensor>& all, const Tensor& t) { all.push_back(t); }
-inline void collect(std::vector<Tensor>& all, const std::vector<Tensor>& list) {
-  all.insert(all.end(), list.begin(), list.end());
+inline void collect(std::vector<Edge>& all, const Tensor& t) { all.push_back({t.shape(), t.dtype(), t.record()}); }
+inline void collect(std::vector<Edge>& all, const std::vector<Tensor>& list) {
+  for (auto& t : list) collect(all, t);
 }
-void link(std::shared_ptr<Node> node, std::vector<Tensor> inputs, std::vector<Tensor*> outputs);
+void link(std::shared_ptr<Node> node, std::vector<Edge> inputs, std::vector<Tensor*> outputs);
 
 }  // namespace detail
 
@@ -120,10 +128,10 @@ template <class Op, class... In> auto apply(Op op, const In&... in) {
   || requires(Grads & g, const std::vector<Tensor>& t) { op.backward(t, g); };
   if constexpr (differentiable) {
     if (NoGrad::active()) return y;
-    std::vector<Tensor> inputs;
+    std::vector<Edge> inputs;
     (detail::collect(inputs, in), ...);
     bool wanted = false;
-    for (auto& t : inputs) wanted = wanted || t.requires_grad();
+    for (auto& edge : inputs) wanted = wanted || edge.wanted();
     if (!wanted) return y;
     std::vector<Tensor*> outputs;
     if constexpr (std::is_same_v<decltype(y), Tensor>) outputs = {&y};

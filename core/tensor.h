@@ -77,6 +77,7 @@ class Tensor {
   void touch() { storage_->version++; }  // for code that writes through data()
   uint64_t version() const { return storage_ ? storage_->version : 0; }
   const std::shared_ptr<Storage>& storage() const { return storage_; }
+  bool sole_owner() const { return storage_.use_count() == 1; }  // no other tensor sees a change of the elements
   bool shares_storage(const Tensor& o) const { return storage_ && storage_ == o.storage_; }
 
   // The tape.
