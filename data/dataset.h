@@ -43,13 +43,13 @@ enum class BoxPolicy {
 };
 
 struct DatasetOptions {
-  std::string dir;                   // the folder, unless annotations and images are given
-  std::string format = "auto";       // auto | coco | voc | shapes (made by `fovea data make shapes`: COCO)
-  std::string split;                 // train, val ...; empty: all there is without a split
-  std::string annotations, images;   // COCO: a file and the folder of its pictures, instead of dir and split
-  std::string policy = "clip";       // error | clip | drop
-  double val_fraction = 0.1;         // where the data has no splits: the part that is "val", chosen by file name
-  std::vector<std::string> classes;  // the order of classes, e.g. of a model; others are then an error. Empty: all
+  std::string dir{};                    // the folder, unless annotations and images are given
+  std::string format = "auto";          // auto | coco | voc | shapes (made by `fovea data make shapes`: COCO)
+  std::string split{};                  // train, val ...; empty: all there is without a split
+  std::string annotations{}, images{};  // COCO: a file and the folder of its pictures, instead of dir and split
+  std::string policy = "clip";          // error | clip | drop
+  double val_fraction = 0.1;            // where the data has no splits: the part that is "val", chosen by file name
+  std::vector<std::string> classes{};   // the order of classes, e.g. of a model; others are then an error. Empty: all
 };
 
 struct Problems {

@@ -17,7 +17,7 @@ struct Series {
 };
 
 struct PlotOptions {
-  std::string title, x_axis, y_axis;
+  std::string title{}, x_axis{}, y_axis{};
   int width = 960, height = 560;
   bool log_y = false;
   std::optional<double> y_min{}, y_max{};

@@ -1,0 +1,302 @@
+// Data sets: COCO and VOC in their layouts, the policy for bad boxes, and what is said about broken ones.
+#include "data/dataset.h"
+
+#include <cstdlib>
+#include <iostream>
+#include <limits>
+#include <nlohmann/json.hpp>
+#include <set>
+
+#include "data/eval_json.h"
+#include "tests/files.h"
+
+using namespace fovea;
+using test::error_of;
+using test::Folder;
+using test::require_words;
+namespace fs = std::filesystem;
+
+namespace {
+
+const char* good_coco =
+    R"({"images": [{"id": 7, "file_name": "a.png", "width": 40, "height": 30},
+                   {"id": 3, "file_name": "b.png", "width": 20, "height": 10}],
+        "categories": [{"id": 9, "name": "dog"}, {"id": 2, "name": "cat"}],
+        "annotations": [{"id": 1, "image_id": 7, "category_id": 9, "bbox": [1, 2, 10.5, 20], "iscrowd": 0, "area": 50},
+                        {"id": 2, "image_id": 7, "category_id": 2, "bbox": [0, 0, 40, 30], "iscrowd": 1}]})";
+
+std::string replaced(std::string text, const std::string& old, const std::string& now) {
+  const size_t at = text.find(old);
+  REQUIRE(at != std::string::npos);
+  return text.replace(at, old.size(), now);
+}
+
+void add_pictures(const Folder& folder, const std::string& dir) {
+  fs::create_directories(folder.path / dir);
+  write_png(folder / (dir + "/a.png"), Image(40, 30, 90));
+  write_png(folder / (dir + "/b.png"), Image(20, 10, 90));
+}
+
+std::string coco_error(const std::string& json, const std::string& policy = "clip") {
+  const Folder folder;
+  add_pictures(folder, "images");
+  folder.write("annotations.json", json);
+  return error_of(Code::data, [&] { open_dataset({.dir = folder.path.string(), .policy = policy}); });
+}
+
+std::string object(const std::string& name, const std::string& box, bool difficult = false) {
+  std::string s = "<object><name>" + name + "</name><difficult>" + (difficult ? "1" : "0") + "</difficult><bndbox>";
+  std::istringstream numbers(box);
+  for (const char* side : {"xmin", "ymin", "xmax", "ymax"}) {
+    std::string v;
+    numbers >> v;
+    s += std::string("<") + side + ">" + v + "</" + side + ">";
+  }
+  return s + "</bndbox></object>\n";
+}
+std::string voc(const std::string& objects, int width = 40, int height = 30) {
+  return text("<annotation>\n<filename>a.png</filename>\n<size><width>", width, "</width><height>", height,
+              "</height><depth>3</depth></size>\n", objects, "</annotation>\n");
+}
+
+struct VocFolder : Folder {
+  VocFolder() {
+    add_pictures(*this, "JPEGImages");
+    write("Annotations/a.xml", voc(object("dog", "2 3 11 30") + object("cat", "1 1 40 30", true)));
+    write("Annotations/b.xml", voc("", 20, 10));
+    write("ImageSets/Main/train.txt", std::string("a\n"));
+    write("ImageSets/Main/val.txt", std::string("b 1\n\n"));
+    write("ImageSets/Main/dog_train.txt", std::string("a -1\n"));
+  }
+  std::string error(const std::string& xml, const std::string& policy = "clip") const {
+    write("Annotations/a.xml", xml);
+    return error_of(Code::data, [&] { open_dataset({.dir = path.string(), .split = "train", .policy = policy}); });
+  }
+};
+
+}  // namespace
+
+TEST_CASE("COCO: classes, boxes, crowds and empty pictures") {
+  const Folder folder;
+  add_pictures(folder, "images");
+  folder.write("annotations.json", std::string(good_coco));
+  const Dataset data = open_dataset({.dir = folder.path.string()});
+  REQUIRE(data.size() == 2);
+  CHECK(data.classes() == std::vector<std::string>{"cat", "dog"});  // by id
+  CHECK(data.class_ids() == std::vector<int64_t>{2, 9});
+  CHECK(data.annotation(0).id == 3);
+  CHECK(data.annotation(0).boxes.empty());
+  const Sample sample = data.get(1);
+  CHECK(sample.image.width == 40);
+  REQUIRE(sample.boxes.size() == 1);
+  CHECK(sample.boxes[0].x2 == 11.5f);
+  CHECK(sample.labels == std::vector<int>{1});
+  REQUIRE(sample.ignore.size() == 1);
+  CHECK(data.annotation(1).truths.size() == 2);
+  CHECK(data.annotation(1).truths[0].area == 50);
+  CHECK(data.problems().summary().empty());
+  CHECK(data.first(1).size() == 1);
+  const Dataset ordered = open_dataset({.dir = folder.path.string(), .classes = {"dog", "bird", "cat"}});
+  CHECK(ordered.annotation(1).labels == std::vector<int>{0});
+  CHECK(ordered.class_ids()[2] == 2);
+  require_words(error_of(Code::data,
+                         [&] {
+                           open_dataset({.dir = folder.path.string(), .classes = {"bird", "cat"}});
+                         }),
+                {"a.png", "\"dog\"", "do not include"});
+  write_coco_truth(folder / "again.json", data);
+  const CocoTruthFile again = read_coco_truth(folder / "again.json");
+  CHECK(again.images == std::vector<int64_t>{3, 7});
+  CHECK(again.ground_truths[1].size() == 2);
+  CHECK(again.ground_truths[1][1].crowd);
+  write_coco_detections(folder / "dt.json", {{7, {{9, {1, 2, 10.5, 20}, 0.75}}}});
+  CHECK(evaluate_coco_files(folder / "again.json", folder / "dt.json").stats[0] == Approx(1));
+}
+
+TEST_CASE("COCO in the layouts that it comes in") {
+  const Folder folder;
+  const std::string dir = folder.path.string();
+  for (const char* images : {"val/images", "train", "val2017", "images"}) add_pictures(folder, images);
+  folder.write("val/annotations.json", std::string(good_coco));
+  folder.write("train/_annotations.coco.json", std::string(good_coco));
+  folder.write("annotations/instances_val2017.json", std::string(good_coco));
+  CHECK(find_splits(dir) == std::vector<std::string>{"train", "val", "val2017"});
+  for (const char* split : {"train", "val", "val2017"}) {
+    const Dataset data = open_dataset({.dir = dir, .split = split});
+    CHECK(data.size() == 2);
+    CHECK_NOTHROW(data.get(0));
+  }
+  require_words(error_of(Code::usage, [&] { open_dataset({.dir = dir, .split = "tests"}); }),
+                {"tests", "train, val, val2017"});
+  require_words(error_of(Code::usage, [&] { open_dataset({.dir = dir}); }), {"name one of its splits"});
+  const Dataset files = open_dataset({.annotations = folder / "val/annotations.json", .images = folder / "images"});
+  CHECK(files.size() == 2);
+  require_words(error_of(Code::usage, [&] { open_dataset({.annotations = "a.json"}); }), {"belong together"});
+}
+
+TEST_CASE("without splits, a part is chosen by file name") {
+  const Folder folder;
+  nlohmann::json json{{"images", nlohmann::json::array()},
+                      {"annotations", nlohmann::json::array()},
+                      {"categories", {{{"id", 1}, {"name", "x"}}}}};
+  for (int i = 0; i < 200; ++i) {
+    const std::string name = "p" + std::to_string(i) + ".png";
+    folder.write("images/" + name, std::string("x"));
+    json["images"].push_back({{"id", i}, {"file_name", name}, {"width", 4}, {"height", 4}});
+  }
+  folder.write("annotations.json", json.dump());
+  std::set<std::string> seen;
+  for (const char* split : {"train", "val"}) {
+    const Dataset data = open_dataset({.dir = folder.path.string(), .split = split, .val_fraction = 0.2});
+    if (std::string(split) == "val") CHECK(std::abs(int(data.size()) - 40) < 20);
+    for (int64_t i = 0; i < data.size(); ++i) CHECK(seen.insert(data.annotation(i).path).second);
+  }
+  CHECK(seen.size() == 200);
+  require_words(error_of(Code::usage, [&] { open_dataset({.dir = folder.path.string(), .split = "test"}); }),
+                {"no splits"});
+}
+
+TEST_CASE("COCO files that are broken are refused in one line") {
+  const std::string good = good_coco;
+  require_words(coco_error(good.substr(0, good.size() / 2)), {"annotations.json", "cut off"});
+  require_words(coco_error(replaced(good, "\"image_id\": 7", "\"image_id\": 8")),
+                {"annotations[0] (id 1)", "image 8", "add it"});
+  require_words(coco_error(replaced(good, "\"category_id\": 9", "\"category_id\": 5")), {"category 5", "categories"});
+  require_words(coco_error(replaced(good, "10.5", "NaN")), {"NaN", "near annotations[0]", "leave such boxes out"});
+  require_words(coco_error(replaced(good, "10.5", "null")), {"annotations[0] (id 1)", "not a number"});
+  require_words(coco_error(replaced(good, "a.png", "none.png")), {"images[0] (id 7)", "none.png", "does not exist"});
+  require_words(coco_error(replaced(good, "\"id\": 3", "\"id\": 7")), {"images[1]", "another image"});
+  require_words(coco_error(replaced(good, "\"id\": 9", "\"id\": 2")), {"two categories", "2"});
+  require_words(coco_error(R"({"images": [], "categories": [{"id": 1}], "annotations": []})"), {"no pictures"});
+  require_words(coco_error("{\"images\": []}"), {"has no list \"annotations\""});
+  require_words(coco_error("[]"), {"annotations.json"});
+  const Folder empty;
+  require_words(error_of(Code::data, [&] { open_dataset({.dir = empty.path.string()}); }), {"neither", "Annotations/"});
+  require_words(error_of(Code::data, [&] { open_dataset({.dir = empty / "none"}); }), {"is not a folder"});
+  require_words(error_of(Code::usage, [&] { open_dataset({.dir = empty.path.string(), .format = "yolo"}); }),
+                {"yolo", "coco"});
+  require_words(error_of(Code::usage, [&] { open_dataset({.dir = empty.path.string(), .policy = "ignore"}); }),
+                {"clip"});
+}
+
+TEST_CASE("bad boxes follow the policy and are counted") {
+  const auto open = [](double x, double y, double w, double h, const char* policy, int64_t category = 1) {
+    Annotation a;
+    a.path = "p.jpg", a.width = 100, a.height = 50;
+    a.truths = {{1, {5, 5, 10, 10}, {}, false}, {category, {x, y, w, h}, {}, false}};
+    const std::string p = policy;
+    return Dataset("test", {"x"}, {1}, {a},
+                   p == "clip"   ? BoxPolicy::clip
+                   : p == "drop" ? BoxPolicy::drop
+                                 : BoxPolicy::error);
+  };
+  const auto refused = [&](double x, double y, double w, double h, const char* policy) {
+    return error_of(Code::data, [&] { open(x, y, w, h, policy); });
+  };
+  CHECK(open(99.5, 0, 1.2, 5, "error").annotation(0).boxes[1].x2 == 100);  // rounding: cut off in silence
+  const Dataset clipped = open(-20, 10, 50, 10, "clip");
+  CHECK(clipped.annotation(0).boxes[1].x1 == 0);
+  CHECK(clipped.annotation(0).truths[1].box.x == -20);  // the evaluator sees what the file says
+  CHECK(clipped.problems().summary() == "1 box clipped");
+  require_words(clipped.problems().messages.at(0), {"p.jpg", "box 2 of 2", "[-20, 10, 30, 20]", "100 x 50", "clipped"});
+  CHECK(open(-20, 10, 50, 10, "drop").annotation(0).boxes.size() == 1);
+  require_words(refused(-20, 10, 50, 10, "error"), {"p.jpg: box 2 of 2", "leaves the picture", "clip or drop"});
+  CHECK(open(10, 10, 0, 5, "clip").problems().dropped == 1);
+  CHECK(open(10, 10, 0, 5, "clip").annotation(0).truths.size() == 1);
+  CHECK(open(300, 10, 50, 5, "clip").problems().dropped == 1);
+  require_words(refused(10, 10, 5, -5, "error"), {"has no area"});
+  const double nan = std::numeric_limits<double>::quiet_NaN(), inf = std::numeric_limits<double>::infinity();
+  for (double bad : {nan, inf, -inf}) {
+    require_words(refused(10, 10, bad, 5, "clip"), {"p.jpg", "box 2", "not finite", "drop"});
+    CHECK(open(10, 10, bad, 5, "drop").problems().dropped == 1);
+  }
+  require_words(error_of(Code::data, [&] { open(1, 1, 5, 5, "clip", 4); }), {"p.jpg", "class 4 is out of range"});
+}
+
+TEST_CASE("VOC: splits, difficult objects, pixels from 1") {
+  const VocFolder folder;
+  const std::string dir = folder.path.string();
+  CHECK(find_splits(dir) == std::vector<std::string>{"train", "val"});
+  const Dataset data = open_dataset({.dir = dir, .split = "train"});
+  REQUIRE(data.size() == 1);
+  CHECK(data.classes() == std::vector<std::string>{"cat", "dog"});
+  const Sample sample = data.get(0);
+  REQUIRE(sample.boxes.size() == 1);
+  CHECK(sample.boxes[0].x1 == 1);
+  CHECK(sample.boxes[0].y1 == 2);
+  CHECK(sample.boxes[0].x2 == 11);
+  CHECK(sample.boxes[0].y2 == 30);
+  CHECK(sample.labels == std::vector<int>{1});
+  CHECK(sample.ignore.size() == 1);
+  CHECK(open_dataset({.dir = dir, .split = "val"}).annotation(0).boxes.empty());
+  CHECK(open_dataset({.dir = dir}).size() == 2);
+  require_words(error_of(Code::usage, [&] { open_dataset({.dir = dir, .split = "trian"}); }), {"trian", "train, val"});
+  folder.write("Annotations/b.xml", voc(object("dog", "0 3 11.5 10"), 20, 10));  // a 0: edges, counted from 0
+  CHECK(open_dataset({.dir = dir, .split = "train"}).annotation(0).boxes[0].x1 == 2);
+  CHECK(open_dataset({.dir = dir, .split = "val"}).annotation(0).boxes[0].x2 == 11.5f);
+}
+
+TEST_CASE("VOC in the layouts that it comes in") {
+  const Folder folder;
+  const std::string dir = folder.path.string();
+  add_pictures(folder, "IMAGES");
+  folder.write("annotations/a.xml", voc(object("dog", "2 3 11 30")));
+  folder.write("annotations/b.XML", voc("", 20, 10));
+  const Dataset data = open_dataset({.dir = dir, .format = "voc"});
+  CHECK(data.size() == 2);
+  CHECK(open_dataset({.dir = dir, .split = "train", .val_fraction = 0}).size() == 2);
+  const Folder folders;
+  for (const char* split : {"test", "train"}) {
+    add_pictures(folders, split);
+    folders.write(split + std::string("/a.xml"), voc(object(split, "2 3 11 30")));
+  }
+  CHECK(find_splits(folders.path.string()) == std::vector<std::string>{"test", "train"});
+  const Dataset part = open_dataset({.dir = folders.path.string(), .split = "train"});
+  CHECK(part.size() == 1);
+  CHECK(part.classes() == std::vector<std::string>{"test", "train"});  // the same in every split
+  CHECK(part.annotation(0).labels == std::vector<int>{1});
+}
+
+TEST_CASE("VOC files that are broken are refused in one line, with the line") {
+  const VocFolder folder;
+  const std::string good = voc(object("dog", "2 3 11 30") + object("cat", "1 1 40 30"));
+  require_words(folder.error(good.substr(0, 120)), {"a.xml:", "not valid XML"});
+  require_words(folder.error(replaced(good, "<size><width>40</width><height>30</height><depth>3</depth></size>", "")),
+                {"a.xml:1", "no <size>", "<width>"});
+  require_words(folder.error(replaced(good, "<width>40</width>", "<width>0</width>")), {"a.xml:3", "0 x 30"});
+  require_words(folder.error(replaced(good, "<xmin>1</xmin>", "<xmin>left</xmin>")), {"a.xml:5", "\"cat\"", "left"});
+  require_words(folder.error(replaced(good, "<name>cat</name>", "")), {"a.xml:5", "no <name>"});
+  require_words(folder.error(replaced(good, "<xmin>1</xmin>", "<xmin>nan</xmin>")),
+                {"a.png", "box 2 of 2", "not finite"});
+  require_words(folder.error("<html></html>"), {"no <annotation>"});
+  require_words(folder.error(replaced(good, "<xmax>11</xmax>", "<xmax>2</xmax>"), "error"),
+                {"a.png", "box 1 of 2", "no area"});
+  folder.write("Annotations/a.xml", replaced(good, "<width>40</width>", "<width>41</width>"));
+  const Dataset data = open_dataset({.dir = folder.path.string(), .split = "train"});
+  require_words(error_of(Code::data, [&] { data.get(0); }), {"a.png", "is 40 x 30", "say 41 x 30"});
+  folder.write("ImageSets/Main/train.txt", std::string("a\nzebra\n"));
+  require_words(folder.error(good), {"train.txt:2", "zebra"});
+  folder.write("ImageSets/Main/train.txt", std::string("a\n"));
+  fs::remove(folder.path / "JPEGImages/a.png");
+  require_words(folder.error(good), {"a.xml", "does not exist"});
+}
+
+TEST_CASE("the blood cells open as they are") {
+  const char* shared = std::getenv("FOVEA_SHARED");
+  const fs::path dir = (shared ? fs::path(shared) : fs::path(FOVEA_SOURCE_DIR) / ".." / "shared") / "data/bccd";
+  if (!fs::exists(dir)) {
+    WARN("no " + dir.string() + ": skipped");
+    return;
+  }
+  int64_t pictures = 0, boxes = 0, dropped = 0;
+  for (const char* split : {"train", "val", "test"}) {
+    const Dataset data = open_dataset({.dir = dir.string(), .split = split});
+    CHECK(data.classes() == std::vector<std::string>{"Platelets", "RBC", "WBC"});
+    pictures += data.size(), dropped += data.problems().dropped;
+    for (int64_t i = 0; i < data.size(); ++i) boxes += int64_t(data.annotation(i).boxes.size());
+    CHECK_NOTHROW(data.get(0));
+  }
+  CHECK(pictures == 364);
+  CHECK(boxes == 4886);
+  CHECK(dropped == 2);
+}
