@@ -114,6 +114,9 @@ void draw_label(Image& image, const Box<float>& box, const std::string& label, C
 }
 
 void draw_ignore(Image& image, const Box<float>& box, Colour colour) {
+  const auto side = [](float v, int limit) { return std::clamp(v, -8.f, float(limit) + 8); };
+  const float left = side(box.x1, image.width), right = side(box.x2, image.width);
+  const float top = side(box.y1, image.height), bottom = side(box.y2, image.height);
   const auto dashes = [&](float x1, float y1, float x2, float y2) {
     const float length = std::max(std::abs(x2 - x1), std::abs(y2 - y1));
     for (float at = 0; at < length; at += 8) {
@@ -121,10 +124,10 @@ void draw_ignore(Image& image, const Box<float>& box, Colour colour) {
       draw_line(image, x1 + s * (x2 - x1), y1 + s * (y2 - y1), x1 + e * (x2 - x1), y1 + e * (y2 - y1), colour, 1.5);
     }
   };
-  dashes(box.x1, box.y1, box.x2, box.y1);
-  dashes(box.x2, box.y1, box.x2, box.y2);
-  dashes(box.x2, box.y2, box.x1, box.y2);
-  dashes(box.x1, box.y2, box.x1, box.y1);
+  dashes(left, top, right, top);
+  dashes(right, top, right, bottom);
+  dashes(right, bottom, left, bottom);
+  dashes(left, bottom, left, top);
 }
 
 void draw_text(Image& image, int x, int y, const std::string& text, Colour colour, int scale) {

@@ -60,6 +60,7 @@ void check_options(const LoaderOptions& o) {
 }
 
 int64_t steps_of(const Dataset& dataset, const LoaderOptions& o) {
+  check_options(o);
   const int64_t whole = dataset.size() / o.batch;
   return o.drop_last && whole > 0 ? whole : (dataset.size() + o.batch - 1) / o.batch;
 }
@@ -118,7 +119,6 @@ struct Loader::State {
 
   State(const Dataset& dataset, const LoaderOptions& options, int64_t epoch, int64_t step)
       : dataset(dataset), options(options), steps(steps_of(dataset, options)) {
-    check_options(options);
     check(Code::data, dataset.size() > 0, dataset.name(), ": holds no pictures to load");
     check(epoch >= 0 && step >= 0, "loader: epoch ", epoch, ", step ", step);
     claimed = delivered = epoch * steps + step;

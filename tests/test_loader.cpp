@@ -1,0 +1,150 @@
+// The loader: the same batches for any number of threads and from any step, padding, order, errors, shutdown.
+#include "data/loader.h"
+
+#include <algorithm>
+#include <cmath>
+#include <set>
+
+#include "data/shapes.h"
+#include "tests/files.h"
+
+using namespace fovea;
+using test::Folder;
+
+namespace {
+
+// A made data set of 13 pictures, once for all tests.
+const Dataset& shapes() {
+  static const Folder folder;
+  static const Dataset data = [] {
+    make_shapes(folder / "s", {.train = 13, .val = 1, .size = 64});
+    return open_dataset({.dir = folder / "s", .split = "train"});
+  }();
+  return data;
+}
+
+LoaderOptions options_for(int threads) {
+  LoaderOptions o;
+  o.batch = 3, o.threads = threads, o.seed = 5;
+  o.augment.short_sides = {48, 64}, o.augment.flip = 0.5, o.augment.brightness = 0.2;
+  return o;
+}
+
+void check_equal(const Batch& a, const Batch& b) {
+  REQUIRE(a.images.shape() == b.images.shape());
+  REQUIRE(a.images.values<float>() == b.images.values<float>());
+  REQUIRE(a.epoch == b.epoch);
+  REQUIRE(a.step == b.step);
+  for (size_t i = 0; i < a.items.size(); ++i) {
+    REQUIRE(a.items[i].index == b.items[i].index);
+    REQUIRE(a.items[i].labels == b.items[i].labels);
+    for (size_t k = 0; k < a.items[i].boxes.size(); ++k) REQUIRE(a.items[i].boxes[k].x1 == b.items[i].boxes[k].x1);
+  }
+}
+
+}  // namespace
+
+TEST_CASE("batches do not depend on the threads, nor on where the loader began") {
+  Loader reference(shapes(), options_for(0));
+  std::vector<Batch> batches;
+  for (int i = 0; i < 12; ++i) batches.push_back(*reference.next());
+  CHECK(reference.steps_per_epoch() == 5);
+  CHECK(batches[6].epoch == 1);
+  CHECK(batches[6].step == 1);
+  for (int threads : {1, 2, 4}) {
+    Loader loader(shapes(), options_for(threads));
+    for (const Batch& batch : batches) check_equal(*loader.next(), batch);
+  }
+  Loader later(shapes(), options_for(2), 1, 2);
+  for (size_t i = 7; i < 12; ++i) check_equal(*later.next(), batches[i]);
+  Loader across(shapes(), options_for(2), 0, 9);  // step 9 of epochs of 5
+  check_equal(*across.next(), batches[9]);
+}
+
+TEST_CASE("an epoch holds every sample once, in a new order each time") {
+  LoaderOptions o = options_for(0);
+  std::set<std::vector<int64_t>> orders;
+  for (const bool grouped : {false, true})
+    for (int64_t epoch = 0; epoch < 3; ++epoch) {
+      o.group_by_aspect = grouped;
+      std::vector<int64_t> all;
+      for (const auto& step : epoch_order(shapes(), o, epoch)) all.insert(all.end(), step.begin(), step.end());
+      orders.insert(all);
+      std::sort(all.begin(), all.end());
+      for (int64_t i = 0; i < 13; ++i) CHECK(all[size_t(i)] == i);
+    }
+  CHECK(orders.size() >= 5);
+  const auto grouped = epoch_order(shapes(), o, 0);
+  CHECK(grouped.size() == 5);
+  const auto tall = [](int64_t i) { return shapes().annotation(i).height > shapes().annotation(i).width; };
+  int64_t mixed = 0;
+  for (const auto& step : grouped) {
+    const auto n = std::count_if(step.begin(), step.end(), tall);
+    mixed += n != 0 && n != int64_t(step.size());
+  }
+  CHECK(mixed <= 2);  // what is left of both kinds
+  o.shuffle = false, o.group_by_aspect = false, o.drop_last = true;
+  const auto plain = epoch_order(shapes(), o, 9);
+  CHECK(plain.size() == 4);
+  CHECK(plain[1] == std::vector<int64_t>{3, 4, 5});
+  o.batch = 50;
+  CHECK(epoch_order(shapes(), o, 0).size() == 1);  // never no batch at all
+}
+
+TEST_CASE("pixels are normalised and padded with the mean; boxes and transform fit the input") {
+  LoaderOptions o;
+  o.batch = 1, o.threads = 0, o.shuffle = false, o.epochs = 1;
+  o.augment.short_sides = {50}, o.divisor = 32;
+  Loader loader(shapes(), o);
+  int64_t n = 0;
+  while (const std::optional<Batch> batch = loader.next()) {
+    const Batch::Item& item = batch->items[0];
+    const int64_t h = batch->images.dim(1), w = batch->images.dim(2);
+    CHECK(h % 32 == 0);
+    CHECK(w - item.width < 32);
+    CHECK(std::min(item.width, item.height) == 50);
+    const Sample sample = shapes().get(item.index);
+    const Image resized = warp(sample.image, item.transform);
+    const float* images = batch->images.data<float>();
+    CHECK(images[((h - 1) * w + w - 1) * 3] == 0);
+    const float value = images[(7 * w + 9) * 3 + 1];
+    CHECK(value == Approx((resized.at(9, 7)[1] / 255.0 - 0.456) / 0.224).margin(1e-5));
+    REQUIRE(item.boxes.size() == sample.boxes.size());
+    for (size_t b = 0; b < item.boxes.size(); ++b)
+      CHECK(item.transform.inverse(item.boxes[b]).x2 == Approx(sample.boxes[b].x2).margin(0.01));
+    ++n;
+  }
+  CHECK(n == 13);
+  CHECK_FALSE(loader.next());
+  const Batch single = make_batch(shapes().get(0).image, o);
+  CHECK(single.images.dim(0) == 1);
+  CHECK(single.items[0].width > 0);
+}
+
+TEST_CASE("an unreadable picture is reported in its turn, and the loader goes on") {
+  const Folder folder;
+  make_shapes(folder / "s", {.train = 6, .val = 1, .size = 64});
+  const Dataset data = open_dataset({.dir = folder / "s", .split = "train"});
+  folder.write("s/train/images/000004.jpg", std::string("hello"));
+  LoaderOptions o;
+  o.batch = 1, o.shuffle = false, o.epochs = 1;
+  for (int threads : {0, 2}) {
+    o.threads = threads;
+    Loader loader(data, o);
+    for (int i = 0; i < 3; ++i) CHECK(loader.next()->items[0].index == i);
+    test::require_words(test::error_of(Code::data, [&] { loader.next(); }), {"000004.jpg", "text, not a picture"});
+    CHECK(loader.next()->items[0].index == 4);
+  }
+  const Dataset none = data.first(0);
+  CHECK_THROWS_AS(Loader(none, o), Error);
+  o.batch = 0;
+  CHECK_THROWS_AS(Loader(data, o), Error);
+}
+
+TEST_CASE("a loader that is left early joins its workers") {
+  for (int i = 0; i < 5; ++i) {
+    Loader loader(shapes(), options_for(3));
+    if (i > 0) loader.next();
+  }
+  SUCCEED();
+}

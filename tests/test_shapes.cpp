@@ -1,0 +1,131 @@
+// The made data set, drawing and plots: the same bytes for the same seed, true boxes, nothing outside the picture.
+#include "data/shapes.h"
+
+#include <cmath>
+#include <map>
+
+#include "core/threads.h"
+#include "data/plot.h"
+#include "tests/files.h"
+
+using namespace fovea;
+using test::Folder;
+
+namespace {
+
+std::map<std::string, std::vector<uint8_t>> contents(const std::filesystem::path& dir) {
+  std::map<std::string, std::vector<uint8_t>> files;
+  for (const auto& entry : std::filesystem::recursive_directory_iterator(dir))
+    if (entry.is_regular_file())
+      files[std::filesystem::relative(entry.path(), dir).string()] = read_bytes(entry.path().string());
+  return files;
+}
+
+}  // namespace
+
+TEST_CASE("the same seed makes the same bytes on any number of threads") {
+  const Folder folder;
+  const ShapesOptions options{.train = 9, .val = 3, .size = 64};
+  const int threads = num_threads();
+  set_num_threads(1);
+  make_shapes(folder / "one", options);
+  set_num_threads(3);
+  make_shapes(folder / "three", options);
+  set_num_threads(threads);
+  const auto one = contents(folder / "one");
+  CHECK(one.size() == 14);
+  CHECK(one == contents(folder / "three"));
+  ShapesOptions other = options;
+  other.seed = 2;
+  make_shapes(folder / "other", other);
+  CHECK(contents(folder / "other") != one);
+  const std::string refusal = test::error_of(Code::usage, [&] { make_shapes(folder / "one", other); });
+  test::require_words(refusal, {"one/train", "exists already"});
+  CHECK(contents(folder / "one") == one);
+  CHECK_THROWS_AS(make_shapes(folder / "x", {.classes = 9}), Error);
+}
+
+TEST_CASE("scenes: sizes, classes, empty pictures, imbalance, and boxes in the picture") {
+  ShapesOptions o{.size = 96, .classes = 8, .imbalance = 16};
+  std::vector<int> labels(8);
+  int empty = 0, objects = 0;
+  double least = 1e9, most = 0;
+  for (uint64_t i = 0; i < 500; ++i) {
+    const Sample s = make_scene(o, 0, i);
+    empty += s.boxes.empty();
+    for (size_t b = 0; b < s.boxes.size(); ++b) {
+      const Box<float>& box = s.boxes[b];
+      REQUIRE((box.x1 >= 0 && box.y1 >= 0 && box.x2 <= s.image.width && box.y2 <= s.image.height && box.area() > 0));
+      labels[size_t(s.labels[b])]++, ++objects;
+      least = std::min(least, std::sqrt(double(box.area()))), most = std::max(most, std::sqrt(double(box.area())));
+    }
+  }
+  CHECK(empty > 8);
+  CHECK(empty < 60);
+  CHECK(objects > 1000);
+  CHECK(most / least > 4);                                              // two octaves
+  CHECK(std::abs(std::log2(double(labels[0]) / labels[7]) - 4) < 0.8);  // 16 = 2^4
+  for (int n : labels) CHECK(n > 0);
+}
+
+TEST_CASE("a box is tight around its shape") {
+  ShapesOptions o{.size = 128, .classes = 1, .empty = 0, .max_objects = 1};
+  std::vector<double> errors;
+  for (uint64_t i = 0; i < 60; ++i) {
+    const Sample s = make_scene(o, 0, i);
+    REQUIRE(s.boxes.size() == 1);
+    const Box<float> b = s.boxes[0];
+    if (b.x1 < 2 || b.x2 > s.image.width - 2 || b.width() < 30) continue;
+    // Along the middle row of a circle: the largest step near its left edge.
+    const int y = int((b.y1 + b.y2) / 2);
+    int best = 0, where = 0;
+    for (int x = std::max(1, int(b.x1) - 6); x < int(b.x1) + 7; ++x) {
+      int step = 0;
+      for (int c = 0; c < 3; ++c) step += std::abs(int(s.image.at(x, y)[c]) - int(s.image.at(x - 1, y)[c]));
+      if (step > best) best = step, where = x;
+    }
+    errors.push_back(std::abs(where - double(b.x1)));
+  }
+  REQUIRE(errors.size() > 10);
+  std::nth_element(errors.begin(), errors.begin() + std::ptrdiff_t(errors.size() / 2), errors.end());
+  CHECK(errors[errors.size() / 2] <= 1.0);
+}
+
+TEST_CASE("drawing covers what it says, and stays inside the picture") {
+  Image image(40, 30);
+  draw_box(image, {10, 10, 20, 20}, {255, 0, 0}, 2);
+  CHECK(image.at(10, 15)[0] == 255);
+  CHECK(image.at(9, 15)[0] == 255);
+  CHECK(image.at(8, 15)[0] == 0);
+  CHECK(image.at(15, 15)[0] == 0);
+  fill_box(image, {30.25f, 5, 31, 6}, {0, 200, 0});
+  CHECK(image.at(30, 5)[1] == 150);
+  Image line(40, 40);  // the ink of an anti-aliased line is its area
+  draw_line(line, 5, 7, 33, 28, {255, 255, 255}, 2);
+  double ink = 0;
+  for (size_t i = 0; i < line.rgb.size(); i += 3) ink += line.rgb[i] / 255.0;
+  CHECK(ink == Approx(35 * 2 + 3.14159).epsilon(0.05));
+  for (const Box<float>& wild :
+       {Box<float>{-50, -50, 500, 500}, Box<float>{-1e9f, 5, 1e9f, 6}, Box<float>{39, 29, 40, 30}}) {
+    draw_label(image, wild, "a label that is longer than the picture", class_colour(3), 2);
+    draw_ignore(image, wild);
+  }
+  draw_text(image, 35, 25, "\xC3\xA9 x", {9, 9, 9});
+  CHECK(text_width("abc", 2) == 36);
+  const Image page = tile({Image(64, 32, 200), Image(10, 90, 90), Image()}, {"one", "two"}, {.columns = 2, .cell = 50});
+  CHECK(page.width == 2 * 58 + 8);
+}
+
+TEST_CASE("plots of nothing, of a point, and of numbers that are not finite") {
+  CHECK(plot_curves({}).width == 960);
+  const double nan = NAN;
+  const Image plot =
+      plot_curves({{"a", {0, 1, 2, 3}, {1, nan, 3, INFINITY}}, {"b", {2}, {2}}},
+                  {.title = "t", .x_axis = "x", .y_axis = "y", .width = 400, .height = 300, .log_y = true});
+  int ink = 0;
+  for (size_t i = 0; i < plot.rgb.size(); i += 3) ink += plot.rgb[i] < 100 && plot.rgb[i + 2] > 150;
+  CHECK(ink > 10);
+  CHECK_THROWS_AS(plot_curves({{"a", {0, 1}, {1}}}), Error);
+  const std::vector<double> s = smoothed({4, 4, 4, nan, 4}, 0.9);
+  for (double v : s) CHECK(v == Approx(4));
+}
