@@ -20,7 +20,7 @@ struct LoaderOptions {
   uint64_t seed = 0;
   int divisor = 32;  // height and width of a batch are padded to multiples of it
   std::array<float, 3> mean = {0.485f, 0.456f, 0.406f}, std = {0.229f, 0.224f, 0.225f};  // RGB of 0..1
-  AugmentOptions augment;
+  AugmentOptions augment{};
   int64_t epochs = -1;  // next() ends after this many, counted from epoch 0; -1: never
 };
 
