@@ -13,13 +13,14 @@ struct Conv2dOptions {
   bool relu = false;  // y = max(0, conv + bias), fused
 };
 
-// y[n,i,j,o] = b[o] + sum_{u,v,c} x[n, i*stride - pad + u*dilation, j*stride - pad + v*dilation, c] w[u,v,c,o], zero outside x;
-// cross-correlation, as every framework has it. x [N,H,W,C], w [kh,kw,C/groups,O], b [O] or undefined -> [N,H',W',O],
-// H' = (H + 2 pad - dilation (kh - 1) - 1) / stride + 1. Output channel o sees the input channels of its group.
-// Throws Error{failure} for shapes and options that do not fit.
+// y[n,i,j,o] = b[o] + sum_{u,v,c} x[n, i*stride - pad + u*dilation, j*stride - pad + v*dilation, c] w[u,v,c,o], zero
+// outside x; cross-correlation, as every framework has it. x [N,H,W,C], w [kh,kw,C/groups,O], b [O] or undefined ->
+// [N,H',W',O], H' = (H + 2 pad - dilation (kh - 1) - 1) / stride + 1. Output channel o sees the input channels of its
+// group. Throws Error{failure} for shapes and options that do not fit.
 Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& b = {}, Conv2dOptions options = {});
 
-// The same weights on several maps (the levels of a pyramid): what conv2d gives for each, with the weights prepared once.
+// The same weights on several maps (the levels of a pyramid): what conv2d gives for each, with the weights prepared
+// once.
 std::vector<Tensor> conv2d(const std::vector<Tensor>& maps, const Tensor& w, const Tensor& b = {},
                            Conv2dOptions options = {});
 
@@ -32,9 +33,10 @@ struct ConvTranspose2dOptions {
 // H' = (H - 1) stride - 2 pad + dilation (kh - 1) + output_pad + 1 (Dumoulin & Visin 2016, section 4).
 Tensor conv_transpose2d(const Tensor& x, const Tensor& w, const Tensor& b = {}, ConvTranspose2dOptions options = {});
 
-// How f32 convolutions are computed on the CPU (f64 always by the reference). `automatic` picks the fastest for each shape;
-// `direct` does without Winograd's transforms, whose rounding errors are about 5 times as large; `winograd` uses them wherever
-// they apply; `reference` is the plain gather and product. The start value is FOVEA_CONV_ALGO (auto, direct, winograd, reference).
+// How f32 convolutions are computed on the CPU (f64 always by the reference). `automatic` picks the fastest for each
+// shape; `direct` does without Winograd's transforms, whose rounding errors are about 5 times as large; `winograd` uses
+// them wherever they apply; `reference` is the plain gather and product. The start value is FOVEA_CONV_ALGO (auto,
+// direct, winograd, reference).
 enum class ConvAlgo { automatic, direct, winograd, reference };
 void set_conv_algo(ConvAlgo algo);
 ConvAlgo conv_algo();

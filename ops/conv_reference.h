@@ -1,5 +1,5 @@
-// The plain convolution: one gather and one matrix product a group, for both devices and f32/f64. Gradient checks run on it,
-// and the tests hold every fast kernel of ops/cpu against it.
+// The plain convolution: one gather and one matrix product a group, for both devices and f32/f64. Gradient checks run
+// on it, and the tests hold every fast kernel of ops/cpu against it.
 #pragma once
 #include "core/allocator.h"
 #include "ops/window.h"

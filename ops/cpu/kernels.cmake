@@ -8,7 +8,8 @@ list(REMOVE_ITEM driver_sources ${kernel_sources})
 macro(fovea_objects name)
   add_library(${name} OBJECT ${ARGN})
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})
-  target_compile_options(${name} PRIVATE $<TARGET_PROPERTY:fovea_flags,INTERFACE_COMPILE_OPTIONS>)   # first: -march may follow
+  # Not by linking fovea_flags: these options must come first, so that -march may follow.
+  target_compile_options(${name} PRIVATE $<TARGET_PROPERTY:fovea_flags,INTERFACE_COMPILE_OPTIONS>)
   list(APPEND FOVEA_CPU_OBJECTS $<TARGET_OBJECTS:${name}>)
 endmacro()
 # fovea_kernels(name LEVEL FLAGS...): the kernels of one level.
