@@ -88,7 +88,7 @@ void Progress::update(int64_t done, const std::string& note) {
   const bool terminal = is_terminal(Stream::err);
   const auto now = Clock::now();
   const double since = std::chrono::duration<double>(now - last_).count();
-  if (drawn_ && done < total_ && since < (terminal ? 0.1 : 5.0)) return;
+  if (terminal ? drawn_ && since < 0.1 : since < 5) return;
   last_ = now, drawn_ = true;
   const double spent = std::chrono::duration<double>(now - start_).count();
   const double share = total_ > 0 ? static_cast<double>(done) / static_cast<double>(total_) : 1;

@@ -32,6 +32,7 @@ class Progress {
   Progress(std::string label, int64_t total, int64_t done = 0);  // done: where a resumed run starts
   ~Progress() { clear(); }
   void update(int64_t done, const std::string& note = {});
+  void label(const std::string& label) { label_ = label; }
   void clear();                               // before other lines are printed
   void finish(const std::string& note = {});  // leaves one last line
 

@@ -1,0 +1,408 @@
+// The table of configuration keys, and the layers that fill it: preset, file, environment, flags.
+#include "tools/config.h"
+
+#include <toml++/toml.h>
+#include <algorithm>
+#include <charconv>
+#include <cstdlib>
+#include <fstream>
+#include <set>
+#include <sstream>
+
+#include "core/error.h"
+#include "tools/terminal.h"
+
+extern char** environ;
+
+namespace fovea {
+namespace {
+
+struct Range {
+  double low = -1e300, high = 1e300;
+};
+constexpr Range kPositive{1e-300, 1e300}, kCount{0, 1e15}, kAtLeastOne{1, 1e15}, kUnit{0, 1};
+
+std::string trim(const std::string& s) {
+  const auto begin = s.find_first_not_of(" \t\n"), end = s.find_last_not_of(" \t\n");
+  return begin == std::string::npos ? "" : s.substr(begin, end - begin + 1);
+}
+
+// Text of a value and back: numbers in the shortest form that reads back exactly.
+std::string text_of(const std::string& v) { return v; }
+std::string text_of(bool v) { return v ? "true" : "false"; }
+template <class T>
+requires std::is_arithmetic_v<T> std::string text_of(T v) {
+  char s[64];
+  return {s, std::to_chars(s, s + sizeof s, v).ptr};
+}
+template <class T> std::string text_of(const std::vector<T>& list) {
+  std::string s;
+  for (auto& v : list) s += (s.empty() ? "" : ", ") + text_of(v);
+  return s;
+}
+
+void parse(std::string& out, const std::string& s, Range) { out = s; }
+void parse(bool& out, const std::string& s, Range) {
+  check(Code::usage, s == "true" || s == "false", "'", s, "' is neither true nor false");
+  out = s == "true";
+}
+template <class T>
+requires std::is_arithmetic_v<T>
+void parse(T& out, const std::string& s, Range range) {
+  double value = 0;
+  auto [end, error] = std::from_chars(s.data(), s.data() + s.size(), value);
+  check(Code::usage, error == std::errc() && end == s.data() + s.size(), "'", s, "' is not a number");
+  check(Code::usage, value >= range.low && value <= range.high, s, " is out of range (", text_of(range.low), " to ",
+        text_of(range.high), ")");
+  if constexpr (std::is_integral_v<T>) {
+    check(Code::usage, value == std::floor(value), s, " is not a whole number");
+    if (s.find_first_of(".eE") == std::string::npos) std::from_chars(s.data(), s.data() + s.size(), out);
+    else out = static_cast<T>(value);
+  } else {
+    out = static_cast<T>(value);
+  }
+}
+template <class T> void parse(std::vector<T>& out, const std::string& s, Range range) {
+  std::string inner = trim(s);
+  if (inner.size() > 1 && inner.front() == '[' && inner.back() == ']') inner = inner.substr(1, inner.size() - 2);
+  out.clear();
+  std::istringstream parts(inner);
+  for (std::string part; std::getline(parts, part, ',');) {
+    out.emplace_back();
+    parse(out.back(), trim(part), range);
+  }
+}
+
+template <class T> const char* type_name(const T&) {
+  if constexpr (std::is_same_v<T, bool>) return "true | false";
+  else if constexpr (std::is_integral_v<T>) return "whole number";
+  else if constexpr (std::is_floating_point_v<T>) return "number";
+  else if constexpr (std::is_same_v<T, std::string>) return "text";
+  else return "list of numbers";
+}
+
+// `access` maps Config& to the field. `choices`: "a | b" for text that must be one of these.
+template <class Access>
+Key key(const std::string& name, Access access, const std::string& help, Range range = {},
+        const std::string& choices = "") {
+  Config sample;
+  Key k{name, choices.empty() ? type_name(access(sample)) : choices, help, {}, {}};
+  k.get = [access](const Config& c) { return text_of(access(const_cast<Config&>(c))); };
+  k.set = [access, range, choices](Config& c, const std::string& value) {
+    if (!choices.empty()) {
+      std::vector<std::string> names;
+      std::istringstream parts(choices);
+      for (std::string part; std::getline(parts, part, '|');) names.push_back(trim(part));
+      check(Code::usage, std::find(names.begin(), names.end(), value) != names.end(), "'", value, "' is not one of ",
+            choices, suggestion(value, names));
+    }
+    parse(access(c), value, range);
+  };
+  return k;
+}
+
+#define FIELD(path) \
+  [](Config & c) -> auto& { return c.path; }
+
+std::vector<Key> train_keys() {
+  return {
+      key("train.epochs", FIELD(train.epochs), "passes over the training pictures", kCount),
+      key("train.steps", FIELD(train.steps), "steps to train instead of epochs; 0: epochs", kCount),
+      key("train.batch", FIELD(train.batch), "pictures of a step", kAtLeastOne),
+      key("train.optimizer", FIELD(train.optimizer), "how gradients become steps", {}, "adamw | sgd"),
+      key("train.lr", FIELD(train.lr), "learning rate after warm-up, for train.batch pictures", kCount),
+      key("train.weight_decay", FIELD(train.weight_decay), "of convolution weights", kCount),
+      key("train.norm_weight_decay", FIELD(train.norm_weight_decay), "of norms and biases", kCount),
+      key("train.momentum", FIELD(train.momentum), "of sgd", kUnit),
+      key("train.nesterov", FIELD(train.nesterov), "Nesterov's momentum (sgd)"),
+      key("train.beta1", FIELD(train.beta1), "of adamw: memory of gradients", kUnit),
+      key("train.beta2", FIELD(train.beta2), "of adamw: memory of their squares", kUnit),
+      key("train.schedule", FIELD(train.schedule), "course of the learning rate", {},
+          "cosine | constant | multistep | onecycle"),
+      key("train.milestones", FIELD(train.milestones), "multistep: where it drops, as parts of the whole run", kUnit),
+      key("train.decay", FIELD(train.decay), "multistep: the factor of each drop", kUnit),
+      key("train.final_lr", FIELD(train.final_lr), "cosine, onecycle: the last rate as part of train.lr", kUnit),
+      key("train.warmup", FIELD(train.warmup), "steps of linear warm-up", kCount),
+      key("train.warmup_factor", FIELD(train.warmup_factor), "the first rate as part of train.lr", kUnit),
+      key("train.clip_norm", FIELD(train.clip_norm), "largest norm of all gradients together; 0: no limit", kCount),
+      key("train.clip_value", FIELD(train.clip_value), "largest size of one gradient; 0: no limit", kCount),
+      key("train.ema", FIELD(train.ema), "decay of the running mean of the weights that is evaluated; 0: off", kUnit),
+      key("train.seed", FIELD(train.seed), "of weights, order and augmentation", kCount),
+      key("train.checkpoint_every", FIELD(train.checkpoint_every), "steps; 0: at the end of each epoch only", kCount),
+      key("train.keep", FIELD(train.keep), "numbered checkpoints to keep; 0: all", kCount),
+      key("train.overfit", FIELD(train.overfit), "train and score on the first N pictures; 0: off", kCount),
+      key("train.weights", FIELD(train.weights), "a .safetensors file or a run to start from"),
+      key("train.skip_weights", FIELD(train.skip_weights), "names in it to leave out, e.g. *cls_logits*"),
+      key("train.backbone_weights", FIELD(train.backbone_weights), "a classifier's .safetensors file to start from"),
+      key("train.threads", FIELD(train.threads), "of the computation; 0: all processors", {0, 256}),
+      key("train.loader_threads", FIELD(train.loader_threads), "that read and augment pictures", {0, 64}),
+  };
+}
+
+std::vector<Key> data_keys() {
+  return {
+      key("data.dir", FIELD(data.dir), "the data set's folder"),
+      key("data.format", FIELD(data.format), "of its files", {}, "auto | coco | voc | shapes"),
+      key("data.split", FIELD(data.split), "what to train on"),
+      key("data.val_split", FIELD(data.val_split), "what to score on during training; empty: nothing"),
+      key("data.annotations", FIELD(data.annotations), "a COCO file, instead of data.dir"),
+      key("data.images", FIELD(data.images), "the folder of its pictures"),
+      key("data.val_annotations", FIELD(data.val_annotations), "the same for scoring"),
+      key("data.val_images", FIELD(data.val_images), "the same for scoring"),
+      key("data.policy", FIELD(data.policy), "for boxes without area or outside", {}, "error | clip | drop"),
+      key("data.val_fraction", FIELD(data.val_fraction), "part to score on where the data has no splits", kUnit),
+      key("data.short_side", FIELD(data.short_side), "pixels of a picture's short side; several: one is drawn",
+          {0, 1e5}),
+      key("data.max_side", FIELD(data.max_side), "most pixels of the long side; 0: no limit", {0, 1e5}),
+      key("data.divisor", FIELD(data.divisor), "batches are padded to multiples of it", {1, 1024}),
+      key("data.group_by_aspect", FIELD(data.group_by_aspect), "wide and tall pictures in separate batches"),
+  };
+}
+
+std::vector<Key> other_keys() {
+  return {
+      key("augment.flip", FIELD(augment.flip), "probability to mirror left and right", kUnit),
+      key("augment.flip_vertical", FIELD(augment.flip_vertical), "probability to mirror top and bottom", kUnit),
+      key("augment.scale_min", FIELD(augment.scale_min), "scale-and-crop: the smallest factor", kPositive),
+      key("augment.scale_max", FIELD(augment.scale_max), "scale-and-crop: the largest factor", kPositive),
+      key("augment.min_visible", FIELD(augment.min_visible), "boxes cropped to less are ignored", kUnit),
+      key("augment.brightness", FIELD(augment.brightness), "factor 1 +- this", kUnit),
+      key("augment.contrast", FIELD(augment.contrast), "factor 1 +- this", kUnit),
+      key("augment.saturation", FIELD(augment.saturation), "factor 1 +- this", kUnit),
+      key("augment.hue", FIELD(augment.hue), "turn by +- this part of a circle", kUnit),
+      key("augment.grey", FIELD(augment.grey), "probability to lose all colour", kUnit),
+      key("eval.every", FIELD(eval.every), "epochs between scorings during training; 0: only at the end", kCount),
+      key("eval.batch", FIELD(eval.batch), "pictures at a time", kAtLeastOne),
+      key("eval.pictures", FIELD(eval.pictures), "on the page of validation pictures", {0, 100}),
+  };
+}
+
+// "gamma" of RetinaNetOptions is the key "model.gamma".
+std::vector<Key> model_keys() {
+  std::vector<Key> keys;
+  for (auto& [name, unused] : to_text(RetinaNetOptions{})) {
+    Key k{"model." + name, "", help_of_option(name), {}, {}};
+    k.get = [name = name](const Config& c) {
+      for (auto& [other, value] : to_text(c.model))
+        if (other == name) return value;
+      return std::string();
+    };
+    k.set = [name = name](Config& c, const std::string& value) { set_option(c.model, name, value); };
+    keys.push_back(std::move(k));
+  }
+  return keys;
+}
+
+const Key* find_key(const std::string& name) {
+  for (auto& k : config_keys())
+    if (k.name == name) return &k;
+  return nullptr;
+}
+
+std::vector<std::string> key_names() {
+  std::vector<std::string> names{"preset"};
+  for (auto& k : config_keys()) names.push_back(k.name);
+  return names;
+}
+
+std::string environment_name(const std::string& key) {
+  std::string s = "FOVEA_" + key;
+  for (char& c : s) c = c == '.' ? '_' : static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  return s;
+}
+
+// The preset's network and its training keys, given without their section ("lr" is train.lr).
+void apply_preset(Config& config, const std::string& name) {
+  const Preset found = preset(name);
+  config.preset = name;
+  const auto plain = to_text(RetinaNetOptions{}), wanted = to_text(found.model);
+  config.model = found.model;
+  const std::string origin = "preset " + name;
+  for (size_t i = 0; i < wanted.size(); ++i)
+    if (wanted[i].second != plain[i].second) config.origin["model." + wanted[i].first] = origin;
+  for (auto& [short_name, value] : found.training) {
+    std::string full = short_name;
+    for (auto& section : {"train.", "data.", "augment.", "eval."})
+      if (find_key(section + short_name)) full = section + short_name;
+    set_key(config, full, value, origin);
+  }
+}
+
+// Learning a few pictures by heart wants steps rather than epochs, and one score at the end.
+void apply_overfit(Config& config) {
+  if (config.train.overfit == 0) return;
+  const auto chosen = [&](const char* name) {
+    const auto it = config.origin.find(name);
+    return it != config.origin.end() && it->second.rfind("preset", 0) != 0;
+  };
+  const std::string origin = "train.overfit";
+  if (!chosen("train.epochs") && !chosen("train.steps")) set_key(config, "train.steps", "300", origin);
+  if (!chosen("eval.every")) set_key(config, "eval.every", "0", origin);
+  if (!chosen("train.warmup")) set_key(config, "train.warmup", "20", origin);
+}
+
+struct Entry {
+  std::string key, value, where;
+};
+
+std::string value_text(const toml::node& node, const std::string& where) {
+  if (auto* list = node.as_array()) {
+    std::string s;
+    for (auto& item : *list) s += (s.empty() ? "" : ", ") + value_text(item, where);
+    return s;
+  }
+  if (auto v = node.value_exact<bool>()) return text_of(*v);
+  if (auto v = node.value_exact<int64_t>()) return text_of(*v);
+  if (auto v = node.value_exact<double>()) return text_of(*v);
+  if (auto v = node.value_exact<std::string>()) return *v;
+  fail(Code::usage, where + ": a value of this type is not used here");
+}
+
+void flatten(const toml::table& table, const std::string& prefix, const std::string& name, std::vector<Entry>& out) {
+  for (auto&& [k, node] : table) {
+    const std::string full = prefix + std::string(k.str());
+    const std::string where = name + ":" + std::to_string(node.source().begin.line);
+    if (auto* inner = node.as_table()) flatten(*inner, full + ".", name, out);
+    else out.push_back({full, value_text(node, where), where});
+  }
+}
+
+std::vector<Entry> toml_entries(const std::string& text, const std::string& name) {
+  std::vector<Entry> entries;
+  try {
+    flatten(toml::parse(text, name), "", name, entries);
+  } catch (const toml::parse_error& error) {
+    fail(Code::usage, name + ":" + std::to_string(error.source().begin.line) + ": " + std::string(error.description()));
+  }
+  return entries;
+}
+
+std::vector<Entry> environment_entries() {
+  std::map<std::string, std::string> known;
+  for (auto& name : key_names()) known[environment_name(name)] = name;
+  std::vector<Entry> entries;
+  std::vector<std::string> names;
+  for (auto& [variable, unused] : known) names.push_back(variable);
+  for (char** e = environ; *e; ++e) {
+    const std::string line = *e, variable = line.substr(0, line.find('='));
+    if (auto it = known.find(variable); it != known.end()) {
+      entries.push_back({it->second, line.substr(variable.size() + 1), variable});
+    } else {
+      for (const char* section : {"FOVEA_TRAIN_", "FOVEA_DATA_", "FOVEA_AUGMENT_", "FOVEA_EVAL_", "FOVEA_MODEL_"})
+        check(Code::usage, !variable.starts_with(section), "the environment variable ", variable,
+              " names no configuration key", suggestion(variable, names));
+    }
+  }
+  return entries;
+}
+
+std::string read_text(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  check(Code::usage, file.good(), "cannot read the configuration file '", path, "'");
+  std::ostringstream text;
+  text << file.rdbuf();
+  return text.str();
+}
+
+std::string quoted(const std::string& s) {
+  std::string out = "\"";
+  for (char c : s) {
+    if (c == '"' || c == '\\') out += '\\';
+    out += c;
+  }
+  return out + "\"";
+}
+
+// Numbers and booleans bare, text quoted, lists in brackets.
+std::string toml_value(const Key& k, const Config& config) {
+  const std::string value = k.get(config);
+  const bool list = k.type == "list of numbers" || (k.type.empty() && value.find(',') != std::string::npos);
+  if (list) return "[" + value + "]";
+  double ignored = 0;
+  auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), ignored);
+  const bool bare = value == "true" || value == "false" || (error == std::errc() && end == value.data() + value.size());
+  const bool is_text = k.type == "text" || k.type.find('|') != std::string::npos;
+  return bare && !(is_text && k.type != "true | false") ? value : quoted(value);
+}
+
+}  // namespace
+
+const std::vector<Key>& config_keys() {
+  static const std::vector<Key> keys = [] {
+    std::vector<Key> all;
+    for (auto& part : {train_keys(), data_keys(), other_keys(), model_keys()})
+      all.insert(all.end(), part.begin(), part.end());
+    return all;
+  }();
+  return keys;
+}
+
+void set_key(Config& config, const std::string& name, const std::string& value, const std::string& origin) {
+  const Key* k = find_key(name);
+  check(Code::usage, k, origin, ": unknown key '", name, "'", suggestion(name, key_names()));
+  try {
+    k->set(config, value);
+  } catch (const Error& error) { fail(error.code, origin + ": " + name + ": " + error.what()); }
+  config.origin[name] = origin;
+}
+
+Config load_config(const ConfigSources& sources) {
+  std::vector<Entry> layers;  // weakest first
+  if (!sources.text.empty()) layers = toml_entries(sources.text, sources.text_name);
+  if (!sources.file.empty()) layers = toml_entries(read_text(sources.file), sources.file);
+  if (sources.environment)
+    for (auto& entry : environment_entries()) layers.push_back(entry);
+  for (auto& setting : sources.settings) {
+    const auto equals = setting.find('=');
+    check(Code::usage, equals != std::string::npos, "--set ", setting, ": expected key=value");
+    layers.push_back({trim(setting.substr(0, equals)), trim(setting.substr(equals + 1)), "--set"});
+  }
+  for (auto& [k, value] : sources.flags) layers.push_back({k, value, "flag"});
+  Config config;
+  std::string name = config.preset;
+  for (auto& entry : layers)
+    if (entry.key == "preset") name = entry.value;
+  apply_preset(config, name);
+  for (auto& entry : layers) {
+    if (entry.key == "preset") continue;
+    const Key* k = find_key(entry.key);
+    const std::string before = k ? k->get(config) : "";
+    const auto origin = config.origin;
+    set_key(config, entry.key, entry.value, entry.where);
+    // A run's own file names every key: only what it changes comes from it.
+    if (entry.where.find(".toml:") != std::string::npos && k->get(config) == before) config.origin = origin;
+  }
+  apply_overfit(config);
+  check(Code::usage, config.augment.scale_min <= config.augment.scale_max,
+        "augment.scale_min is larger than scale_max");
+  return config;
+}
+
+std::string to_toml(const Config& config, bool with_origin) {
+  std::ostringstream s;
+  s << "# The configuration of a run, as it was used. `fovea train --config FILE` reads it back.\n";
+  s << "preset = " << quoted(config.preset) << "\n";
+  // Keys by section, those without a dot of their own first: TOML wants a table's keys before its sub-tables.
+  std::map<std::string, std::string> tables;
+  std::vector<std::string> order;
+  for (auto& k : config_keys()) {
+    if (!with_origin && k.name.ends_with("threads")) continue;
+    const auto dot = k.name.rfind('.');
+    const std::string table = k.name.substr(0, dot);
+    if (tables.emplace(table, "").second) order.push_back(table);
+    std::string line = k.name.substr(dot + 1) + " = " + toml_value(k, config);
+    if (auto it = config.origin.find(k.name); with_origin && it != config.origin.end())
+      line += std::string(line.size() < 40 ? 40 - line.size() : 1, ' ') + "# " + it->second;
+    tables[table] += line + "\n";
+  }
+  for (auto& table : order) s << "\n[" << table << "]\n" << tables[table];
+  return s.str();
+}
+
+std::string key_table(const Config& config) {
+  Table table({"key", "value", "what it is", "type"});
+  for (auto& k : config_keys()) table.row({k.name, k.get(config), k.help, k.type});
+  return table.str();
+}
+
+}  // namespace fovea
