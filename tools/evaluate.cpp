@@ -1,0 +1,83 @@
+// Evaluation: the same code for the scores during training, `fovea eval` and the pictures of a run.
+#include "tools/evaluate.h"
+
+#include <algorithm>
+#include <chrono>
+
+#include "core/autograd.h"
+#include "tools/command.h"
+#include "tools/trainer.h"
+
+namespace fovea {
+
+std::vector<Detection> to_picture(const std::vector<Detection>& detections, const Transform& transform, int width,
+                                  int height) {
+  std::vector<Detection> out;
+  const float w = static_cast<float>(width), h = static_cast<float>(height);
+  for (auto& d : detections) {
+    const Box<float> b = transform.inverse(d.box);
+    out.push_back(
+        {{std::clamp(b.x1, 0.f, w), std::clamp(b.y1, 0.f, h), std::clamp(b.x2, 0.f, w), std::clamp(b.y2, 0.f, h)},
+         d.score,
+         d.label});
+  }
+  return out;
+}
+
+Evaluation evaluate(RetinaNet& model, const Dataset& data, const EvaluationOptions& options) {
+  const auto start = std::chrono::steady_clock::now();
+  Evaluation all;
+  NoGrad no_grad;
+  model.train(false);
+  CocoEvaluator evaluator(data.class_ids());
+  Loader loader(data, options.loader);
+  int64_t batches = 0;
+  while (auto batch = loader.next()) {
+    if (options.progress && !options.progress(all.images, data.size())) throw Exit{130};
+    const auto output = model(batch->images);
+    auto targets = targets_of(*batch);
+    for (auto& target : targets)
+      for (auto& label : target.labels)
+        if (options.labels_are_ids) label = data.class_ids()[static_cast<size_t>(label)];
+    const auto losses = model.loss(output, targets);
+    all.classification += losses.classification.item(), all.box += losses.box.item(), ++batches;
+    const auto found = model.detect(output, sizes_of(*batch));
+    for (size_t i = 0; i < found.size(); ++i) {
+      auto& item = batch->items[i];
+      auto& annotation = data.annotation(item.index);
+      ImageDetections image{item.id, {}};
+      for (auto& d : to_picture(found[i], item.transform, annotation.width, annotation.height))
+        image.detections.push_back({options.labels_are_ids ? d.label : data.class_ids()[static_cast<size_t>(d.label)],
+                                    coco_box(d.box.x1, d.box.y1, d.box.x2, d.box.y2), d.score});
+      evaluator.add_image(item.id, annotation.truths, image.detections);
+      all.detections.push_back(std::move(image));
+    }
+    all.images += static_cast<int64_t>(batch->items.size());
+  }
+  if (batches > 0) all.classification /= static_cast<double>(batches), all.box /= static_cast<double>(batches);
+  all.coco = evaluator.summarize();
+  all.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return all;
+}
+
+std::string ap_line(const CocoResult& result) {
+  auto figure = [](double v) { return v < 0 ? std::string("n/a") : number(v); };
+  return "AP = " + figure(result.stats[0]) + "  AP50 = " + figure(result.stats[1]);
+}
+
+std::string class_table(const CocoResult& result, const Dataset& data) {
+  Table table({"class", "objects", "AP"});
+  for (size_t c = 0; c < data.classes().size(); ++c) {
+    const int64_t id = data.class_ids()[c];
+    int64_t objects = 0;
+    for (int64_t i = 0; i < data.size(); ++i)
+      for (auto& truth : data.annotation(i).truths) objects += truth.category == id && !truth.crowd;
+    const auto place = std::find(result.categories.begin(), result.categories.end(), id) - result.categories.begin();
+    const double ap =
+        static_cast<size_t>(place) < result.category_ap.size() ? result.category_ap[static_cast<size_t>(place)] : -1;
+    table.row({data.classes()[c], count_text(objects), ap < 0 ? "n/a" : number(ap)});
+  }
+  return table.str();
+}
+
+}  // namespace fovea

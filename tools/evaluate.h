@@ -1,0 +1,37 @@
+// Running a trained network over a data set: detections in the pictures' own pixels, COCO's figures, the loss.
+#pragma once
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "data/loader.h"
+#include "models/retinanet.h"
+
+namespace fovea {
+
+struct Evaluation {
+  CocoResult coco;
+  std::vector<ImageDetections> detections;
+  double classification = 0, box = 0;  // mean losses over the batches
+  double seconds = 0;
+  int64_t images = 0;
+};
+
+struct EvaluationOptions {
+  LoaderOptions loader;
+  bool labels_are_ids = false;  // the network's labels are the data's category ids (torchvision's weights)
+  // Called before each batch with the number of images done; false stops, which throws Exit{130}.
+  std::function<bool(int64_t done, int64_t all)> progress{};
+};
+Evaluation evaluate(RetinaNet& model, const Dataset& data, const EvaluationOptions& options);
+
+// Boxes of the network's input back in pixels of the picture, cut to it.
+std::vector<Detection> to_picture(const std::vector<Detection>& detections, const Transform& transform, int width,
+                                  int height);
+
+// "AP = 0.612  AP50 = 0.907".
+std::string ap_line(const CocoResult& result);
+// A class a line: name, ground truths, AP.
+std::string class_table(const CocoResult& result, const Dataset& data);
+
+}  // namespace fovea

@@ -1,0 +1,215 @@
+// Pictures and the report of a run: simple enough to look at on a phone, and whole in one file.
+#include "tools/report.h"
+
+#include <algorithm>
+#include <cmath>
+#include <ctime>
+#include <map>
+
+#include "data/augment.h"
+#include "data/plot.h"
+#include "nn/atomic_file.h"
+#include "tools/terminal.h"
+
+namespace fovea {
+namespace {
+
+std::string base64(const std::vector<uint8_t>& bytes) {
+  static const char* digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string s;
+  for (size_t i = 0; i < bytes.size(); i += 3) {
+    uint32_t v = 0;
+    for (size_t j = 0; j < 3; ++j) v = v << 8 | (i + j < bytes.size() ? bytes[i + j] : 0);
+    for (size_t j = 0; j < 4; ++j) s += i + j <= bytes.size() ? digits[v >> (18 - 6 * j) & 63] : '=';
+  }
+  return s;
+}
+
+std::string escaped(const std::string& text) {
+  std::string s;
+  for (char c : text)
+    s += c == '<' ? "&lt;" : c == '>' ? "&gt;" : c == '&' ? "&amp;" : c == '"' ? "&quot;" : std::string(1, c);
+  return s;
+}
+
+double figure(const Json& event, const char* name) {
+  auto it = event.find(name);
+  return it != event.end() && it->is_number() ? it->get<double>() : NAN;
+}
+
+Image loss_curves(const std::vector<Json>& steps, const std::vector<Json>& evals) {
+  Series raw{.name = "", .x = {}, .y = {}, .faint = true}, smooth{.name = "training", .x = {}, .y = {}};
+  Series val{.name = "validation", .x = {}, .y = {}, .marks = true};
+  for (auto& e : steps) raw.x.push_back(figure(e, "step")), raw.y.push_back(figure(e, "loss"));
+  for (auto& e : evals) val.x.push_back(figure(e, "step")), val.y.push_back(figure(e, "loss"));
+  smooth.x = raw.x, smooth.y = smoothed(raw.y, 0.95);
+  return plot_curves({raw, smooth, val}, {.title = "Loss", .x_axis = "step", .y_axis = "loss", .log_y = true});
+}
+
+Image ap_curves(const std::vector<Json>& evals) {
+  Series ap{.name = "AP", .x = {}, .y = {}, .marks = true}, ap50{.name = "AP50", .x = {}, .y = {}, .marks = true};
+  for (auto& e : evals) {
+    ap.x.push_back(figure(e, "epoch")), ap.y.push_back(figure(e, "AP"));
+    ap50.x.push_back(figure(e, "epoch")), ap50.y.push_back(figure(e, "AP50"));
+  }
+  return plot_curves({ap, ap50},
+                     {.title = "Average precision", .x_axis = "epoch", .y_axis = "AP", .y_min = 0, .y_max = 1});
+}
+
+const char* const kStyle = R"(<style>
+:root{color-scheme:light dark;--ink:#1c1e22;--soft:#6a707a;--line:#e3e5e9;--page:#fff;--card:#f6f7f9;--mark:#0b7285}
+@media(prefers-color-scheme:dark){:root{--ink:#e7e9ec;--soft:#9aa1ab;--line:#33373d;--page:#16181b;--card:#1f2226;--mark:#66d9e8}}
+body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--page);max-width:62rem;margin:2.5rem auto;padding:0 1rem}
+h1{font-size:1.7rem;margin:0}h2{font-size:1.15rem;margin:2.4rem 0 .7rem}p{margin:.3rem 0;color:var(--soft)}
+.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(8.5rem,1fr));gap:.8rem;margin-top:1.4rem}
+.cards div{background:var(--card);border-radius:.6rem;padding:.8rem 1rem}.cards b{display:block;font-size:1.6rem;color:var(--mark)}
+.cards span{color:var(--soft);font-size:.85rem}img{width:100%;border-radius:.5rem;border:1px solid var(--line);margin:.4rem 0}
+.two{display:grid;grid-template-columns:repeat(auto-fit,minmax(22rem,1fr));gap:1rem}
+table{border-collapse:collapse;width:100%;font-size:.92rem}td,th{padding:.3rem .6rem;border-bottom:1px solid var(--line);text-align:left}
+td.n{text-align:right;font-variant-numeric:tabular-nums}code{font-size:.88rem}summary{cursor:pointer;font-weight:600}
+</style>)";
+
+std::string card(const std::string& value, const std::string& name) {
+  return "<div><b>" + escaped(value) + "</b><span>" + escaped(name) + "</span></div>\n";
+}
+
+std::string picture(const std::vector<uint8_t>& bytes, const char* type, const std::string& alt) {
+  return std::string("<img alt=\"") + escaped(alt) + "\" src=\"data:image/" + type + ";base64," + base64(bytes) +
+         "\">\n";
+}
+
+std::string rows(const std::vector<std::pair<std::string, std::string>>& cells, bool numbers) {
+  std::string s = "<table>\n";
+  for (auto& [name, value] : cells)
+    s += "<tr><td>" + escaped(name) + "</td><td" + (numbers ? " class=n>" : "><code>") + escaped(value) +
+         (numbers ? "" : "</code>") + "</td></tr>\n";
+  return s + "</table>\n";
+}
+
+std::string ap_text(double v) { return v >= 0 ? number(v) : "n/a"; }
+
+std::string figures_section(const Json& best, const Dataset* val) {
+  static const char* names[] = {"AP (IoU 0.50 to 0.95)",
+                                "AP50",
+                                "AP75",
+                                "AP, small objects",
+                                "AP, medium objects",
+                                "AP, large objects",
+                                "AR, 1 detection",
+                                "AR, 10 detections",
+                                "AR, 100 detections",
+                                "AR, small objects",
+                                "AR, medium objects",
+                                "AR, large objects"};
+  std::vector<std::pair<std::string, std::string>> figures, classes;
+  for (size_t i = 0; i < 12 && i < best["stats"].size(); ++i) figures.push_back({names[i], ap_text(best["stats"][i])});
+  for (size_t c = 0; val && c < val->classes().size() && c < best["class_ap"].size(); ++c)
+    classes.push_back({val->classes()[c], ap_text(best["class_ap"][c])});
+  return "<h2>Figures of the best checkpoint</h2><div class=two><div>" + rows(figures, true) + "</div><div>" +
+         rows(classes, true) + "</div></div>\n";
+}
+
+std::string settings_section(const Config& config, const RunDirectory& run) {
+  std::vector<std::pair<std::string, std::string>> changed, machine;
+  for (auto& k : config_keys())
+    if (auto it = config.origin.find(k.name); it != config.origin.end())
+      changed.push_back({k.name + " = " + k.get(config), it->second});
+  std::ifstream file(run.file("env.json"));
+  if (auto json = Json::parse(file, nullptr, false); json.is_object())
+    for (auto& [name, value] : json.items())
+      machine.push_back({name, value.is_string() ? value.get<std::string>() : value.dump()});
+  return "<h2>How it was made</h2><p>Everything else has its default; <code>config.toml</code> has it all.</p>" +
+         rows(changed, false) + "<details><summary>Machine</summary>" + rows(machine, false) + "</details>\n";
+}
+
+}  // namespace
+
+Image draw_detections(const Image& picture, const std::vector<CocoDetection>& found, const std::vector<int64_t>& ids,
+                      const std::vector<std::string>& names, double threshold, const Annotation* truth) {
+  Image image = picture;
+  if (truth) {
+    for (auto& box : truth->ignore) draw_ignore(image, box);
+    for (auto& box : truth->boxes) draw_box(image, box, {245, 245, 245}, 1);
+  }
+  for (auto it = found.rbegin(); it != found.rend(); ++it) {  // the best on top
+    if (it->score < threshold) continue;
+    const auto label = std::find(ids.begin(), ids.end(), it->category) - ids.begin();
+    const auto& b = it->box;
+    const Box<float> box{static_cast<float>(b.x), static_cast<float>(b.y), static_cast<float>(b.x + b.w),
+                         static_cast<float>(b.y + b.h)};
+    const std::string name = static_cast<size_t>(label) < names.size() ? names[static_cast<size_t>(label)] : "?";
+    draw_label(image, box, name + " " + number(it->score, 2), class_colour(static_cast<int>(label)));
+  }
+  return image;
+}
+
+Image validation_page(const Dataset& data, const std::vector<ImageDetections>& found, int64_t count, double threshold) {
+  std::map<int64_t, const ImageDetections*> by_id;
+  for (auto& image : found) by_id[image.image_id] = &image;
+  std::vector<Image> pictures;
+  std::vector<std::string> captions;
+  count = std::min(count, data.size());
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t index = i * data.size() / count;
+    const Sample sample = data.get(index);
+    // Enlarged or shrunk to the page's cells first, so that lines and letters are sharp.
+    const double scale = 320.0 / std::max(sample.image.width, sample.image.height);
+    const auto scaled = [scale](double v) { return static_cast<int>(std::lround(v * scale)); };
+    const Image picture =
+        resize(sample.image, std::max(1, scaled(sample.image.width)), std::max(1, scaled(sample.image.height)));
+    Annotation truth = data.annotation(index);
+    for (auto* list : {&truth.boxes, &truth.ignore})
+      for (auto& b : *list)
+        for (float* side : {&b.x1, &b.y1, &b.x2, &b.y2}) *side *= static_cast<float>(scale);
+    std::vector<CocoDetection> boxes;
+    if (auto it = by_id.find(sample.id); it != by_id.end()) boxes = it->second->detections;
+    for (auto& d : boxes)
+      for (double* side : {&d.box.x, &d.box.y, &d.box.w, &d.box.h}) *side *= scale;
+    pictures.push_back(draw_detections(picture, boxes, data.class_ids(), data.classes(), threshold, &truth));
+    captions.push_back(sample.path.substr(sample.path.rfind('/') + 1));
+  }
+  return tile(pictures, captions);
+}
+
+void write_report(const RunDirectory& run, const Config& config, const Dataset* val, const Evaluation* evaluation,
+                  const std::string& state) {
+  const auto steps = run.events("step"), evals = run.events("eval");
+  std::string html = std::string(
+                         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport "
+                         "content=\"width=device-width\"><title>Fovea: ") +
+                     escaped(run.path()) + "</title>" + kStyle;
+  html += "<h1>" + escaped(config.preset) + "</h1><p>" + escaped(state) + "</p><div class=cards>";
+  const Json* best = nullptr;
+  for (auto& e : evals)
+    if (!best || figure(e, "AP") > figure(*best, "AP")) best = &e;
+  if (best) {
+    html += card(ap_text(figure(*best, "AP")), "AP") + card(ap_text(figure(*best, "AP50")), "AP50") +
+            card(number(figure(*best, "epoch"), 0), "best epoch");
+  }
+  double seconds = 0;
+  for (auto& e : steps) seconds += (figure(e, "step_ms") + figure(e, "wait_ms")) / 1000;
+  if (!steps.empty())
+    html += card(count_text(static_cast<int64_t>(figure(steps.back(), "step"))), "steps") +
+            card(number(figure(steps.back(), "loss")), "last loss") + card(duration(seconds), "of training");
+  html += "</div><h2>Curves</h2><div class=two>";
+  const auto loss = encode_png(loss_curves(steps, evals));
+  write_bytes(run.file("loss.png"), loss);
+  html += picture(loss, "png", "loss by step");
+  if (!evals.empty()) {
+    const auto ap = encode_png(ap_curves(evals));
+    write_bytes(run.file("ap.png"), ap);
+    html += picture(ap, "png", "average precision by epoch");
+  }
+  html += "</div>";
+  if (val && evaluation && config.eval.pictures > 0) {
+    const Image page = validation_page(*val, evaluation->detections, config.eval.pictures, 0.4);
+    write_png(run.file("validation.png"), page);
+    html += "<h2>Validation pictures</h2><p>Colours: what was found, with its score. White: what is there.</p>" +
+            picture(encode_jpeg(page, 88), "jpeg", "validation pictures with detections");
+  }
+  if (best) html += figures_section(*best, val);
+  html += settings_section(config, run) + "</html>\n";
+  write_file_atomically(run.file("report.html"), html);
+}
+
+}  // namespace fovea

@@ -1,0 +1,124 @@
+// The files of a run, written so that a kill at any moment leaves a run that can go on.
+#include "tools/run_dir.h"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+#include <filesystem>
+#include <sstream>
+#include <thread>
+
+#include "core/error.h"
+#include "core/gemm.h"
+#include "core/isa.h"
+#include "core/threads.h"
+#include "nn/atomic_file.h"
+
+namespace fovea {
+namespace fs = std::filesystem;
+
+namespace {
+
+std::vector<std::string> read_lines(const std::string& path) {
+  std::vector<std::string> lines;
+  std::ifstream file(path);
+  for (std::string line; std::getline(file, line);)
+    if (!file.eof()) lines.push_back(line);  // a last line without its end was cut off
+  return lines;
+}
+
+std::string joined(const std::vector<std::string>& lines) {
+  std::string s;
+  for (auto& line : lines) s += line + "\n";
+  return s;
+}
+
+int64_t step_of(const Json& event) { return event.is_object() ? event.value("step", int64_t{0}) : INT64_MAX; }
+
+}  // namespace
+
+bool RunDirectory::holds_run(const std::string& path) {
+  return fs::exists(path + "/config.toml") || fs::exists(path + "/checkpoints") || fs::exists(path + "/log.jsonl");
+}
+
+RunDirectory RunDirectory::create(const std::string& path, const Config& config, const Json& environment) {
+  std::error_code error;
+  check(Code::usage, !holds_run(path), "'", path, "' holds a run already: go on with it with --resume ", path,
+        ", or choose another --out");
+  check(Code::usage, !fs::exists(path) || (fs::is_directory(path) && fs::is_empty(path, error)), "'", path,
+        "' exists and is not an empty folder: choose another --out");
+  fs::create_directories(path, error);
+  check(!error, "cannot make the folder '", path, "': ", error.message());
+  RunDirectory run(path);
+  write_file_atomically(run.file("env.json"), environment.dump(2) + "\n");
+  write_file_atomically(run.file("config.toml"), to_toml(config));  // last: from here on it can be resumed
+  return run;
+}
+
+RunDirectory RunDirectory::reopen(const std::string& path, int64_t step) {
+  check(Code::usage, fs::exists(path + "/config.toml"), "'", path, "' holds no run (no config.toml)");
+  RunDirectory run(path);
+  std::vector<std::string> kept;
+  for (auto& line : read_lines(run.file("log.jsonl")))
+    if (auto event = Json::parse(line, nullptr, false); step_of(event) <= step) kept.push_back(line);
+  write_file_atomically(run.file("log.jsonl"), joined(kept));
+  kept.clear();
+  for (auto& line : read_lines(run.file("metrics.csv")))
+    if (kept.empty() || std::atoll(line.c_str()) <= step) kept.push_back(line);  // the heads, then rows of early steps
+  write_file_atomically(run.file("metrics.csv"), joined(kept));
+  return run;
+}
+
+void RunDirectory::append(const std::string& name, const std::string& line) {
+  const int fd = open(file(name).c_str(), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
+  const ssize_t written = fd < 0 ? -1 : write(fd, line.data(), line.size());
+  const int problem = written >= 0 ? ENOSPC : errno;
+  if (fd >= 0) close(fd);
+  check(written == static_cast<ssize_t>(line.size()), "cannot write '", file(name), "': ", std::strerror(problem));
+}
+
+void RunDirectory::event(const Json& event) {
+  append("log.jsonl", event.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
+}
+
+void RunDirectory::metrics(const Json& row) {
+  std::string heads, values;
+  for (auto& [name, value] : row.items()) {
+    heads += (heads.empty() ? "" : ",") + name;
+    values += (values.empty() ? "" : ",") + (value.is_null() ? "" : value.dump());
+  }
+  std::error_code error;
+  const bool fresh = !fs::exists(file("metrics.csv")) || fs::file_size(file("metrics.csv"), error) == 0;
+  append("metrics.csv", (fresh ? heads + "\n" : "") + values + "\n");
+}
+
+std::vector<Json> RunDirectory::events(const std::string& kind) const {
+  std::vector<Json> found;
+  for (auto& line : read_lines(file("log.jsonl")))
+    if (auto event = Json::parse(line, nullptr, false); event.is_object() && event.value("event", "") == kind)
+      found.push_back(std::move(event));
+  return found;
+}
+
+Json environment_json() {
+  std::string processor = "unknown";
+  std::ifstream file("/proc/cpuinfo");
+  for (std::string line; std::getline(file, line);)
+    if (line.rfind("model name", 0) == 0) {
+      processor = line.substr(std::min(line.size(), line.find(':') + 2));
+      break;
+    }
+  return {{"fovea", "0.1.0"},
+          {"compiler", "g++ " __VERSION__},
+          {"processor", processor},
+          {"processors", std::thread::hardware_concurrency()},
+          {"instruction_set", name_of(isa())},
+          {"instruction_set_best", name_of(best_isa())},
+          {"blas", blas_name()},
+          {"threads", num_threads()},
+          {"device", "cpu"}};
+}
+
+}  // namespace fovea

@@ -1,0 +1,38 @@
+// A run directory: config.toml, env.json, log.jsonl (an event a line), metrics.csv (an epoch a line), checkpoints/.
+#pragma once
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <string>
+#include <vector>
+
+#include "tools/config.h"
+
+namespace fovea {
+
+using Json = nlohmann::ordered_json;
+
+class RunDirectory {
+ public:
+  // A new run. Throws Code::usage where `path` exists and is not an empty folder.
+  static RunDirectory create(const std::string& path, const Config& config, const Json& environment);
+  // A run that goes on after `step` steps: later events and rows, and a line that a kill cut off, are dropped.
+  static RunDirectory reopen(const std::string& path, int64_t step);
+  static bool holds_run(const std::string& path);
+
+  // Both reach the file at once. Throw Code::failure where it cannot be written.
+  void event(const Json& event);
+  void metrics(const Json& row);                            // its keys are the columns
+  std::vector<Json> events(const std::string& kind) const;  // "step", "eval" ...
+  std::string file(const std::string& name) const { return path_ + "/" + name; }
+  const std::string& path() const { return path_; }
+
+ private:
+  explicit RunDirectory(std::string path) : path_(std::move(path)) {}
+  void append(const std::string& name, const std::string& line);
+  std::string path_;
+};
+
+// What a run ran on: version, compiler, processor, instruction set, BLAS, threads.
+Json environment_json();
+
+}  // namespace fovea

@@ -1,0 +1,339 @@
+// The training loop and all that surrounds it: checkpoints, scores, log, signals, and going on after a kill.
+#include "tools/session.h"
+
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <filesystem>
+
+#include "core/isa.h"
+#include "core/threads.h"
+#include "nn/atomic_file.h"
+#include "tools/command.h"
+#include "tools/report.h"
+#include "tools/weights.h"
+
+namespace fovea {
+namespace {
+
+volatile std::sig_atomic_t caught = 0;
+extern "C" void on_signal(int signal) {
+  caught = signal;
+  std::signal(signal, SIG_DFL);  // a second one ends the program at once
+}
+
+using Clock = std::chrono::steady_clock;
+double ms_since(Clock::time_point start) {
+  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+}
+
+template <class... A> void say(const char* format, A... arguments) { std::fprintf(stderr, format, arguments...); }
+
+DatasetOptions dataset_options(const Config& config, bool val) {
+  const auto& d = config.data;
+  DatasetOptions options;
+  options.dir = d.dir, options.format = d.format, options.policy = d.policy, options.val_fraction = d.val_fraction;
+  options.split = val ? d.val_split : d.split;
+  options.annotations = val ? d.val_annotations : d.annotations, options.images = val ? d.val_images : d.images;
+  return options;
+}
+
+}  // namespace
+
+Session::Session(SessionRequest request) : request_(std::move(request)), config_(request_.config) {
+  if (config_.train.threads > 0) set_num_threads(static_cast<int>(config_.train.threads));
+  open_data();
+  check_options(config_.model);
+  if (config_.train.weights.empty() && config_.train.backbone_weights.empty()) check_from_scratch(config_.model);
+  model_ = std::make_unique<RetinaNet>(config_.model, config_.train.seed);
+  per_epoch_ = Loader(*train_, loader_options(config_, true)).steps_per_epoch();
+  check(Code::usage, per_epoch_ > 0, "an epoch has no step: train.batch is ", config_.train.batch,
+        ", but there are only ", train_->size(), " pictures");
+  total_ = config_.train.steps > 0 ? config_.train.steps : config_.train.epochs * per_epoch_;
+  trainer_ = std::make_unique<Trainer>(config_, *model_, total_);
+  if (request_.resume) {
+    restore();
+  } else {
+    load_start_weights();
+    run_ = RunDirectory::create(request_.out, config_, environment_json());
+    checkpoints_.emplace(run_->file("checkpoints"), static_cast<int>(config_.train.keep));
+  }
+}
+
+void Session::open_data() {
+  auto& c = config_;
+  train_ = open_dataset(dataset_options(c, false));
+  const int64_t classes = static_cast<int64_t>(train_->classes().size());
+  const auto origin = c.origin.find("model.classes");
+  const bool asked = origin != c.origin.end() && origin->second.rfind("preset", 0) != 0 && origin->second != "the data";
+  check(Code::usage, !asked || c.model.classes == classes, "model.classes is ", c.model.classes, " (",
+        asked ? origin->second : "", "), but '", train_->name(), "' has ", classes, " classes");
+  c.model.classes = static_cast<int>(classes), c.origin["model.classes"] = "the data";
+  if (c.train.overfit > 0) {
+    train_ = train_->first(c.train.overfit);
+    c.train.batch = std::min(c.train.batch, train_->size());
+    val_ = *train_;
+    return;
+  }
+  if (c.data.val_split.empty() && c.data.val_annotations.empty()) return;
+  const bool chosen = c.origin.count("data.val_split") || !c.data.val_annotations.empty();
+  if (!c.data.annotations.empty() && c.data.val_annotations.empty()) return;
+  const auto splits = c.data.dir.empty() ? std::vector<std::string>{} : find_splits(c.data.dir, c.data.format);
+  if (!chosen && !splits.empty() && std::find(splits.begin(), splits.end(), c.data.val_split) == splits.end()) {
+    warn("no split '" + c.data.val_split + "' to score on during training; name one with --val-split");
+    return;
+  }
+  auto options = dataset_options(c, true);
+  options.classes = train_->classes();
+  val_ = open_dataset(options);
+}
+
+void Session::load_start_weights() {
+  const auto& t = config_.train;
+  LoadOptions backbone, all;
+  backbone.model_prefix = "backbone.body.", backbone.may_be_extra = "fc.*";
+  all.skip = t.skip_weights, all.may_be_extra = "optimizer/*,average/*", all.classes = config_.model.classes;
+  if (!t.backbone_weights.empty()) load_weights(*model_, t.backbone_weights, backbone);
+  if (!t.weights.empty()) load_weights(*model_, weights_file(t.weights), all);
+}
+
+void Session::restore() {
+  check(Code::usage, RunDirectory::holds_run(request_.out), "'", request_.out, "' holds no run to resume");
+  checkpoints_.emplace(request_.out + "/checkpoints", static_cast<int>(config_.train.keep));
+  const std::string latest = checkpoints_->latest();
+  if (latest.empty()) {
+    load_start_weights();
+    say("%s\n", "no checkpoint yet: the run starts from its beginning");
+  } else {
+    const auto info = load_checkpoint(latest, trainer_->state());
+    check(Code::data, info.classes == train_->classes(), "the classes of '", train_->name(),
+          "' are no longer those of '", latest, "'");
+    if (info.isa != name_of(isa()))
+      say("notice: the run so far used the instruction set %s, this machine uses %s: it goes on, but not bit for bit\n",
+          info.isa.c_str(), name_of(isa()));
+    step_ = saved_ = info.step;
+  }
+  run_ = RunDirectory::reopen(request_.out, step_);
+  write_file_atomically(run_->file("config.toml"), to_toml(config_));
+  int64_t scored = 0;
+  const auto figure = [](const Json& e, const char* name) { return e[name].is_number() ? e[name].get<double>() : -1; };
+  for (auto& e : run_->events("eval")) {
+    scored = e.value("step", int64_t{0});
+    if (e.value("best", false))
+      best_ap_ = figure(e, "AP"), best_ap50_ = figure(e, "AP50"), best_epoch_ = e.value("epoch", int64_t{0});
+  }
+  for (auto& e : run_->events("step"))  // the mean loss goes on where it was
+    if (e.value("step", int64_t{0}) > scored) loss_sum_ += e.value("loss", 0.0), ++loss_count_;
+}
+
+void Session::announce() const {
+  const auto line = [](const char* name, const std::string& value) {
+    say("%s  %s\n", styled(Style::bold, name, Stream::err).c_str(), value.c_str());
+  };
+  line("data ", text(train_->name(), ": ", count_text(train_->size()), " pictures to train on, ",
+                     val_ ? count_text(val_->size()) : "none", " to score on, ", train_->classes().size(), " classes"));
+  for (auto* data : {&train_, &val_})
+    if (*data && !(*data)->problems().summary().empty()) warn((*data)->name() + ": " + (*data)->problems().summary());
+  line("model", text(config_.preset, ": ", count_text(model_->parameter_count()), " parameters, ",
+                     config_.model.anchors.count(), " anchors a cell"));
+  line("run  ", text(request_.out, ": ", total_, " steps of ", config_.train.batch, " pictures, ", per_epoch_,
+                     " an epoch, ", num_threads(), " threads, ", name_of(isa())));
+  if (step_ > 0) line("     ", text("goes on after step ", step_));
+}
+
+void Session::run() {
+  std::signal(SIGINT, on_signal);
+  std::signal(SIGTERM, on_signal);
+  announce();
+  progress_ = std::make_unique<Progress>("", total_, step_);
+  try {
+    loop();
+  } catch (const Exit&) { leave(caught); } catch (const Error& error) {
+    progress_->clear();
+    const std::string latest = checkpoints_->latest();
+    const std::string rest = latest.empty() ? "no checkpoint was written yet" : "last good checkpoint: " + latest;
+    fail(error.code, std::string(error.what()) + "\n  " + rest + "\n  " + how_to_resume());
+  }
+  progress_->clear();
+  write_report(*run_, config_, val_ ? &*val_ : nullptr, evaluation_ ? &*evaluation_ : nullptr,
+               text(step_, " of ", total_, " steps"));
+}
+
+void Session::loop() {
+  if (step_ > 0 && evaluation_due()) evaluate_now();  // killed between checkpoint and score
+  Loader loader(*train_, loader_options(config_, true), step_ / per_epoch_, step_ % per_epoch_);
+  const int64_t end = request_.stop_after > 0 ? std::min(total_, request_.stop_after) : total_;
+  while (step_ < end) {
+    one_step(loader);
+    const bool boundary = step_ % per_epoch_ == 0 || step_ == total_;
+    const int64_t every = config_.train.checkpoint_every;
+    if (boundary || step_ == end || (every > 0 && step_ % every == 0)) save();
+    if (interrupted()) throw Exit{128 + caught};
+    if (evaluation_due()) evaluate_now();
+    else if (boundary && !val_) say_epoch("");
+  }
+}
+
+void Session::one_step(Loader& loader) {
+  const auto start = Clock::now();
+  const auto batch = loader.next();
+  const double wait = ms_since(start);
+  const auto begin = Clock::now();
+  const StepResult result = trainer_->step(*batch, step_);
+  if (step_ == 0) check_first_loss(result);
+  ++step_;
+  log_step(result, *batch, wait, ms_since(begin));
+  note_anchors(result);
+  loss_sum_ += result.loss(), ++loss_count_;
+  progress_->label(text("epoch ", (step_ - 1) / per_epoch_ + 1, "/", (total_ + per_epoch_ - 1) / per_epoch_));
+  char note[96];
+  std::snprintf(note, sizeof note, "loss %.3f  lr %.1e  |g| %.2f", loss_sum_ / static_cast<double>(loss_count_),
+                result.lr, result.grad_norm);
+  progress_->update(step_, note);
+}
+
+void Session::log_step(const StepResult& result, const Batch& batch, double wait, double work) {
+  const auto memory = memory_stats();
+  const auto rounded = [](double v) { return std::round(v * 10) / 10; };
+  run_->event({{"event", "step"},
+               {"step", step_},
+               {"epoch", batch.epoch},
+               {"loss", result.loss()},
+               {"classification", result.classification},
+               {"box", result.box},
+               {"lr", result.lr},
+               {"grad_norm", result.grad_norm},
+               {"positives", result.stats.positives},
+               {"low_quality", result.stats.low_quality},
+               {"unmatched", result.stats.unmatched},
+               {"boxes", result.stats.boxes},
+               {"size", {batch.images.dim(1), batch.images.dim(2)}},
+               {"wait_ms", rounded(wait)},
+               {"step_ms", rounded(work)},
+               {"memory_mb", rounded(static_cast<double>(memory.current) / 1e6)},
+               {"peak_mb", rounded(static_cast<double>(memory.peak) / 1e6)}});
+}
+
+void Session::check_first_loss(const StepResult& result) {
+  if (!config_.train.weights.empty()) return;
+  const double expected = expected_initial_loss(config_.model, result.stats);
+  run_->event(
+      {{"event", "first_loss"}, {"step", 1}, {"classification", result.classification}, {"expected", expected}});
+  if (result.stats.total_positives() == 0 || std::abs(std::log(result.classification / expected)) < std::log(1.4))
+    return;
+  progress_->clear();
+  warn(text("the first classification loss is ", number(result.classification), ", but the prior (model.prior ",
+            config_.model.prior, ") predicts ", number(expected),
+            ":\n  the untrained class head is not near its prior. Look at model.final_std (large features times large "
+            "weights),\n  at model.backbone_norm, and at the pixels' mean and deviation"));
+}
+
+void Session::note_anchors(const StepResult& result) {
+  boxes_ += result.stats.boxes, unmatched_ += result.stats.unmatched;
+  if (step_ != per_epoch_ || boxes_ == 0 || unmatched_ * 20 < boxes_) return;
+  progress_->clear();
+  warn(text(100 * unmatched_ / boxes_, "% of the boxes got no anchor: train at a larger data.short_side, or fit ",
+            "model.anchors.scales and model.anchors.ratios to the data (fovea data stats)"));
+}
+
+void Session::save() {
+  if (saved_ == step_) return;
+  CheckpointInfo info;
+  info.step = step_, info.config = to_toml(config_, false), info.classes = train_->classes();
+  checkpoints_->save(trainer_->state(), info);
+  saved_ = step_;
+}
+
+bool Session::evaluation_due() const {
+  if (!val_ || (step_ % per_epoch_ != 0 && step_ != total_)) return false;
+  if (step_ != total_ && (config_.eval.every == 0 || step_ / per_epoch_ % config_.eval.every != 0)) return false;
+  for (auto& e : run_->events("eval"))
+    if (e.value("step", int64_t{0}) == step_) return false;
+  return true;
+}
+
+void Session::evaluate_now() {
+  std::optional<Ema::Swap> averaged;
+  if (trainer_->ema()) averaged.emplace(*trainer_->ema());
+  evaluation_ =
+      evaluate(*model_, *val_, {.loader = loader_options(config_, false), .progress = [&](int64_t done, int64_t all) {
+                                  progress_->update(step_, text("scoring ", done, "/", all));
+                                  return !interrupted();
+                                }});
+  averaged.reset();
+  const auto& stats = evaluation_->coco.stats;
+  const bool best = stats[0] >= best_ap_ || best_epoch_ == 0;
+  if (best) {
+    best_ap_ = stats[0], best_ap50_ = stats[1], best_epoch_ = (step_ + per_epoch_ - 1) / per_epoch_;
+    checkpoints_->mark_best(checkpoints_->latest());
+  }
+  log_scores(best);
+  progress_->clear();
+  say_epoch(text("  val ", number(evaluation_->classification + evaluation_->box), "  ", ap_line(evaluation_->coco),
+                 best ? styled(Style::green, "  best so far", Stream::err) : ""));
+  write_report(*run_, config_, &*val_, &*evaluation_, text(step_, " of ", total_, " steps"));
+}
+
+void Session::log_scores(bool best) {
+  const auto& e = *evaluation_;
+  const int64_t now = (step_ + per_epoch_ - 1) / per_epoch_;
+  const auto score = [](double v) { return v < 0 ? Json() : Json(v); };
+  Json stats = Json::array(), classes = Json::array();
+  for (double v : e.coco.stats) stats.push_back(score(v));
+  for (double v : e.coco.category_ap) classes.push_back(score(v));
+  run_->event({{"event", "eval"},
+               {"step", step_},
+               {"epoch", now},
+               {"loss", e.classification + e.box},
+               {"classification", e.classification},
+               {"box", e.box},
+               {"AP", stats[0]},
+               {"AP50", stats[1]},
+               {"stats", stats},
+               {"class_ap", classes},
+               {"best", best},
+               {"seconds", e.seconds}});
+  run_->metrics({{"step", step_},
+                 {"epoch", now},
+                 {"train_loss", loss_sum_ / static_cast<double>(loss_count_)},
+                 {"val_loss", e.classification + e.box},
+                 {"AP", stats[0]},
+                 {"AP50", stats[1]},
+                 {"AP75", stats[2]},
+                 {"AP_small", stats[3]},
+                 {"AP_medium", stats[4]},
+                 {"AP_large", stats[5]},
+                 {"AR100", stats[8]}});
+}
+
+// The closing line of an epoch (or of several, where not each is scored).
+void Session::say_epoch(const std::string& scores) {
+  progress_->clear();
+  say("epoch %3lld  loss %s%s\n", static_cast<long long>((step_ + per_epoch_ - 1) / per_epoch_),
+      number(loss_sum_ / static_cast<double>(loss_count_)).c_str(), scores.c_str());
+  loss_sum_ = 0, loss_count_ = 0;
+}
+
+bool Session::interrupted() const { return caught != 0; }
+
+std::string Session::how_to_resume() const { return "go on with: fovea train --resume " + request_.out; }
+
+void Session::leave(int signal) {
+  progress_->clear();
+  save();
+  say("stopped after step %lld of %lld; a checkpoint is written\n%s\n", static_cast<long long>(step_),
+      static_cast<long long>(total_), how_to_resume().c_str());
+  throw Exit{128 + signal};
+}
+
+Json Session::summary() const {
+  return {{"run", request_.out},
+          {"steps", step_},
+          {"of", total_},
+          {"best_epoch", best_epoch_},
+          {"AP", best_ap_},
+          {"AP50", best_ap50_},
+          {"checkpoint", checkpoints_->best().empty() ? checkpoints_->latest() : checkpoints_->best()}};
+}
+
+}  // namespace fovea

@@ -1,0 +1,103 @@
+// fovea train: from a data set and a preset to a run directory with checkpoints, curves and pictures.
+#include <filesystem>
+#include <iostream>
+
+#include "tools/command.h"
+#include "tools/session.h"
+
+namespace fovea {
+namespace {
+
+const char* const kExamples =
+    "fovea data make shapes shapes && fovea train --data shapes --preset toy --out runs/toy\n"
+    "fovea train --data photos --format voc --preset retinanet_small --out runs/photos\n"
+    "fovea train --data photos --format coco --epochs 40 --set train.lr=1e-4 --set augment.flip=0.5 --out runs/slow\n"
+    "fovea train --resume runs/photos                       # go on after Ctrl-C, a kill or a crash\n"
+    "fovea train --data photos --overfit 4 --out runs/proof # does it learn four pictures by heart?\n"
+    "fovea train --keys --preset toy                        # every key, its value and what it is";
+
+struct Flags {
+  std::string resume, out, config;
+  std::vector<std::string> settings;
+  std::vector<std::pair<std::string, std::string>> keys;  // flags that stand for a key
+  int64_t stop_after = 0;
+  bool json = false, show_keys = false;
+};
+
+void key_flag(CLI::App* app, std::shared_ptr<Flags> flags, const std::string& flag, const std::string& key,
+              const std::string& help) {
+  app->add_option_function<std::string>(
+         flag,
+         [flags, key](const std::string& value) {
+           flags->keys.push_back({key, value});
+         },
+         help + " (" + key + ")")
+      ->type_name("");
+}
+
+void train(const Flags& flags) {
+  ConfigSources sources;
+  sources.settings = flags.settings, sources.flags = flags.keys, sources.file = flags.config;
+  SessionRequest request;
+  request.out = flags.out, request.stop_after = flags.stop_after, request.resume = !flags.resume.empty();
+  if (request.resume) {
+    check(Code::usage, flags.out.empty() && flags.config.empty(),
+          "--resume goes on in the run's own folder with its own ", "configuration: leave out --out and --config");
+    check(Code::usage, std::filesystem::exists(flags.resume + "/config.toml"), "'", flags.resume,
+          "' holds no run to resume");
+    request.out = flags.resume, sources.file = flags.resume + "/config.toml";
+  }
+  request.config = load_config(sources);
+  if (flags.show_keys) {
+    std::cout << key_table(request.config);
+    return;
+  }
+  const auto& data = request.config.data;
+  check(Code::usage, !data.dir.empty() || !data.annotations.empty(), "--data is required: the folder of the data set");
+  check(Code::usage, !request.out.empty(), "--out is required: the folder that the run is to be in");
+  Session session(std::move(request));
+  session.run();
+  const Json summary = session.summary();
+  if (flags.json) return print_json(summary);
+  std::fprintf(stderr, "report      %s/report.html\ncheckpoint  %s\n", summary["run"].get<std::string>().c_str(),
+               summary["checkpoint"].get<std::string>().c_str());
+  if (summary["best_epoch"] != 0)
+    std::cout << "AP = " << number(summary["AP"]) << "  AP50 = " << number(summary["AP50"]) << "\n";
+}
+
+}  // namespace
+
+void add_train(CLI::App& program) {
+  auto* app = add_command(program, "train", "Trains a detector; --keys lists all that can be set.", kExamples);
+  auto flags = std::make_shared<Flags>();
+  key_flag(app, flags, "--data", "data.dir", "folder of the data set");
+  key_flag(app, flags, "--format", "data.format", "coco, voc, shapes; found out by itself");
+  key_flag(app, flags, "--split", "data.split", "what to train on");
+  key_flag(app, flags, "--val-split", "data.val_split", "what to score on");
+  key_flag(app, flags, "--annotations", "data.annotations", "a COCO file, with --images, instead of --data");
+  key_flag(app, flags, "--images", "data.images", "the folder of its pictures");
+  key_flag(app, flags, "--val-annotations", "data.val_annotations", "the same for scoring");
+  key_flag(app, flags, "--val-images", "data.val_images", "the same for scoring");
+  key_flag(app, flags, "--val-fraction", "data.val_fraction", "part to score on where there are no splits");
+  key_flag(app, flags, "--preset", "preset", "network and recipe: toy, retinanet_small, retinanet_r50 ...");
+  key_flag(app, flags, "--epochs", "train.epochs", "passes over the pictures");
+  key_flag(app, flags, "--steps", "train.steps", "steps instead of epochs");
+  key_flag(app, flags, "--batch", "train.batch", "pictures of a step");
+  key_flag(app, flags, "--lr", "train.lr", "learning rate");
+  key_flag(app, flags, "--seed", "train.seed", "of everything random");
+  key_flag(app, flags, "--threads", "train.threads", "of the computation; the results do not depend on it");
+  key_flag(app, flags, "--weights", "train.weights", "start from a file or a run");
+  key_flag(app, flags, "--overfit", "train.overfit", "train and score on the first N pictures");
+  app->add_option("--out", flags->out, "folder of the new run")->type_name("DIR");
+  app->add_option("--resume", flags->resume, "go on with this run")->type_name("RUN");
+  app->add_option("--config", flags->config, "a configuration file (TOML)")->type_name("FILE");
+  app->add_option("--set", flags->settings, "any key, e.g. train.lr=1e-4; may be repeated")
+      ->type_name("KEY=VALUE")
+      ->allow_extra_args(false);
+  app->add_option("--stop-after", flags->stop_after, "pause when so many steps of the run are done")->type_name("N");
+  app->add_flag("--keys", flags->show_keys, "list every key with its value, and stop");
+  app->add_flag("--json", flags->json, "print the closing figures as JSON");
+  app->callback([flags] { train(*flags); });
+}
+
+}  // namespace fovea

@@ -1,0 +1,61 @@
+// Finding the file that is meant, and building the network that it belongs to.
+#include "tools/weights.h"
+
+#include <filesystem>
+
+#include "core/error.h"
+#include "nn/checkpoint.h"
+#include "tools/run_dir.h"
+
+namespace fovea {
+namespace fs = std::filesystem;
+
+std::string weights_file(const std::string& path) {
+  check(Code::usage, !path.empty(), "--weights is required: a .safetensors file or the folder of a run");
+  check(Code::model, fs::exists(path), "no file or run '", path, "'");
+  if (!fs::is_directory(path)) return path;
+  check(Code::model, fs::exists(path + "/checkpoints"), "'", path, "' is no run: it has no checkpoints");
+  const CheckpointFolder folder(path + "/checkpoints", 0);
+  const std::string file = folder.best().empty() ? folder.latest() : folder.best();
+  check(Code::model, !file.empty(), "the run '", path, "' has no checkpoint yet");
+  return file;
+}
+
+void add_weights_flags(CLI::App& app, WeightsOptions& options) {
+  app.add_option("--weights", options.weights, "a .safetensors file, or a run: its best checkpoint")
+      ->type_name("FILE|RUN");
+  app.add_option("--preset", options.preset, "the network of weights that do not name it")->type_name("");
+  app.add_option("--classes", options.classes, "their number of classes, where it is not the preset's")->type_name("N");
+  app.add_option("--set", options.settings, "a key of the configuration, e.g. model.nms_threshold=0.6")
+      ->type_name("KEY=VALUE")
+      ->allow_extra_args(false);
+}
+
+LoadedModel load_model(const WeightsOptions& options) {
+  LoadedModel loaded;
+  loaded.path = weights_file(options.weights);
+  const auto info = read_checkpoint_info(loaded.path);
+  ConfigSources sources;
+  sources.settings = options.settings;
+  if (!options.preset.empty()) sources.flags.push_back({"preset", options.preset});
+  if (options.classes > 0) sources.flags.push_back({"model.classes", std::to_string(options.classes)});
+  if (info && !info->config.empty()) {
+    check(Code::usage, options.preset.empty(), "--preset is for foreign weights: '", loaded.path,
+          "' knows its own network");
+    sources.text = info->config, sources.text_name = loaded.path;
+    loaded.classes = info->classes, loaded.step = info->step;
+  } else {
+    check(Code::usage, !options.preset.empty(), "'", loaded.path,
+          "' does not say which network it belongs to: name it with --preset, e.g. --preset tv_retinanet_r50");
+  }
+  loaded.config = load_config(sources);
+  loaded.model = std::make_unique<RetinaNet>(loaded.config.model);
+  LoadOptions load;
+  load.classes = loaded.config.model.classes;
+  load.may_be_extra = "optimizer/*,average/*";
+  load_weights(*loaded.model, loaded.path, load);
+  loaded.model->train(false);
+  return loaded;
+}
+
+}  // namespace fovea

@@ -1,0 +1,39 @@
+// From a file of weights to a network: a run's checkpoint knows its own configuration and classes, a foreign file needs
+// a preset.
+#pragma once
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "models/retinanet.h"
+#include "tools/command.h"
+#include "tools/config.h"
+
+namespace fovea {
+
+struct LoadedModel {
+  Config config;
+  std::unique_ptr<RetinaNet> model;
+  std::vector<std::string> classes;  // empty for a foreign file
+  std::string path;                  // of the file
+  int64_t step = 0;
+  // Foreign weights for COCO's 91 ids: their labels are the ids, 0 is the background.
+  bool labels_are_ids() const { return classes.empty() && config.model.classes == 91; }
+};
+
+// The flags that `fovea eval` and `fovea detect` share.
+struct WeightsOptions {
+  std::string weights;                // a .safetensors file, or a run's folder: its best checkpoint, else its latest
+  std::string preset;                 // for a file without a configuration
+  std::vector<std::string> settings;  // --set key=value
+  int64_t classes = 0;                // of a foreign file; 0: the preset's
+};
+
+void add_weights_flags(CLI::App& app, WeightsOptions& options);
+
+// Throws Code::usage for a missing file or preset, Code::model for a file that does not fit.
+LoadedModel load_model(const WeightsOptions& options);
+// The file that `path` means: itself, or the best (else latest) checkpoint of the run in it.
+std::string weights_file(const std::string& path);
+
+}  // namespace fovea
