@@ -1,0 +1,172 @@
+// fovea detect: pictures in, pictures with boxes and COCO-style detections out.
+#include <algorithm>
+#include <filesystem>
+#include <iostream>
+#include <map>
+
+#include "core/autograd.h"
+#include "core/threads.h"
+#include "nn/atomic_file.h"
+#include "tools/coco_names.h"
+#include "tools/command.h"
+#include "tools/evaluate.h"
+#include "tools/report.h"
+#include "tools/trainer.h"
+#include "tools/weights.h"
+
+namespace fovea {
+namespace {
+namespace fs = std::filesystem;
+
+const char* const kExamples =
+    "fovea detect --weights runs/toy photo.jpg --out found     # found/photo.jpg, found/detections.json\n"
+    "fovea detect --weights runs/toy photos/ more.png --out found --threshold 0.6\n"
+    "fovea detect --weights runs/toy photos/ --json            # the detections alone, on stdout\n"
+    "fovea detect --weights coco.safetensors --preset tv_retinanet_r50 street.jpg --out found";
+
+struct Flags {
+  WeightsOptions weights;
+  std::vector<std::string> inputs;
+  std::string out;
+  double threshold = 0.4;
+  int64_t threads = 0;
+  bool json = false;
+};
+
+// Files as given, folders by their pictures in the order of their names.
+std::vector<std::string> find_pictures(const std::vector<std::string>& inputs) {
+  std::vector<std::string> files;
+  for (auto& input : inputs) {
+    check(Code::data, fs::exists(input), "no file or folder '", input, "'");
+    if (!fs::is_directory(input)) {
+      files.push_back(input);
+      continue;
+    }
+    std::vector<std::string> inside;
+    for (auto& entry : fs::directory_iterator(input))
+      if (entry.is_regular_file() && is_image_name(entry.path().string())) inside.push_back(entry.path().string());
+    check(Code::data, !inside.empty(), "the folder '", input, "' holds no pictures (.jpg .png .bmp .ppm)");
+    std::sort(inside.begin(), inside.end());
+    files.insert(files.end(), inside.begin(), inside.end());
+  }
+  return files;
+}
+
+// A new or empty folder, or one of an earlier `detect`: nothing else is ever written into.
+void prepare_out(const std::string& out) {
+  std::error_code error;
+  const bool ours = fs::exists(out + "/detections.json");
+  check(Code::usage, !fs::exists(out) || ours || (fs::is_directory(out) && fs::is_empty(out, error)), "'", out,
+        "' exists and is not the folder of an earlier detect: choose another --out");
+  fs::create_directories(out, error);
+  check(!error, "cannot make the folder '", out, "': ", error.message());
+}
+
+// photo.jpg -> out/photo.jpg, out/photo-2.jpg where two folders have one.
+std::string out_name(const std::string& out, const std::string& file, std::map<std::string, int>& taken) {
+  const std::string stem = fs::path(file).stem().string();
+  const int n = ++taken[stem];
+  const std::string path = out + "/" + stem + (n > 1 ? "-" + std::to_string(n) : "") + ".jpg";
+  std::error_code error;
+  check(Code::usage, !fs::equivalent(path, file, error), "'", path, "' is an input: choose another --out");
+  return path;
+}
+
+struct Names {
+  std::vector<std::string> names;  // by label
+  std::vector<int64_t> ids;        // COCO category ids: 1.. for our own classes, the label itself for torchvision's
+};
+
+Names names_of(const LoadedModel& loaded) {
+  Names n;
+  for (int64_t label = 0; label < loaded.config.model.classes; ++label) {
+    const size_t l = static_cast<size_t>(label);
+    const bool coco = loaded.labels_are_ids();
+    n.ids.push_back(coco ? label : label + 1);
+    n.names.push_back(l < loaded.classes.size()         ? loaded.classes[l]
+                      : coco && l < coco_names().size() ? coco_names()[l]
+                                                        : "class " + std::to_string(label));
+  }
+  return n;
+}
+
+Json to_json(const CocoDetection& d, int64_t image, const std::string& file, const std::string& name) {
+  return {{"image_id", image}, {"category_id", d.category}, {"bbox", {d.box.x, d.box.y, d.box.w, d.box.h}},
+          {"score", d.score},  {"file_name", file},         {"category", name}};
+}
+
+std::string counted(const std::vector<CocoDetection>& found, const Names& names, double threshold) {
+  std::map<std::string, int> counts;
+  for (auto& d : found)
+    if (d.score >= threshold)
+      ++counts[names.names[static_cast<size_t>(std::find(names.ids.begin(), names.ids.end(), d.category) -
+                                               names.ids.begin())]];
+  std::string s;
+  for (auto& [name, n] : counts) s += (s.empty() ? "" : ", ") + std::to_string(n) + " " + name;
+  return s.empty() ? "nothing" : s;
+}
+
+std::vector<CocoDetection> detect_one(LoadedModel& loaded, const Image& image, const Names& names) {
+  NoGrad no_grad;
+  const Batch batch = make_batch(image, loader_options(loaded.config, false));
+  const auto output = (*loaded.model)(batch.images);
+  const auto found = loaded.model->detect(output, sizes_of(batch))[0];
+  std::vector<CocoDetection> all;
+  for (auto& d : to_picture(found, batch.items[0].transform, image.width, image.height))
+    all.push_back({names.ids[static_cast<size_t>(d.label)], coco_box(d.box.x1, d.box.y1, d.box.x2, d.box.y2), d.score});
+  return all;
+}
+
+void detect(const Flags& flags) {
+  check(Code::usage, !flags.out.empty() || flags.json, "--out is required: the folder for the results (or --json)");
+  if (flags.threads > 0) set_num_threads(static_cast<int>(flags.threads));
+  const auto files = find_pictures(flags.inputs);
+  LoadedModel loaded = load_model(flags.weights);
+  const Names names = names_of(loaded);
+  if (!flags.out.empty()) prepare_out(flags.out);
+  Json all = Json::array();
+  std::map<std::string, int> taken;
+  int64_t id = 0, failed = 0;
+  for (auto& file : files) {
+    ++id;
+    try {
+      const Image image = read_image(file);
+      const auto found = detect_one(loaded, image, names);
+      for (auto& d : found) {
+        const auto label = std::find(names.ids.begin(), names.ids.end(), d.category) - names.ids.begin();
+        all.push_back(to_json(d, id, file, names.names[static_cast<size_t>(label)]));
+      }
+      if (!flags.out.empty()) {
+        const std::string path = out_name(flags.out, file, taken);
+        write_jpeg(path, draw_detections(image, found, names.ids, names.names, flags.threshold));
+        if (!flags.json) std::cout << path << "  " << counted(found, names, flags.threshold) << "\n";
+      }
+    } catch (const Error& error) {  // one bad picture does not stop the others
+      if (error.code != Code::data) throw;
+      ++failed;
+      std::fprintf(stderr, "%s %s\n", styled(Style::red, "error:", Stream::err).c_str(), error.what());
+    }
+  }
+  if (!flags.out.empty()) write_file_atomically(flags.out + "/detections.json", all.dump(1) + "\n");
+  if (flags.json) print_json(all);
+  if (failed > 0) throw Exit{static_cast<int>(Code::data)};
+}
+
+}  // namespace
+
+void add_detect(CLI::App& program) {
+  auto* app =
+      add_command(program, "detect", "Finds objects in pictures, draws them and writes COCO-style JSON.", kExamples);
+  auto flags = std::make_shared<Flags>();
+  add_weights_flags(*app, flags->weights);
+  app->add_option("inputs", flags->inputs, "pictures, or folders of pictures")->required()->type_name("FILE|DIR");
+  app->add_option("--out", flags->out, "folder for pictures and detections.json")->type_name("DIR");
+  app->add_option("--threshold", flags->threshold, "lowest score that is drawn (JSON: model.score_threshold)")
+      ->type_name("SCORE")
+      ->check(CLI::Range(0.0, 1.0));
+  app->add_option("--threads", flags->threads, "of the computation; 0: all processors")->type_name("N");
+  app->add_flag("--json", flags->json, "print all detections as JSON");
+  app->callback([flags] { detect(*flags); });
+}
+
+}  // namespace fovea

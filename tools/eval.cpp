@@ -1,0 +1,89 @@
+// fovea eval: the COCO figures of trained weights on a data set.
+#include <iostream>
+
+#include "core/threads.h"
+#include "data/eval_json.h"
+#include "tools/command.h"
+#include "tools/evaluate.h"
+#include "tools/run_dir.h"
+#include "tools/trainer.h"
+#include "tools/weights.h"
+
+namespace fovea {
+namespace {
+
+const char* const kExamples =
+    "fovea eval --weights runs/toy --data shapes --split val\n"
+    "fovea eval --weights runs/bccd --data bccd --format voc --split test --json\n"
+    "fovea eval --weights runs/toy/checkpoints/step-500.safetensors --data shapes --split val --out found.json\n"
+    "fovea eval --weights coco.safetensors --preset tv_retinanet_r50 --annotations instances_val2017.json "
+    "--images val2017";
+
+struct Flags {
+  WeightsOptions weights;
+  DatasetOptions data;
+  std::string out;
+  int64_t threads = 0;
+  bool json = false;
+};
+
+void eval(const Flags& flags) {
+  if (flags.threads > 0) set_num_threads(static_cast<int>(flags.threads));
+  LoadedModel loaded = load_model(flags.weights);
+  DatasetOptions options = flags.data;
+  check(Code::usage, !options.dir.empty() || !options.annotations.empty(), "--data is required: the data set's folder");
+  options.classes = loaded.classes;
+  const Dataset data = open_dataset(options);
+  const bool ids = loaded.labels_are_ids();
+  const int64_t classes = static_cast<int64_t>(data.classes().size());
+  check(Code::model, ids || classes == loaded.config.model.classes, "'", loaded.path, "' was trained for ",
+        loaded.config.model.classes, " classes, '", data.name(), "' has ", classes);
+  if (!data.problems().summary().empty()) warn(data.name() + ": " + data.problems().summary());
+  Progress progress("scoring", data.size());
+  const Evaluation result = evaluate(
+      *loaded.model, data,
+      {.loader = loader_options(loaded.config, false), .labels_are_ids = ids, .progress = [&](int64_t done, int64_t) {
+         progress.update(done);
+         return true;
+       }});
+  progress.clear();
+  if (!flags.out.empty()) write_coco_detections(flags.out, result.detections);
+  for (auto& warning : result.coco.warnings) warn(warning);
+  if (flags.json) {
+    Json json = Json::parse(to_json(result.coco));
+    json["classes"] = data.classes();
+    json["loss"] = {{"classification", result.classification}, {"box", result.box}};
+    json["images"] = result.images, json["seconds"] = result.seconds, json["weights"] = loaded.path;
+    return print_json(json);
+  }
+  std::cout << coco_table(result.coco) << "\n"
+            << class_table(result.coco, data) << "\n"
+            << ap_line(result.coco) << "\n";
+  std::fprintf(stderr, "%s: %s pictures in %s\n", loaded.path.c_str(), count_text(result.images).c_str(),
+               duration(result.seconds).c_str());
+}
+
+}  // namespace
+
+void add_eval(CLI::App& program) {
+  auto* app =
+      add_command(program, "eval", "Scores weights on a data set: COCO's twelve figures and AP by class.", kExamples);
+  auto flags = std::make_shared<Flags>();
+  add_weights_flags(*app, flags->weights);
+  app->add_option("--data", flags->data.dir, "folder of the data set")->type_name("DIR");
+  app->add_option("--format", flags->data.format, "auto, coco, voc or shapes")->type_name("");
+  app->add_option("--split", flags->data.split, "train, val, test ...")->type_name("");
+  app->add_option("--annotations", flags->data.annotations, "a COCO file, with --images, instead of --data")
+      ->type_name("FILE");
+  app->add_option("--images", flags->data.images, "the folder of its pictures")->type_name("DIR");
+  app->add_option("--policy", flags->data.policy, "for boxes without area or outside: error, clip, drop")
+      ->type_name("");
+  app->add_option("--val-fraction", flags->data.val_fraction, "the part that is val where there are no splits")
+      ->type_name("");
+  app->add_option("--out", flags->out, "also write the detections there, as COCO's JSON")->type_name("FILE");
+  app->add_option("--threads", flags->threads, "of the computation; 0: all processors")->type_name("N");
+  app->add_flag("--json", flags->json, "print the figures as JSON");
+  app->callback([flags] { eval(*flags); });
+}
+
+}  // namespace fovea
