@@ -86,7 +86,7 @@ std::string rows(const std::vector<std::pair<std::string, std::string>>& cells, 
   return s + "</table>\n";
 }
 
-std::string ap_text(double v) { return v >= 0 ? number(v) : "n/a"; }
+std::string ap_text(const Json& v) { return v.is_number() ? number(v.get<double>()) : "n/a"; }
 
 std::string figures_section(const Json& best, const Dataset* val) {
   static const char* names[] = {"AP (IoU 0.50 to 0.95)",
@@ -181,9 +181,9 @@ void write_report(const RunDirectory& run, const Config& config, const Dataset* 
   html += "<h1>" + escaped(config.preset) + "</h1><p>" + escaped(state) + "</p><div class=cards>";
   const Json* best = nullptr;
   for (auto& e : evals)
-    if (!best || figure(e, "AP") > figure(*best, "AP")) best = &e;
+    if (e.value("best", false)) best = &e;
   if (best) {
-    html += card(ap_text(figure(*best, "AP")), "AP") + card(ap_text(figure(*best, "AP50")), "AP50") +
+    html += card(ap_text((*best)["AP"]), "AP") + card(ap_text((*best)["AP50"]), "AP50") +
             card(number(figure(*best, "epoch"), 0), "best epoch");
   }
   double seconds = 0;

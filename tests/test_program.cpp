@@ -1,0 +1,323 @@
+// The program as its users meet it: exit codes and messages of bad input, interrupted and resumed runs, thread counts.
+#include <sys/mount.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+#include <thread>
+
+#include "tests/files.h"
+
+using namespace fovea;
+using namespace fovea::test;
+namespace fs = std::filesystem;
+
+namespace {
+
+const std::string kProgram = FOVEA_BINARY_DIR "/fovea";
+
+std::string slurp(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
+struct Result {
+  int code;
+  std::string out, err;
+};
+
+// One folder for all tests: made pictures in `tiny`, and a finished run `done` of 6 steps.
+const Folder& shared() {
+  static const Folder folder;
+  return folder;
+}
+
+Result run(const std::string& arguments, const std::string& environment = "") {
+  const std::string out = shared() / ".out", err = shared() / ".err";
+  const std::string line = "cd '" + shared().path.string() + "' && env " + environment + " " + kProgram + " " +
+                           arguments + " >'" + out + "' 2>'" + err + "'";
+  const int status = std::system(line.c_str());
+  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), slurp(out), slurp(err)};
+}
+
+// A network and a size for tests: a step takes some 10 ms.
+const std::string kSmall =
+    " --preset toy --batch 4 --set data.short_side=64 --set model.channels=8 --set model.tower_depth=1"
+    " --set train.warmup=2 --set eval.pictures=2 ";
+
+void make_data() {
+  static const bool made = [] {
+    REQUIRE(run("data make shapes tiny --train 12 --val 4 --size 64 --classes 3").code == 0);
+    const Result r = run("train --data tiny --steps 6 --out done" + kSmall);
+    INFO(r.err);
+    REQUIRE(r.code == 0);
+    return true;
+  }();
+  REQUIRE(made);
+}
+
+// Fails with this code and one message (further lines are hints, indented) that holds all the words.
+void fails(const std::string& arguments, int code, const std::vector<std::string>& words,
+           const std::string& environment = "") {
+  const Result r = run(arguments, environment);
+  INFO(arguments << "\n" << r.err);
+  CHECK(r.code == code);
+  const size_t start = r.err.find("error: ");
+  REQUIRE(start != std::string::npos);
+  require_words(r.err.substr(start), words);
+  for (size_t at = r.err.find('\n', start); at + 1 < r.err.size(); at = r.err.find('\n', at + 1))
+    CHECK(r.err[at + 1] == ' ');
+}
+
+// The numbered checkpoint of a run, byte for byte.
+std::string checkpoint(const std::string& run, int step) {
+  const std::string bytes = slurp(shared() / (run + "/checkpoints/step-" + std::to_string(step) + ".safetensors"));
+  INFO(run);
+  REQUIRE(bytes.size() > 1000);
+  return bytes;
+}
+
+// Starts the program without waiting for it.
+pid_t start(const std::string& arguments) {
+  const pid_t child = fork();
+  if (child == 0) {
+    const std::string line =
+        "cd '" + shared().path.string() + "' && exec " + kProgram + " " + arguments + " >.out 2>.err";
+    execl("/bin/sh", "sh", "-c", line.c_str(), nullptr);
+    _exit(127);
+  }
+  return child;
+}
+
+int wait_for(pid_t child) {
+  int status = 0;
+  waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+int lines(const std::string& text) { return int(std::count(text.begin(), text.end(), '\n')); }
+
+// Waits until the run has logged so many lines, or the program ended.
+void wait_for_lines(const std::string& run, int wanted) {
+  for (int i = 0; i < 3000 && lines(slurp(shared() / (run + "/log.jsonl"))) < wanted; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+}
+
+}  // namespace
+
+TEST_CASE("help begins with examples and exits 0") {
+  const Result all = run("--help");
+  CHECK(all.code == 0);
+  CHECK(all.out.rfind("Examples:\n", 0) == 0);
+  for (const char* command :
+       {"train", "eval", "detect", "doctor", "data", "coco-eval", "gradcheck", "model", "parity"}) {
+    const Result r = run(std::string(command) + " --help");
+    INFO(command);
+    CHECK(r.code == 0);
+    CHECK(r.out.rfind("Examples:\n  fovea " + std::string(command), 0) == 0);
+    CHECK(r.err.empty());
+  }
+}
+
+TEST_CASE("a mistyped command, flag, key, preset or value names the nearest, and exits 2") {
+  fails("trian", 2, {"unknown command 'trian'", "'train'"});
+  fails("train --epoch 3", 2, {"unknown flag '--epoch'", "'--epochs'"});
+  fails("eval --weigths x", 2, {"'--weights'"});
+  fails("train --data x --out y --set train.epoch=3", 2, {"unknown key 'train.epoch'", "'train.epochs'"});
+  fails("train --data x --out y --set lr=3", 2, {"unknown key 'lr'", "'train.lr'"});
+  fails("train --data x --out y --set model.backbon=tiny", 2, {"'model.backbone'"});
+  fails("train --data x --out y --set train.lr", 2, {"key=value"});
+  fails("train --data x --out y --set train.lr=fast", 2, {"train.lr", "'fast' is not a number"});
+  fails("train --data x --out y --set train.batch=0", 2, {"train.batch", "out of range"});
+  fails("train --data x --out y --set train.optimizer=adam", 2, {"adamw | sgd", "'adamw'"});
+  fails("train --data x --out y --preset retinanet_r5", 2, {"retinanet_r50"});
+  fails("train --data x --out y", 2, {"FOVEA_TRAIN_EPOCH", "FOVEA_TRAIN_EPOCHS"}, "FOVEA_TRAIN_EPOCH=3");
+  shared().write("bad.toml", "[train]\nepochs = 3\nbach = 2\n");
+  fails("train --data x --out y --config bad.toml", 2, {"bad.toml:3", "'train.bach'", "'train.batch'"});
+  shared().write("cut.toml", "[train\n");
+  fails("train --data x --out y --config cut.toml", 2, {"cut.toml:1"});
+  fails("train --out y", 2, {"--data is required"});
+}
+
+TEST_CASE("precedence: flag > environment > file > preset > default") {
+  shared().write("some.toml", "[train]\nlr = 0.5\nepochs = 7\nbatch = 3\n");
+  const auto value = [](const std::string& arguments, const std::string& environment, const std::string& key) {
+    const Result r = run("train --keys --preset toy " + arguments, environment);
+    REQUIRE(r.code == 0);
+    const size_t at = r.out.find("\n" + key + " ");
+    REQUIRE(at != std::string::npos);
+    std::istringstream words(r.out.substr(at));
+    std::string name, found;
+    words >> name >> found;
+    return found;
+  };
+  CHECK(value("", "", "train.momentum") == "0.9");
+  CHECK(value("", "", "data.short_side") == "128");
+  CHECK(value("--config some.toml", "", "train.epochs") == "7");
+  CHECK(value("--config some.toml", "FOVEA_TRAIN_EPOCHS=8", "train.epochs") == "8");
+  CHECK(value("--config some.toml --epochs 9", "FOVEA_TRAIN_EPOCHS=8", "train.epochs") == "9");
+  CHECK(value("--config some.toml --set train.lr=0.25", "", "train.lr") == "0.25");
+}
+
+TEST_CASE("a run leaves its files, and its configuration reads back the same") {
+  make_data();
+  for (const char* name :
+       {"config.toml", "env.json", "log.jsonl", "metrics.csv", "loss.png", "ap.png", "validation.png", "report.html",
+        "checkpoints/step-6.safetensors", "checkpoints/latest", "checkpoints/best"})
+    CHECK(fs::file_size(shared() / ("done/" + std::string(name))) > 0);
+  CHECK(run("train --keys --config done/config.toml").out ==
+        run("train --keys --data tiny --steps 6" + kSmall + "--set model.classes=3").out);
+  const Result r = run("eval --weights done --data tiny --split val");
+  CHECK(r.code == 0);
+  require_words(r.out, {"Average Precision", "AP = ", "AP50 = ", "circle"});
+  CHECK(run("eval --weights done --data tiny --split val --json").out.find("\"stats\"") != std::string::npos);
+}
+
+TEST_CASE("a folder with another run in it is refused, and nothing in it changes") {
+  make_data();
+  const std::string before = slurp(shared() / "done/log.jsonl");
+  fails("train --data tiny --steps 6 --out done" + kSmall, 2, {"'done' holds a run already", "--resume done"});
+  CHECK(slurp(shared() / "done/log.jsonl") == before);
+  shared().write("full/holiday.txt", "mine");
+  fails("train --data tiny --steps 6 --out full" + kSmall, 2, {"'full' exists and is not an empty folder"});
+  fails("detect --weights done tiny/val/images --out full", 2, {"choose another --out"});
+  CHECK(slurp(shared() / "full/holiday.txt") == "mine");
+  fails("train --resume nowhere", 2, {"'nowhere' holds no run"});
+}
+
+TEST_CASE("bad weights exit 4") {
+  make_data();
+  std::string noise(5000, '\0');
+  for (size_t i = 0; i < noise.size(); ++i) noise[i] = char(i * 2654435761u >> 13);
+  shared().write("noise.safetensors", noise);
+  const uint64_t huge = uint64_t{1} << 63;
+  std::string header(8, '\0');
+  std::memcpy(header.data(), &huge, 8);
+  shared().write("huge.safetensors", header + "{}");
+  fails("eval --weights noise.safetensors --data tiny --split val", 4, {"noise.safetensors"});
+  fails("eval --weights huge.safetensors --data tiny --split val", 4, {"huge.safetensors"});
+  fails("eval --weights missing.safetensors --data tiny --split val", 4, {"missing.safetensors"});
+  REQUIRE(run("data make shapes five --train 8 --val 4 --size 64 --classes 5").code == 0);
+  fails("train --data five --steps 2 --out other --weights done" + kSmall, 4, {"classes"});
+  fails("eval --weights done --data five --split val", 3, {"class"});
+  CHECK(!fs::exists(shared() / "other"));
+  CHECK(run("train --data five --steps 2 --out other --weights done --set 'train.skip_weights=*cls_logits*'" + kSmall)
+            .code == 0);
+}
+
+TEST_CASE("bad data exits 3, before a run begins") {
+  make_data();
+  shared().write("empty/annotations.json",
+                 R"({"images": [], "annotations": [], "categories": [{"id": 1, "name": "a"}]})");
+  fs::create_directories(shared() / "empty/images");
+  fails("train --data empty --steps 2 --out never" + kSmall, 3, {"empty"});
+  fails("train --data nowhere --steps 2 --out never" + kSmall, 3, {"nowhere"});
+  fails("train --data tiny --set model.classes=7 --steps 2 --out never" + kSmall, 2,
+        {"model.classes is 7", "3 classes"});
+  CHECK(!fs::exists(shared() / "never"));
+  // A picture that is damaged is found when it is read: the message names it.
+  fs::copy(shared() / "tiny", shared() / "torn", fs::copy_options::recursive);
+  for (auto& entry : fs::directory_iterator(shared() / "torn/train/images")) fs::resize_file(entry.path(), 200);
+  fails("train --data torn --steps 2 --out torn-run" + kSmall, 3, {"torn/train/images/"});
+  shared().write("text.jpg", "this is no picture");
+  fails("detect --weights done text.jpg tiny/val/images --out found", 3, {"text.jpg"});
+  CHECK(fs::exists(shared() / "found/detections.json"));  // the good ones are done all the same
+}
+
+TEST_CASE("results do not depend on the number of threads") {
+  make_data();
+  for (const std::string threads : {"1", "2", "3", "8"}) {
+    const std::string name = "threads" + threads;
+    REQUIRE(run("train --data tiny --steps 6 --out " + name + " --threads " + threads + kSmall).code == 0);
+    CHECK(checkpoint(name, 6) == checkpoint("done", 6));
+  }
+}
+
+TEST_CASE("40 steps are 20 and 20 more") {
+  make_data();
+  const std::string settings = kSmall + "--set train.ema=0.9 --set augment.scale_min=0.7 ";
+  REQUIRE(run("train --data tiny --steps 40 --out whole" + settings).code == 0);
+  REQUIRE(run("train --data tiny --steps 40 --out parts --stop-after 20" + settings).code == 0);
+  REQUIRE(run("train --resume parts").code == 0);
+  CHECK(checkpoint("parts", 40) == checkpoint("whole", 40));
+  CHECK(slurp(shared() / "parts/metrics.csv") == slurp(shared() / "whole/metrics.csv"));
+  // Another instruction set goes on with a notice.
+  REQUIRE(run("train --data tiny --steps 8 --out moved --stop-after 4" + kSmall).code == 0);
+  const Result r = run("train --resume moved", "FOVEA_ISA=fallback");
+  CHECK(r.code == 0);
+  CHECK((r.err.find("notice: ") != std::string::npos ||
+         slurp(shared() / "moved/env.json").find("\"fallback\"") != std::string::npos));
+}
+
+TEST_CASE("a run that is killed at any moment goes on to the same bits") {
+  make_data();
+  const std::string settings = kSmall + "--set train.checkpoint_every=3 ";
+  REQUIRE(run("train --data tiny --steps 24 --out calm" + settings).code == 0);
+  const char* wanted = std::getenv("FOVEA_KILLS");  // 20 in a run by hand
+  const int kills = wanted ? std::atoi(wanted) : 4;
+  std::mt19937 random(wanted ? std::random_device{}() : 7);
+  REQUIRE(run("train --data tiny --steps 24 --out shot --stop-after 1" + settings).code == 0);
+  for (int i = 0; i < kills; ++i) {
+    const pid_t child = start("train --resume shot");
+    std::this_thread::sleep_for(std::chrono::milliseconds(random() % 500));
+    kill(child, SIGKILL);
+    wait_for(child);
+  }
+  const Result r = run("train --resume shot");
+  INFO(r.err);
+  CHECK(r.code == 0);
+  CHECK(checkpoint("shot", 24) == checkpoint("calm", 24));
+  CHECK(slurp(shared() / "shot/metrics.csv") == slurp(shared() / "calm/metrics.csv"));
+}
+
+TEST_CASE("Ctrl-C and SIGTERM write a checkpoint and say how to go on") {
+  make_data();
+  for (const int signal : {SIGINT, SIGTERM}) {
+    const std::string name = signal == SIGINT ? "stopped" : "ended";
+    const pid_t child = start("train --data tiny --steps 2000 --out " + name + kSmall + "--set eval.every=0");
+    wait_for_lines(name, 4);
+    kill(child, signal);
+    CHECK(wait_for(child) == 128 + signal);
+    require_words(slurp(shared() / ".err"), {"a checkpoint is written", "fovea train --resume " + name});
+    CHECK(run("train --resume " + name + " --steps 2000 --stop-after 1").code == 0);
+  }
+}
+
+TEST_CASE("the first number that is not finite stops the run, with its cause") {
+  make_data();
+  fails(
+      "train --data tiny --steps 40 --out wild --set train.optimizer=sgd --set train.lr=1e30 --set train.clip_norm=0 "
+      "--set train.checkpoint_every=1 --set train.warmup_factor=1" +
+          kSmall,
+      5, {"step ", "image", "tiny/train/images/", "last good checkpoint: wild/checkpoints/step-"});
+}
+
+TEST_CASE("a full disk ends the run with a message and leaves the last checkpoint whole") {
+  make_data();
+  const std::string small = shared() / "small";
+  fs::create_directories(small);
+  if (mount("tmpfs", small.c_str(), "tmpfs", 0, "size=600k") != 0) {
+    WARN("no right to mount a small tmpfs: skipped");
+    return;
+  }
+  const Result r =
+      run("train --data tiny --steps 40 --out small/run --set train.keep=0 --set train.checkpoint_every=1" + kSmall);
+  INFO(r.err);
+  CHECK(r.code == 1);
+  require_words(r.err, {"error: ", "small/run", "No space left"});
+  CHECK(umount2(small.c_str(), MNT_DETACH) == 0);
+}
+
+TEST_CASE("overfit learns a few pictures by heart") {
+  make_data();
+  const Result r =
+      run("train --data tiny --overfit 2 --steps 150 --out proof --preset toy --set data.short_side=64 "
+          "--set train.warmup=10 --set eval.pictures=0 --json");
+  INFO(r.err);
+  REQUIRE(r.code == 0);
+  const size_t at = r.out.find("\"AP50\": ");
+  REQUIRE(at != std::string::npos);
+  CHECK(std::atof(r.out.c_str() + at + 8) > 0.5);
+}
