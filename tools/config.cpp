@@ -20,7 +20,7 @@ namespace {
 struct Range {
   double low = -1e300, high = 1e300;
 };
-constexpr Range kPositive{1e-300, 1e300}, kCount{0, 1e15}, kAtLeastOne{1, 1e15}, kUnit{0, 1};
+constexpr Range kPositive{1e-300, 1e300}, kNotNegative{0, 1e300}, kCount{0, 1e15}, kAtLeastOne{1, 1e15}, kUnit{0, 1};
 
 std::string trim(const std::string& s) {
   const auto begin = s.find_first_not_of(" \t\n"), end = s.find_last_not_of(" \t\n");
@@ -110,9 +110,9 @@ std::vector<Key> train_keys() {
       key("train.steps", FIELD(train.steps), "steps to train instead of epochs; 0: epochs", kCount),
       key("train.batch", FIELD(train.batch), "pictures of a step", kAtLeastOne),
       key("train.optimizer", FIELD(train.optimizer), "how gradients become steps", {}, "adamw | sgd"),
-      key("train.lr", FIELD(train.lr), "learning rate after warm-up, for train.batch pictures", kCount),
-      key("train.weight_decay", FIELD(train.weight_decay), "of convolution weights", kCount),
-      key("train.norm_weight_decay", FIELD(train.norm_weight_decay), "of norms and biases", kCount),
+      key("train.lr", FIELD(train.lr), "learning rate after warm-up, for train.batch pictures", kNotNegative),
+      key("train.weight_decay", FIELD(train.weight_decay), "of convolution weights", kNotNegative),
+      key("train.norm_weight_decay", FIELD(train.norm_weight_decay), "of norms and biases", kNotNegative),
       key("train.momentum", FIELD(train.momentum), "of sgd", kUnit),
       key("train.nesterov", FIELD(train.nesterov), "Nesterov's momentum (sgd)"),
       key("train.beta1", FIELD(train.beta1), "of adamw: memory of gradients", kUnit),
@@ -124,8 +124,9 @@ std::vector<Key> train_keys() {
       key("train.final_lr", FIELD(train.final_lr), "cosine, onecycle: the last rate as part of train.lr", kUnit),
       key("train.warmup", FIELD(train.warmup), "steps of linear warm-up", kCount),
       key("train.warmup_factor", FIELD(train.warmup_factor), "the first rate as part of train.lr", kUnit),
-      key("train.clip_norm", FIELD(train.clip_norm), "largest norm of all gradients together; 0: no limit", kCount),
-      key("train.clip_value", FIELD(train.clip_value), "largest size of one gradient; 0: no limit", kCount),
+      key("train.clip_norm", FIELD(train.clip_norm), "largest norm of all gradients together; 0: no limit",
+          kNotNegative),
+      key("train.clip_value", FIELD(train.clip_value), "largest size of one gradient; 0: no limit", kNotNegative),
       key("train.ema", FIELD(train.ema), "decay of the running mean of the weights that is evaluated; 0: off", kUnit),
       key("train.seed", FIELD(train.seed), "of weights, order and augmentation", kCount),
       key("train.checkpoint_every", FIELD(train.checkpoint_every), "steps; 0: at the end of each epoch only", kCount),

@@ -58,15 +58,20 @@ Image ap_curves(const std::vector<Json>& evals) {
 
 const char* const kStyle = R"(<style>
 :root{color-scheme:light dark;--ink:#1c1e22;--soft:#6a707a;--line:#e3e5e9;--page:#fff;--card:#f6f7f9;--mark:#0b7285}
-@media(prefers-color-scheme:dark){:root{--ink:#e7e9ec;--soft:#9aa1ab;--line:#33373d;--page:#16181b;--card:#1f2226;--mark:#66d9e8}}
-body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--page);max-width:62rem;margin:2.5rem auto;padding:0 1rem}
+@media(prefers-color-scheme:dark){:root{--ink:#e7e9ec;--soft:#9aa1ab;--line:#33373d;--page:#16181b;--card:#1f2226;
+  --mark:#66d9e8}}
+body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--page);max-width:62rem;margin:2.5rem auto;
+  padding:0 1rem}
 h1{font-size:1.7rem;margin:0}h2{font-size:1.15rem;margin:2.4rem 0 .7rem}p{margin:.3rem 0;color:var(--soft)}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(8.5rem,1fr));gap:.8rem;margin-top:1.4rem}
-.cards div{background:var(--card);border-radius:.6rem;padding:.8rem 1rem}.cards b{display:block;font-size:1.6rem;color:var(--mark)}
-.cards span{color:var(--soft);font-size:.85rem}img{width:100%;border-radius:.5rem;border:1px solid var(--line);margin:.4rem 0}
+.cards div{background:var(--card);border-radius:.6rem;padding:.8rem 1rem}
+.cards b{display:block;font-size:1.6rem;color:var(--mark)}.cards span{color:var(--soft);font-size:.85rem}
+img{width:100%;border-radius:.5rem;border:1px solid var(--line);margin:.4rem 0}
 .two{display:grid;grid-template-columns:repeat(auto-fit,minmax(22rem,1fr));gap:1rem}
-table{border-collapse:collapse;width:100%;font-size:.92rem}td,th{padding:.3rem .6rem;border-bottom:1px solid var(--line);text-align:left}
-td.n{text-align:right;font-variant-numeric:tabular-nums}code{font-size:.88rem}summary{cursor:pointer;font-weight:600}
+table{border-collapse:collapse;width:100%;font-size:.92rem}
+td,th{padding:.3rem .6rem;border-bottom:1px solid var(--line);text-align:left}
+td.n{text-align:right;font-variant-numeric:tabular-nums}code{font-size:.88rem}
+summary{cursor:pointer;font-weight:600}
 </style>)";
 
 std::string card(const std::string& value, const std::string& name) {

@@ -9,12 +9,12 @@ namespace fovea {
 namespace {
 
 const char* const kExamples =
-    "fovea data make shapes shapes && fovea train --data shapes --preset toy --out runs/toy\n"
+    "fovea train --data shapes --preset toy --out runs/toy      # after: fovea data make shapes shapes\n"
     "fovea train --data photos --format voc --preset retinanet_small --out runs/photos\n"
     "fovea train --data photos --format coco --epochs 40 --set train.lr=1e-4 --set augment.flip=0.5 --out runs/slow\n"
-    "fovea train --resume runs/photos                       # go on after Ctrl-C, a kill or a crash\n"
-    "fovea train --data photos --overfit 4 --out runs/proof # does it learn four pictures by heart?\n"
-    "fovea train --keys --preset toy                        # every key, its value and what it is";
+    "fovea train --resume runs/photos                          # go on after Ctrl-C, a kill or a crash\n"
+    "fovea train --data photos --overfit 4 --out runs/proof    # does it learn four pictures by heart?\n"
+    "fovea train --keys --preset toy                           # every key, its value and what it is";
 
 struct Flags {
   std::string resume, out, config;
