@@ -5,6 +5,7 @@ if(NOT CMAKE_CROSSCOMPILING)  # a cross compiler has no Catch2 nor rapidcheck fo
   find_library(RAPIDCHECK_LIBRARY rapidcheck REQUIRED)
 
   add_library(test_main STATIC tests/main.cpp)
+  target_link_libraries(test_main PUBLIC Catch2::Catch2)
   file(GLOB test_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/test_*.cpp)
   foreach(source ${test_sources})
     get_filename_component(name ${source} NAME_WE)
