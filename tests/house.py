@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Checks the house rules on every tracked file: sizes, first lines, include order, op rows, README links, formatting.
+"""Checks the house rules on every tracked file: sizes, first lines, include order, README links, formatting.
 
 Usage: tests/house.py [--lengths]   (--lengths prints the size of each folder instead)
 """
@@ -144,19 +144,6 @@ def check_readme(path, text):
         problem(path, 0, f'{examples} ```cpp examples; a chapter has exactly one, and it is compiled')
 
 
-def check_op_rows(texts):
-    rows = set()
-    for path, text in texts.items():
-        if re.match(r'ops/\w*cases\w*\.(h|cpp)$', path):
-            rows |= set(re.findall(r'\{\s*"(\w+)', text))
-    for path, text in texts.items():
-        if path.startswith('ops/') and path.endswith(CODE):
-            for match in re.finditer(r'static constexpr auto name = "(\w+)"', text):
-                if match.group(1) not in rows:
-                    line = text[:match.start()].count('\n') + 1
-                    problem(path, line, f'op {match.group(1)} has no row in ops/op_cases.h')
-
-
 def check_format(paths):
     tool = shutil.which('clang-format-14') or shutil.which('clang-format')
     version = subprocess.run([tool, '--version'], capture_output=True, text=True).stdout if tool else ''
@@ -188,7 +175,6 @@ def main():
             check_code(path, text)
         if path.endswith('.md'):
             check_readme(path, text)
-    check_op_rows(texts)
     check_format([path for path in texts if path.endswith(CODE)])
     print('\n'.join(problems))
     print(f'{len(texts)} files, {sum(text.count(chr(10)) for text in texts.values())} lines, {len(problems)} problems')
