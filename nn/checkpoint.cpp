@@ -109,12 +109,7 @@ static std::vector<int64_t> steps_in(const std::string& folder) {
 static std::string step_file(int64_t step) { return "step-" + std::to_string(step) + ".safetensors"; }
 
 CheckpointFolder::CheckpointFolder(std::string folder, int keep)
-    : folder_(std::move(folder)), keep_(std::max(1, keep)) {
-  std::error_code error;
-  fs::create_directories(folder_, error);
-  check(fs::is_directory(folder_), folder_, ": cannot be made: ", error.message(), "; choose another output folder");
-  remove_temporaries(folder_);
-}
+    : folder_(std::move(folder)), keep_(std::max(1, keep)) {}
 
 std::string CheckpointFolder::pointed(const char* pointer) const {
   std::ifstream in(fs::path(folder_) / pointer);
@@ -131,6 +126,13 @@ std::string CheckpointFolder::latest() const {
 std::string CheckpointFolder::best() const { return pointed("best"); }
 
 std::string CheckpointFolder::save(const RunState& state, const CheckpointInfo& info) {
+  if (!prepared_) {
+    std::error_code error;
+    fs::create_directories(folder_, error);
+    check(fs::is_directory(folder_), folder_, ": cannot be made: ", error.message(), "; choose another output folder");
+    remove_temporaries(folder_);
+    prepared_ = true;
+  }
   const std::string path = (fs::path(folder_) / step_file(info.step)).string();
   save_checkpoint(path, state, info);
   write_file_atomically((fs::path(folder_) / "latest").string(), step_file(info.step) + "\n");

@@ -77,8 +77,9 @@ std::optional<CheckpointInfo> read_checkpoint_info(const std::string& path);
 // A folder of checkpoints: step-<n>.safetensors, and the files `latest` and `best` that name one of them.
 class CheckpointFolder {
  public:
-  explicit CheckpointFolder(std::string folder, int keep = 3);  // makes the folder, removes what killed writers left
-  // Writes, points `latest` at it, then deletes all but the newest `keep` and the best. Returns the path.
+  explicit CheckpointFolder(std::string folder, int keep = 3);  // looks only: also for the folder of a running run
+  // Writes, points `latest` at it, then deletes all but the newest `keep` and the best. Returns the path. The first
+  // time it makes the folder and removes what killed writers left there.
   std::string save(const RunState& state, const CheckpointInfo& info);
   void mark_best(const std::string& path);
   std::string latest()
@@ -89,6 +90,7 @@ class CheckpointFolder {
   std::string pointed(const char* pointer) const;
   std::string folder_;
   int keep_;
+  bool prepared_ = false;
 };
 
 }  // namespace fovea

@@ -218,6 +218,9 @@ TEST_CASE("a checkpoint of other settings is refused, and nothing is changed") {
 TEST_CASE("the folder keeps the newest and the best, and finds the latest without its pointer") {
   const Folder folder;
   std::ofstream(folder.file(".step-1.safetensors.tmp-123")) << "left by a killed writer";
+  const std::string place = folder.file("new");
+  CHECK(CheckpointFolder(place).latest().empty());
+  CHECK_FALSE(fs::exists(place));
   CheckpointFolder checkpoints(folder.path.string(), 2);
   CHECK(checkpoints.latest().empty());
   Run run;
