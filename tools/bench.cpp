@@ -131,30 +131,28 @@ void bench_model(const BenchOptions& o) {
 
 }  // namespace
 
-void add_bench(CLI::App& program) {
-  CLI::App* bench = add_command(program, "bench", "Measures speed and memory.",
-                                "fovea bench model --arch resnet50 --size 512x512 --mode infer --threads 2\n"
-                                "fovea bench model --arch resnet18 --size 320x320 --batch 4 --mode train --json");
-  bench->require_subcommand(1);
-  CLI::App* model = add_command(*bench, "model",
+void add_bench(Command& program) {
+  Command bench = program.command("bench", "Measures speed and memory.",
+                                  "fovea bench model --arch resnet50 --size 512x512 --mode infer --threads 2\n"
+                                  "fovea bench model --arch resnet18 --size 320x320 --batch 4 --mode train --json");
+  bench.needs_command();
+  Command model = bench.command("model",
                                 "Times RetinaNet on random images: backbone, pyramid and heads (infer), or those with "
                                 "losses, gradients and SGD (train).",
                                 "fovea bench model --arch resnet50 --size 512x512 --mode train --profile");
   auto o = std::make_shared<BenchOptions>();
-  model->add_option("--arch", o->arch, "backbone")->capture_default_str();
-  model->add_option("--size", o->size, "height x width")->capture_default_str();
-  model->add_option("--batch", o->batch, "images")->capture_default_str()->check(CLI::PositiveNumber);
-  model->add_option("--classes", o->classes, "classes")->capture_default_str();
-  model->add_option("--mode", o->mode, "infer or train")
-      ->capture_default_str()
-      ->check(CLI::IsMember({"infer", "train"}));
-  model->add_option("--threads", o->threads, "threads; 0: all")->capture_default_str();
-  model->add_option("--rounds", o->rounds, "measured rounds")->capture_default_str();
-  model->add_option("--warmup", o->warmup, "rounds before them")->capture_default_str();
-  model->add_option("--trace", o->trace, "write a trace for chrome://tracing to this file");
-  model->add_flag("--profile", o->profile, "print the time of each op to stderr");
-  model->add_flag("--json", o->json, "one line of JSON");
-  model->callback([o] { bench_model(*o); });
+  model.option("--arch", o->arch, "backbone").show_default();
+  model.option("--size", o->size, "height x width").show_default();
+  model.option("--batch", o->batch, "images").show_default().range(1, 1e9);
+  model.option("--classes", o->classes, "classes").show_default();
+  model.option("--mode", o->mode, "infer or train").show_default().one_of({"infer", "train"});
+  model.option("--threads", o->threads, "threads; 0: all").show_default();
+  model.option("--rounds", o->rounds, "measured rounds").show_default();
+  model.option("--warmup", o->warmup, "rounds before them").show_default();
+  model.option("--trace", o->trace, "write a trace for chrome://tracing to this file");
+  model.flag("--profile", o->profile, "print the time of each op to stderr");
+  model.flag("--json", o->json, "one line of JSON");
+  model.run([o] { bench_model(*o); });
 }
 
 }  // namespace fovea

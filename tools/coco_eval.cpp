@@ -36,21 +36,20 @@ void run_coco_eval(const CocoEvalFlags& flags) {
 
 }  // namespace
 
-void add_coco_eval(CLI::App& program) {
+void add_coco_eval(Command& program) {
   auto flags = std::make_shared<CocoEvalFlags>();
-  CLI::App* app = add_command(program, "coco-eval", "Score a COCO results file: AP and AR as COCO defines them.",
-                              "fovea coco-eval annotations.json detections.json\n"
-                              "fovea coco-eval annotations.json detections.json --json | jq '.stats[0]'");
-  app->add_option("gt", flags->truth, "ground truth: a COCO annotation file")->required()->type_name("GT.json");
-  app->add_option("dt", flags->detections, "detections: a COCO results file")->required()->type_name("DT.json");
-  app->add_flag("--json", flags->json, "print {\"stats\": [12 figures], \"per_category_ap\": {\"id\": ap}}");
-  app->add_flag("--per-class", flags->classes, "print the AP of each class as well");
-  app->add_flag("--class-agnostic", flags->agnostic, "treat all classes as one");
-  app->add_flag("--strict", flags->options.strict,
-                "repeat two faults of the COCO toolkit (id 0; AP needs 100 in --max-dets)");
-  app->add_option("--max-dets", flags->options.max_dets,
-                  "detections kept per picture and class: three numbers, ascending");
-  app->callback([flags] {
+  Command app = program.command("coco-eval", "Score a COCO results file: AP and AR as COCO defines them.",
+                                "fovea coco-eval annotations.json detections.json\n"
+                                "fovea coco-eval annotations.json detections.json --json | jq '.stats[0]'");
+  app.option("gt", flags->truth, "ground truth: a COCO annotation file").required().type("GT.json");
+  app.option("dt", flags->detections, "detections: a COCO results file").required().type("DT.json");
+  app.flag("--json", flags->json, "print {\"stats\": [12 figures], \"per_category_ap\": {\"id\": ap}}");
+  app.flag("--per-class", flags->classes, "print the AP of each class as well");
+  app.flag("--class-agnostic", flags->agnostic, "treat all classes as one");
+  app.flag("--strict", flags->options.strict,
+           "repeat two faults of the COCO toolkit (id 0; AP needs 100 in --max-dets)");
+  app.option("--max-dets", flags->options.max_dets, "detections kept per picture and class: three numbers, ascending");
+  app.run([flags] {
     flags->options.use_categories = !flags->agnostic;
     run_coco_eval(*flags);
   });

@@ -1,12 +1,20 @@
 // A command of the program is one file tools/<name>.cpp with add_<name>(), which declares its flags and what it does.
 // Failures are fovea::Error: main() prints the message and exits with its code.
 #pragma once
-#include <CLI/CLI.hpp>
+#include <array>
+#include <cstdint>
+#include <functional>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
+#include <vector>
 
 #include "core/error.h"
 #include "tools/terminal.h"
+
+namespace CLI {  // the parser, which only command.cpp knows: its headers cost every file that includes them 10 s
+class App;
+class Option;
+}  // namespace CLI
 
 namespace fovea {
 
@@ -15,9 +23,50 @@ struct Exit {
   int code;
 };
 
-// A subcommand whose --help starts with `examples` (one command a line). Set its work with ->callback([...] {...}).
-CLI::App* add_command(CLI::App& parent, const std::string& name, const std::string& description,
-                      const std::string& examples);
+// A flag or an argument, as declared last: command.flag(...).type("DIR").required().
+class Option {
+ public:
+  explicit Option(CLI::Option* option) : option_(option) {}
+  Option& required();
+  Option& type(const std::string& name);   // of the value, in the help; "": not shown
+  Option& range(double low, double high);  // both included
+  Option& one_of(const std::vector<std::string>& values);
+  Option& show_default();
+
+ private:
+  CLI::Option* option_;
+};
+
+// A command, or a group of them. Copies are handles to the same.
+class Command {
+ public:
+  explicit Command(CLI::App* app) : app_(app) {}
+  // A command of this group. Its --help starts with `examples`, one a line.
+  Command command(const std::string& name, const std::string& description, const std::string& examples);
+  void needs_command();  // the group alone is a mistake
+
+  // "--size", "-n,--number", or "file": an argument without dashes. A flag of a list may be given several times.
+  Option option(const std::string& names, std::string& value, const std::string& help);
+  Option option(const std::string& names, int& value, const std::string& help);
+  Option option(const std::string& names, int64_t& value, const std::string& help);
+  Option option(const std::string& names, uint64_t& value, const std::string& help);
+  Option option(const std::string& names, double& value, const std::string& help);
+  Option option(const std::string& names, std::array<int, 3>& value, const std::string& help);
+  Option option(const std::string& names, std::vector<std::string>& value, const std::string& help);
+  Option option(const std::string& names, std::function<void(const std::string&)> seen, const std::string& help);
+  Option flag(const std::string& names, bool& value, const std::string& help);
+  void run(std::function<void()> work);
+
+ private:
+  CLI::App* app_;
+};
+
+// Parses the command line and runs the command that it names, declared by `declare`. Returns the exit code of usage
+// errors (message printed), --help and --version; what the command throws passes through.
+int run_command_line(int argc, char** argv, const std::function<void(Command& program)>& declare);
+
+// Prints "error: message" on stderr and returns the code.
+int complain(const std::string& message, int code);
 
 // Writes one JSON value to stdout, indented. Text that is not UTF-8 is repaired, NaN becomes null.
 void print_json(const nlohmann::ordered_json& value);

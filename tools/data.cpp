@@ -32,15 +32,14 @@ struct StatsFlags {
   bool json = false, verify = false;
 };
 
-void add_data_flags(CLI::App* app, DatasetOptions& data) {
-  app->add_option("dir,--data", data.dir, "the folder of the data set")->type_name("DIR");
-  app->add_option("--format", data.format, "auto, coco, voc or shapes")->capture_default_str();
-  app->add_option("--split", data.split, "train, val ...; all pictures without");
-  app->add_option("--annotations", data.annotations, "a COCO annotation file, instead of DIR")->type_name("FILE");
-  app->add_option("--images", data.images, "the folder of its pictures")->type_name("DIR");
-  app->add_option("--policy", data.policy, "for bad boxes: error, clip or drop")->capture_default_str();
-  app->add_option("--val-fraction", data.val_fraction, "part that is val where there are no splits")
-      ->capture_default_str();
+void add_data_flags(Command& app, DatasetOptions& data) {
+  app.option("dir,--data", data.dir, "the folder of the data set").type("DIR");
+  app.option("--format", data.format, "auto, coco, voc or shapes").show_default();
+  app.option("--split", data.split, "train, val ...; all pictures without");
+  app.option("--annotations", data.annotations, "a COCO annotation file, instead of DIR").type("FILE");
+  app.option("--images", data.images, "the folder of its pictures").type("DIR");
+  app.option("--policy", data.policy, "for bad boxes: error, clip or drop").show_default();
+  app.option("--val-fraction", data.val_fraction, "part that is val where there are no splits").show_default();
 }
 
 // The sample with its boxes, shrunk or enlarged to the cell first so that lines and letters keep their size.
@@ -215,32 +214,31 @@ void run_stats(const StatsFlags& flags) {
   if (!faults.empty()) throw Exit{int(Code::data)};
 }
 
-void add_make(CLI::App& data) {
-  CLI::App* make = add_command(data, "make", "Make a data set.", "fovea data make shapes shapes");
-  make->require_subcommand(1);
+void add_make(Command& data) {
+  Command make = data.command("make", "Make a data set.", "fovea data make shapes shapes");
+  make.needs_command();
   struct Flags {
     std::string dir;
     ShapesOptions options;
     bool json = false;
   };
   auto flags = std::make_shared<Flags>();
-  CLI::App* app = add_command(*make, "shapes", "Draw scenes of shapes with their boxes, in COCO format.",
-                              "fovea data make shapes shapes                       # shapes/train and shapes/val\n"
-                              "fovea data make shapes rare --imbalance 100 --classes 8\n"
-                              "fovea data make shapes big --train 2000 --val 200 --size 384 --seed 7");
+  Command app = make.command("shapes", "Draw scenes of shapes with their boxes, in COCO format.",
+                             "fovea data make shapes shapes                       # shapes/train and shapes/val\n"
+                             "fovea data make shapes rare --imbalance 100 --classes 8\n"
+                             "fovea data make shapes big --train 2000 --val 200 --size 384 --seed 7");
   ShapesOptions& o = flags->options;
-  app->add_option("dir", flags->dir, "the folder to make")->required()->type_name("DIR");
-  app->add_option("--train", o.train, "pictures to train on")->capture_default_str();
-  app->add_option("--val", o.val, "pictures to validate on")->capture_default_str();
-  app->add_option("--size", o.size, "long side of the pictures, in pixels")->capture_default_str();
-  app->add_option("--classes", o.classes, "kinds of shapes, 1 to 8")->capture_default_str();
-  app->add_option("--imbalance", o.imbalance, "how much more common the first class is than the last")
-      ->capture_default_str();
-  app->add_option("--empty", o.empty, "part of the pictures without objects")->capture_default_str();
-  app->add_option("--max-objects", o.max_objects, "objects in a picture, at most")->capture_default_str();
-  app->add_option("--seed", o.seed, "another seed makes other pictures")->capture_default_str();
-  app->add_flag("--json", flags->json, "print what was made as JSON");
-  app->callback([flags] {
+  app.option("dir", flags->dir, "the folder to make").required().type("DIR");
+  app.option("--train", o.train, "pictures to train on").show_default();
+  app.option("--val", o.val, "pictures to validate on").show_default();
+  app.option("--size", o.size, "long side of the pictures, in pixels").show_default();
+  app.option("--classes", o.classes, "kinds of shapes, 1 to 8").show_default();
+  app.option("--imbalance", o.imbalance, "how much more common the first class is than the last").show_default();
+  app.option("--empty", o.empty, "part of the pictures without objects").show_default();
+  app.option("--max-objects", o.max_objects, "objects in a picture, at most").show_default();
+  app.option("--seed", o.seed, "another seed makes other pictures").show_default();
+  app.flag("--json", flags->json, "print what was made as JSON");
+  app.run([flags] {
     const ShapesOptions& o = flags->options;
     Progress progress("drawing", o.train + o.val);
     make_shapes(flags->dir, o, [&](int64_t done, int64_t) { progress.update(done); });
@@ -255,34 +253,34 @@ void add_make(CLI::App& data) {
 
 }  // namespace
 
-void add_data(CLI::App& program) {
-  CLI::App* data = add_command(program, "data", "Make, show and count data sets.",
-                               "fovea data make shapes shapes\n"
-                               "fovea data show shapes --split val --out page.png\n"
-                               "fovea data stats VOC2007 --format voc --split trainval --verify");
-  data->require_subcommand(1);
-  add_make(*data);
+void add_data(Command& program) {
+  Command data = program.command("data", "Make, show and count data sets.",
+                                 "fovea data make shapes shapes\n"
+                                 "fovea data show shapes --split val --out page.png\n"
+                                 "fovea data stats VOC2007 --format voc --split trainval --verify");
+  data.needs_command();
+  add_make(data);
   auto show = std::make_shared<ShowFlags>();
-  CLI::App* app = add_command(*data, "show", "Draw a page of pictures with their boxes.",
-                              "fovea data show shapes --split val --out page.png\n"
-                              "fovea data show shapes --split train --augmented --seed 3 -n 12");
+  Command app = data.command("show", "Draw a page of pictures with their boxes.",
+                             "fovea data show shapes --split val --out page.png\n"
+                             "fovea data show shapes --split train --augmented --seed 3 -n 12");
   add_data_flags(app, show->data);
-  app->add_option("-o,--out", show->out, "the page: .png or .jpg")->capture_default_str();
-  app->add_option("-n,--number", show->number, "pictures on the page")->capture_default_str();
-  app->add_option("--seed", show->seed, "above 0: a random choice of pictures")->capture_default_str();
-  app->add_option("--cell", show->cell, "pixels of a picture's long side")->capture_default_str();
-  app->add_option("--columns", show->columns, "pictures in a row; 0: as fits")->capture_default_str();
-  app->add_flag("--augmented", show->augmented, "after random flips, scale-and-crop and colours");
-  app->add_flag("--json", show->json, "print what was written as JSON");
-  app->callback([show] { run_show(*show); });
+  app.option("-o,--out", show->out, "the page: .png or .jpg").show_default();
+  app.option("-n,--number", show->number, "pictures on the page").show_default();
+  app.option("--seed", show->seed, "above 0: a random choice of pictures").show_default();
+  app.option("--cell", show->cell, "pixels of a picture's long side").show_default();
+  app.option("--columns", show->columns, "pictures in a row; 0: as fits").show_default();
+  app.flag("--augmented", show->augmented, "after random flips, scale-and-crop and colours");
+  app.flag("--json", show->json, "print what was written as JSON");
+  app.run([show] { run_show(*show); });
   auto stats = std::make_shared<StatsFlags>();
-  app = add_command(*data, "stats", "Count classes, sizes, shapes and problems.",
-                    "fovea data stats shapes --split train\n"
-                    "fovea data stats shapes --split train --verify --json");
+  app = data.command("stats", "Count classes, sizes, shapes and problems.",
+                     "fovea data stats shapes --split train\n"
+                     "fovea data stats shapes --split train --verify --json");
   add_data_flags(app, stats->data);
-  app->add_flag("--verify", stats->verify, "open every picture; exit 3 where one cannot be used");
-  app->add_flag("--json", stats->json, "print JSON");
-  app->callback([stats] { run_stats(*stats); });
+  app.flag("--verify", stats->verify, "open every picture; exit 3 where one cannot be used");
+  app.flag("--json", stats->json, "print JSON");
+  app.run([stats] { run_stats(*stats); });
 }
 
 }  // namespace fovea

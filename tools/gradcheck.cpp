@@ -61,15 +61,15 @@ void run(const Options& o) {
 
 }  // namespace
 
-void add_gradcheck(CLI::App& program) {
-  CLI::App* app = add_command(program, "gradcheck", "Check the gradient of every op against differences, in f64",
-                              "fovea gradcheck\nfovea gradcheck --op conv2d --shapes 100\nfovea gradcheck --json");
+void add_gradcheck(Command& program) {
+  Command app = program.command("gradcheck", "Check the gradient of every op against differences, in f64",
+                                "fovea gradcheck\nfovea gradcheck --op conv2d --shapes 100\nfovea gradcheck --json");
   auto o = std::make_shared<Options>();
-  app->add_option("--op", o->op, "only this op");
-  app->add_option("--shapes", o->shapes, "random samples an op")->check(CLI::Range(1, 100000))->capture_default_str();
-  app->add_option("--seed", o->seed, "of the samples")->capture_default_str();
-  app->add_flag("--json", o->json, "machine-readable result");
-  app->callback([o] { run(*o); });
+  app.option("--op", o->op, "only this op");
+  app.option("--shapes", o->shapes, "random samples an op").range(1, 100000).show_default();
+  app.option("--seed", o->seed, "of the samples").show_default();
+  app.flag("--json", o->json, "machine-readable result");
+  app.run([o] { run(*o); });
 }
 
 }  // namespace fovea

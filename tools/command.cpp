@@ -1,0 +1,153 @@
+// Commands and flags on top of CLI11: help that starts with examples, mistakes that name the nearest right word.
+#include "tools/command.h"
+
+#include <CLI/CLI.hpp>
+#include <cstdio>
+#include <iostream>
+#include <nlohmann/json.hpp>
+#include <sstream>
+
+namespace fovea {
+
+namespace {
+
+// Examples first: they answer most questions.
+class HelpFormatter : public CLI::Formatter {
+ public:
+  HelpFormatter() { column_width(34); }
+  std::string make_help(const CLI::App* app, std::string name, CLI::AppFormatMode mode) const override {
+    if (mode == CLI::AppFormatMode::Sub) return make_expanded(app);
+    std::string s = "Examples:\n";
+    std::istringstream lines(app->get_footer());
+    for (std::string line; std::getline(lines, line);) s += line.empty() ? "\n" : "  " + line + "\n";
+    s += "\n" + make_description(app) + make_usage(app, name) + make_positionals(app) + make_groups(app, mode);
+    return s + make_subcommands(app, mode);
+  }
+};
+
+const CLI::App* deepest(const CLI::App& program) {
+  const CLI::App* app = &program;
+  while (!app->get_subcommands().empty()) app = app->get_subcommands().back();
+  return app;
+}
+
+std::string full_name(const CLI::App* app) {
+  return (app->get_parent() ? full_name(app->get_parent()) + " " : "") + app->get_name();
+}
+
+std::string describe_unknown(const CLI::App* app) {
+  const auto rest = app->remaining();
+  std::string name = rest.empty() ? "" : rest.front();
+  std::vector<std::string> candidates;
+  if (name.rfind("-", 0) == 0) {
+    name = name.substr(0, name.find('='));
+    for (auto* option : app->get_options())
+      for (auto& flag : option->get_lnames()) candidates.push_back("--" + flag);
+    return "unknown flag '" + name + "'" + suggestion(name, candidates);
+  }
+  for (auto* command : app->get_subcommands([](const CLI::App*) { return true; }))
+    candidates.push_back(command->get_name());
+  if (candidates.empty()) return "unexpected argument '" + name + "'";
+  return "unknown command '" + name + "'" + suggestion(name, candidates);
+}
+
+int usage_error(const CLI::App& program, const CLI::ParseError& error) {
+  const CLI::App* app = deepest(program);
+  std::string message = error.what();
+  if (dynamic_cast<const CLI::ExtrasError*>(&error)) {
+    // The words that nobody wanted wait in the command that was given them.
+    while (app->remaining().empty() && app->get_parent()) app = app->get_parent();
+    message = describe_unknown(app);
+  }
+  while (!message.empty() && message.back() == '\n') message.pop_back();
+  return complain(message + "; see " + full_name(app) + " --help", static_cast<int>(Code::usage));
+}
+
+void add_examples(CLI::App* app, const std::string& examples) {
+  app->footer(examples);
+  app->formatter(std::make_shared<HelpFormatter>());
+}
+
+}  // namespace
+
+Option& Option::required() { return option_->required(), *this; }
+Option& Option::type(const std::string& name) { return option_->type_name(name), *this; }
+Option& Option::range(double low, double high) { return option_->check(CLI::Range(low, high)), *this; }
+Option& Option::one_of(const std::vector<std::string>& values) { return option_->check(CLI::IsMember(values)), *this; }
+Option& Option::show_default() { return option_->capture_default_str(), *this; }
+
+Command Command::command(const std::string& name, const std::string& description, const std::string& examples) {
+  CLI::App* app = app_->add_subcommand(name, description);
+  add_examples(app, examples);
+  return Command(app);
+}
+void Command::needs_command() { app_->require_subcommand(1); }
+
+Option Command::option(const std::string& names, std::string& value, const std::string& help) {
+  return Option(app_->add_option(names, value, help));
+}
+Option Command::option(const std::string& names, int& value, const std::string& help) {
+  return Option(app_->add_option(names, value, help));
+}
+Option Command::option(const std::string& names, int64_t& value, const std::string& help) {
+  return Option(app_->add_option(names, value, help));
+}
+Option Command::option(const std::string& names, uint64_t& value, const std::string& help) {
+  return Option(app_->add_option(names, value, help));
+}
+Option Command::option(const std::string& names, double& value, const std::string& help) {
+  return Option(app_->add_option(names, value, help));
+}
+Option Command::option(const std::string& names, std::array<int, 3>& value, const std::string& help) {
+  return Option(app_->add_option(names, value, help));
+}
+Option Command::option(const std::string& names, std::vector<std::string>& value, const std::string& help) {
+  CLI::Option* option = app_->add_option(names, value, help);
+  if (names.rfind("-", 0) == 0) option->allow_extra_args(false);  // one value each time
+  return Option(option);
+}
+Option Command::option(const std::string& names, std::function<void(const std::string&)> seen,
+                       const std::string& help) {
+  return Option(app_->add_option_function<std::string>(names, std::move(seen), help));
+}
+Option Command::flag(const std::string& names, bool& value, const std::string& help) {
+  return Option(app_->add_flag(names, value, help));
+}
+void Command::run(std::function<void()> work) { app_->callback(std::move(work)); }
+
+int run_command_line(int argc, char** argv, const std::function<void(Command& program)>& declare) {
+  CLI::App program{"Fovea trains object detectors, and shows how they work.", "fovea"};
+  add_examples(&program,
+               "fovea data make shapes shapes                 # draws a data set\n"
+               "fovea train --data shapes --preset toy --out runs/toy\n"
+               "fovea eval --weights runs/toy --data shapes --split val\n"
+               "fovea detect --weights runs/toy photo.jpg --out found\n"
+               "fovea train --help                            # examples and flags of a command");
+  program.require_subcommand(0, 1);
+  program.set_version_flag("--version", "fovea 0.1.0");
+  Command root(&program);
+  declare(root);
+  try {
+    program.parse(argc, argv);
+    if (program.get_subcommands().empty()) std::cout << program.help();
+  } catch (const CLI::CallForHelp&) { std::cout << program.help(); } catch (const CLI::CallForVersion& version) {
+    std::cout << version.what() << "\n";
+  } catch (const CLI::ParseError& error) { return usage_error(program, error); }
+  std::cout.flush();
+  return std::cout ? 0 : complain("cannot write to stdout", 1);
+}
+
+int complain(const std::string& message, int code) {
+  std::fprintf(stderr, "%s %s\n", styled(Style::red, "error:", Stream::err).c_str(), message.c_str());
+  return code;
+}
+
+void print_json(const nlohmann::ordered_json& value) {
+  std::cout << value.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) << "\n";
+}
+
+void warn(const std::string& message) {
+  std::fprintf(stderr, "%s %s\n", styled(Style::yellow, "warning:", Stream::err).c_str(), message.c_str());
+}
+
+}  // namespace fovea
