@@ -22,8 +22,8 @@ Shape::Shape(const int64_t* begin, const int64_t* end) {
 }
 int64_t Shape::at(int a) const { return dims_[axis(a)]; }
 int Shape::axis(int a) const {
-  check(a >= -rank_ && a < rank_, "shape: axis ", a, " is out of range for ", str());
-  return a < 0 ? a + rank_ : a;
+  if (a < -rank_ || a >= rank_) fail(Code::failure, text("shape: axis ", a, " is out of range for ", str()));
+  return a < 0 ? a + rank_ : a;  // the message is built only where it is needed: every dim() passes here
 }
 Shape Shape::with(int a, int64_t dim) const {
   auto d = dims();
