@@ -154,19 +154,19 @@ void detect(const Flags& flags) {
 
 }  // namespace
 
-void add_detect(CLI::App& program) {
-  auto* app =
-      add_command(program, "detect", "Finds objects in pictures, draws them and writes COCO-style JSON.", kExamples);
+void add_detect(Command& program) {
+  Command app =
+      program.command("detect", "Finds objects in pictures, draws them and writes COCO-style JSON.", kExamples);
   auto flags = std::make_shared<Flags>();
-  add_weights_flags(*app, flags->weights);
-  app->add_option("inputs", flags->inputs, "pictures, or folders of pictures")->required()->type_name("FILE|DIR");
-  app->add_option("--out", flags->out, "folder for pictures and detections.json")->type_name("DIR");
-  app->add_option("--threshold", flags->threshold, "lowest score that is drawn (JSON: model.score_threshold)")
-      ->type_name("SCORE")
-      ->check(CLI::Range(0.0, 1.0));
-  app->add_option("--threads", flags->threads, "of the computation; 0: all processors")->type_name("N");
-  app->add_flag("--json", flags->json, "print all detections as JSON");
-  app->callback([flags] { detect(*flags); });
+  add_weights_flags(app, flags->weights);
+  app.option("inputs", flags->inputs, "pictures, or folders of pictures").required().type("FILE|DIR");
+  app.option("--out", flags->out, "folder for pictures and detections.json").type("DIR");
+  app.option("--threshold", flags->threshold, "lowest score that is drawn (JSON: model.score_threshold)")
+      .type("SCORE")
+      .range(0.0, 1.0);
+  app.option("--threads", flags->threads, "of the computation; 0: all processors").type("N");
+  app.flag("--json", flags->json, "print all detections as JSON");
+  app.run([flags] { detect(*flags); });
 }
 
 }  // namespace fovea

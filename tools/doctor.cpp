@@ -186,15 +186,15 @@ void doctor(bool json, int threads) {
 
 }  // namespace
 
-void add_doctor(CLI::App& program) {
-  auto* app =
-      add_command(program, "doctor", "What this machine has, what is used of it, and a self test of seconds.",
-                  "fovea doctor\nfovea doctor --json\nFOVEA_ISA=fallback fovea doctor   # without vector kernels");
+void add_doctor(Command& program) {
+  Command app =
+      program.command("doctor", "What this machine has, what is used of it, and a self test of seconds.",
+                      "fovea doctor\nfovea doctor --json\nFOVEA_ISA=fallback fovea doctor   # without vector kernels");
   auto json = std::make_shared<bool>(false);
   auto threads = std::make_shared<int>(0);
-  app->add_flag("--json", *json, "print it as JSON");
-  app->add_option("--threads", *threads, "of the computation; 0: all processors")->type_name("N");
-  app->callback([json, threads] { doctor(*json, *threads); });
+  app.flag("--json", *json, "print it as JSON");
+  app.option("--threads", *threads, "of the computation; 0: all processors").type("N");
+  app.run([json, threads] { doctor(*json, *threads); });
 }
 
 }  // namespace fovea

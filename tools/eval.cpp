@@ -65,25 +65,22 @@ void eval(const Flags& flags) {
 
 }  // namespace
 
-void add_eval(CLI::App& program) {
-  auto* app =
-      add_command(program, "eval", "Scores weights on a data set: COCO's twelve figures and AP by class.", kExamples);
+void add_eval(Command& program) {
+  Command app =
+      program.command("eval", "Scores weights on a data set: COCO's twelve figures and AP by class.", kExamples);
   auto flags = std::make_shared<Flags>();
-  add_weights_flags(*app, flags->weights);
-  app->add_option("--data", flags->data.dir, "folder of the data set")->type_name("DIR");
-  app->add_option("--format", flags->data.format, "auto, coco, voc or shapes")->type_name("");
-  app->add_option("--split", flags->data.split, "train, val, test ...")->type_name("");
-  app->add_option("--annotations", flags->data.annotations, "a COCO file, with --images, instead of --data")
-      ->type_name("FILE");
-  app->add_option("--images", flags->data.images, "the folder of its pictures")->type_name("DIR");
-  app->add_option("--policy", flags->data.policy, "for boxes without area or outside: error, clip, drop")
-      ->type_name("");
-  app->add_option("--val-fraction", flags->data.val_fraction, "the part that is val where there are no splits")
-      ->type_name("");
-  app->add_option("--out", flags->out, "also write the detections there, as COCO's JSON")->type_name("FILE");
-  app->add_option("--threads", flags->threads, "of the computation; 0: all processors")->type_name("N");
-  app->add_flag("--json", flags->json, "print the figures as JSON");
-  app->callback([flags] { eval(*flags); });
+  add_weights_flags(app, flags->weights);
+  app.option("--data", flags->data.dir, "folder of the data set").type("DIR");
+  app.option("--format", flags->data.format, "auto, coco, voc or shapes").type("");
+  app.option("--split", flags->data.split, "train, val, test ...").type("");
+  app.option("--annotations", flags->data.annotations, "a COCO file, with --images, instead of --data").type("FILE");
+  app.option("--images", flags->data.images, "the folder of its pictures").type("DIR");
+  app.option("--policy", flags->data.policy, "for boxes without area or outside: error, clip, drop").type("");
+  app.option("--val-fraction", flags->data.val_fraction, "the part that is val where there are no splits").type("");
+  app.option("--out", flags->out, "also write the detections there, as COCO's JSON").type("FILE");
+  app.option("--threads", flags->threads, "of the computation; 0: all processors").type("N");
+  app.flag("--json", flags->json, "print the figures as JSON");
+  app.run([flags] { eval(*flags); });
 }
 
 }  // namespace fovea

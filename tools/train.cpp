@@ -24,15 +24,15 @@ struct Flags {
   bool json = false, show_keys = false;
 };
 
-void key_flag(CLI::App* app, std::shared_ptr<Flags> flags, const std::string& flag, const std::string& key,
+void key_flag(Command& app, std::shared_ptr<Flags> flags, const std::string& flag, const std::string& key,
               const std::string& help) {
-  app->add_option_function<std::string>(
+  app.option(
          flag,
          [flags, key](const std::string& value) {
            flags->keys.push_back({key, value});
          },
          help + " (" + key + ")")
-      ->type_name("");
+      .type("");
 }
 
 void train(const Flags& flags) {
@@ -67,8 +67,8 @@ void train(const Flags& flags) {
 
 }  // namespace
 
-void add_train(CLI::App& program) {
-  auto* app = add_command(program, "train", "Trains a detector; --keys lists all that can be set.", kExamples);
+void add_train(Command& program) {
+  Command app = program.command("train", "Trains a detector; --keys lists all that can be set.", kExamples);
   auto flags = std::make_shared<Flags>();
   key_flag(app, flags, "--data", "data.dir", "folder of the data set");
   key_flag(app, flags, "--format", "data.format", "coco, voc, shapes; found out by itself");
@@ -88,16 +88,14 @@ void add_train(CLI::App& program) {
   key_flag(app, flags, "--threads", "train.threads", "of the computation; the results do not depend on it");
   key_flag(app, flags, "--weights", "train.weights", "start from a file or a run");
   key_flag(app, flags, "--overfit", "train.overfit", "train and score on the first N pictures");
-  app->add_option("--out", flags->out, "folder of the new run")->type_name("DIR");
-  app->add_option("--resume", flags->resume, "go on with this run")->type_name("RUN");
-  app->add_option("--config", flags->config, "a configuration file (TOML)")->type_name("FILE");
-  app->add_option("--set", flags->settings, "any key, e.g. train.lr=1e-4; may be repeated")
-      ->type_name("KEY=VALUE")
-      ->allow_extra_args(false);
-  app->add_option("--stop-after", flags->stop_after, "pause when so many steps of the run are done")->type_name("N");
-  app->add_flag("--keys", flags->show_keys, "list every key with its value, and stop");
-  app->add_flag("--json", flags->json, "print the closing figures as JSON");
-  app->callback([flags] { train(*flags); });
+  app.option("--out", flags->out, "folder of the new run").type("DIR");
+  app.option("--resume", flags->resume, "go on with this run").type("RUN");
+  app.option("--config", flags->config, "a configuration file (TOML)").type("FILE");
+  app.option("--set", flags->settings, "any key, e.g. train.lr=1e-4; may be repeated").type("KEY=VALUE");
+  app.option("--stop-after", flags->stop_after, "pause when so many steps of the run are done").type("N");
+  app.flag("--keys", flags->show_keys, "list every key with its value, and stop");
+  app.flag("--json", flags->json, "print the closing figures as JSON");
+  app.run([flags] { train(*flags); });
 }
 
 }  // namespace fovea

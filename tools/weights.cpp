@@ -21,14 +21,11 @@ std::string weights_file(const std::string& path) {
   return file;
 }
 
-void add_weights_flags(CLI::App& app, WeightsOptions& options) {
-  app.add_option("--weights", options.weights, "a .safetensors file, or a run: its best checkpoint")
-      ->type_name("FILE|RUN");
-  app.add_option("--preset", options.preset, "the network of weights that do not name it")->type_name("");
-  app.add_option("--classes", options.classes, "their number of classes, where it is not the preset's")->type_name("N");
-  app.add_option("--set", options.settings, "a key of the configuration, e.g. model.nms_threshold=0.6")
-      ->type_name("KEY=VALUE")
-      ->allow_extra_args(false);
+void add_weights_flags(Command& app, WeightsOptions& options) {
+  app.option("--weights", options.weights, "a .safetensors file, or a run: its best checkpoint").type("FILE|RUN");
+  app.option("--preset", options.preset, "the network of weights that do not name it").type("");
+  app.option("--classes", options.classes, "their number of classes, where it is not the preset's").type("N");
+  app.option("--set", options.settings, "a key of the configuration, e.g. model.nms_threshold=0.6").type("KEY=VALUE");
 }
 
 LoadedModel load_model(const WeightsOptions& options) {

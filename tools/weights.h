@@ -29,7 +29,7 @@ struct WeightsOptions {
   int64_t classes = 0;                // of a foreign file; 0: the preset's
 };
 
-void add_weights_flags(CLI::App& app, WeightsOptions& options);
+void add_weights_flags(Command& app, WeightsOptions& options);
 
 // Throws Code::usage for a missing file or preset, Code::model for a file that does not fit.
 LoadedModel load_model(const WeightsOptions& options);
