@@ -16,11 +16,11 @@ struct Config {
   struct Train {
     int64_t epochs = 20, steps = 0, batch = 4;
     std::string optimizer = "adamw";
-    double lr = 2e-4, weight_decay = 0.05, norm_weight_decay = 0, momentum = 0.9, beta1 = 0.9, beta2 = 0.999;
+    double lr = 2e-4, weight_decay = 0.01, norm_weight_decay = 0, momentum = 0.9, beta1 = 0.9, beta2 = 0.999;
     bool nesterov = false;
     std::string schedule = "cosine";
     std::vector<double> milestones = {0.6, 0.85};
-    double decay = 0.1, final_lr = 0.01;
+    double decay = 0.1, final_lr = 0;
     int64_t warmup = 100;
     double warmup_factor = 0.001;
     double clip_norm = 10, clip_value = 0, ema = 0;

@@ -101,7 +101,7 @@ std::vector<double> few_steps(int threads, double* time) {
   const int before = num_threads();
   set_num_threads(threads);
   ConfigSources sources;
-  sources.flags = {{"preset", "toy"}, {"train.warmup", "0"}}, sources.environment = false;
+  sources.flags = {{"preset", "toy"}, {"train.warmup", "0"}, {"train.lr", "0.001"}}, sources.environment = false;
   const Config config = load_config(sources);
   const auto samples = [] {
     std::vector<Sample> s;
@@ -125,8 +125,8 @@ std::vector<double> few_steps(int threads, double* time) {
   Trainer trainer(config, model, 1000);
   std::vector<double> losses;
   const auto start = Clock::now();
-  for (int64_t step = 0; step < 6; ++step) losses.push_back(trainer.step(batch, step).loss());
-  if (time) *time = seconds_since(start) / 6;
+  for (int64_t step = 0; step < 12; ++step) losses.push_back(trainer.step(batch, step).loss());
+  if (time) *time = seconds_since(start) / 12;
   set_num_threads(before);
   return losses;
 }

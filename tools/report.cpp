@@ -43,7 +43,8 @@ Image loss_curves(const std::vector<Json>& steps, const std::vector<Json>& evals
   for (auto& e : steps) raw.x.push_back(figure(e, "step")), raw.y.push_back(figure(e, "loss"));
   for (auto& e : evals) val.x.push_back(figure(e, "step")), val.y.push_back(figure(e, "loss"));
   smooth.x = raw.x, smooth.y = smoothed(raw.y, 0.95);
-  return plot_curves({raw, smooth, val}, {.title = "Loss", .x_axis = "step", .y_axis = "loss", .log_y = true});
+  return plot_curves({raw, smooth, val},
+                     {.title = "Loss", .x_axis = "step", .y_axis = "loss", .width = 660, .height = 400, .log_y = true});
 }
 
 Image ap_curves(const std::vector<Json>& evals) {
@@ -52,8 +53,13 @@ Image ap_curves(const std::vector<Json>& evals) {
     ap.x.push_back(figure(e, "epoch")), ap.y.push_back(figure(e, "AP"));
     ap50.x.push_back(figure(e, "epoch")), ap50.y.push_back(figure(e, "AP50"));
   }
-  return plot_curves({ap, ap50},
-                     {.title = "Average precision", .x_axis = "epoch", .y_axis = "AP", .y_min = 0, .y_max = 1});
+  return plot_curves({ap, ap50}, {.title = "Average precision",
+                                  .x_axis = "epoch",
+                                  .y_axis = "AP",
+                                  .width = 660,
+                                  .height = 400,
+                                  .y_min = 0,
+                                  .y_max = 1});
 }
 
 const char* const kStyle = R"(<style>
@@ -71,7 +77,7 @@ img{width:100%;border-radius:.5rem;border:1px solid var(--line);margin:.4rem 0}
 table{border-collapse:collapse;width:100%;font-size:.92rem}
 td,th{padding:.3rem .6rem;border-bottom:1px solid var(--line);text-align:left}
 td.n{text-align:right;font-variant-numeric:tabular-nums}code{font-size:.88rem}
-summary{cursor:pointer;font-weight:600}
+details{margin:1rem 0}summary{cursor:pointer;font-weight:600}
 </style>)";
 
 std::string card(const std::string& value, const std::string& name) {
@@ -114,17 +120,23 @@ std::string figures_section(const Json& best, const Dataset* val) {
          rows(classes, true) + "</div></div>\n";
 }
 
+std::string folded(const std::string& title, const std::string& content) {
+  return "<details><summary>" + escaped(title) + "</summary>" + content + "</details>\n";
+}
+
 std::string settings_section(const Config& config, const RunDirectory& run) {
-  std::vector<std::pair<std::string, std::string>> changed, machine;
+  std::vector<std::pair<std::string, std::string>> chosen, from_preset, machine;
   for (auto& k : config_keys())
     if (auto it = config.origin.find(k.name); it != config.origin.end())
-      changed.push_back({k.name + " = " + k.get(config), it->second});
+      (it->second.rfind("preset", 0) == 0 ? from_preset : chosen)
+          .push_back({k.name + " = " + k.get(config), it->second});
   std::ifstream file(run.file("env.json"));
   if (auto json = Json::parse(file, nullptr, false); json.is_object())
     for (auto& [name, value] : json.items())
       machine.push_back({name, value.is_string() ? value.get<std::string>() : value.dump()});
-  return "<h2>How it was made</h2><p>Everything else has its default; <code>config.toml</code> has it all.</p>" +
-         rows(changed, false) + "<details><summary>Machine</summary>" + rows(machine, false) + "</details>\n";
+  return "<h2>How it was made</h2><p>What was chosen for this run; <code>config.toml</code> has every key.</p>" +
+         rows(chosen, false) + folded("From the preset " + config.preset, rows(from_preset, false)) +
+         folded("The machine", rows(machine, false));
 }
 
 }  // namespace
@@ -183,7 +195,9 @@ void write_report(const RunDirectory& run, const Config& config, const Dataset* 
                          "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport "
                          "content=\"width=device-width\"><title>Fovea: ") +
                      escaped(run.path()) + "</title>" + kStyle;
-  html += "<h1>" + escaped(config.preset) + "</h1><p>" + escaped(state) + "</p><div class=cards>";
+  html += "<h1>" +
+          escaped(config.preset + " on " + (config.data.dir.empty() ? config.data.annotations : config.data.dir)) +
+          "</h1><p>" + escaped(state) + "</p><div class=cards>";
   const Json* best = nullptr;
   for (auto& e : evals)
     if (e.value("best", false)) best = &e;

@@ -88,13 +88,13 @@ void Progress::update(int64_t done, const std::string& note) {
   const bool terminal = is_terminal(Stream::err);
   const auto now = Clock::now();
   const double since = std::chrono::duration<double>(now - last_).count();
-  if (terminal ? drawn_ && since < 0.1 : since < 5) return;
+  const double run = std::chrono::duration<double>(now - start_).count();
+  if (terminal ? drawn_ && since < 0.1 : since < std::clamp(run / 20, 5.0, 60.0)) return;
   last_ = now, drawn_ = true;
-  const double spent = std::chrono::duration<double>(now - start_).count();
   const double share = total_ > 0 ? static_cast<double>(done) / static_cast<double>(total_) : 1;
   std::string left;
   if (done > first_ && done < total_)
-    left = "  " + duration(spent * static_cast<double>(total_ - done) / static_cast<double>(done - first_)) + " left";
+    left = "  " + duration(run * static_cast<double>(total_ - done) / static_cast<double>(done - first_)) + " left";
   const std::string count = std::to_string(done) + "/" + std::to_string(total_);
   if (!terminal) {
     std::fprintf(stderr, "%s  %s%s%s\n", label_.c_str(), count.c_str(), note.empty() ? "" : ("  " + note).c_str(),
