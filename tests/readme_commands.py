@@ -2,10 +2,12 @@
 """Runs every ```sh block of the READMEs as it stands, in order, from the root of the tree, after a build.
 
 The top README comes first, so what its commands made (data, a trained run) is there for the chapters'. Commands may
-write only what git ignores: runs/ and build*/. Lines that call what CI runs itself are left out: see LEFT_OUT.
+write only into runs/ and build/; what is new there is removed at the end.
+Lines that call what CI runs itself are left out: see LEFT_OUT.
 """
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -21,6 +23,12 @@ def files():
     return [name for name in out.split('\0') if name and os.path.isfile(os.path.join(ROOT, name))]
 
 
+def scratch():
+    """What lies in the folders that git ignores."""
+    return {os.path.join(folder, name) for folder in (os.path.join(ROOT, 'build'), os.path.join(ROOT, 'runs'))
+            if os.path.isdir(folder) for name in os.listdir(folder)}
+
+
 def blocks(readme):
     with open(os.path.join(ROOT, readme), encoding='utf-8') as file:
         text = file.read()
@@ -31,7 +39,7 @@ def blocks(readme):
 
 
 def main():
-    names = files()
+    names, before = files(), scratch()
     readmes = sorted((name for name in names if os.path.basename(name) == 'README.md'), key=lambda n: (n.count('/'), n))
     passed = failed = 0
     for readme in readmes:
@@ -48,6 +56,8 @@ def main():
             print('\n'.join(output.strip().split('\n')[-25 if code == 0 else -60:]))
             print(f'--- exit {code} after {time.time() - start:.0f} s\n', flush=True)
             passed, failed = passed + (code == 0), failed + (code != 0)
+    for path in scratch() - before:  # so that the next run starts from the same
+        shutil.rmtree(path) if os.path.isdir(path) else os.remove(path)
     left = sorted(set(files()) - set(names))
     if left:
         print('left behind, outside of what git ignores:', *left)
