@@ -9,7 +9,7 @@
 namespace fovea {
 
 ResNetOptions resnet_options(const std::string& name) {
-  if (name == "tiny") return {.blocks = {1, 1, 1, 1}, .bottleneck = false, .width = 16};
+  if (name == "tiny") return {.blocks = {1, 1, 1, 1}, .bottleneck = false, .width = 32};
   if (name == "resnet18") return {.blocks = {2, 2, 2, 2}, .bottleneck = false};
   if (name == "resnet34") return {.blocks = {3, 4, 6, 3}, .bottleneck = false};
   if (name == "resnet50") return {.blocks = {3, 4, 6, 3}};
