@@ -35,15 +35,14 @@ class Store {
   }
   void keep(const Tensor& w, bool by_winograd, const Kernels& k, const Memory& memory, int64_t bytes) {
     std::lock_guard lock(mutex_);
-    erase([](const Entry& e) { return e.owner.expired(); });
-    erase_at(w.raw());
+    sweep(w);
     if (bytes_ + bytes > kMost) return;
     bytes_ += bytes;
     entries_[w.raw()] = {w.storage(), w.version(), w.shape(), by_winograd, &k, memory, bytes};
   }
   void forget(const Tensor& w) {
     std::lock_guard lock(mutex_);
-    erase_at(w.raw());
+    sweep(w);
   }
 
  private:
@@ -57,16 +56,13 @@ class Store {
     Memory memory;
     int64_t bytes;
   };
-  template <class F> void erase(F f) {
-    for (auto it = entries_.begin(); it != entries_.end();)
-      if (f(it->second)) bytes_ -= it->second.bytes, it = entries_.erase(it);
-      else ++it;
-  }
-  void erase_at(const void* key) {
-    const auto it = entries_.find(key);
-    if (it == entries_.end()) return;
-    bytes_ -= it->second.bytes;
-    entries_.erase(it);
+  void sweep(const Tensor& w) {  // drops what is kept for w, and whatever no longer fits its weights
+    for (auto it = entries_.begin(); it != entries_.end();) {
+      const auto owner = it->second.owner.lock();
+      const bool good = owner && owner->version == it->second.version && it->first != w.raw();
+      if (!good) bytes_ -= it->second.bytes;
+      it = good ? std::next(it) : entries_.erase(it);
+    }
   }
   std::mutex mutex_;
   std::map<const void*, Entry> entries_;
