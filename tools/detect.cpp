@@ -118,6 +118,7 @@ std::vector<CocoDetection> detect_one(LoadedModel& loaded, const Image& image, c
 }
 
 void detect(const Flags& flags) {
+  check(Code::usage, !flags.inputs.empty(), "name the pictures to look at, or folders of pictures");
   check(Code::usage, !flags.out.empty() || flags.json, "--out is required: the folder for the results (or --json)");
   if (flags.threads > 0) set_num_threads(static_cast<int>(flags.threads));
   const auto files = find_pictures(flags.inputs);
@@ -159,7 +160,7 @@ void add_detect(Command& program) {
       program.command("detect", "Finds objects in pictures, draws them and writes COCO-style JSON.", kExamples);
   auto flags = std::make_shared<Flags>();
   add_weights_flags(app, flags->weights);
-  app.option("inputs", flags->inputs, "pictures, or folders of pictures").required().type("FILE|DIR");
+  app.option("inputs", flags->inputs, "pictures, or folders of pictures").type("FILE|DIR");
   app.option("--out", flags->out, "folder for pictures and detections.json").type("DIR");
   app.option("--threshold", flags->threshold, "lowest score that is drawn (JSON: model.score_threshold)")
       .type("SCORE")

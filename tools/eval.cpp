@@ -1,4 +1,5 @@
 // fovea eval: the COCO figures of trained weights on a data set.
+#include <filesystem>
 #include <iostream>
 
 #include "core/threads.h"
@@ -32,6 +33,8 @@ void eval(const Flags& flags) {
   LoadedModel loaded = load_model(flags.weights);
   DatasetOptions options = flags.data;
   check(Code::usage, !options.dir.empty() || !options.annotations.empty(), "--data is required: the data set's folder");
+  check(Code::usage, flags.out.empty() || !std::filesystem::exists(flags.out), "'", flags.out,
+        "' exists: choose another --out");
   options.classes = loaded.classes;
   const Dataset data = open_dataset(options);
   const bool ids = loaded.labels_are_ids();
