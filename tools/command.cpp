@@ -54,10 +54,14 @@ std::string describe_unknown(const CLI::App* app) {
 int usage_error(const CLI::App& program, const CLI::ParseError& error) {
   const CLI::App* app = deepest(program);
   std::string message = error.what();
-  if (dynamic_cast<const CLI::ExtrasError*>(&error)) {
+  const bool no_command = dynamic_cast<const CLI::RequiredError*>(&error) && !app->remaining().empty();
+  if (no_command || dynamic_cast<const CLI::ExtrasError*>(&error)) {
     // The words that nobody wanted wait in the command that was given them.
     while (app->remaining().empty() && app->get_parent()) app = app->get_parent();
     message = describe_unknown(app);
+  } else if (const auto commands = app->get_subcommands([](const CLI::App*) { return true; }); !commands.empty()) {
+    message.clear();
+    for (auto* command : commands) message += (message.empty() ? "name a command: " : ", ") + command->get_name();
   }
   while (!message.empty() && message.back() == '\n') message.pop_back();
   return complain(message + "; see " + full_name(app) + " --help", static_cast<int>(Code::usage));

@@ -220,12 +220,12 @@ void write_report(const RunDirectory& run, const Config& config, const Dataset* 
     html += picture(ap, "png", "average precision by epoch");
   }
   html += "</div>";
-  if (val && evaluation && config.eval.pictures > 0) {
-    const Image page = validation_page(*val, evaluation->detections, config.eval.pictures, 0.4);
-    write_png(run.file("validation.png"), page);
-    html += "<h2>Validation pictures</h2><p>Colours: what was found, with its score. White: what is there.</p>" +
-            picture(encode_jpeg(page, 88), "jpeg", "validation pictures with detections");
-  }
+  if (val && evaluation && config.eval.pictures > 0)
+    write_png(run.file("validation.png"), validation_page(*val, evaluation->detections, config.eval.pictures, 0.4));
+  if (std::ifstream(run.file("validation.png")).good())  // of now, or of before an interruption
+    html +=
+        "<h2>Validation pictures</h2><p>Colours: what was found, with its score. White: what is there.</p>" +
+        picture(encode_jpeg(read_image(run.file("validation.png")), 88), "jpeg", "validation pictures with detections");
   if (best) html += figures_section(*best, val);
   html += settings_section(config, run) + "</html>\n";
   write_file_atomically(run.file("report.html"), html);

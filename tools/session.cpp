@@ -112,6 +112,7 @@ void Session::restore() {
       say("notice: the run so far used the instruction set %s, this machine uses %s: it goes on, but not bit for bit\n",
           info.isa.c_str(), name_of(isa()));
     step_ = saved_ = info.step;
+    note_changes(info.config, latest);
   }
   run_ = RunDirectory::reopen(request_.out, step_);
   write_file_atomically(run_->file("config.toml"), to_toml(config_));
@@ -124,6 +125,16 @@ void Session::restore() {
   }
   for (auto& e : run_->events("step"))  // the mean loss goes on where it was
     if (e.value("step", int64_t{0}) > scored) loss_sum_ += e.value("loss", 0.0), ++loss_count_;
+}
+
+// What a flag or the environment changes in the middle of a run is said aloud.
+void Session::note_changes(const std::string& before, const std::string& name) const {
+  ConfigSources sources;
+  sources.text = before, sources.text_name = name, sources.environment = false;
+  const Config old = load_config(sources);
+  for (auto& k : config_keys())
+    if (k.name.find("threads") == std::string::npos && k.get(old) != k.get(config_))
+      say("notice: %s is now %s (was %s)\n", k.name.c_str(), k.get(config_).c_str(), k.get(old).c_str());
 }
 
 void Session::announce() const {

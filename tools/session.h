@@ -33,6 +33,7 @@ class Session {
   void open_data();
   void load_start_weights();
   void restore();
+  void note_changes(const std::string& before, const std::string& name) const;
   void announce() const;
   void loop();
   void one_step(Loader& loader);
