@@ -59,6 +59,8 @@ int usage_error(const CLI::App& program, const CLI::ParseError& error) {
     // The words that nobody wanted wait in the command that was given them.
     while (app->remaining().empty() && app->get_parent()) app = app->get_parent();
     message = describe_unknown(app);
+  } else if (dynamic_cast<const CLI::ArgumentMismatch*>(&error)) {
+    message = message.substr(0, message.find(':')) + " needs a value";
   } else if (const auto commands = app->get_subcommands([](const CLI::App*) { return true; }); !commands.empty()) {
     message.clear();
     for (auto* command : commands) message += (message.empty() ? "name a command: " : ", ") + command->get_name();
