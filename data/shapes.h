@@ -11,12 +11,12 @@ namespace fovea {
 
 struct ShapesOptions {
   int train = 1600, val = 200;  // pictures
-  int size = 160;              // of a picture's long side; some are wider than tall, some taller than wide
-  int classes = 4;             // the first of shape_names(), 1..8
-  double imbalance = 1;        // the most common class has this many times the objects of the rarest
-  double empty = 0.05;         // part of the pictures without any object
-  int max_objects = 6;         // 1..max_objects in each other picture
-  double hidden = 0.7;         // objects that are covered by more than this part are left out of the picture
+  int size = 160;               // of a picture's long side; some are wider than tall, some taller than wide
+  int classes = 4;              // the first of shape_names(), 1..8
+  double imbalance = 1;         // the most common class has this many times the objects of the rarest
+  double empty = 0.05;          // part of the pictures without any object
+  int max_objects = 6;          // 1..max_objects in each other picture
+  double hidden = 0.7;          // objects that are covered by more than this part are left out of the picture
   uint64_t seed = 1;
 };
 

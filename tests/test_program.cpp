@@ -155,7 +155,8 @@ TEST_CASE("precedence: flag > environment > file > preset > default") {
     return found;
   };
   CHECK(value("", "", "train.momentum") == "0.9");
-  CHECK(value("", "", "data.short_side") == "128");
+  CHECK(value("", "", "data.short_side") == "160");
+  CHECK(value("", "", "train.batch") == "8");
   CHECK(value("--config some.toml", "", "train.epochs") == "7");
   CHECK(value("--config some.toml", "FOVEA_TRAIN_EPOCHS=8", "train.epochs") == "8");
   CHECK(value("--config some.toml --epochs 9", "FOVEA_TRAIN_EPOCHS=8", "train.epochs") == "9");

@@ -223,7 +223,7 @@ void apply_preset(Config& config, const std::string& name) {
     if (wanted[i].second != plain[i].second) config.origin["model." + wanted[i].first] = origin;
   for (auto& [short_name, value] : found.training) {
     std::string full = short_name;
-    for (auto& section : {"train.", "data.", "augment.", "eval."})
+    for (auto& section : {"eval.", "augment.", "data.", "train."})  // the last one wins: "batch" is train.batch
       if (find_key(section + short_name)) full = section + short_name;
     set_key(config, full, value, origin);
   }
