@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "core/autograd.h"
+#include "core/threads.h"
 #include "nn/layers.h"
 
 namespace fovea {
@@ -71,6 +72,7 @@ Trainer::Trainer(const Config& config, RetinaNet& model, int64_t total_steps)
 }
 
 StepResult Trainer::step(const Batch& batch, int64_t step) {
+  const FlushDenormals flush;
   model_.train(true);
   Dropout::set_step(step);
   StepResult result;
