@@ -21,7 +21,7 @@ template <class T> struct Epilogue {
   bool relu;
   HD void operator()(int64_t i) const {
     const T v = b ? y[i] + b[i % o] : y[i];
-    y[i] = relu && !(v > 0) ? T(0) : v;
+    y[i] = relu && v < 0 ? T(0) : v;  // NaN stays NaN, as in relu()
   }
 };
 template <class T> struct Masked {  // dz = dy where y > 0, else 0: the gradient of relu, from its saved result

@@ -39,7 +39,7 @@ inline void store(float* p, Vec v, int64_t n) {
   store(part, v);
   for (int64_t i = 0; i < n; ++i) p[i] = part[i];
 }
-inline Vec positive(Vec v) { return v > 0 ? v : Vec{}; }
+inline Vec positive(Vec v) { return v < 0 ? Vec{} : v; }  // NaN stays NaN
 inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 inline int64_t padded(int64_t n) { return (n + kVector - 1) / kVector * kVector; }
