@@ -44,7 +44,7 @@ std::vector<Tensor> Pyramid::forward(const std::vector<Tensor>& c) {
     p[level] = (*output_[level])(merged);
   }
   for (size_t i = 0; i < coarse_.size(); ++i)
-    p.push_back((*coarse_[i])(i == 0 ? (options_.p6_from_p5 ? p[2] : c[2]) : relu(p.back())));
+    p.push_back((*coarse_[i])(i == 0 ? (options_.p6_from_p5 ? p[2] : c[2]) : relu_(p.back())));
   return p;
 }
 

@@ -25,6 +25,7 @@ class Pyramid : public Layer<Pyramid> {
   const Options options_;
   Sequential inner_, layer_, extra_;  // never called: their parts are
   std::vector<Conv2d*> lateral_, output_;
+  Relu relu_{extra_, "relu"};
   std::vector<std::unique_ptr<Conv2d>> coarse_;  // p6, p7
 };
 

@@ -3,7 +3,6 @@
 
 #include <cmath>
 
-#include "models/resnet.h"
 #include "nn/init.h"
 #include "ops/pointwise.h"
 #include "ops/shape.h"
@@ -21,9 +20,10 @@ Tower::Tower(Module& parent, std::string name, const Options& o)
         &step.add<Conv2d>({.in = o.channels, .out = o.channels, .kernel = 3, .pad = 1, .bias = plain, .relu = plain}));
     normal_(convs_.back()->weight, convs_.back()->random("weight"), 0, 0.01);
     if (plain) constant_(convs_.back()->bias, 0);
-    if (!plain)
-      norms_.push_back(
-          &step.add<Norm>({.kind = o.norm, .channels = o.channels, .groups = norm_groups(o.channels), .eps = o.eps}));
+    if (plain) continue;
+    norms_.push_back(
+        &step.add<Norm>({.kind = o.norm, .channels = o.channels, .groups = norm_groups(o.channels), .eps = o.eps}));
+    relus_.push_back(&step.add_module<Relu>());
   }
   normal_(last_.weight, last_.random("weight"), 0, o.deviation);
   constant_(last_.bias, o.bias);
@@ -33,8 +33,9 @@ std::vector<Tensor> Tower::forward(const std::vector<Tensor>& levels) {
   std::vector<Tensor> maps = levels;
   for (size_t i = 0; i < convs_.size(); ++i) {
     maps = (*convs_[i])(maps);
-    if (!norms_.empty())
-      for (Tensor& map : maps) map = relu((*norms_[i])(map));
+    if (norms_.empty()) continue;  // its ReLU is part of the convolution
+    for (Tensor& map : maps) map = (*norms_[i])(map);
+    for (Tensor& map : maps) map = (*relus_[i])(map);
   }
   return last_(maps);
 }

@@ -4,7 +4,7 @@
 #include <optional>
 #include <vector>
 
-#include "nn/layers.h"
+#include "models/resnet.h"
 
 namespace fovea {
 
@@ -26,6 +26,7 @@ class Tower : public Layer<Tower> {
  private:
   Sequential conv_;  // never called: its parts are
   std::vector<Conv2d*> convs_;
+  std::vector<Relu*> relus_;  // with norms only: otherwise the convolutions have them inside
   std::vector<Norm*> norms_;  // empty for NormKind::none
   Conv2d last_;
 };

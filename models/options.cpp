@@ -13,10 +13,12 @@ namespace {
 // visit(options, v) calls v(key, field, help) for every option, in the order of the struct.
 template <class Options, class V> void visit(Options& o, V&& v) {
   v("backbone", o.backbone, "tiny | resnet18 | resnet34 | resnet50 | resnet101 | resnext101_32x8d");
+  v("width", o.width, "channels of the backbone's stem; 0: the usual number (tiny 16, others 64)");
   v("classes", o.classes, "number of classes");
   v("backbone_norm", o.backbone_norm, "batch | frozen | group");
   v("head_norm", o.head_norm, "none | batch | group, after each convolution of the towers");
   v("norm_eps", o.norm_eps, "added to variances");
+  v("stride_1x1", o.stride_1x1, "bottlenecks stride in their first 1x1 convolution (Caffe2's weights), not in the 3x3");
   v("freeze_stages", o.freeze_stages, "of stem, layer1 .. layer4, the first that are not trained (0 to 5)");
   v("p6_from", o.p6_from, "c5 | p5");
   v("last_level", o.last_level, "the pyramid is P3 to this level (5 to 7)");
@@ -149,6 +151,7 @@ void check_options(const RetinaNetOptions& o) {
   const auto positive = [](const std::vector<double>& list) {
     return !list.empty() && std::all_of(list.begin(), list.end(), [](double v) { return v > 0; });
   };
+  need(o.width >= 0 && o.width <= 1024, text("width = ", o.width, " is not in 0..1024"));
   need(o.classes >= 1, text("classes = ", o.classes, ": at least one class is needed"));
   need(o.freeze_stages >= 0 && o.freeze_stages <= 5, text("freeze_stages = ", o.freeze_stages, " is not in 0..5"));
   need(o.last_level >= 5 && o.last_level <= 7, text("last_level = ", o.last_level, " is not in 5..7"));

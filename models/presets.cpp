@@ -130,7 +130,8 @@ Preset torchvision_v1() {
 }
 Preset torchvision_v2() {
   RetinaNetOptions m = torchvision_model();
-  m.backbone_norm = "batch", m.head_norm = "group", m.norm_eps = 1e-5, m.p6_from = "c5", m.box_loss = "giou";
+  m.backbone_norm = "batch", m.head_norm = "group", m.norm_eps = 1e-5, m.freeze_stages = 0, m.p6_from = "c5",
+  m.box_loss = "giou";
   return {"tv_retinanet_r50_v2",
           "torchvision's retinanet_resnet50_fpn_v2: its weights load unchanged",
           m,

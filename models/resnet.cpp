@@ -19,6 +19,9 @@ ResNetOptions resnet_options(const std::string& name) {
        "backbone '" + name + "' is unknown\n  hint: tiny, resnet18, resnet34, resnet50, resnet101 or resnext101_32x8d");
 }
 
+Tensor Relu::forward(const Tensor& x) { return relu(x); }
+Tensor MaxPool::forward(const Tensor& x) { return max_pool2d(x, {.kernel = 3, .stride = 2, .pad = 1}); }
+
 int norm_groups(int64_t channels) {
   int groups = 32;
   while (groups > 1 && (channels % groups != 0 || channels / groups < 2)) groups /= 2;
@@ -39,14 +42,14 @@ ResidualBlock::ResidualBlock(Module& parent, std::string name, const Options& o)
       conv1_(
           *this, "conv1",
           o.bottleneck
-              ? Conv2d::Options{.in = o.in, .out = o.inner, .bias = false}
+              ? Conv2d::Options{.in = o.in, .out = o.inner, .stride = o.stride_1x1 ? o.stride : 1, .bias = false}
               : Conv2d::Options{.in = o.in, .out = o.inner, .kernel = 3, .stride = o.stride, .pad = 1, .bias = false}),
       bn1_(*this, "bn1", norm(o.norm, o.inner, o.eps)),
       conv2_(*this, "conv2",
              {.in = o.inner,
               .out = o.inner,
               .kernel = 3,
-              .stride = o.bottleneck ? o.stride : 1,
+              .stride = o.bottleneck && !o.stride_1x1 ? o.stride : 1,
               .pad = 1,
               .groups = o.groups,
               .bias = false}),
@@ -65,8 +68,8 @@ ResidualBlock::ResidualBlock(Module& parent, std::string name, const Options& o)
 }
 
 Tensor ResidualBlock::forward(const Tensor& x) {
-  Tensor y = bn2_(conv2_(relu(bn1_(conv1_(x)))));
-  if (conv3_) y = (*bn3_)((*conv3_)(relu(y)));
+  Tensor y = bn2_(conv2_(relu_(bn1_(conv1_(x)))));
+  if (conv3_) y = (*bn3_)((*conv3_)(relu_(y)));
   return add_relu(y, downsample_ ? (*downsample_)(x) : x);
 }
 
@@ -89,6 +92,7 @@ ResNet::ResNet(Module& parent, std::string name, const ResNetOptions& options)
                                           .out = out,
                                           .stride = block == 0 && stage > 0 ? 2 : 1,
                                           .groups = options.groups,
+                                          .stride_1x1 = options.stride_1x1,
                                           .bottleneck = options.bottleneck,
                                           .norm = frozen ? NormKind::frozen : options.norm,
                                           .eps = options.eps});
@@ -101,7 +105,7 @@ std::array<int64_t, 3> ResNet::channels() const {
 }
 
 std::vector<Tensor> ResNet::forward(const Tensor& x) {
-  Tensor y = max_pool2d(relu(bn1_(conv1_(x))), {.kernel = 3, .stride = 2, .pad = 1});
+  Tensor y = maxpool_(relu_(bn1_(conv1_(x))));
   std::vector<Tensor> maps;
   for (size_t stage = 0; stage < layers_.size(); ++stage) {
     y = (*layers_[stage])(y);

@@ -18,10 +18,21 @@ struct ResNetOptions {
   int groups = 1, group_width = 64;       // ResNeXt 32x8d: 32, 8
   NormKind norm = NormKind::batch;
   double eps = 1e-5;
-  int freeze_stages = 0;  // batch norms of these stages (stem, layer1, ..) are frozen ones
+  bool stride_1x1 = false;  // bottlenecks stride in conv1 (the first ResNets), not in conv2 (v1.5)
+  int freeze_stages = 0;    // batch norms of these stages (stem, layer1, ..) are frozen ones
 };
 // "tiny", "resnet18", ...; throws Error{Code::usage} that lists the names.
 ResNetOptions resnet_options(const std::string& name);
+
+// Parts without parameters that torchvision's networks have too: their outputs show in traces and tables.
+struct Relu : Layer<Relu> {
+  using Layer::Layer;
+  Tensor forward(const Tensor& x);
+};
+struct MaxPool : Layer<MaxPool> {  // 3x3, stride 2
+  using Layer::Layer;
+  Tensor forward(const Tensor& x);
+};
 
 // GroupNorm's groups: 32, or fewer so that each has two channels at least.
 int norm_groups(int64_t channels);
@@ -32,6 +43,7 @@ class ResidualBlock : public Layer<ResidualBlock> {
   struct Options {
     int64_t in = 0, inner = 0, out = 0;
     int stride = 1, groups = 1;
+    bool stride_1x1 = false;
     bool bottleneck = true;
     NormKind norm = NormKind::batch;
     double eps = 1e-5;
@@ -44,6 +56,7 @@ class ResidualBlock : public Layer<ResidualBlock> {
   Norm bn1_;
   Conv2d conv2_;
   Norm bn2_;
+  Relu relu_{*this, "relu"};
   std::optional<Conv2d> conv3_;  // of a bottleneck
   std::optional<Norm> bn3_;
   std::optional<Sequential> downsample_;
@@ -59,6 +72,8 @@ class ResNet : public Layer<ResNet> {
   const ResNetOptions options_;
   Conv2d conv1_;
   Norm bn1_;
+  Relu relu_{*this, "relu"};
+  MaxPool maxpool_{*this, "maxpool"};
   std::vector<std::unique_ptr<Sequential>> layers_;
 };
 

@@ -11,7 +11,9 @@ const RetinaNetOptions& checked(const RetinaNetOptions& options) { return check_
 
 Backbone::Options backbone_options(const RetinaNetOptions& o) {
   ResNetOptions body = resnet_options(o.backbone);
-  body.norm = norm_kind(o.backbone_norm), body.eps = o.norm_eps, body.freeze_stages = o.freeze_stages;
+  if (o.width > 0) body.width = o.width;
+  body.norm = norm_kind(o.backbone_norm), body.eps = o.norm_eps, body.freeze_stages = o.freeze_stages,
+  body.stride_1x1 = o.stride_1x1;
   return {.body = body, .channels = o.channels, .p6_from_p5 = o.p6_from == "p5", .last_level = o.last_level};
 }
 Head::Options head_options(const RetinaNetOptions& o) {

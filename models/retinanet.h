@@ -17,10 +17,10 @@ namespace fovea {
 
 // What an image holds, in pixels of the (resized, padded) network input.
 struct Target {
-  std::vector<Box<float>> boxes;
-  std::vector<int64_t> labels;     // 0 .. classes - 1
-  std::vector<Box<float>> ignore;  // crowds, difficult boxes: anchors inside are not trained as background
-  std::pair<int, int> size{0, 0};  // height, width without padding (for ignore_outside); 0: all of it
+  std::vector<Box<float>> boxes{};
+  std::vector<int64_t> labels{};     // 0 .. classes - 1
+  std::vector<Box<float>> ignore{};  // crowds, difficult boxes: anchors inside are not trained as background
+  std::pair<int, int> size{0, 0};    // height, width without padding (for ignore_outside); 0: all of it
 };
 
 struct Detection {
@@ -33,10 +33,12 @@ struct Detection {
 struct RetinaNetOptions {
   // Network
   std::string backbone = "resnet50";  // tiny | resnet18 | resnet34 | resnet50 | resnet101 | resnext101_32x8d
+  int width = 0;  // channels of the backbone's stem, from which all others follow; 0: the usual (tiny 16, others 64)
   int classes = 80;
   std::string backbone_norm = "frozen";  // batch | frozen | group
   std::string head_norm = "none";        // none | batch | group, after each convolution of the towers
   double norm_eps = 1e-5;
+  bool stride_1x1 = false;     // bottlenecks stride in their first 1x1 convolution (Caffe2's weights)
   int freeze_stages = 2;       // of stem, layer1 .. layer4: the first n are not trained
   std::string p6_from = "c5";  // c5 | p5
   int last_level = 7;          // 5 .. 7: P3 to this level
@@ -143,5 +145,9 @@ class RetinaNet : public Layer<RetinaNet> {
   Shape anchor_shape_;  // of the images that anchors_ belong to
   std::vector<Tensor> anchors_;
 };
+
+// detect() with other options than the network was built with: other thresholds, another number of detections.
+std::vector<std::vector<Detection>> detect(const RetinaNetOptions& options, const RetinaNet::Output& output,
+                                           const std::vector<std::pair<int, int>>& image_hw = {});
 
 }  // namespace fovea

@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <numeric>
 
 #include "core/autograd.h"
 #include "core/error.h"
@@ -65,14 +66,26 @@ void add_level(const RetinaNetOptions& o, const std::vector<Candidate>& found, c
   }
 }
 
+std::vector<int64_t> all_by_score(const std::vector<float>& scores) {
+  std::vector<int64_t> order(scores.size());
+  std::iota(order.begin(), order.end(), int64_t{0});
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
+    return scores[static_cast<size_t>(a)] > scores[static_cast<size_t>(b)];
+  });
+  return order;
+}
+
 std::vector<Detection> suppress(const RetinaNetOptions& o, const Candidates& all) {
   const int64_t n = static_cast<int64_t>(all.boxes.size());
   Tensor boxes({n, 4});
   if (n > 0) std::memcpy(boxes.raw(), all.boxes.data(), all.boxes.size() * sizeof(Box<float>));
-  const Tensor kept = batched_nms(boxes, Tensor::from({n}, all.scores), Tensor::from({n}, all.labels), o.nms_threshold);
+  const std::vector<int64_t> kept = o.nms_threshold >= 1 ? all_by_score(all.scores)  // no IoU is above 1
+                                                         : batched_nms(boxes, Tensor::from({n}, all.scores),
+                                                                       Tensor::from({n}, all.labels), o.nms_threshold)
+                                                               .values<int64_t>();
   std::vector<Detection> out;
-  for (int64_t i = 0; i < std::min<int64_t>(kept.size(), o.detections); ++i) {
-    const size_t k = static_cast<size_t>(kept.data<int64_t>()[i]);
+  for (size_t i = 0; i < std::min(kept.size(), static_cast<size_t>(o.detections)); ++i) {
+    const size_t k = static_cast<size_t>(kept[i]);
     out.push_back({all.boxes[k], all.scores[k], static_cast<int>(all.labels[k])});
   }
   return out;
@@ -82,6 +95,11 @@ std::vector<Detection> suppress(const RetinaNetOptions& o, const Candidates& all
 
 std::vector<std::vector<Detection>> RetinaNet::detect(const Output& output,
                                                       const std::vector<std::pair<int, int>>& image_hw) const {
+  return fovea::detect(options, output, image_hw);
+}
+
+std::vector<std::vector<Detection>> detect(const RetinaNetOptions& options, const RetinaNet::Output& output,
+                                           const std::vector<std::pair<int, int>>& image_hw) {
   const int64_t images = output.logits.at(0).dim(0);
   check(image_hw.empty() || static_cast<int64_t>(image_hw.size()) == images, "detect: ", image_hw.size(), " sizes for ",
         images, " images");

@@ -1,0 +1,11 @@
+// Names that torchvision gave its weights before 0.13, for files that are still around.
+#pragma once
+#include "nn/safetensors.h"
+
+namespace fovea {
+
+// head.*_head.conv.2.weight -> head.*_head.conv.1.0.weight and backbone.fpn.*_blocks.1.weight -> .1.0.weight. Other
+// names, today's among them, stay as they are: retinanet_resnet50_fpn_coco-eeacb38b loads either way.
+NamedTensors modern_names(NamedTensors weights);
+
+}  // namespace fovea

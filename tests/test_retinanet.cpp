@@ -1,0 +1,277 @@
+// RetinaNet as a whole: names, sizes, initial values, frozen parts, odd images, batches, and that it learns.
+#include <cmath>
+#include <map>
+
+#include "core/autograd.h"
+#include "core/error.h"
+#include "models/names.h"
+#include "models/presets.h"
+#include "models/summary.h"
+#include "ops/pointwise.h"
+#include "ops/reduce.h"
+#include "ops/shape.h"
+#include "tests/catch.h"
+
+using namespace fovea;
+
+namespace {
+
+RetinaNetOptions tiny(int classes = 3) {
+  return {.backbone = "tiny",
+          .classes = classes,
+          .backbone_norm = "batch",
+          .freeze_stages = 0,
+          .channels = 16,
+          .tower_depth = 1,
+          .anchors = {.base = 2}};
+}
+
+Tensor noise(const Shape& shape, uint64_t seed) {
+  Tensor t(shape);
+  const Philox random{seed, 0};
+  for (int64_t i = 0; i < t.size(); ++i) t.data<float>()[i] = float(random.normal(uint64_t(i)));
+  return t;
+}
+
+std::map<std::string, Tensor> by_name(const std::vector<Module::Named>& list) {
+  std::map<std::string, Tensor> all;
+  for (auto& n : list) all[n.name] = n.value;
+  return all;
+}
+
+double deviation(const Tensor& t) {
+  double sum = 0;
+  for (int64_t i = 0; i < t.size(); ++i) sum += t.at(i) * t.at(i);
+  return std::sqrt(sum / double(t.size()));
+}
+
+}  // namespace
+
+TEST_CASE("parameters of the published networks, and torchvision's names") {
+  RetinaNet paper(preset("retinanet_r50").model);
+  CHECK(paper.parameter_count() == 37915572);
+  int64_t pyramid = 0;
+  for (auto& p : paper.parameters())
+    if (p.name.starts_with("backbone.")) pyramid += p.value.size();
+  CHECK(pyramid == 31452352);
+
+  RetinaNet v1(preset("tv_retinanet_r50").model);
+  CHECK(v1.parameter_count() == 34014999);
+  RetinaNet v2(preset("tv_retinanet_r50_v2").model);
+  CHECK(v2.state().size() == 362);
+  CHECK(v2.parameter_count() == 38198935);
+  const auto names = by_name(v2.state());
+  for (auto [name, shape] :
+       std::map<std::string, Shape>{{"backbone.body.conv1.weight", {7, 7, 3, 64}},
+                                    {"backbone.body.layer1.0.downsample.0.weight", {1, 1, 64, 256}},
+                                    {"backbone.body.layer3.5.bn2.running_var", {256}},
+                                    {"backbone.body.layer4.2.conv3.weight", {1, 1, 512, 2048}},
+                                    {"backbone.fpn.inner_blocks.2.0.weight", {1, 1, 2048, 256}},
+                                    {"backbone.fpn.layer_blocks.0.0.bias", {256}},
+                                    {"backbone.fpn.extra_blocks.p6.weight", {3, 3, 2048, 256}},
+                                    {"backbone.fpn.extra_blocks.p7.bias", {256}},
+                                    {"head.classification_head.conv.0.0.weight", {3, 3, 256, 256}},
+                                    {"head.classification_head.conv.3.1.bias", {256}},
+                                    {"head.classification_head.cls_logits.weight", {3, 3, 256, 819}},
+                                    {"head.regression_head.bbox_reg.bias", {36}}}) {
+    INFO(name);
+    REQUIRE(names.count(name));
+    CHECK(names.at(name).shape() == shape);
+  }
+  CHECK(!names.count("head.classification_head.conv.0.0.bias"));  // GroupNorm has one
+}
+
+TEST_CASE("initial values: the prior, towers of N(0, 0.01), the pyramid's uniform, He's normal") {
+  RetinaNet model(preset("retinanet_r18").model, 7);
+  const auto p = by_name(model.parameters());
+  const Tensor bias = p.at("head.classification_head.cls_logits.bias");
+  for (int64_t i = 0; i < bias.size(); ++i) CHECK(bias.at(i) == Approx(-4.59511985013459));
+  for (const char* name : {"head.classification_head.conv.2.0.weight", "head.regression_head.bbox_reg.weight"})
+    CHECK(deviation(p.at(name)) == Approx(0.01).epsilon(0.02));
+  CHECK(deviation(p.at("backbone.fpn.inner_blocks.2.0.weight")) == Approx(std::sqrt(1 / 512.0)).epsilon(0.02));
+  CHECK(deviation(p.at("backbone.fpn.layer_blocks.1.0.weight")) == Approx(std::sqrt(1 / 2304.0)).epsilon(0.02));
+  CHECK(deviation(p.at("backbone.body.layer3.0.conv1.weight")) == Approx(std::sqrt(2 / 2304.0)).epsilon(0.02));
+  CHECK(deviation(p.at("backbone.fpn.layer_blocks.1.0.bias")) == 0);
+  RetinaNet other(preset("retinanet_r18").model, 8);
+  CHECK(by_name(other.parameters()).at("backbone.body.conv1.weight").at(0) != p.at("backbone.body.conv1.weight").at(0));
+}
+
+TEST_CASE("frozen stages get no gradient, and need weights") {
+  RetinaNetOptions o = tiny();
+  o.backbone_norm = "frozen", o.freeze_stages = 2;
+  RetinaNet model(o);
+  const auto out = model(noise({1, 64, 64, 3}, 1));
+  backward(model.loss(out, {{.boxes = {{10, 10, 40, 40}}, .labels = {1}}}).total());
+  for (auto& p : model.parameters()) {
+    INFO(p.name);
+    const bool frozen = p.name.starts_with("backbone.body.conv1") || p.name.starts_with("backbone.body.layer1");
+    CHECK(p.value.requires_grad() == !frozen);
+    CHECK(bool(p.value.grad()) == !frozen);
+  }
+  CHECK_THROWS_AS(check_from_scratch(o), Error);
+  o.backbone_norm = "group";
+  CHECK_THROWS_AS(check_from_scratch(o), Error);
+  o.freeze_stages = 0;
+  CHECK_NOTHROW(check_from_scratch(o));
+}
+
+TEST_CASE("odd image sizes: a row of anchors for every row of logits; losses and detections in both modes") {
+  for (auto [h, w] : {std::pair{97, 131}, {32, 33}, {1, 200}}) {
+    RetinaNet model(tiny());
+    for (bool training : {true, false}) {
+      model.train(training);
+      const auto out = model(noise({2, h, w, 3}, 3));
+      REQUIRE(out.logits.size() == 5);
+      for (size_t i = 0; i < 5; ++i) {
+        CHECK(out.logits[i].shape() == Shape{2, out.anchors[i].dim(0), 3});
+        CHECK(out.deltas[i].shape() == Shape{2, out.anchors[i].dim(0), 4});
+      }
+      CHECK(std::isfinite(model.loss(out, std::vector<Target>(2)).total().item()));
+      CHECK(model.detect(out).size() == 2);
+    }
+  }
+  RetinaNet model(tiny());
+  CHECK_THROWS_AS(model(noise({1, 32, 32, 4}, 1)), Error);
+}
+
+TEST_CASE("an image gives the same alone and in a batch") {
+  RetinaNet model(tiny());
+  model.eval();
+  const Tensor two = noise({2, 96, 64, 3}, 5);
+  const auto both = model(two), second = model(two.rows(1, 2).clone());
+  for (size_t i = 0; i < 5; ++i) {
+    const int64_t n = second.logits[i].size();
+    for (int64_t k = 0; k < n; ++k) REQUIRE(both.logits[i].at(n + k) == Approx(second.logits[i].at(k)).margin(1e-5));
+  }
+}
+
+TEST_CASE("without objects and at step 0 the loss is what the prior says") {
+  RetinaNet model(tiny());
+  const auto losses =
+      model.loss(model(noise({2, 128, 128, 3}, 9)), {{.boxes = {{30, 20, 90, 100}}, .labels = {2}}, {}});
+  CHECK(losses.classification.item() == Approx(expected_initial_loss(model.options, losses.stats)).epsilon(0.05));
+  CHECK(losses.stats.boxes == 1);
+  CHECK(losses.stats.unmatched == 0);
+}
+
+TEST_CASE("NaN pixels do not crash") {
+  RetinaNet model(tiny());
+  Tensor image = noise({1, 64, 64, 3}, 2);
+  image.fill(NAN);
+  const auto out = model(image);
+  CHECK(model.detect(out)[0].empty());
+  CHECK(std::isnan(model.loss(out, {{.boxes = {{10, 10, 40, 40}}, .labels = {1}}}).total().item()));
+}
+
+TEST_CASE("it learns: one image, one box") {
+  RetinaNetOptions o = tiny(2);
+  o.head_norm = "group", o.last_level = 5;
+  RetinaNet model(o, 3);
+  Tensor image = noise({1, 64, 64, 3}, 4);
+  for (int64_t y = 16; y < 48; ++y)
+    for (int64_t x = 20; x < 44; ++x)
+      for (int64_t c = 0; c < 3; ++c) image.data<float>()[(y * 64 + x) * 3 + c] += 3;
+  const Target target{.boxes = {{20, 16, 44, 48}}, .labels = {1}};
+  std::vector<Tensor> weights;
+  for (auto& p : model.parameters()) weights.push_back(p.value);
+  double first = 0, last = 0;
+  std::vector<Tensor> speed(weights.size());
+  for (int step = 0; step < 60; ++step) {  // SGD with momentum, written out
+    model.zero_grad();
+    const Tensor loss = model.loss(model(image), {target}).total();
+    (step == 0 ? first : last) = loss.item();
+    backward(loss);
+    NoGrad off;
+    for (size_t i = 0; i < weights.size(); ++i) {
+      speed[i] = speed[i] ? speed[i] * 0.9 + weights[i].grad() : weights[i].grad().clone();
+      weights[i].copy_from(weights[i].detach() - speed[i] * 0.01);
+    }
+  }
+  CHECK(last < 0.3 * first);
+  const auto found = model.detect(model(image))[0];
+  REQUIRE(!found.empty());
+  CHECK(found[0].label == 1);
+  CHECK(iou(found[0].box, target.boxes[0]) > 0.7f);
+}
+
+TEST_CASE("receptive fields: published ones, and the gradient's extent") {
+  // Araujo et al. 2019, "Computing Receptive Fields of Convolutional Neural Networks"; ResNet v1 strides in 1x1
+  ResNetOptions r50 = resnet_options("resnet50"), r101 = resnet_options("resnet101");
+  r50.stride_1x1 = r101.stride_1x1 = true;
+  CHECK(receptive_fields(r50)[2] == 483);
+  CHECK(receptive_fields(r101)[2] == 1027);
+  CHECK(receptive_fields(resnet_options("resnet18"))[2] == 435);
+  CHECK(receptive_fields(resnet_options("resnet50"))[2] == 427);
+
+  const auto fields = receptive_fields(resnet_options("tiny"));
+  RetinaNet model(tiny());
+  model.eval();
+  Tensor image = noise({1, 1, 512, 3}, 8);  // of one row: the extent along x
+  image.set_requires_grad();
+  const Tensor c5 = model.backbone.body(image)[2];
+  backward(sum(slice(c5, 2, 8, 9)));
+  double largest = 0;  // what is far below it is rounding
+  for (int64_t i = 0; i < image.size(); ++i) largest = std::max(largest, std::abs(image.grad().at(i)));
+  int64_t low = 512, high = -1;
+  for (int64_t x = 0; x < 512; ++x)
+    for (int64_t c = 0; c < 3; ++c)
+      if (std::abs(image.grad().at(3 * x + c)) > 1e-5 * largest) low = std::min(low, x), high = std::max(high, x);
+  CHECK(high - low + 1 <= fields[2]);
+  CHECK(high - low + 1 >= fields[2] - 16);  // zeros of ReLU may hide the ends
+}
+
+TEST_CASE("multiply-adds of the paper's network") {
+  // The head's 6,460,416 a cell is published for 80 classes; 146 GMAC at 800x800 with strides in 1x1 convolutions.
+  RetinaNetOptions o = preset("retinanet_r50").model;
+  o.stride_1x1 = true;
+  const Summary s = summarise(o, {800, 800});
+  CHECK(double(s.multiply_adds) * 1e-9 == Approx(146).margin(0.6));
+  int64_t head = 0, cells = 0;
+  for (auto& layer : s.layers)
+    if (layer.path.starts_with("head.")) head += layer.multiply_adds;
+  for (auto& level : s.levels) cells += level.height * level.width;
+  CHECK(head == 6460416 * cells);
+  CHECK(s.parameters == 37915572);
+}
+
+TEST_CASE("torchvision's old names") {
+  NamedTensors old;
+  for (const char* name : {"head.regression_head.conv.6.bias", "backbone.fpn.inner_blocks.2.weight",
+                           "head.classification_head.conv.3.0.weight", "backbone.fpn.extra_blocks.p6.weight",
+                           "backbone.fpn.layer_blocks.1.0.bias"})
+    old.add(name, Tensor::scalar(1));
+  std::string names;
+  for (auto& [name, value] : modern_names(old).tensors) names += name + " ";
+  CHECK(names ==
+        "head.regression_head.conv.3.0.bias backbone.fpn.inner_blocks.2.0.weight "
+        "head.classification_head.conv.3.0.weight "
+        "backbone.fpn.extra_blocks.p6.weight backbone.fpn.layer_blocks.1.0.bias ");
+}
+
+TEST_CASE("options as text") {
+  RetinaNetOptions o;
+  for (auto& [key, value] : to_text(preset("tv_retinanet_r50_v2").model)) {
+    CHECK(is_model_option(key));
+    CHECK(!help_of_option(key).empty());
+    set_option(o, key, value);
+  }
+  CHECK(to_text(o) == to_text(preset("tv_retinanet_r50_v2").model));
+  set_option(o, "anchors.ratios", "[1, 2, 0.5]");
+  CHECK(o.anchors.ratios == std::vector<double>{1, 2, 0.5});
+  try {
+    set_option(o, "gama", "1");
+    FAIL("an unknown key was taken");
+  } catch (const Error& e) {
+    CHECK(e.code == Code::usage);
+    CHECK(std::string(e.what()).find("'gamma'") != std::string::npos);
+  }
+  CHECK_THROWS_AS(set_option(o, "gamma", "two"), Error);
+  CHECK_THROWS_AS(set_option(o, "classes", "3.5"), Error);
+  o.box_loss = "giuo";
+  CHECK_THROWS_AS(check_options(o), Error);
+  o.box_loss = "giou", o.matcher.low = 0.6;
+  CHECK_THROWS_AS(check_options(o), Error);
+  for (auto& p : presets()) CHECK_NOTHROW(check_options(p.model));
+  CHECK_THROWS_AS(preset("retinanet_r5"), Error);
+  CHECK(!find_preset("nothing"));
+}

@@ -1,0 +1,142 @@
+// Post-processing against a brute-force version, its rules one by one, and input that is not finite.
+#include <algorithm>
+#include <cmath>
+
+#include "core/random.h"
+#include "models/retinanet.h"
+#include "tests/catch.h"
+
+using namespace fovea;
+
+namespace {
+
+RetinaNetOptions small_options(int classes) {
+  return {.backbone = "tiny",
+          .classes = classes,
+          .backbone_norm = "batch",
+          .freeze_stages = 0,
+          .last_level = 5,
+          .channels = 8,
+          .tower_depth = 1};
+}
+
+RetinaNet::Output random_output(uint64_t seed, int64_t images, int classes) {
+  Dice dice(seed);
+  RetinaNet::Output out;
+  out.input_hw = {100, 120};
+  for (int64_t rows : {200, 50, 9}) {
+    Tensor logits({images, rows, classes}), deltas({images, rows, 4}), anchors({rows, 4});
+    for (int64_t i = 0; i < logits.size(); ++i) logits.data<float>()[i] = float(dice.normal(-2, 2));
+    for (int64_t i = 0; i < deltas.size(); ++i) deltas.data<float>()[i] = float(dice.normal(0, 0.3));
+    for (int64_t i = 0; i < rows; ++i) {
+      const double x = dice.uniform(-10, 110), y = dice.uniform(-10, 90), w = dice.uniform(5, 60),
+                   h = dice.uniform(5, 60);
+      float* a = anchors.data<float>() + 4 * i;
+      a[0] = float(x), a[1] = float(y), a[2] = float(x + w), a[3] = float(y + h);
+    }
+    out.logits.push_back(logits), out.deltas.push_back(deltas), out.anchors.push_back(anchors);
+  }
+  return out;
+}
+
+struct Scored {
+  Detection d;
+  int64_t order;
+};
+bool better(const Scored& a, const Scored& b) {
+  return a.d.score > b.d.score || (a.d.score == b.d.score && a.order < b.order);
+}
+
+// The definition: sort everything, take, decode, clip, compare all pairs.
+std::vector<Detection> brute(const RetinaNetOptions& o, const RetinaNet::Output& out, int64_t image, double h,
+                             double w) {
+  std::vector<Scored> all;
+  for (size_t level = 0; level < out.logits.size(); ++level) {
+    std::vector<Scored> own;
+    const int64_t rows = out.logits[level].dim(1);
+    for (int64_t i = 0; i < rows * o.classes; ++i) {
+      const int64_t a = i / o.classes;
+      const float score = float(1 / (1 + std::exp(-out.logits[level].at(image * rows * o.classes + i))));
+      if (!(score > 0.05f)) continue;
+      double d[4], c[4];
+      for (int64_t k = 0; k < 4; ++k)
+        d[k] = out.deltas[level].at((image * rows + a) * 4 + k), c[k] = out.anchors[level].at(4 * a + k);
+      const double aw = c[2] - c[0], ah = c[3] - c[1], x = c[0] + aw / 2 + d[0] * aw, y = c[1] + ah / 2 + d[1] * ah;
+      const double bw = aw * std::exp(std::min(d[2], std::log(62.5))),
+                   bh = ah * std::exp(std::min(d[3], std::log(62.5)));
+      const auto clip = [](double v, double end) { return float(std::clamp(v, 0.0, end)); };
+      own.push_back({{{clip(x - bw / 2, w), clip(y - bh / 2, h), clip(x + bw / 2, w), clip(y + bh / 2, h)},
+                      score,
+                      int(i % o.classes)},
+                     i});
+    }
+    std::sort(own.begin(), own.end(), better);
+    if (int64_t(own.size()) > o.level_top) own.resize(size_t(o.level_top));
+    for (auto& s : own) s.order = int64_t(all.size()), all.push_back(s);
+  }
+  std::sort(all.begin(), all.end(), better);
+  std::vector<Detection> kept;
+  for (auto& s : all) {
+    bool free = int(kept.size()) < o.detections;
+    for (auto& k : kept) free = free && !(k.label == s.d.label && iou(k.box, s.d.box) > float(o.nms_threshold));
+    if (free) kept.push_back(s.d);
+  }
+  return kept;
+}
+
+}  // namespace
+
+TEST_CASE("detections: equal to brute force") {
+  for (uint64_t seed = 0; seed < 12; ++seed) {
+    RetinaNetOptions o = small_options(3);
+    o.level_top = seed % 3 == 0 ? 20 : 1000, o.detections = seed % 2 == 0 ? 15 : 300;
+    const auto out = random_output(seed, 2, 3);
+    const auto found = RetinaNet(o).detect(out, {{100, 120}, {80, 70}});
+    for (int64_t image = 0; image < 2; ++image) {
+      const auto expected = brute(o, out, image, image ? 80 : 100, image ? 70 : 120);
+      const auto& got = found[size_t(image)];
+      REQUIRE(got.size() == expected.size());
+      for (size_t i = 0; i < got.size(); ++i) {
+        CHECK(got[i].label == expected[i].label);
+        CHECK(got[i].score == Approx(expected[i].score));
+        CHECK(got[i].box.x1 == Approx(expected[i].box.x1).margin(1e-3));
+        CHECK(got[i].box.y2 == Approx(expected[i].box.y2).margin(1e-3));
+      }
+    }
+  }
+}
+
+TEST_CASE("detections: the threshold is strict, the last level may have its own, nothing found is legal") {
+  RetinaNetOptions o = small_options(1);
+  o.score_threshold = 0.5;
+  RetinaNet::Output out;
+  out.input_hw = {64, 64};
+  for (int level = 0; level < 2; ++level) {
+    out.logits.push_back(Tensor::from<float>({1, 2, 1}, {0, -3}));  // 0.5 exactly, and 0.047
+    out.deltas.push_back(Tensor::zeros({1, 2, 4}));
+    out.anchors.push_back(Tensor::from<float>({2, 4}, {0, 0, 8, 8, 20, 20, 40, 40}));
+  }
+  CHECK(RetinaNet(o).detect(out)[0].empty());
+  o.last_threshold = 0;
+  CHECK(RetinaNet(o).detect(out)[0].size() == 2);
+  o.last_threshold = -1, o.score_threshold = 0.49;
+  CHECK(RetinaNet(o).detect(out)[0].size() == 1);  // the same box on both levels
+}
+
+TEST_CASE("detections: boxes are cut to the image, and NaN or infinity finds nothing") {
+  RetinaNet model(small_options(3));
+  auto out = random_output(5, 1, 3);
+  const auto found = model.detect(out, {{50, 60}});
+  CHECK(!found[0].empty());
+  for (auto& d : found[0]) {
+    CHECK((d.box.x1 >= 0 && d.box.y1 >= 0 && d.box.x2 <= 60 && d.box.y2 <= 50));
+    CHECK((d.label >= 0 && d.label < 3));
+  }
+  for (float bad : {NAN, INFINITY, -INFINITY}) {
+    for (Tensor& t : out.deltas) t.fill(bad);
+    CHECK(model.detect(out)[0].empty());
+  }
+  out = random_output(5, 1, 3);
+  for (Tensor& t : out.logits) t.fill(NAN);
+  CHECK(model.detect(out)[0].empty());
+}

@@ -1,0 +1,177 @@
+// The losses of RetinaNet against sums written out by hand, all normalisers, ignore regions, and the prior's
+// prediction.
+#include <cmath>
+
+#include "core/autograd.h"
+#include "core/error.h"
+#include "models/retinanet.h"
+#include "tests/catch.h"
+
+using namespace fovea;
+
+namespace {
+
+// One level of two anchors an image, one class; logits and deltas given.
+struct Small {
+  RetinaNetOptions options{.backbone = "tiny",
+                           .classes = 2,
+                           .backbone_norm = "batch",
+                           .freeze_stages = 0,
+                           .last_level = 5,
+                           .channels = 8,
+                           .tower_depth = 1,
+                           .anchors = {.scales = {1}, .ratios = {1}}};
+  RetinaNet::Output out;
+  std::vector<Target> targets;
+
+  explicit Small(int64_t images = 2) {
+    out.anchors = {Tensor::from<float>({3, 4}, {0, 0, 10, 10, 20, 20, 40, 40, 100, 100, 110, 110})};
+    std::vector<float> logits, deltas;
+    for (int64_t i = 0; i < images * 6; ++i) logits.push_back(0.3f * float(i) - 1);
+    for (int64_t i = 0; i < images * 12; ++i) deltas.push_back(0.05f * float(i % 7) - 0.1f);
+    out.logits = {Tensor::from({images, 3, 2}, logits).set_requires_grad()};
+    out.deltas = {Tensor::from({images, 3, 4}, deltas).set_requires_grad()};
+    targets.resize(static_cast<size_t>(images));
+    targets[0] = {.boxes = {{1, 0, 9, 10}}, .labels = {1}};  // IoU 0.8 with the first anchor
+  }
+  RetinaNet::Losses loss() { return RetinaNet(options).loss(out, targets); }
+};
+
+double sigmoid(double x) { return 1 / (1 + std::exp(-x)); }
+double focal(double x, bool positive) {
+  const double p = positive ? sigmoid(x) : 1 - sigmoid(x);
+  return (positive ? 0.25 : 0.75) * (1 - p) * (1 - p) * -std::log(p);
+}
+
+// Image `image`'s sum of focal losses where anchor 0 holds class `label` (-1: nothing).
+double focal_sum(const Small& s, int64_t image, int label) {
+  double total = 0;
+  for (int64_t a = 0; a < 3; ++a)
+    for (int64_t k = 0; k < 2; ++k) total += focal(s.out.logits[0].at(image * 6 + a * 2 + k), a == 0 && k == label);
+  return total;
+}
+
+}  // namespace
+
+TEST_CASE("losses: every normaliser, by hand") {
+  Small s;
+  const double first = focal_sum(s, 0, 1), second = focal_sum(s, 1, -1);
+  // deltas of anchor 0 of image 0: -0.1 -0.05 0 0.05; targets: 0 0 log 0.8 0
+  const auto smooth = [](double d) { return std::abs(d) < 0.11 ? d * d / 0.22 : std::abs(d) - 0.055; };
+  const double box = smooth(0.1) + smooth(0.05) + smooth(std::log(0.8)) + smooth(0.05);
+  struct Case {
+    const char* name;
+    double first, second;
+  };
+  const double ema = 0.9 * 100 + 0.1;
+  for (auto [name, a, b] : {Case{"per_image", 0.5, 0.5}, Case{"batch", 1, 1}, Case{"detectron", 1 / 3.0, 1 / 3.0},
+                            Case{"ema", 1 / ema, 1 / ema}}) {
+    INFO(name);
+    s.options.normaliser = name;
+    const auto losses = s.loss();
+    CHECK(losses.classification.item() == Approx(a * first + b * second));
+    CHECK(losses.box.item() == Approx(a * box));
+    CHECK(losses.total().item() == Approx(a * first + b * second + a * box));
+    CHECK(losses.stats.positives == std::vector<int64_t>{1});
+    CHECK(losses.stats.image_positives == std::vector<int64_t>{1, 0});
+  }
+}
+
+TEST_CASE("losses: kinds of box loss, by hand") {
+  Small s(1);
+  s.out.deltas[0].fill(0);  // predicts the anchor itself: IoU 0.8 with the box [1,0,9,10]
+  struct Case {
+    const char* name;
+    double value;
+  };
+  const double aspect = 4 / (M_PI * M_PI) * std::pow(std::atan(0.8) - std::atan(1.0), 2);
+  for (auto [name, value] : {Case{"l1", -std::log(0.8)}, Case{"l2", std::pow(std::log(0.8), 2)}, Case{"iou", 0.2},
+                             Case{"giou", 0.2}, Case{"diou", 0.2}, Case{"ciou", 0.2 + aspect * aspect / (0.2 + aspect)},
+                             Case{"smooth_l1", -std::log(0.8) - 0.055}}) {
+    INFO(name);
+    s.options.box_loss = name;
+    CHECK(s.loss().box.item() == Approx(value).epsilon(1e-4));
+    s.options.box_weight = 3;
+    CHECK(s.loss().box.item() == Approx(3 * value).epsilon(1e-4));
+    s.options.box_weight = 1;
+  }
+}
+
+TEST_CASE("losses: ignore regions and padding take anchors out of the background") {
+  Small s(1);
+  s.targets[0].ignore = {{15, 15, 45, 45}};  // around anchor 1
+  double expected = focal_sum(s, 0, 1);
+  for (int64_t k = 0; k < 2; ++k) expected -= focal(s.out.logits[0].at(2 + k), false);
+  CHECK(s.loss().classification.item() == Approx(expected));
+  s.options.ignore_outside = true;
+  s.targets[0].size = {50, 50};  // anchor 2 is centred at 105
+  for (int64_t k = 0; k < 2; ++k) expected -= focal(s.out.logits[0].at(4 + k), false);
+  const auto losses = s.loss();
+  CHECK(losses.classification.item() == Approx(expected));
+  CHECK(losses.stats.image_ignored == std::vector<int64_t>{2});
+  auto l = losses.total();
+  backward(l);
+  for (int64_t i = 2; i < 6; ++i) CHECK(s.out.logits[0].grad().at(i) == 0);
+}
+
+TEST_CASE("losses: a batch without any box has a finite loss, box loss exactly 0, and gradients") {
+  Small s;
+  s.targets[0] = {};
+  for (const char* kind : {"smooth_l1", "giou", "ciou"}) {
+    s.options.box_loss = kind;
+    const auto losses = s.loss();
+    CHECK(std::isfinite(losses.classification.item()));
+    CHECK(losses.classification.item() > 0);
+    CHECK(losses.box.item() == 0);
+    backward(losses.total());
+    REQUIRE(bool(s.out.deltas[0].grad()));
+    for (int64_t i = 0; i < s.out.deltas[0].size(); ++i) CHECK(s.out.deltas[0].grad().at(i) == 0);
+  }
+}
+
+TEST_CASE("losses: bad targets are named") {
+  Small s;
+  s.targets[0].labels[0] = 2;
+  CHECK_THROWS_AS(s.loss(), Error);
+  s.targets[0].labels[0] = -1;
+  CHECK_THROWS_AS(s.loss(), Error);
+  s.targets[0] = {.boxes = {{NAN, 0, 9, 10}}, .labels = {1}};
+  CHECK_THROWS_AS(s.loss(), Error);
+  s.targets[0].labels.clear();
+  CHECK_THROWS_AS(s.loss(), Error);
+  s.targets.resize(1);
+  CHECK_THROWS_AS(s.loss(), Error);
+}
+
+TEST_CASE("losses: NaN and infinite features give no number and no crash") {
+  Small s;
+  for (float bad : {NAN, INFINITY, -INFINITY}) {
+    s.out.logits[0] = Tensor::full({2, 3, 2}, bad).set_requires_grad();
+    s.out.deltas[0] = Tensor::full({2, 3, 4}, bad).set_requires_grad();
+    const auto losses = s.loss();
+    CHECK(!std::isfinite(losses.total().item()));
+  }
+}
+
+TEST_CASE("the prior predicts the first classification loss") {
+  // Published: 1.12838 a positive + R K 7.5378e-7 / positives
+  RetinaNetOptions o;
+  LossStats stats{.images = 1,
+                  .anchors = 201600,
+                  .positives = {},
+                  .image_positives = {50},
+                  .image_scale = {1.0 / 50},
+                  .image_ignored = {0}};
+  CHECK(expected_initial_loss(o, stats) == Approx(1.12838 + 201600 * 80 * 7.5378e-7 / 50).epsilon(1e-4));
+  o.gamma = 0, o.alpha = 0.5;
+  CHECK(expected_initial_loss(o, stats) == Approx(201600 * 80 * 0.005025 / 50 + 0.5 * -std::log(0.01)).epsilon(1e-3));
+
+  for (const char* kind : {"focal", "focal_star"})
+    for (const char* normaliser : {"per_image", "batch", "detectron"}) {
+      Small s;
+      s.options.class_loss = kind, s.options.normaliser = normaliser;
+      s.out.logits[0].fill(-std::log((1 - s.options.prior) / s.options.prior));
+      const auto losses = s.loss();
+      CHECK(losses.classification.item() == Approx(expected_initial_loss(s.options, losses.stats)).epsilon(1e-4));
+    }
+}
