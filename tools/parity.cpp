@@ -1,0 +1,171 @@
+// fovea parity: the same weights and images through torchvision's RetinaNet and through ours, number by number.
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+#include <memory>
+#include <nlohmann/json.hpp>
+
+#include "tools/command.h"
+#include "tools/parity_case.h"
+
+namespace fovea {
+namespace {
+
+struct Row {
+  std::string tensor;
+  double error;                   // f32 here against the case
+  double f32 = 0, reference = 0;  // f32 here and the case against f64 here, where that ran
+  double limit;
+  bool ok() const { return error <= limit; }
+};
+
+// Everything must agree to kTolerance. Where f32 itself cannot hold that (batch norm over a dozen pixels in layer4
+// multiplies rounding errors), our f32 is measured against our f64, and a tensor may be off by kRounding times its own
+// error there.
+constexpr double kTolerance = 1e-4, kRounding = 4, kLargest = 5e-3;
+
+std::string scientific(double v) {
+  if (!std::isfinite(v)) return "differs";
+  char buffer[32];
+  std::snprintf(buffer, sizeof buffer, "%.1e", v);
+  return buffer;
+}
+
+// Both runs of a case; f64 gradients and f64 evaluation only where they are asked for.
+struct Result {
+  explicit Result(const ParityCase& c) : step(c, DType::f32), exact(c, DType::f64), eval(evaluate(c, DType::f32)) {
+    f32 = finish(c, step, exact);
+    f32.values.insert(f32.values.end(), eval.values.begin(), eval.values.end());
+  }
+  void run_f64(const ParityCase& c) {
+    f64 = finish(c, exact, step);
+    const auto values = evaluate(c, DType::f64).values;
+    f64.values.insert(f64.values.end(), values.begin(), values.end());
+  }
+  bool has_f64() const { return !f64.values.empty(); }
+  ParityStep step, exact;
+  ParityEval eval;
+  ParityRun f32, f64;
+};
+
+const Tensor& find(const ParityRun& run, const std::string& name) {
+  for (const auto& [n, t] : run.values)
+    if (n == name) return t;
+  fail(Code::failure, "parity: nothing computed for " + name);
+}
+
+std::vector<Row> compare(const ParityCase& c, const Result& result) {
+  std::vector<Row> rows;
+  for (const auto& [name, value] : result.f32.values) {
+    const Tensor& expected = c.file.at("expect/" + name);
+    Row row{name, difference(value, expected), 0, 0, kTolerance};
+    if (result.has_f64()) {
+      const Tensor& exact = find(result.f64, name);
+      row.f32 = difference(value, exact), row.reference = difference(expected, exact);
+      row.limit = std::max(kTolerance, std::min(kRounding * row.f32, kLargest));
+    }
+    rows.push_back(row);
+  }
+  for (const auto& [name, value] : c.file.tensors)  // gradients that we do not have
+    if (name.starts_with("expect/grad/")) find(result.f32, name.substr(7));
+  for (size_t i = 0; i < result.eval.detections.size(); ++i)
+    rows.push_back({text(i, "/detections"), detection_difference(c, i, result.eval), 0, 0, kTolerance});
+  return rows;
+}
+
+void print_rows(const std::vector<Row>& rows, bool f64, bool all) {
+  std::vector<std::string> heads = {"tensor", "max|difference| / max|reference|"};
+  if (f64) heads.insert(heads.end(), {"our f32 against f64", "the case against f64"});
+  heads.emplace_back("");
+  Table table(heads);
+  const Row* worst = nullptr;  // of the gradients
+  int gradients = 0, bad = 0;
+  for (const Row& row : rows) {
+    const bool ok = row.ok(), gradient = row.tensor.starts_with("grad/");
+    gradients += gradient, bad += gradient && !ok;
+    if (gradient && (!worst || row.error > worst->error)) worst = &row;
+    if (gradient && ok && !all) continue;
+    std::vector<std::string> cells = {row.tensor, scientific(row.error)};
+    if (f64) cells.insert(cells.end(), {scientific(row.f32), scientific(row.reference)});
+    cells.push_back(row.error <= kTolerance ? styled(Style::green, "ok")
+                    : ok                    ? styled(Style::yellow, "ok: f32 cannot do better")
+                                            : styled(Style::red, "DIFFERS"));
+    table.row(cells);
+  }
+  std::printf("%s", table.str().c_str());
+  if (worst)
+    std::printf("%d gradients, %d of them differ; worst %s at %s\n", gradients, bad, scientific(worst->error).c_str(),
+                worst->tensor.c_str());
+}
+
+void print_layers(const Result& r) {
+  std::printf("\nErrors of f32 against f64, layer by layer (training mode)\n");
+  Table table({"layer", "shape", "error"});
+  for (size_t i = 0; i < r.step.layers.size(); ++i)
+    table.row({r.step.layers[i].first, r.step.layers[i].second.shape().str(),
+               scientific(difference(r.step.layers[i].second, r.exact.layers.at(i).second))});
+  std::printf("%s", table.str().c_str());
+}
+
+bool all_ok(const std::vector<Row>& rows) {
+  return std::all_of(rows.begin(), rows.end(), [](const Row& row) { return row.ok(); });
+}
+
+nlohmann::ordered_json to_json(const ParityCase& c, const std::vector<Row>& rows, const Result& r, bool f64) {
+  nlohmann::ordered_json out = {{"case", c.path}, {"arch", c.arch}, {"tolerance", kTolerance}};
+  double worst = 0;
+  for (const Row& row : rows) {
+    worst = std::max(worst, row.error);
+    nlohmann::ordered_json t = {
+        {"tensor", row.tensor}, {"difference", row.error}, {"limit", row.limit}, {"ok", row.ok()}};
+    if (r.has_f64()) t["f32_error"] = row.f32, t["case_error"] = row.reference;
+    out["tensors"].push_back(t);
+  }
+  for (size_t i = 0; f64 && i < r.step.layers.size(); ++i)
+    out["layers"].push_back({{"layer", r.step.layers[i].first},
+                             {"f32_error", difference(r.step.layers[i].second, r.exact.layers.at(i).second)}});
+  out["near_kinks"] = r.f32.near, out["moved"] = r.f32.moved;
+  out["worst"] = worst, out["ok"] = all_ok(rows);
+  return out;
+}
+
+void parity(const std::string& path, bool f64, bool json, bool all) {
+  const ParityCase c(path);
+  Result result(c);
+  auto rows = compare(c, result);
+  const bool hopeless = std::any_of(rows.begin(), rows.end(), [](const Row& row) { return row.error > kLargest; });
+  if (f64 || (!all_ok(rows) && !hopeless)) result.run_f64(c), rows = compare(c, result);
+  const bool ok = all_ok(rows);
+  if (json) {
+    print_json(to_json(c, rows, result, f64));
+  } else {
+    std::printf("%s: %s, %d classes, images %s\n", path.c_str(), c.arch.c_str(), c.options.classes,
+                c.file.at("input/images").shape().str().c_str());
+    print_rows(rows, result.has_f64(), all);
+    std::printf("%lld activations are within rounding of ReLU's kink; %lld of them took the case's side\n",
+                static_cast<long long>(result.f32.near), static_cast<long long>(result.f32.moved));
+    if (f64) print_layers(result);
+    std::printf("%s\n", ok ? "parity" : styled(Style::red, "NO parity").c_str());
+  }
+  if (!ok) throw Exit{1};
+}
+
+}  // namespace
+
+void add_parity(Command& program) {
+  Command command =
+      program.command("parity", "Compare a training step and detections with torchvision's, number by number",
+                      "fovea parity case.safetensors\nfovea parity case.safetensors --f64");
+  struct Flags {
+    std::string path;
+    bool f64 = false, json = false, all = false;
+  };
+  auto flags = std::make_shared<Flags>();
+  command.option("case", flags->path, "a .safetensors file made by torchvision_case.py").required();
+  command.flag("--f64", flags->f64, "show f64 as the oracle of both, and the f32 error of each layer against it");
+  command.flag("--all", flags->all, "show every gradient, not only those that differ");
+  command.flag("--json", flags->json, "machine-readable result");
+  command.run([flags] { parity(flags->path, flags->f64, flags->json, flags->all); });
+}
+
+}  // namespace fovea
