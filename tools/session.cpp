@@ -8,6 +8,7 @@
 
 #include "core/isa.h"
 #include "core/threads.h"
+#include "models/names.h"
 #include "nn/atomic_file.h"
 #include "tools/command.h"
 #include "tools/report.h"
@@ -94,7 +95,10 @@ void Session::load_start_weights() {
   backbone.model_prefix = "backbone.body.", backbone.may_be_extra = "fc.*";
   all.skip = t.skip_weights, all.may_be_extra = "optimizer/*,average/*", all.classes = config_.model.classes;
   if (!t.backbone_weights.empty()) load_weights(*model_, t.backbone_weights, backbone);
-  if (!t.weights.empty()) load_weights(*model_, weights_file(t.weights), all);
+  if (!t.weights.empty()) {
+    const std::string file = weights_file(t.weights);
+    load_weights(*model_, modern_names(read_safetensors(file)), all, file);
+  }
 }
 
 void Session::restore() {

@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "core/error.h"
+#include "models/names.h"
 #include "nn/checkpoint.h"
 #include "tools/run_dir.h"
 
@@ -50,7 +51,7 @@ LoadedModel load_model(const WeightsOptions& options) {
   LoadOptions load;
   load.classes = loaded.config.model.classes;
   load.may_be_extra = "optimizer/*,average/*";
-  load_weights(*loaded.model, loaded.path, load);
+  load_weights(*loaded.model, modern_names(read_safetensors(loaded.path)), load, loaded.path);
   loaded.model->train(false);
   return loaded;
 }
