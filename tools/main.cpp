@@ -6,16 +6,15 @@
 
 namespace fovea {
 
-// A new command is one line here. `weak`: a command that the build leaves out is not offered.
+// A new command is one line here, and its file.
 #define FOVEA_COMMANDS(X) \
   X(train) X(eval) X(detect) X(parity) X(gradcheck) X(model) X(coco_eval) X(data) X(bench) X(doctor)
-#define X(name) __attribute__((weak)) void add_##name(Command& program);
+#define X(name) void add_##name(Command& program);
 FOVEA_COMMANDS(X)
 #undef X
 
 static void declare(Command& program) {
-#define X(name) \
-  if (add_##name) add_##name(program);
+#define X(name) add_##name(program);
   FOVEA_COMMANDS(X)
 #undef X
 }
