@@ -1,4 +1,9 @@
 # The tests: one program for each tests/test_*.cpp, the examples of the READMEs, an external project, the house rules.
+set(test_seconds 300)
+if(CMAKE_BUILD_TYPE STREQUAL "Sanitize")
+  set(test_seconds 900)
+endif()
+
 if(NOT CMAKE_CROSSCOMPILING)  # a cross compiler has no Catch2 nor rapidcheck for its target
   find_package(Catch2 REQUIRED)
   find_path(RAPIDCHECK_INCLUDE rapidcheck.h REQUIRED)
@@ -14,14 +19,14 @@ if(NOT CMAKE_CROSSCOMPILING)  # a cross compiler has no Catch2 nor rapidcheck fo
     target_compile_definitions(${name} PRIVATE FOVEA_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
       FOVEA_BINARY_DIR="${PROJECT_BINARY_DIR}")
     add_test(NAME ${name} COMMAND ${name})
-    set_tests_properties(${name} PROPERTIES TIMEOUT 300)
+    set_tests_properties(${name} PROPERTIES TIMEOUT ${test_seconds})
   endforeach()
 endif()
 
 add_executable(portable tests/portable.cpp)
 target_link_libraries(portable PRIVATE fovea::ops fovea_flags)
 add_test(NAME portable COMMAND portable)
-set_tests_properties(portable PROPERTIES TIMEOUT 300)
+set_tests_properties(portable PROPERTIES TIMEOUT ${test_seconds})
 
 # The ```cpp block of each folder's README is a whole program: it is compiled as it stands, and run.
 file(GLOB readmes CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/*/README.md ${PROJECT_SOURCE_DIR}/*/*/README.md)
@@ -47,11 +52,16 @@ foreach(readme ${readmes})
   add_executable(readme_${name} ${source})
   target_link_libraries(readme_${name} PRIVATE fovea::fovea fovea_flags)
   add_test(NAME readme_${name} COMMAND readme_${name} WORKING_DIRECTORY ${PROJECT_BINARY_DIR}/readme)
-  set_tests_properties(readme_${name} PROPERTIES TIMEOUT 120)
+  set_tests_properties(readme_${name} PROPERTIES TIMEOUT ${test_seconds})
 endforeach()
+
+find_program(PYTHON3 python3)
+if(PYTHON3)
+  add_test(NAME house COMMAND ${PYTHON3} ${PROJECT_SOURCE_DIR}/tests/house.py)
+endif()
 
 if(NOT CMAKE_BUILD_TYPE STREQUAL "Sanitize" AND NOT CMAKE_CROSSCOMPILING)
   add_test(NAME external_project COMMAND ${CMAKE_COMMAND} -DSOURCE=${PROJECT_SOURCE_DIR} -DBUILD=${PROJECT_BINARY_DIR}
     -DTYPE=${CMAKE_BUILD_TYPE} -DCOMPILER=${CMAKE_CXX_COMPILER} -P ${PROJECT_SOURCE_DIR}/tests/external/run.cmake)
-  set_tests_properties(external_project PROPERTIES TIMEOUT 300)
+  set_tests_properties(external_project PROPERTIES TIMEOUT ${test_seconds})
 endif()
