@@ -59,10 +59,12 @@ HD inline float log(float x) {
 }
 HD inline double log(double x) { return ::log(x); }
 
-// log(1 + e) for 0 <= e <= 1 (e^-|x|): exact for tiny e, where log(1 + e) would round to 0.
+// log(1 + e) for 0 <= e <= 1 (e^-|x|): log() without its exponent and its special cases; exact for tiny e, at most 1.2
+// ulp.
 HD inline float log1p_unit(float e) {
-  const float u = 1.0f + e, y = math::log(u);
-  return y + (e - (u - 1.0f)) / u;  // first-order correction of the rounding in 1 + e
+  const float s = e / (2.0f + e), z = s * s, h = 0.5f * e * e;
+  const float r = z * (0.66666667f + z * (0.39999701f + z * (0.28592583f + z * (0.21703315f + z * 0.23239051f))));
+  return e - (h - s * (h + r));
 }
 HD inline double log1p_unit(double e) { return ::log1p(e); }
 

@@ -7,6 +7,13 @@
 
 namespace fovea {
 
+// Before a loop whose iterations may run side by side, whatever its pointers point to: it vectorises without a check.
+#if defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__)
+#define FOVEA_INDEPENDENT _Pragma("GCC ivdep")
+#else
+#define FOVEA_INDEPENDENT
+#endif
+
 struct Plus {
   template <class T> HD T operator()(T a, T b) const { return a + b; }
 };
@@ -18,9 +25,7 @@ constexpr int kTeam = 128;  // threads of a CUDA team
 
 // team.each(n, f): f(i) for every i. team.reduce(n, zero, f, op): f(0) op f(1) op ...; `zero` is op's neutral element.
 struct Solo {
-  template <class F> HD void each(int64_t n, F f) const {
-    for (int64_t i = 0; i < n; ++i) f(i);
-  }
+  template <class F> HD void each(int64_t n, F f) const { FOVEA_INDEPENDENT for (int64_t i = 0; i < n; ++i) f(i); }
   template <class T, class F, class Op> HD T reduce(int64_t n, T zero, F f, Op op) const {
     constexpr int kLanes = 16;  // independent sums, so that the loop vectorises
     if (n < 2 * kLanes) {

@@ -10,8 +10,13 @@ struct Strips {
   int64_t segments, rows, cols, chunk, per;  // `chunk` rows a chunk, `per` chunks a segment
   Strips(int64_t segments, int64_t rows, int64_t cols) : segments(segments), rows(rows), cols(cols) {
     chunk = kGrain / (cols > 0 ? cols : 1) / 4 * 4;
-    chunk = chunk < 16 ? 16 : chunk > 512 ? 512 : chunk;
+    chunk = chunk < 32 ? 32 : chunk > 512 ? 512 : chunk;
     per = (rows + chunk - 1) / chunk;
+  }
+  Strips partials() const {  // of the partial results: one chunk a segment
+    Strips s(segments, per, cols);
+    s.chunk = per > 0 ? per : 1, s.per = per > 0;
+    return s;
   }
   HD int64_t chunks() const { return segments * per; }
   HD int64_t begin(int64_t k) const {
@@ -19,6 +24,11 @@ struct Strips {
   }  // first row of chunk k, over all segments
   HD int64_t length(int64_t k) const { return rows - k % per * chunk < chunk ? rows - k % per * chunk : chunk; }
 };
+
+// f(c) for the columns [c0, c1) of a strip.
+template <class F> HD void each_column(int64_t c0, int64_t c1, F f) {
+  FOVEA_INDEPENDENT for (int64_t c = c0; c < c1; ++c) f(c);
+}
 
 namespace detail {
 template <class Body> struct WholeStrip {  // a chunk on the CPU: columns vectorise
@@ -45,17 +55,25 @@ template <class Body> void for_strips(Device device, const Strips& strips, const
   parallel_for(chunks, 1, [&](int64_t b, int64_t e) { detail::run_each(whole, b, e); });
 }
 
+struct Zero {
+  double* out;
+  HD void operator()(int64_t i) const { out[i] = 0; }
+};
 // Adds up the chunks of each segment in order: out [segments, cols], in f64.
 template <class T> struct StripTotal {
   const T* partial;
   double* out;
-  Strips strips;
-  HD void operator()(int64_t i) const {
-    const int64_t s = i / strips.cols, c = i % strips.cols;
-    double sum = 0;
-    for (int64_t j = 0; j < strips.per; ++j) sum += partial[(s * strips.per + j) * strips.cols + c];
-    out[i] = sum;
+  int64_t cols;
+  HD void operator()(int64_t segment, int64_t row, int64_t n, int64_t c0, int64_t c1) const {
+    double* sum = out + segment * cols;
+    each_column(c0, c1, [=](int64_t c) { sum[c] = 0; });
+    for (const T *p = partial + row * cols, *end = p + n * cols; p < end; p += cols)
+      each_column(c0, c1, [=](int64_t c) { sum[c] += p[c]; });
   }
 };
+template <class T> void strip_total(Device device, const Strips& strips, const T* partial, double* out) {
+  if (strips.per > 0) return for_strips(device, strips.partials(), StripTotal<T>{partial, out, strips.cols});
+  for_each(device, strips.segments * strips.cols, Zero{out});  // no rows
+}
 
 }  // namespace fovea

@@ -2,6 +2,8 @@
 // branch-free term serves all elements of a row; it never takes the log of a probability that has underflowed.
 #include "ops/focal_loss.h"
 
+#include <algorithm>
+
 #include "core/autograd.h"
 #include "core/loops.h"
 #include "core/math.h"
@@ -170,10 +172,12 @@ void check_inputs(const char* op, const Tensor& x, const Tensor& y, std::optiona
   check(y.dtype() == DType::i64, op, ": labels must be i64, got ", name_of(y.dtype()));
   check(!alpha || (*alpha >= 0 && *alpha <= 1), op, ": alpha ", alpha.value_or(0), " must be in [0, 1]");
   if (y.device() != Device::cpu) return;  // there the caller vouches for the labels
-  const int64_t* label = y.data<int64_t>();
-  for (int64_t i = 0; i < y.size(); ++i)
-    check(label[i] >= -2 && label[i] < x.dim(2), op, ": label ", label[i], " of anchor ", i % y.dim(1), " in image ",
-          i / y.dim(1), ", expected 0..", x.dim(2) - 1, ", -1 (background) or -2 (ignored)");
+  const int64_t *begin = y.data<int64_t>(), *end = begin + y.size(), classes = x.dim(2);
+  const int64_t* bad = std::find_if(begin, end, [=](int64_t label) { return label < -2 || label >= classes; });
+  if (bad == end) return;
+  fail(Code::failure,
+       text(op, ": label ", *bad, " of anchor ", (bad - begin) % y.dim(1), " in image ", (bad - begin) / y.dim(1),
+            ", expected 0..", classes - 1, ", -1 (background) or -2 (ignored)"));
 }
 
 }  // namespace

@@ -53,13 +53,11 @@ template <class T> struct Sums {
   T *dgamma, *dbeta;  // [chunks, cols]
   int64_t cols;
   HD void operator()(int64_t k, int64_t row, int64_t n, int64_t c0, int64_t c1) const {
-    T* __restrict a = dgamma + k * cols;
-    T* __restrict b = dbeta + k * cols;
-    for (int64_t c = c0; c < c1; ++c) a[c] = b[c] = 0;
+    T *a = dgamma + k * cols, *b = dbeta + k * cols;
+    each_column(c0, c1, [=](int64_t c) { a[c] = b[c] = 0; });
     for (int64_t r = row; r < row + n; ++r) {
-      const T m = mean[r], rate = inv[r];
-      const T *p = x + r * cols, *d = dy + r * cols;
-      for (int64_t c = c0; c < c1; ++c) a[c] += d[c] * ((p[c] - m) * rate), b[c] += d[c];
+      const T *p = x + r * cols, *d = dy + r * cols, m = mean[r], rate = inv[r];
+      each_column(c0, c1, [=](int64_t c) { a[c] += d[c] * ((p[c] - m) * rate), b[c] += d[c]; });
     }
   }
 };
@@ -103,7 +101,7 @@ struct LayerNorm {
     for_strips(dy.device(), s, Sums<T>{px, pd, pm, pi, p, p + part, cols});
     for (const int i : {1, 2}) {
       g[i] = empty_like(gamma);
-      for_each(dy.device(), cols, StripTotal<T>{i == 1 ? p : p + part, sums.as<double>(), s});
+      strip_total(dy.device(), s, i == 1 ? p : p + part, sums.as<double>());
       for_each(dy.device(), cols, Narrow<T>{sums.as<double>(), g[i].data<T>()});
     }
   }

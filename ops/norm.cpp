@@ -17,56 +17,68 @@ template <class T> struct Moments {
   T *mean, *m2;  // [chunks, cols]
   int64_t cols;
   HD void operator()(int64_t k, int64_t row, int64_t n, int64_t c0, int64_t c1) const {
-    T* __restrict m = mean + k * cols;
-    T* __restrict s = m2 + k * cols;
-    const T* __restrict p = x + row * cols;
-    for (int64_t c = c0; c < c1; ++c) m[c] = s[c] = 0;
-    int64_t r = 0;
-    for (; r + 4 <= n; r += 4)
-      for (int64_t c = c0; c < c1; ++c) {
-        const T* q = p + r * cols + c;
-        m[c] += (q[0] + q[cols]) + (q[2 * cols] + q[3 * cols]);
-      }
-    for (; r < n; ++r)
-      for (int64_t c = c0; c < c1; ++c) m[c] += p[r * cols + c];
-    const T part = T(1) / T(n);
-    for (int64_t c = c0; c < c1; ++c) m[c] *= part;
-    for (r = 0; r + 4 <= n; r += 4)
-      for (int64_t c = c0; c < c1; ++c) {
-        const T* q = p + r * cols + c;
-        const T a = q[0] - m[c], b = q[cols] - m[c], d = q[2 * cols] - m[c], e = q[3 * cols] - m[c];
+    T *m = mean + k * cols, *s = m2 + k * cols;
+    const int64_t w = cols, blocks = n / 4 * 4;  // four rows at a time
+    const T *p = x + row * cols, *end = p + n * w, part = T(1) / T(n);
+    each_column(c0, c1, [=](int64_t c) { m[c] = s[c] = 0; });
+    for (const T* q = p; q < p + blocks * w; q += 4 * w)
+      each_column(c0, c1, [=](int64_t c) { m[c] += (q[c] + q[w + c]) + (q[2 * w + c] + q[3 * w + c]); });
+    for (const T* q = p + blocks * w; q < end; q += w) each_column(c0, c1, [=](int64_t c) { m[c] += q[c]; });
+    each_column(c0, c1, [=](int64_t c) { m[c] *= part; });
+    for (const T* q = p; q < p + blocks * w; q += 4 * w)
+      each_column(c0, c1, [=](int64_t c) {
+        const T a = q[c] - m[c], b = q[w + c] - m[c], d = q[2 * w + c] - m[c], e = q[3 * w + c] - m[c];
         s[c] += (a * a + b * b) + (d * d + e * e);
-      }
-    for (; r < n; ++r)
-      for (int64_t c = c0; c < c1; ++c) s[c] += (p[r * cols + c] - m[c]) * (p[r * cols + c] - m[c]);
+      });
+    for (const T* q = p + blocks * w; q < end; q += w)
+      each_column(c0, c1, [=](int64_t c) { s[c] += (q[c] - m[c]) * (q[c] - m[c]); });
   }
 };
 
-// Group i of [segments, groups]: merges the moments of its chunks and channels,
-// mean = sum n_k mean_k / n, var = sum (m2_k + n_k (mean_k - mean)^2) / n; and the running ones of a batch norm.
-template <class T> struct GroupStats {
-  const T *chunk_mean, *chunk_m2, *gamma;
-  T *mean, *inv, *scale, *running_mean, *running_var;  // [segments, cols], the running ones [cols] or null
+// Merges the chunks of a segment: mean = sum n_k mean_k / n, m2 = sum (m2_k + n_k (mean_k - mean)^2).
+template <class T> struct MergeChunks {
+  const T *chunk_mean, *chunk_m2;
+  double *mean, *m2;  // [segments, cols]
   Strips strips;
-  int64_t groups;
+  HD void operator()(int64_t segment, int64_t row, int64_t n, int64_t c0, int64_t c1) const {
+    const int64_t w = strips.cols;
+    double *m = mean + segment * w, *s = m2 + segment * w;
+    const double part = 1 / double(strips.rows);
+    each_column(c0, c1, [=](int64_t c) { m[c] = s[c] = 0; });
+    for (int64_t k = row; k < row + n; ++k) {
+      const double count = double(strips.length(k));
+      const T* p = chunk_mean + k * w;
+      each_column(c0, c1, [=](int64_t c) { m[c] += count * p[c]; });
+    }
+    each_column(c0, c1, [=](int64_t c) { m[c] *= part; });
+    for (int64_t k = row; k < row + n; ++k) {
+      const double count = double(strips.length(k));
+      const T *p = chunk_mean + k * w, *q = chunk_m2 + k * w;
+      each_column(c0, c1, [=](int64_t c) { s[c] += q[c] + count * (p[c] - m[c]) * (p[c] - m[c]); });
+    }
+  }
+};
+
+// Group i of [segments, groups]: merges its channels by the same formula; updates the running ones of a batch norm.
+template <class T> struct GroupStats {
+  const double *column_mean, *column_m2;
+  const T* gamma;
+  T *mean, *inv, *scale, *running_mean, *running_var;  // [segments, cols], the running ones [cols] or null
+  int64_t rows, cols, groups;
   double eps, momentum;
   HD void operator()(int64_t i) const {
-    const int64_t s = i / groups, width = strips.cols / groups, c0 = i % groups * width;
-    const double count = strips.rows > 0 ? double(strips.rows) * double(width) : 1;
+    const int64_t width = cols / groups, at = i / groups * cols + i % groups * width, c0 = i % groups * width;
+    const double count = double(rows) * double(width);
     double sum = 0, m2 = 0;
-    for (int64_t k = s * strips.per; k < (s + 1) * strips.per; ++k)
-      for (int64_t c = c0; c < c0 + width; ++c) sum += double(strips.length(k)) * chunk_mean[k * strips.cols + c];
-    const double middle = sum / count;
-    for (int64_t k = s * strips.per; k < (s + 1) * strips.per; ++k)
-      for (int64_t c = c0; c < c0 + width; ++c) {
-        const double d = chunk_mean[k * strips.cols + c] - middle;
-        m2 += chunk_m2[k * strips.cols + c] + double(strips.length(k)) * d * d;
-      }
-    const double rate = 1 / sqrt(m2 / count + eps);
-    for (int64_t c = c0; c < c0 + width; ++c) {
-      const int64_t at = s * strips.cols + c;
-      mean[at] = T(middle), inv[at] = T(rate), scale[at] = T(rate * gamma[c]);
+    for (int64_t c = 0; c < width; ++c) sum += column_mean[at + c];
+    const double middle = sum / double(width);
+    for (int64_t c = 0; c < width; ++c) {
+      const double d = column_mean[at + c] - middle;
+      m2 += column_m2[at + c] + double(rows) * d * d;
     }
+    const double rate = 1 / sqrt(m2 / count + eps);
+    for (int64_t c = 0; c < width; ++c)
+      mean[at + c] = T(middle), inv[at + c] = T(rate), scale[at + c] = T(rate * gamma[c0 + c]);
     if (running_mean == nullptr) return;
     running_mean[c0] = T((1 - momentum) * running_mean[c0] + momentum * middle);
     running_var[c0] = T((1 - momentum) * running_var[c0] + momentum * m2 / (count > 1 ? count - 1 : 1));
@@ -101,38 +113,38 @@ template <class T> struct Normalise {
   }
 };
 
-// Where the relu let y through: dy, elsewhere 0. The value is made again, so that y need not be kept.
-template <class T> struct Through {
+// Where a relu let y through: dy, elsewhere 0. The value is made again, so that y need not be kept.
+template <class T> HD T through(T x, T dy, T mean, T scale, T beta) {
+  return (x - mean) * scale + beta <= 0 ? T(0) : dy;
+}
+template <class T> struct Norm {  // what the gradients read
   const T *x, *dy, *mean, *scale, *beta;
-  T floor;
-  HD T operator()(int64_t at, int64_t stat, int64_t c) const {
-    return (x[at] - mean[stat]) * scale[stat] + beta[c] <= floor ? T(0) : dy[at];
-  }
+  bool relu;
 };
 
 // Sums of a chunk's columns: of dy, and of dy (x - mean).
 template <class T> struct GradientSums {
-  Through<T> through;
+  Norm<T> norm;
   T *a, *b;  // [chunks, cols]
   int64_t cols, rows;
   HD void operator()(int64_t k, int64_t row, int64_t n, int64_t c0, int64_t c1) const {
-    T* __restrict sa = a + k * cols;
-    T* __restrict sb = b + k * cols;
-    const int64_t s = row / rows * cols;
-    for (int64_t c = c0; c < c1; ++c) sa[c] = sb[c] = 0;
-    int64_t r = row;
-    for (; r + 2 <= row + n; r += 2)
-      for (int64_t c = c0; c < c1; ++c) {
-        const int64_t i = r * cols + c, j = i + cols;
-        const T d = through(i, s + c, c), e = through(j, s + c, c), m = through.mean[s + c];
-        sa[c] += d + e;
-        sb[c] += d * (through.x[i] - m) + e * (through.x[j] - m);
-      }
-    for (; r < row + n; ++r)
-      for (int64_t c = c0; c < c1; ++c) {
-        const T d = through(r * cols + c, s + c, c);
-        sa[c] += d, sb[c] += d * (through.x[r * cols + c] - through.mean[s + c]);
-      }
+    const int64_t s = row / rows * cols, w = cols;
+    const T *x = norm.x + row * w, *dy = norm.dy + row * w, *m = norm.mean + s, *g = norm.scale + s, *beta = norm.beta;
+    T *sa = a + k * w, *sb = b + k * w;
+    each_column(c0, c1, [=](int64_t c) { sa[c] = sb[c] = 0; });
+    int64_t r = 0;
+    if (norm.relu) {
+      for (; r < n; ++r, x += w, dy += w)
+        each_column(c0, c1, [=](int64_t c) {
+          const T d = through(x[c], dy[c], m[c], g[c], beta[c]);
+          sa[c] += d, sb[c] += d * (x[c] - m[c]);
+        });
+    }
+    for (; r + 2 <= n; r += 2, x += 2 * w, dy += 2 * w)
+      each_column(c0, c1, [=](int64_t c) {
+        sa[c] += dy[c] + dy[w + c], sb[c] += dy[c] * (x[c] - m[c]) + dy[w + c] * (x[w + c] - m[c]);
+      });
+    if (r < n) each_column(c0, c1, [=](int64_t c) { sa[c] += dy[c], sb[c] += dy[c] * (x[c] - m[c]); });
   }
 };
 
@@ -155,31 +167,32 @@ template <class T> struct GroupSlopes {
   }
 };
 template <class T> struct InputGradient {
-  Through<T> through;
+  Norm<T> norm;
   const T *q, *t;
   T* dx;
   int64_t cols, rows;
   template <class Team> HD void operator()(const Team& team, int64_t r) const {
-    const int64_t s = r < rows ? 0 : r / rows * cols, row = r * cols;
-    T* __restrict out = dx + row;
-    const Through<T> f = through;
+    const int64_t s = r < rows ? 0 : r / rows * cols;
+    const T *x = norm.x + r * cols, *dy = norm.dy + r * cols, *m = norm.mean + s, *g = norm.scale + s,
+            *beta = norm.beta;
     const T *u = q + s, *v = t + s;
-    team.each(cols, [=](int64_t c) {
-      out[c] = f.scale[s + c] * f(row + c, s + c, c) + u[c] * (f.x[row + c] - f.mean[s + c]) + v[c];
-    });
+    T* out = dx + r * cols;
+    if (norm.relu)
+      team.each(cols, [=](int64_t c) {
+        out[c] = g[c] * through(x[c], dy[c], m[c], g[c], beta[c]) + u[c] * (x[c] - m[c]) + v[c];
+      });
+    else team.each(cols, [=](int64_t c) { out[c] = g[c] * dy[c] + u[c] * (x[c] - m[c]) + v[c]; });
   }
 };
 template <class T> struct FrozenGradient {  // constants for statistics: dx = scale dy
-  Through<T> through;
+  Norm<T> norm;
   T* dx;
   int64_t cols;
-  bool relu;
   template <class Team> HD void operator()(const Team& team, int64_t r) const {
     T* __restrict out = dx + r * cols;
-    const Through<T> f = through;
-    const int64_t row = r * cols;
-    if (relu) team.each(cols, [=](int64_t c) { out[c] = f.scale[c] * f(row + c, c, c); });
-    else team.each(cols, [=](int64_t c) { out[c] = f.scale[c] * f.dy[row + c]; });
+    const T *x = norm.x + r * cols, *dy = norm.dy + r * cols, *m = norm.mean, *g = norm.scale, *beta = norm.beta;
+    if (norm.relu) team.each(cols, [=](int64_t c) { out[c] = g[c] * through(x[c], dy[c], m[c], g[c], beta[c]); });
+    else team.each(cols, [=](int64_t c) { out[c] = g[c] * dy[c]; });
   }
 };
 
@@ -209,15 +222,21 @@ struct NormState {
 
   template <class T> void statistics() {
     const Strips s = strips();
-    const size_t bytes = static_cast<size_t>(s.chunks() * s.cols) * sizeof(T);
-    Workspace means(bytes, x->device()), m2(bytes, x->device());
-    for_strips(x->device(), s, Moments<T>{x->data<T>(), means.as<T>(), m2.as<T>(), s.cols});
-    const bool update = running_mean && s.rows > 0;
-    for_each(x->device(), segments * groups,
-             GroupStats<T>{means.as<T>(), m2.as<T>(), gamma->data<T>(), mean->data<T>(), inv->data<T>(),
-                           scale->data<T>(), update ? running_mean.data<T>() : nullptr,
-                           update ? running_var.data<T>() : nullptr, s, groups, eps, momentum});
-    if (update) running_mean.touch(), running_var.touch();
+    const Device device = x->device();
+    const int64_t part = s.chunks() * s.cols, stats = segments * s.cols;
+    if (part > 0) {  // otherwise nothing reads the statistics
+      Workspace partial(static_cast<size_t>(2 * part) * sizeof(T), device);
+      Workspace columns(static_cast<size_t>(2 * stats) * sizeof(double), device);
+      T* p = partial.as<T>();
+      double* q = columns.as<double>();
+      for_strips(device, s, Moments<T>{x->data<T>(), p, p + part, s.cols});
+      for_strips(device, s.partials(), MergeChunks<T>{p, p + part, q, q + stats, s});
+      for_each(device, segments * groups,
+               GroupStats<T>{q, q + stats, gamma->data<T>(), mean->data<T>(), inv->data<T>(), scale->data<T>(),
+                             running_mean ? running_mean.data<T>() : nullptr,
+                             running_var ? running_var.data<T>() : nullptr, s.rows, s.cols, groups, eps, momentum});
+      if (running_mean) running_mean.touch(), running_var.touch();
+    }
     running_mean = running_var = Tensor();
   }
   template <class T> Tensor normalise() const {
@@ -231,8 +250,7 @@ struct NormState {
   template <class T> void gradients(const Tensor& dy, Grads& g) const {
     const Strips s = strips();
     const Device device = x->device();
-    const Through<T> through{x->data<T>(),     dy.data<T>(),    mean->data<T>(),
-                             scale->data<T>(), beta->data<T>(), floor<T>()};
+    const Norm<T> norm{x->data<T>(), dy.data<T>(), mean->data<T>(), scale->data<T>(), beta->data<T>(), relu};
     const int64_t stats = segments * s.cols;
     Workspace sums(static_cast<size_t>(2 * stats) * sizeof(double), device),
         slopes(static_cast<size_t>(2 * stats) * sizeof(T), device);
@@ -241,20 +259,20 @@ struct NormState {
       const size_t part = static_cast<size_t>(s.chunks() * s.cols);
       Workspace partial(2 * part * sizeof(T), device);
       T* p = partial.as<T>();
-      for_strips(device, s, GradientSums<T>{through, p, p + part, s.cols, s.rows});
-      for_each(device, stats, StripTotal<T>{p, a, s});
-      for_each(device, stats, StripTotal<T>{p + part, b, s});
+      for_strips(device, s, GradientSums<T>{norm, p, p + part, s.cols, s.rows});
+      strip_total(device, s, p, a);
+      strip_total(device, s, p + part, b);
       g[1] = empty_like(gamma), g[2] = empty_like(beta);
       for_each(device, s.cols,
                ParameterGradient<T>{a, b, inv->data<T>(), g[1].data<T>(), g[2].data<T>(), segments, s.cols});
     }
     if (!g.wants(0)) return;
     g[0] = empty_like(x);
-    if (groups == 0) return for_rows(device, s.rows, s.cols, FrozenGradient<T>{through, g[0].data<T>(), s.cols, relu});
+    if (groups == 0) return for_rows(device, s.rows, s.cols, FrozenGradient<T>{norm, g[0].data<T>(), s.cols});
     T *q = slopes.as<T>(), *t = q + stats;
     for_each(device, segments * groups,
              GroupSlopes<T>{a, b, gamma->data<T>(), inv->data<T>(), q, t, s.cols, groups, s.rows});
-    for_rows(device, segments * s.rows, s.cols, InputGradient<T>{through, q, t, g[0].data<T>(), s.cols, s.rows});
+    for_rows(device, segments * s.rows, s.cols, InputGradient<T>{norm, q, t, g[0].data<T>(), s.cols, s.rows});
   }
 };
 
@@ -263,7 +281,7 @@ struct BatchNorm : NormState {
   Tensor forward(const Tensor& x_, const Tensor& gamma_, const Tensor& beta_) {
     x = x_, gamma = gamma_, beta = beta_;
     const Shape shape{segments, x->dim(-1)};
-    mean = Tensor(shape, x->dtype(), x->device()), inv = empty_like(mean), scale = empty_like(mean);
+    mean = Tensor::zeros(shape, x->dtype(), x->device()), inv = zeros_like(mean), scale = zeros_like(mean);
     return dispatch_float(x->dtype(), [&]<class T>() { return statistics<T>(), normalise<T>(); });
   }
   void backward(const Tensor& dy, Grads& g) const {

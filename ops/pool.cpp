@@ -54,8 +54,9 @@ template <class T, class I> struct MaxForward {
         else
           team.each(cols, [=](int64_t c) {
             const T v = p[c], b = best[c];
+            const I before = at[c];
             const bool take = (v > b) | (v != v);
-            best[c] = take ? v : b, at[c] = take ? here : at[c];
+            best[c] = take ? v : b, at[c] = take ? here : before;
           });
       }
   }
@@ -78,7 +79,10 @@ template <class T, class I> struct MaxBackward {
         const int64_t o = ((n * grid.y.out + oy) * grid.x.out + ox) * cols;
         const T* d = dy + o;
         const I *at = where + o, here = I((iy - grid.y.start(oy)) * grid.x.kernel + ix - grid.x.start(ox));
-        team.each(cols, [=](int64_t c) { sum[c] += at[c] == here ? d[c] : T(0); });
+        team.each(cols, [=](int64_t c) {
+          const T v = d[c];  // loaded in any case, so that the choice vectorises
+          sum[c] += at[c] == here ? v : T(0);
+        });
       }
   }
 };

@@ -112,13 +112,16 @@ template <class T> struct BilinearBackward {
     const Range ry = g.y.readers(iy), rx = g.x.readers(ix);
     T* __restrict sum = dx + r * g.cols;
     team.each(g.cols, [=](int64_t c) { sum[c] = 0; });
-    for (int64_t oy = ry.begin; oy < ry.end; ++oy)
+    for (int64_t oy = ry.begin; oy < ry.end; ++oy) {
+      const T wy = g.y.weight(oy, iy);
+      if (wy == 0) continue;
       for (int64_t ox = rx.begin; ox < rx.end; ++ox) {
-        const T w = g.y.weight(oy, iy) * g.x.weight(ox, ix);
+        const T w = wy * g.x.weight(ox, ix);
         if (w == 0) continue;
         const T* d = dy + ((n * g.y.out + oy) * g.x.out + ox) * g.cols;
         team.each(g.cols, [=](int64_t c) { sum[c] += w * d[c]; });
       }
+    }
   }
 };
 
