@@ -39,10 +39,7 @@ Tensor Norm::forward(const Tensor& x) {
       return batch_norm(x, weight, bias, running_mean, running_var,
                         {.training = training(), .momentum = o.momentum, .eps = o.eps, .relu = o.relu});
     case NormKind::frozen: return frozen_batch_norm(x, weight, bias, running_mean, running_var, o.eps, o.relu);
-    case NormKind::group: {
-      const Tensor y = group_norm(x, weight, bias, o.groups, o.eps);
-      return o.relu ? relu(y) : y;
-    }
+    case NormKind::group: return group_norm(x, weight, bias, o.groups, o.eps, o.relu);
   }
   return x;
 }

@@ -343,14 +343,14 @@ Tensor frozen_batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& bet
   return apply(std::move(op), x, gamma, beta, mean.detach(), var.detach());
 }
 
-Tensor group_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, int groups, double eps) {
+Tensor group_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, int groups, double eps, bool relu) {
   check(x.rank() >= 2, "group_norm: x needs [N,..,C], got ", x.shape());
   check_channels("group_norm", x, "gamma", gamma);
   check_channels("group_norm", x, "beta", beta);
   check(groups >= 1 && x.dim(-1) % groups == 0, "group_norm: ", x.dim(-1), " channels do not divide into ", groups,
         " groups");
   GroupNorm op;
-  op.segments = x.dim(0), op.groups = groups, op.eps = eps;
+  op.segments = x.dim(0), op.groups = groups, op.eps = eps, op.relu = relu;
   return apply(std::move(op), x, gamma, beta);
 }
 

@@ -22,7 +22,8 @@ Tensor frozen_batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& bet
                          const Tensor& var, double eps = 1e-5, bool relu = false);
 
 // Wu and He 2018. x [N,..,C]: statistics of each image and each of `groups` equal runs of channels.
-Tensor group_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, int groups, double eps = 1e-5);
+Tensor group_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, int groups, double eps = 1e-5,
+                  bool relu = false);
 
 // Ba et al. 2016. Statistics of each row of C.
 Tensor layer_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, double eps = 1e-5);

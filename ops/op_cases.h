@@ -40,7 +40,7 @@ template <class Run> OpSample draw_norm(Draw& d, bool relu, Run run) {  // value
   const auto near = [](const Tensor& y) {
     return std::any_of(y.data<double>(), y.data<double>() + y.size(), [](double v) { return std::abs(v) < 1e-3; });
   };
-  const int64_t c = d.size(1, 5);
+  const int64_t c = d.size(1, 6);
   const Shape shape{d.size(0, 3), d.size(1, 4), d.size(1, 4), c};
   std::vector<Tensor> in;
   do in = {d.normal(shape), d.normal({c}), d.normal({c})};
@@ -330,7 +330,7 @@ inline const std::vector<OpCase>& op_cases() {
        }},
       {"frozen_batch_norm",
        [](Draw& d) {
-         const Tensor mean = d.normal({5 * d.scale}), var = d.uniform({5 * d.scale}, 0.1, 2);
+         const Tensor mean = d.normal({6 * d.scale}), var = d.uniform({6 * d.scale}, 0.1, 2);
          return draw_norm(d, d.dice.chance(0.5), [=](In x, bool relu) {
            const DType t = x[0].dtype();
            const int64_t c = x[0].dim(-1);
@@ -339,10 +339,10 @@ inline const std::vector<OpCase>& op_cases() {
        }},
       {"group_norm",
        [](Draw& d) {
-         const int groups = int(d.pick(1, 3));
-         const int64_t c = groups * d.size(1, 3);
-         return OpSample{{d.normal({d.size(0, 3), d.size(1, 3), d.size(1, 3), c}), d.normal({c}), d.normal({c})},
-                         [groups](In x) { return group_norm(x[0], x[1], x[2], groups, 0.1); }};
+         return draw_norm(d, d.dice.chance(0.5), [g = int(d.pick(1, 3))](In x, bool relu) {
+           const int groups = x[0].dim(-1) % g == 0 ? g : 1;
+           return group_norm(x[0], x[1], x[2], groups, 0.1, relu);
+         });
        }},
       {"layer_norm",
        [](Draw& d) {
