@@ -14,7 +14,7 @@ import time
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LEFT_OUT = re.compile(r'^(tools/test|\.ci/run|git clone|cd )\b')  # tools/quickstart is run, and only here
-BLOCK_SECONDS = 900
+BLOCK_SECONDS = 1500
 
 
 def files():
