@@ -7,6 +7,7 @@
 #include <fstream>
 
 #include "core/isa.h"
+#include "core/version.h"
 #include "nn/atomic_file.h"
 #include "nn/load_plan.h"
 
@@ -14,7 +15,7 @@ namespace fovea {
 
 namespace fs = std::filesystem;
 
-static const std::string kFormat = "fovea checkpoint 1", kVersion = "0.1.0", kExtra = "extra/";
+static const std::string kFormat = "fovea checkpoint 1", kExtra = "extra/";
 
 static std::map<std::string, std::string> to_metadata(const CheckpointInfo& info) {
   std::string classes;

@@ -7,6 +7,8 @@
 #include <nlohmann/json.hpp>
 #include <sstream>
 
+#include "core/version.h"
+
 namespace fovea {
 
 namespace {
@@ -130,7 +132,7 @@ int run_command_line(int argc, char** argv, const std::function<void(Command& pr
                "fovea detect --weights runs/toy photo.jpg --out found\n"
                "fovea train --help                            # examples and flags of a command");
   program.require_subcommand(0, 1);
-  program.set_version_flag("--version", "fovea 0.1.0");
+  program.set_version_flag("--version", std::string("fovea ") + kVersion);
   Command root(&program);
   declare(root);
   try {

@@ -14,6 +14,7 @@
 #include "core/gemm.h"
 #include "core/isa.h"
 #include "core/threads.h"
+#include "core/version.h"
 #include "nn/atomic_file.h"
 
 namespace fovea {
@@ -110,7 +111,7 @@ Json environment_json() {
       processor = line.substr(std::min(line.size(), line.find(':') + 2));
       break;
     }
-  return {{"fovea", "0.1.0"},
+  return {{"fovea", kVersion},
           {"compiler", "g++ " __VERSION__},
           {"processor", processor},
           {"processors", std::thread::hardware_concurrency()},
