@@ -46,26 +46,6 @@ template <class T> struct SoftmaxGradRow {  // dx_i = y_i (dy_i - sum_j dy_j y_j
     team.each(n, [=](int64_t i) { to[i] = out[i] * (up[i] - dot); });
   }
 };
-struct Softmax {
-  static constexpr auto name = "softmax";
-  Saved y{};
-  Tensor forward(const Tensor& x) {
-    Tensor out = empty_like(x);
-    dispatch_float(x.dtype(), [&]<class T>() {
-      for_rows(x.device(), x.shape().rows(), x.dim(-1), SoftmaxRow<T>{x.data<T>(), out.data<T>(), x.dim(-1)});
-    });
-    y = out;
-    return out;
-  }
-  void backward(const Tensor& dy, Grads& g) const {
-    g[0] = empty_like(dy);
-    dispatch_float(dy.dtype(), [&]<class T>() {
-      for_rows(dy.device(), dy.shape().rows(), dy.dim(-1),
-               SoftmaxGradRow<T>{y->data<T>(), dy.data<T>(), g[0].data<T>(), dy.dim(-1)});
-    });
-  }
-};
-
 template <class T> struct LogSoftmaxRow {  // y_i = x_i - log sum_j e^x_j
   const T* x;
   T* y;
@@ -89,13 +69,15 @@ template <class T> struct LogSoftmaxGradRow {  // dx_i = dy_i - e^y_i sum_j dy_j
     team.each(n, [=](int64_t i) { to[i] = up[i] - math::exp(out[i]) * sum; });
   }
 };
-struct LogSoftmax {
-  static constexpr auto name = "log_softmax";
+// An op over rows whose gradient needs its result alone: Kind names it, its row and its row's gradient.
+template <class Kind> struct OverRows {
+  static constexpr auto name = Kind::name;
   Saved y{};
   Tensor forward(const Tensor& x) {
     Tensor out = empty_like(x);
     dispatch_float(x.dtype(), [&]<class T>() {
-      for_rows(x.device(), x.shape().rows(), x.dim(-1), LogSoftmaxRow<T>{x.data<T>(), out.data<T>(), x.dim(-1)});
+      using Row = typename Kind::template Row<T>;
+      for_rows(x.device(), x.shape().rows(), x.dim(-1), Row{x.data<T>(), out.data<T>(), x.dim(-1)});
     });
     y = out;
     return out;
@@ -103,10 +85,20 @@ struct LogSoftmax {
   void backward(const Tensor& dy, Grads& g) const {
     g[0] = empty_like(dy);
     dispatch_float(dy.dtype(), [&]<class T>() {
-      for_rows(dy.device(), dy.shape().rows(), dy.dim(-1),
-               LogSoftmaxGradRow<T>{y->data<T>(), dy.data<T>(), g[0].data<T>(), dy.dim(-1)});
+      using Row = typename Kind::template GradRow<T>;
+      for_rows(dy.device(), dy.shape().rows(), dy.dim(-1), Row{y->data<T>(), dy.data<T>(), g[0].data<T>(), dy.dim(-1)});
     });
   }
+};
+struct Softmax {
+  static constexpr auto name = "softmax";
+  template <class T> using Row = SoftmaxRow<T>;
+  template <class T> using GradRow = SoftmaxGradRow<T>;
+};
+struct LogSoftmax {
+  static constexpr auto name = "log_softmax";
+  template <class T> using Row = LogSoftmaxRow<T>;
+  template <class T> using GradRow = LogSoftmaxGradRow<T>;
 };
 
 template <class T> struct CrossEntropyRow {  // loss[r] = log sum_j e^x_j - x_label; kept[r] = that logarithm
@@ -190,8 +182,8 @@ template <class Op> Tensor along(const Tensor& x, int axis, Op op) {
 
 }  // namespace
 
-Tensor softmax(const Tensor& x, int axis) { return along(x, axis, Softmax{}); }
-Tensor log_softmax(const Tensor& x, int axis) { return along(x, axis, LogSoftmax{}); }
+Tensor softmax(const Tensor& x, int axis) { return along(x, axis, OverRows<Softmax>{}); }
+Tensor log_softmax(const Tensor& x, int axis) { return along(x, axis, OverRows<LogSoftmax>{}); }
 
 Tensor cross_entropy(const Tensor& logits, const Tensor& labels, CrossEntropyOptions options) {
   check(logits && logits.rank() == 2 && labels && labels.shape() == Shape{logits.dim(0)},
