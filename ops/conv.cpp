@@ -239,23 +239,24 @@ ConvShape transposed_shape(const Tensor& x, const Tensor& w, const Tensor& b, co
           kernel,   o.stride, o.pad, o.dilation,          o.groups};
 }
 
-ConvAlgo start_algo() {
-  const char* s = std::getenv("FOVEA_CONV_ALGO");
-  const std::string name = s ? s : "auto";
-  if (name == "auto" || name.empty()) return ConvAlgo::automatic;
-  if (name == "direct") return ConvAlgo::direct;
-  if (name == "winograd") return ConvAlgo::winograd;
-  if (name == "reference") return ConvAlgo::reference;
-  fail(Code::usage,
-       text("FOVEA_CONV_ALGO=", name, " is no algorithm\n  hint: one of auto, direct, winograd, reference"));
-}
 ConvAlgo& chosen_algo() {
-  static ConvAlgo algo = start_algo();
+  static ConvAlgo algo = [] {
+    const char* s = std::getenv("FOVEA_CONV_ALGO");
+    return conv_algo_named(s && *s ? s : "auto");
+  }();
   return algo;
 }
 
 }  // namespace
 
+ConvAlgo conv_algo_named(const std::string& name) {
+  if (name == "auto") return ConvAlgo::automatic;
+  if (name == "direct") return ConvAlgo::direct;
+  if (name == "winograd") return ConvAlgo::winograd;
+  if (name == "reference") return ConvAlgo::reference;
+  fail(Code::usage,
+       "conv.algo (FOVEA_CONV_ALGO): '" + name + "' is no algorithm\n  hint: one of auto, direct, winograd, reference");
+}
 void set_conv_algo(ConvAlgo algo) { chosen_algo() = algo; }
 ConvAlgo conv_algo() { return chosen_algo(); }
 

@@ -1,5 +1,6 @@
 // Convolution and its transpose, on images [N,H,W,C] with weights [kh,kw,in,out].
 #pragma once
+#include <string>
 #include <vector>
 
 #include "core/tensor.h"
@@ -38,6 +39,7 @@ Tensor conv_transpose2d(const Tensor& x, const Tensor& w, const Tensor& b = {}, 
 // them wherever they apply; `reference` is the plain gather and product. The start value is FOVEA_CONV_ALGO (auto,
 // direct, winograd, reference).
 enum class ConvAlgo { automatic, direct, winograd, reference };
+ConvAlgo conv_algo_named(const std::string& name);  // throws Error{Code::usage} that lists the names
 void set_conv_algo(ConvAlgo algo);
 ConvAlgo conv_algo();
 

@@ -175,6 +175,8 @@ std::vector<Key> other_keys() {
       key("eval.every", FIELD(eval.every), "epochs between scorings during training; 0: only at the end", kCount),
       key("eval.batch", FIELD(eval.batch), "pictures at a time", kAtLeastOne),
       key("eval.pictures", FIELD(eval.pictures), "on the page of validation pictures", {0, 100}),
+      key("conv.algo", FIELD(conv.algo), "how f32 convolutions are computed", {},
+          "auto | direct | winograd | reference"),
   };
 }
 
@@ -289,7 +291,8 @@ std::vector<Entry> environment_entries() {
     if (auto it = known.find(variable); it != known.end()) {
       entries.push_back({it->second, line.substr(variable.size() + 1), variable});
     } else {
-      for (const char* section : {"FOVEA_TRAIN_", "FOVEA_DATA_", "FOVEA_AUGMENT_", "FOVEA_EVAL_", "FOVEA_MODEL_"})
+      for (const char* section :
+           {"FOVEA_TRAIN_", "FOVEA_DATA_", "FOVEA_AUGMENT_", "FOVEA_EVAL_", "FOVEA_CONV_", "FOVEA_MODEL_"})
         check(Code::usage, !variable.starts_with(section), "the environment variable ", variable,
               " names no configuration key", suggestion(variable, names));
     }

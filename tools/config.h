@@ -42,6 +42,9 @@ struct Config {
   struct Eval {
     int64_t every = 1, batch = 8, pictures = 12;
   } eval;
+  struct Conv {
+    std::string algo = "auto";
+  } conv;
   RetinaNetOptions model;
 
   std::map<std::string, std::string> origin;  // where a key that is not a default was set: "preset toy", "--set" ...

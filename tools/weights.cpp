@@ -47,6 +47,7 @@ LoadedModel load_model(const WeightsOptions& options) {
           "' does not say which network it belongs to: name it with --preset, e.g. --preset tv_retinanet_r50");
   }
   loaded.config = load_config(sources);
+  set_conv_algo(conv_algo_named(loaded.config.conv.algo));
   loaded.model = std::make_unique<RetinaNet>(loaded.config.model);
   LoadOptions load;
   load.classes = loaded.config.model.classes;

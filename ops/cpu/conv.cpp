@@ -8,15 +8,6 @@
 namespace fovea::cpu {
 namespace {
 
-// Winograd does a quarter of the multiplies, but has 36 numbers for each 9 of the weights: with few tiles those decide.
-bool by_winograd(const Maps& maps, ConvAlgo algo, bool prepared = false) {
-  const ConvShape& s = maps[0].s;
-  if (algo == ConvAlgo::direct || !winograd::applies(s)) return false;
-  if (algo == ConvAlgo::winograd) return true;
-  const int64_t tiles = winograd::tiles(maps), narrow = std::min(s.c, s.o);
-  return narrow >= 16 && (prepared ? tiles > 2 : 20 * tiles >= narrow);
-}
-
 // Prepared weights by where the weights lie; good while that storage lives unchanged.
 class Store {
  public:
@@ -71,10 +62,22 @@ class Store {
 
 }  // namespace
 
+// Winograd does a quarter of the multiplies, but has 36 numbers for each 9 of the weights: with few tiles those decide.
+ConvChoice choose(const Maps& maps, ConvAlgo algo, bool prepared) {
+  const ConvShape& s = maps[0].s;
+  if (!winograd::applies(s)) return {false, 0, 0, "Winograd is for 3x3 of stride 1, in one group"};
+  const int64_t tiles = winograd::tiles(maps), narrow = std::min(s.c, s.o), least = prepared ? 3 : ceil_div(narrow, 20);
+  if (algo == ConvAlgo::direct) return {false, tiles, least, "conv.algo=direct"};
+  if (algo == ConvAlgo::winograd) return {true, tiles, least, "conv.algo=winograd"};
+  if (narrow < 16) return {false, tiles, 0, "fewer than 16 channels do not fill Winograd's products"};
+  if (tiles < least) return {false, tiles, least, "too few tiles: four times the weights cost more than is saved"};
+  return {true, tiles, least, "a quarter of the multiplies outweighs the transforms"};
+}
+
 void conv_value(const Maps& maps, const float* w, const float* b, bool relu, ConvAlgo algo, const Kernels& k,
                 const Tensor* kept) {
   const ConvShape& s = maps[0].s;
-  const bool fast = by_winograd(maps, algo, kept != nullptr);
+  const bool fast = choose(maps, algo, kept != nullptr).winograd;
   auto memory = kept ? Store::instance().find(*kept, fast, k) : nullptr;
   if (!memory) {
     const int64_t bytes = 4 * (fast ? winograd::prepared_size(s, k) : direct::prepared_size(s, k));
@@ -86,10 +89,10 @@ void conv_value(const Maps& maps, const float* w, const float* b, bool relu, Con
   fast ? winograd::value(maps, prepared, b, relu, k) : direct::value(maps, prepared, b, relu, k);
 }
 void conv_input_gradient(const Maps& maps, const float* w, ConvAlgo algo, const Kernels& k) {
-  by_winograd(maps, algo) ? winograd::input_gradient(maps, w, k) : direct::input_gradient(maps, w, k);
+  choose(maps, algo).winograd ? winograd::input_gradient(maps, w, k) : direct::input_gradient(maps, w, k);
 }
 void conv_weight_gradient(const Maps& maps, float* dw, ConvAlgo algo, const Kernels& k) {
-  by_winograd(maps, algo) ? winograd::weight_gradient(maps, dw, k) : direct::weight_gradient(maps, dw, k);
+  choose(maps, algo).winograd ? winograd::weight_gradient(maps, dw, k) : direct::weight_gradient(maps, dw, k);
 }
 void forget_prepared(const Tensor& w) { Store::instance().forget(w); }
 

@@ -10,6 +10,15 @@ namespace fovea::cpu {
 
 using Maps = std::vector<ConvMap<float>>;  // same weights, kernel, stride, ...: only n, h, w differ
 
+// Which algorithm a shape gets, and the numbers that decide (`fovea bench conv --explain`).
+struct ConvChoice {
+  bool winograd;
+  int64_t tiles, least;  // 4x4 tiles of all results, and from how many on Winograd is chosen; 0 where it cannot be
+  const char* why;
+};
+// `prepared`: the transformed weights are there already, as in inference.
+ConvChoice choose(const Maps& maps, ConvAlgo algo, bool prepared = false);
+
 // `kept`: the weights as a tensor whose prepared form may be kept for the next call (inference), or null.
 void conv_value(const Maps& maps, const float* w, const float* b, bool relu, ConvAlgo algo, const Kernels& k,
                 const Tensor* kept = nullptr);
