@@ -16,12 +16,11 @@ std::vector<LayerSummary> count_layers(RetinaNet& model, const Tensor& image, in
     const auto [it, fresh] = index.emplace(module.path(), layers.size());
     if (fresh) layers.push_back({.path = module.path(), .outputs = {}, .parameters = module.parameter_count()});
     LayerSummary& layer = layers[it->second];
-    const auto* conv = dynamic_cast<const Conv2d*>(&module);
     for (const Tensor& y : outputs) {
       layer.outputs.push_back(y.shape());
       layer.bytes += static_cast<int64_t>(y.bytes());
-      if (conv) layer.multiply_adds += y.size() * conv->weight.size() / conv->options.out;
     }
+    layer.multiply_adds += multiply_adds(module, outputs);
   });
   const size_t before = memory_stats().current;
   const auto out = model(image);
@@ -52,6 +51,14 @@ LevelSummary describe_level(const RetinaNetOptions& o, int level, const Tensor& 
 }
 
 }  // namespace
+
+int64_t multiply_adds(const Module& module, const std::vector<Tensor>& outputs) {
+  const auto* conv = dynamic_cast<const Conv2d*>(&module);
+  int64_t count = 0;
+  if (conv)
+    for (const Tensor& y : outputs) count += y.size() * conv->weight.size() / conv->options.out;
+  return count;
+}
 
 std::array<int, 3> receptive_fields(const ResNetOptions& options) {
   int field = 7 + 2 * 2, stride = 4;  // 7x7 of stride 2, then 3x3 pooling of stride 2

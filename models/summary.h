@@ -34,6 +34,9 @@ struct Summary {
 };
 Summary summarise(const RetinaNetOptions& options, std::pair<int64_t, int64_t> image_hw);
 
+// Of one call of a module that returned these: 0 for all but convolutions.
+int64_t multiply_adds(const Module& module, const std::vector<Tensor>& outputs);
+
 // Pixels along one axis that can change a value of C3, C4, C5: each kernel of size k adds (k - 1) times the stride so
 // far.
 std::array<int, 3> receptive_fields(const ResNetOptions& options);

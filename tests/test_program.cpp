@@ -6,41 +6,16 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <set>
 #include <thread>
 
-#include "tests/files.h"
+#include "tests/program.h"
 
 using namespace fovea;
 using namespace fovea::test;
 namespace fs = std::filesystem;
 
 namespace {
-
-const std::string kProgram = FOVEA_BINARY_DIR "/fovea";
-
-std::string slurp(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
-struct Result {
-  int code;
-  std::string out, err;
-};
-
-// One folder for all tests: made pictures in `tiny`, and a finished run `done` of 6 steps.
-const Folder& shared() {
-  static const Folder folder;
-  return folder;
-}
-
-Result run(const std::string& arguments, const std::string& environment = "") {
-  const std::string out = shared() / ".out", err = shared() / ".err";
-  const std::string line = "cd '" + shared().path.string() + "' && env " + environment + " " + kProgram + " " +
-                           arguments + " >'" + out + "' 2>'" + err + "'";
-  const int status = std::system(line.c_str());
-  return {WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status), slurp(out), slurp(err)};
-}
 
 // A network and a size for tests: a step takes some 10 ms.
 const std::string kSmall =
@@ -56,19 +31,6 @@ void make_data() {
     return true;
   }();
   REQUIRE(made);
-}
-
-// Fails with this code and one message (further lines are hints, indented) that holds all the words.
-void fails(const std::string& arguments, int code, const std::vector<std::string>& words,
-           const std::string& environment = "") {
-  const Result r = run(arguments, environment);
-  INFO(arguments << "\n" << r.err);
-  CHECK(r.code == code);
-  const size_t start = r.err.find("error: ");
-  REQUIRE(start != std::string::npos);
-  require_words(r.err.substr(start), words);
-  for (size_t at = r.err.find('\n', start); at + 1 < r.err.size(); at = r.err.find('\n', at + 1))
-    CHECK(r.err[at + 1] == ' ');
 }
 
 // The numbered checkpoint of a run, byte for byte.
@@ -112,7 +74,7 @@ TEST_CASE("help begins with examples and exits 0") {
   CHECK(all.code == 0);
   CHECK(all.out.rfind("Examples:\n", 0) == 0);
   for (const char* command :
-       {"train", "eval", "detect", "doctor", "data", "coco-eval", "gradcheck", "model", "parity"}) {
+       {"train", "eval", "detect", "doctor", "data", "coco-eval", "gradcheck", "model", "parity", "bench"}) {
     if (all.out.find("\n  " + std::string(command) + " ") == std::string::npos) continue;
     const Result r = run(std::string(command) + " --help");
     INFO(command);
@@ -133,6 +95,7 @@ TEST_CASE("a mistyped command, flag, key, preset or value names the nearest, and
   fails("train --data x --out y --set train.lr=fast", 2, {"train.lr", "'fast' is not a number"});
   fails("train --data x --out y --set train.batch=0", 2, {"train.batch", "out of range"});
   fails("train --data x --out y --set train.optimizer=adam", 2, {"adamw | sgd", "'adamw'"});
+  fails("train --data x --out y --set conv.algo=winograt", 2, {"conv.algo", "'winograd'"});
   fails("train --data x --out y --preset retinanet_r5", 2, {"retinanet_r50"});
   fails("train --data x --out y", 2, {"FOVEA_TRAIN_EPOCH", "FOVEA_TRAIN_EPOCHS"}, "FOVEA_TRAIN_EPOCH=3");
   shared().write("bad.toml", "[train]\nepochs = 3\nbach = 2\n");
@@ -235,6 +198,23 @@ TEST_CASE("results do not depend on the number of threads") {
     REQUIRE(run("train --data tiny --steps 6 --out " + name + " --threads " + threads + kSmall).code == 0);
     CHECK(checkpoint(name, 6) == checkpoint("done", 6));
   }
+}
+
+TEST_CASE("conv.algo decides how convolutions are computed, from a flag as from the environment") {
+  make_data();
+  std::set<std::string> losses;  // the ways round differently
+  for (const std::string algo : {"auto", "direct", "winograd", "reference"}) {
+    const auto loss = [](const Result& r) {
+      const size_t at = r.out.find("\"loss\"");
+      REQUIRE(at != std::string::npos);
+      return r.out.substr(at, r.out.find('}', at) - at);
+    };
+    const std::string eval = "eval --weights done --data tiny --split val --json";
+    const std::string flag = loss(run(eval + " --set conv.algo=" + algo));
+    CHECK(flag == loss(run(eval, "FOVEA_CONV_ALGO=" + algo)));
+    losses.insert(flag);
+  }
+  CHECK(losses.size() > 1);
 }
 
 TEST_CASE("40 steps are 20 and 20 more") {

@@ -1,158 +1,203 @@
-// fovea bench: times the work that a peer's script times too, so that figures can be put side by side.
-#include <algorithm>
-#include <chrono>
+// fovea bench: the machine's limits, the report that its parts share, and its comparison with a kept one.
+#include "tools/bench.h"
+
+#include <cmath>
+#include <cstring>
 #include <fstream>
 #include <iostream>
-#include <memory>
-#include <nlohmann/json.hpp>
+#include <map>
+#include <sstream>
 
-#include "core/autograd.h"
 #include "core/gemm.h"
 #include "core/isa.h"
-#include "core/profile.h"
-#include "core/random.h"
 #include "core/threads.h"
-#include "models/retinanet.h"
-#include "nn/optim.h"
-#include "tools/command.h"
+#include "ops/cpu/kernels.h"
+#include "tools/run_dir.h"
 
 namespace fovea {
 namespace {
 
-struct BenchOptions {
-  std::string arch = "resnet50", size = "512x512", mode = "infer", trace;
-  int batch = 1, classes = 80, threads = 0, rounds = 5, warmup = 3;
-  bool json = false, profile = false;
-};
-
-double resident_mb(const std::string& key) {  // VmRSS, VmHWM; 0 where /proc has none
-  std::ifstream status("/proc/self/status");
-  for (std::string line; std::getline(status, line);)
-    if (line.rfind(key + ":", 0) == 0) return std::stod(line.substr(key.size() + 1)) / 1024;
-  return 0;
+// A kept report of this bench, with a list of rows.
+Json read_kept(const std::string& path, const std::string& bench) {
+  std::ifstream file(path, std::ios::binary);
+  check(Code::data, file.good(), "--compare ", path, ": cannot be read");
+  std::ostringstream content;
+  content << file.rdbuf();
+  Json kept = Json::parse(content.str(), nullptr, false);
+  const char* hint = "\n  hint: keep what --json prints: fovea bench ";
+  check(Code::data, kept.is_object() && kept.contains("bench") && kept["bench"].is_string(), "--compare ", path,
+        ": is no report of fovea bench", hint, bench, " --json > ", path);
+  check(Code::data, kept["bench"] == bench, "--compare ", path, ": is of fovea bench ",
+        kept["bench"].get<std::string>(), ", not of fovea bench ", bench);
+  if (!kept.contains("rows")) kept["rows"] = Json::array({kept});
+  check(Code::data, kept["rows"].is_array(), "--compare ", path, ": 'rows' is no list");
+  for (const Json& row : kept["rows"]) {
+    const bool good = row.is_object() && row.contains("name") && row["name"].is_string() && row.contains("ms_median") &&
+                      row["ms_median"].is_number() && row["ms_median"].get<double>() > 0;
+    check(Code::data, good, "--compare ", path, ": a row lacks its name or a positive ms_median: ", row.dump());
+  }
+  return kept;
 }
 
-std::pair<int, int> parse_size(const std::string& size) {
-  const size_t x = size.find('x');
-  const int h = std::atoi(size.c_str()), w = x == std::string::npos ? h : std::atoi(size.c_str() + x + 1);
-  check(Code::usage, h > 0 && w > 0, "--size ", size, ": expected HEIGHTxWIDTH, as in 512x512");
-  return {h, w};
+std::string cell(const Json& value) {
+  if (value.is_string()) return value.get<std::string>();
+  if (value.is_number_integer()) return count_text(value.get<int64_t>());
+  if (!value.is_number()) return "-";
+  const double v = value.get<double>(), size = std::abs(v);
+  return number(v, size >= 100 ? 0 : size >= 10 ? 1 : size >= 0.1 || size == 0 ? 2 : 4);
 }
 
-// Eight random boxes an image, as ../shared's torch_retinanet.py draws them.
-std::vector<Target> random_targets(const BenchOptions& o, int h, int w) {
-  Dice dice(1);
-  std::vector<Target> targets(size_t(o.batch));
-  for (Target& t : targets)
-    for (int i = 0; i < 8; ++i) {
-      const float x = float(dice.uniform(0, w * 0.6)), y = float(dice.uniform(0, h * 0.6));
-      t.boxes.push_back({x, y, x + 16 + float(dice.uniform(0, w * 0.3)), y + 16 + float(dice.uniform(0, h * 0.3))});
-      t.labels.push_back(dice.integer(0, o.classes - 1));
-    }
-  return targets;
-}
-
-// Network, batch and optimiser; step() is what is timed: the forward pass, or a whole training step.
-class Work {
- public:
-  explicit Work(const BenchOptions& o) : train_(o.mode == "train") {
-    RetinaNetOptions options;
-    options.backbone = o.arch, options.classes = o.classes, options.backbone_norm = "batch", options.freeze_stages = 0;
-    options.p6_from = "p5";
-    model_ = std::make_unique<RetinaNet>(options);
-    model_->train(train_);
-    const auto [h, w] = parse_size(o.size);
-    targets_ = random_targets(o, h, w);
-    images_ = Tensor({o.batch, h, w, 3});
-    Dice dice(2);
-    for (int64_t i = 0; i < images_.size(); ++i) images_.data<float>()[i] = float(dice.normal());
-    if (train_) sgd_ = std::make_unique<SGD>(decay_groups(*model_, 1e-4, 1e-4));
-  }
-  void step() {
-    if (!train_) {
-      const NoGrad off;
-      (*model_)(images_);
-      return;
-    }
-    Tensor loss = model_->loss((*model_)(images_), targets_).total();
-    sgd_->zero_grad();
-    backward(loss);
-    sgd_->step(1e-4);
-  }
-
- private:
-  bool train_;
-  std::unique_ptr<RetinaNet> model_;
-  std::unique_ptr<SGD> sgd_;
-  std::vector<Target> targets_;
-  Tensor images_;
-};
-
-void bench_model(const BenchOptions& o) {
-  check(Code::usage, o.rounds > 0, "--rounds must be positive");
-  if (o.threads > 0) set_num_threads(o.threads);
-  Work work(o);
-  std::ofstream("/proc/self/clear_refs") << "5";  // the high-water mark starts anew: what the work itself adds
-  const double start_mb = resident_mb("VmRSS");
-  std::vector<double> ms;
-  for (int i = -o.warmup; i < o.rounds; ++i) {
-    if (i == 0 && (o.profile || !o.trace.empty())) Profiler::start();
-    const auto t = std::chrono::steady_clock::now();
-    work.step();
-    if (i >= 0) ms.push_back(std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - t).count());
-  }
-  Profiler::stop();
-  std::vector<double> sorted = ms;
-  std::sort(sorted.begin(), sorted.end());
-  const double median = sorted[sorted.size() / 2], peak = resident_mb("VmHWM") - start_mb;
-  if (o.json) {
-    nlohmann::ordered_json j{{"arch", o.arch},
-                             {"size", o.size},
-                             {"batch", o.batch},
-                             {"mode", o.mode},
-                             {"threads", num_threads()},
-                             {"isa", name_of(isa())},
-                             {"blas", blas_name()},
-                             {"peak_mb", peak},
-                             {"ms_min", sorted[0]},
-                             {"ms_median", median},
-                             {"images_per_s", 1e3 * o.batch / median},
-                             {"ms", ms}};
-    std::cout << j.dump() << "\n";
-  } else {
-    std::cout << o.arch << " " << o.size << " batch " << o.batch << " " << o.mode << ", " << num_threads()
-              << " threads, " << name_of(isa()) << ": min " << number(sorted[0], 1) << " ms, median "
-              << number(median, 1) << " ms, " << number(1e3 * o.batch / median, 2) << " images/s, peak "
-              << number(peak, 0) << " MB\n";
-  }
-  if (o.profile) std::cerr << Profiler::table(40);
-  if (!o.trace.empty()) std::ofstream(o.trace) << Profiler::chrome_trace();
+std::string heading(std::string key) {  // "gb_per_s" is GB/s
+  static const std::map<std::string, std::string> known = {{"gb_per_s", "GB/s"},
+                                                           {"gflops", "GFLOP/s"},
+                                                           {"mb", "MB"},
+                                                           {"peak_mb", "peak MB"},
+                                                           {"copy_gb_per_s", "copy GB/s"},
+                                                           {"peak_gflops", "peak GFLOP/s"},
+                                                           {"images_per_s", "images/s"},
+                                                           {"pictures_per_s", "pictures/s"},
+                                                           {"detections_per_s", "detections/s"}};
+  if (const auto it = known.find(key); it != known.end()) return it->second;
+  std::replace(key.begin(), key.end(), '_', ' ');
+  return key;
 }
 
 }  // namespace
 
+double Times::median() const {
+  std::vector<double> sorted = ms;
+  std::sort(sorted.begin(), sorted.end());
+  const size_t n = sorted.size();
+  return (sorted[(n - 1) / 2] + sorted[n / 2]) / 2;
+}
+
+Tensor noise(const Shape& shape, uint64_t seed) {
+  Tensor t(shape);
+  const Philox random{seed, 0};
+  parallel_for(t.size(), 4096, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i)
+      t.data<float>()[i] = static_cast<float>(random.normal(static_cast<uint64_t>(i)));
+  });
+  return t;
+}
+
+Machine measure_machine() {
+  const auto& k = cpu::kernels();
+  constexpr int64_t kBytes = int64_t{48} << 20, kChunk = int64_t{1} << 20, kRows = 24, kDepth = 256;
+  const Tensor part = noise({kChunk / 4}, 1), a = noise({kRows, kDepth}, 2);
+  const Tensor b = noise({kDepth, k.panel}, 3);  // a packed panel: any numbers are one
+  const Tensor from({kBytes / 4}), to({kBytes / 4});
+  for (int64_t at = 0; at < kBytes; at += kChunk) std::memcpy(from.data<float>() + at / 4, part.raw(), size_t{kChunk});
+  BenchFlags flags;
+  flags.rounds = 5, flags.warmup = 1;
+  const Times copy = measure(flags, [&] {
+    parallel_for(kBytes, kChunk, [&](int64_t begin, int64_t end) {
+      std::memcpy(to.data<float>() + begin / 4, from.data<float>() + begin / 4, static_cast<size_t>(end - begin));
+    });
+  });
+  constexpr int64_t kParts = 64, kCalls = 32;
+  const Times product = measure(flags, [&] {
+    parallel_for(kParts, 1, [&](int64_t, int64_t) {
+      Workspace c(static_cast<size_t>(kRows * k.panel) * 4);
+      for (int64_t i = 0; i < kCalls; ++i)
+        k.product({kRows, k.panel, kDepth, a.data<float>(), kDepth, false, b.data<float>(), kDepth, 0, c.as<float>(),
+                   k.panel, nullptr, false, nullptr, false});
+    });
+  });
+  const double flops = 2.0 * double(kRows * k.panel * kDepth) * double(kParts * kCalls);
+  return {2 * double(kBytes) * 1e-6 / copy.least(), flops * 1e-6 / product.least()};
+}
+
+double roofline(const Machine& machine, double bytes, double flops, double ms) {
+  return 1e-6 * std::max(bytes / machine.copy_gb_per_s, flops / machine.peak_gflops) / ms;
+}
+
+void add_bench_flags(Command& command, BenchFlags& flags) {
+  command.option("--threads", flags.threads, "threads; 0: all").show_default().range(0, 256);
+  command.option("--rounds", flags.rounds, "measured rounds; their median counts").show_default().range(1, 1e6);
+  command.option("--warmup", flags.warmup, "rounds before them").show_default().range(0, 1e6);
+  command.option("--compare", flags.compare, "what --json printed before: adds its times and their ratio to each row")
+      .type("FILE");
+  command.flag("--json", flags.json, "one line of JSON");
+}
+
+Report::Report(const std::string& bench, const BenchFlags& flags) : flags_(flags) {
+  if (flags.threads > 0) set_num_threads(flags.threads);
+  const Json here = environment_json();
+  head = {{"bench", bench},
+          {"processor", here["processor"]},
+          {"threads", num_threads()},
+          {"isa", name_of(isa())},
+          {"blas", blas_name()}};
+  if (!flags.compare.empty()) kept_ = read_kept(flags.compare, bench);
+}
+
+void Report::use(const Machine& machine) {
+  head["copy_gb_per_s"] = machine.copy_gb_per_s, head["peak_gflops"] = machine.peak_gflops;
+}
+
+void Report::add(Json row) { rows_.push_back(std::move(row)); }
+
+// ratio = kept / now: 2 is twice as fast as before.
+void Report::compare() {
+  for (auto& [key, value] : head.items())
+    if (!value.is_number_float() && kept_.contains(key) && kept_[key] != value)
+      warn(text(flags_.compare, " was measured with ", key, " ", kept_[key].dump(), ", this with ", value.dump()));
+  Json left = kept_["rows"], fresh = Json::array();
+  for (Json& row : rows_) {
+    const auto same = std::find_if(left.begin(), left.end(), [&](const Json& k) { return k["name"] == row["name"]; });
+    if (same == left.end()) {
+      fresh.push_back(row["name"]);
+      continue;
+    }
+    const double before = (*same)["ms_median"].get<double>();
+    row["kept_ms"] = before, row["ratio"] = before / row["ms_median"].get<double>();
+    left.erase(same);
+  }
+  head["only_kept"] = Json::array(), head["only_now"] = fresh;
+  for (const Json& row : left) head["only_kept"].push_back(row["name"]);
+}
+
+void Report::print() {
+  if (!flags_.compare.empty()) compare();
+  const bool one = head["bench"] == "model";  // a single row: its fields beside those of the head
+  if (flags_.json) {
+    Json all = head;
+    if (one) all.update(rows_.front());
+    else all["rows"] = rows_;
+    std::cout << all.dump(-1, ' ', false, Json::error_handler_t::replace) << "\n";
+    return;
+  }
+  std::string facts;
+  for (auto& [key, value] : head.items())
+    if (!value.is_array() && key != "bench" && key != "blas")
+      facts += (facts.empty() ? "" : ", ") + heading(key) + " " + cell(value);
+  std::vector<std::string> keys, heads;
+  for (const Json& row : rows_)
+    for (auto& [key, value] : row.items())
+      if (!value.is_array() && std::find(keys.begin(), keys.end(), key) == keys.end())
+        keys.push_back(key), heads.push_back(heading(key));
+  Table table(heads);
+  for (const Json& row : rows_) {
+    std::vector<std::string> cells;
+    for (const std::string& key : keys) cells.push_back(row.contains(key) ? cell(row[key]) : "-");
+    table.row(cells);
+  }
+  std::cout << facts << "\n\n" << table.str();
+  for (const char* key : {"only_kept", "only_now"})
+    if (head.contains(key))
+      for (const Json& name : head[key]) std::cout << heading(key) << ": " << name.get<std::string>() << "\n";
+}
+
 void add_bench(Command& program) {
   Command bench = program.command("bench", "Measures speed and memory.",
                                   "fovea bench model --arch resnet50 --size 512x512 --mode infer --threads 2\n"
-                                  "fovea bench model --arch resnet18 --size 320x320 --batch 4 --mode train --json");
+                                  "fovea bench ops --op relu\n"
+                                  "fovea bench conv --explain\n"
+                                  "fovea bench data --json > kept.json; fovea bench data --compare kept.json\n"
+                                  "fovea bench eval --images 5000");
   bench.needs_command();
-  Command model = bench.command("model",
-                                "Times RetinaNet on random images: backbone, pyramid and heads (infer), or those with "
-                                "losses, gradients and SGD (train).",
-                                "fovea bench model --arch resnet50 --size 512x512 --mode train --profile");
-  auto o = std::make_shared<BenchOptions>();
-  model.option("--arch", o->arch, "backbone").show_default();
-  model.option("--size", o->size, "height x width").show_default();
-  model.option("--batch", o->batch, "images").show_default().range(1, 1e9);
-  model.option("--classes", o->classes, "classes").show_default();
-  model.option("--mode", o->mode, "infer or train").show_default().one_of({"infer", "train"});
-  model.option("--threads", o->threads, "threads; 0: all").show_default();
-  model.option("--rounds", o->rounds, "measured rounds").show_default();
-  model.option("--warmup", o->warmup, "rounds before them").show_default();
-  model.option("--trace", o->trace, "write a trace for chrome://tracing to this file");
-  model.flag("--profile", o->profile, "print the time of each op to stderr");
-  model.flag("--json", o->json, "one line of JSON");
-  model.run([o] { bench_model(*o); });
+  add_bench_model(bench), add_bench_ops(bench), add_bench_conv(bench), add_bench_data(bench), add_bench_eval(bench);
 }
 
 }  // namespace fovea

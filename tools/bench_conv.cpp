@@ -1,0 +1,130 @@
+// fovea bench conv: the convolutions of RetinaNet one by one, each sum of products by itself, and why it is computed as
+// it is.
+#include <cstdio>
+#include <memory>
+
+#include "core/autograd.h"
+#include "ops/cpu/conv.h"
+#include "tools/bench.h"
+
+namespace fovea {
+namespace {
+
+struct ConvFlags : BenchFlags {
+  std::vector<std::string> shapes;
+  std::string algo;
+  int batch = 1;
+  bool explain = false;
+};
+
+// Of ResNet-50 and the heads at 640x640, and of ResNet-18; kernel and stride come last.
+const char* const kShapes[] = {
+    "80x80x256->256,3,1",  "40x40x256->256,3,1", "20x20x256->256,3,1",  "80x80x256->720,3,1",  "160x160x64->64,3,1",
+    "80x80x128->128,3,1",  "80x80x128->128,3,2", "40x40x256->256,3,2",  "640x640x3->64,7,2",   "160x160x64->256,1,1",
+    "160x160x256->64,1,1", "80x80x512->128,1,1", "40x40x1024->256,1,1", "160x160x256->512,1,2"};
+
+enum class Pass { value, input, weight };
+const char* name_of(Pass pass) {
+  return pass == Pass::value ? "value" : pass == Pass::input ? "input gradient" : "weight gradient";
+}
+
+ConvShape parse(const std::string& shape, int batch) {
+  long long h = 0, w = 0, c = 0, o = 0;
+  int kernel = 0, stride = 0, end = 0;
+  const int n = std::sscanf(shape.c_str(), "%lldx%lldx%lld->%lld,%d,%d%n", &h, &w, &c, &o, &kernel, &stride, &end);
+  check(Code::usage, n == 6 && size_t(end) == shape.size() && std::min({h, w, c, o}) > 0 && kernel > 0 && stride > 0,
+        "--shape ", shape, ": expected HxWxC->K,kernel,stride, as in '80x80x256->256,3,1' (quoted: > is the shell's)");
+  const int pad = kernel / 2;
+  const int64_t oh = (h + 2 * pad - kernel) / stride + 1, ow = (w + 2 * pad - kernel) / stride + 1;
+  check(Code::usage, h + 2 * pad >= kernel && w + 2 * pad >= kernel, "--shape ", shape, ": smaller than its kernel");
+  return {batch, h, w, c, oh, ow, o, kernel, stride, pad};
+}
+
+double direct_products(const ConvShape& s) { return double(s.n * s.oh * s.ow * s.taps()) * double(s.c * s.o); }
+
+// What is asked of the kernels: the gradient to the input is a convolution of the result's gradient.
+cpu::ConvChoice choice(const ConvShape& s, Pass pass) {
+  return cpu::choose({{s, nullptr, nullptr, nullptr, nullptr}}, conv_algo(), pass == Pass::value);
+}
+std::string algo_of(const ConvShape& s, Pass pass) {
+  if (conv_algo() == ConvAlgo::reference) return "reference";
+  return choice(s, pass).winograd ? "winograd" : "direct";
+}
+
+Json explained(const std::string& name, const ConvShape& s, Pass pass) {
+  const cpu::ConvChoice c = choice(s, pass);
+  Json row = {{"name", name}, {"pass", name_of(pass)}, {"algo", algo_of(s, pass)}};
+  row["direct_mmul"] = direct_products(s) * 1e-6;
+  row["winograd_mmul"] = c.tiles > 0 ? Json(36e-6 * double(c.tiles) * double(s.c * s.o)) : Json(nullptr);
+  row["tiles"] = c.tiles, row["least_tiles"] = c.least;
+  row["why"] = conv_algo() == ConvAlgo::reference ? "conv.algo=reference" : c.why;
+  return row;
+}
+
+Json timed(const ConvFlags& o, const Machine& machine, const std::string& name, const ConvShape& s, Pass pass) {
+  const Tensor w = noise({s.kernel.h, s.kernel.w, s.c, s.o}, 2), dy = noise({s.n, s.oh, s.ow, s.o}, 3);
+  Tensor x = noise({s.n, s.h, s.w, s.c}, 1), weight = w;
+  const Conv2dOptions options{.stride = s.stride, .pad = s.pad};
+  Times times;
+  if (pass == Pass::value) {
+    const NoGrad off;  // the weights stay, as in inference: they are packed or transformed in the warm-up
+    times = measure(o, [&] { conv2d(x, w, {}, options); });
+  } else {
+    Tensor& wanted = pass == Pass::input ? x : weight;
+    wanted.set_requires_grad();
+    const Tensor y = conv2d(x, weight, {}, options);
+    times = measure(o, [&] {
+      wanted.set_grad({});
+      backward(y, dy, {.retain_graph = true});
+    });
+  }
+  const double bytes = double(x.bytes() + w.bytes() + dy.bytes()), flops = 2 * direct_products(s);
+  const double ms = times.median();
+  return {{"name", name + " " + name_of(pass)},
+          {"algo", algo_of(s, pass)},
+          {"ms_min", times.least()},
+          {"ms_median", ms},
+          {"gflops", flops * 1e-6 / ms},
+          {"roofline", roofline(machine, bytes, flops, ms)}};
+}
+
+void bench_conv(const ConvFlags& o) {
+  if (!o.algo.empty()) set_conv_algo(conv_algo_named(o.algo));
+  check(Code::usage, !o.explain || o.compare.empty(), "--explain times nothing that --compare could hold against");
+  std::vector<std::string> names(std::begin(kShapes), std::end(kShapes));
+  if (!o.shapes.empty()) names = o.shapes;
+  std::vector<ConvShape> shapes;
+  for (const std::string& name : names) shapes.push_back(parse(name, o.batch));
+  Report report("conv", o);
+  report.head["batch"] = o.batch;
+  Machine machine{};
+  if (!o.explain) report.use(machine = measure_machine());
+  Progress progress("timing", int64_t(names.size()));
+  for (size_t i = 0; i < names.size(); ++i) {
+    for (Pass pass : {Pass::value, Pass::input, Pass::weight})
+      report.add(o.explain ? explained(names[i], shapes[i], pass) : timed(o, machine, names[i], shapes[i], pass));
+    progress.update(int64_t(i) + 1, names[i]);
+  }
+  progress.clear();
+  report.print();
+}
+
+}  // namespace
+
+void add_bench_conv(Command& bench) {
+  Command conv = bench.command("conv",
+                               "Times convolutions: value, input gradient and weight gradient. GFLOP/s count the "
+                               "multiply-adds of the definition: Winograd does with fewer, and may exceed the peak.",
+                               "fovea bench conv\nfovea bench conv --explain\n"
+                               "fovea bench conv --shape '80x80x256->256,3,1' --algo direct --threads 1");
+  auto o = std::make_shared<ConvFlags>();
+  conv.option("--shape", o->shapes, "HxWxC->K,kernel,stride instead of RetinaNet's layers; padding is kernel / 2")
+      .type("SHAPE");
+  conv.option("--batch", o->batch, "images").show_default().range(1, 1e6);
+  conv.option("--algo", o->algo, "auto, direct, winograd or reference; otherwise FOVEA_CONV_ALGO").type("NAME");
+  conv.flag("--explain", o->explain, "only say which algorithm is chosen and by which numbers");
+  add_bench_flags(conv, *o);
+  conv.run([o] { bench_conv(*o); });
+}
+
+}  // namespace fovea

@@ -1,0 +1,162 @@
+// fovea bench model: times the work that a peer's script times too, so that figures can be put side by side.
+#include <fstream>
+#include <iostream>
+#include <memory>
+
+#include "core/autograd.h"
+#include "core/profile.h"
+#include "models/presets.h"
+#include "models/summary.h"
+#include "nn/checkpoint.h"
+#include "nn/optim.h"
+#include "ops/shape.h"
+#include "tools/bench.h"
+
+namespace fovea {
+namespace {
+
+struct ModelFlags : BenchFlags {
+  std::string arch = "resnet50", size = "512x512", mode = "infer", trace, check;
+  int batch = 1, classes = 80;
+  bool profile = false;
+};
+
+double resident_mb(const std::string& key) {  // VmRSS, VmHWM; 0 where /proc has none
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);)
+    if (line.rfind(key + ":", 0) == 0) return std::stod(line.substr(key.size() + 1)) / 1024;
+  return 0;
+}
+
+std::pair<int, int> parse_size(const std::string& size) {
+  const size_t x = size.find('x');
+  const int h = std::atoi(size.c_str()), w = x == std::string::npos ? h : std::atoi(size.c_str() + x + 1);
+  check(Code::usage, h > 0 && w > 0, "--size ", size, ": expected HEIGHTxWIDTH, as in 512x512");
+  return {h, w};
+}
+
+// Eight random boxes an image, as the peer's script draws them.
+std::vector<Target> random_targets(const ModelFlags& o, int h, int w) {
+  Dice dice(1);
+  std::vector<Target> targets(size_t(o.batch));
+  for (Target& t : targets)
+    for (int i = 0; i < 8; ++i) {
+      const float x = float(dice.uniform(0, w * 0.6)), y = float(dice.uniform(0, h * 0.6));
+      t.boxes.push_back({x, y, x + 16 + float(dice.uniform(0, w * 0.3)), y + 16 + float(dice.uniform(0, h * 0.3))});
+      t.labels.push_back(dice.integer(0, o.classes - 1));
+    }
+  return targets;
+}
+
+// Network, batch and optimiser; step() is what is timed: the forward pass, or a whole training step.
+class Work {
+ public:
+  explicit Work(const ModelFlags& o) : train_(o.mode == "train") {
+    RetinaNetOptions options = preset("tv_retinanet_r50").model;  // the peer's anchors, matcher and losses
+    options.backbone = o.arch, options.classes = o.classes, options.freeze_stages = 0;
+    options.backbone_norm = "batch", options.norm_eps = 1e-5;
+    model_ = std::make_unique<RetinaNet>(options);
+    model_->train(train_);
+    const auto [h, w] = parse_size(o.size);
+    targets_ = random_targets(o, h, w);
+    images_ = noise({o.batch, h, w, 3}, 2);
+    if (train_) sgd_ = std::make_unique<SGD>(decay_groups(*model_, 1e-4, 1e-4));
+  }
+  void step() {
+    if (!train_) {
+      const NoGrad off;
+      (*model_)(images_);
+      return;
+    }
+    Tensor loss = model_->loss((*model_)(images_), targets_).total();
+    sgd_->zero_grad();
+    backward(loss);
+    sgd_->step(1e-4);
+  }
+  double flops() {  // a training step: the forward pass, and two gradients of each product
+    const NoGrad off;
+    int64_t count = 0;
+    const CallObserver observer([&](const Module& m, const std::vector<Tensor>& y) { count += multiply_adds(m, y); });
+    (*model_)(images_);
+    return 2.0 * double(count) * (train_ ? 3 : 1);
+  }
+  // Weights, batch and what they give, under torchvision's names and in its layouts.
+  void write(const std::string& path) {
+    const NoGrad off;
+    NamedTensors file = weights_of(*model_);
+    for (auto& [name, tensor] : file.tensors) name = "model/" + name, tensor = tensor.clone();  // as before the call
+    const auto out = (*model_)(images_);
+    file.add("images", permute(images_, {0, 3, 1, 2}));
+    file.add("cls_logits", concat(out.logits, 1)), file.add("bbox_regression", concat(out.deltas, 1));
+    if (train_) {
+      const auto losses = model_->loss(out, targets_);
+      file.add("loss/classification", losses.classification), file.add("loss/bbox_regression", losses.box);
+      for (size_t i = 0; i < targets_.size(); ++i) {
+        std::vector<float> boxes;
+        for (const auto& b : targets_[i].boxes) boxes.insert(boxes.end(), {b.x1, b.y1, b.x2, b.y2});
+        const auto n = int64_t(targets_[i].boxes.size());
+        file.add(text(i, "/boxes"), Tensor::from({n, 4}, boxes));
+        file.add(text(i, "/labels"), Tensor::from({n}, targets_[i].labels));
+      }
+    }
+    write_safetensors(path, file);
+  }
+
+ private:
+  bool train_;
+  std::unique_ptr<RetinaNet> model_;
+  std::unique_ptr<SGD> sgd_;
+  std::vector<Target> targets_;
+  Tensor images_;
+};
+
+void bench_model(const ModelFlags& o) {
+  Report report("model", o);
+  report.head["arch"] = o.arch, report.head["size"] = o.size, report.head["batch"] = o.batch;
+  report.head["mode"] = o.mode, report.head["classes"] = o.classes;
+  Work work(o);
+  std::ofstream("/proc/self/clear_refs") << "5";  // the high-water mark starts anew: what the work itself adds
+  const double start_mb = resident_mb("VmRSS");
+  const Times times = measure(
+      o, [&] { work.step(); },
+      [&] {
+        if (o.profile || !o.trace.empty()) Profiler::start();
+      });
+  Profiler::stop();
+  const double peak = resident_mb("VmHWM") - start_mb, median = times.median();
+  report.add({{"name", text(o.arch, " ", o.size, " batch ", o.batch, " ", o.mode)},
+              {"peak_mb", peak},
+              {"ms_min", times.least()},
+              {"ms_median", median},
+              {"images_per_s", 1e3 * o.batch / median},
+              {"gflops", work.flops() * 1e-6 / median},
+              {"ms", times.ms}});
+  if (!o.check.empty()) work.write(o.check);
+  report.print();
+  if (o.profile) std::cerr << Profiler::table(40);
+  if (!o.trace.empty()) std::ofstream(o.trace) << Profiler::chrome_trace();
+}
+
+}  // namespace
+
+void add_bench_model(Command& bench) {
+  Command model = bench.command("model",
+                                "Times RetinaNet on random images: backbone, pyramid and heads (infer), or those with "
+                                "losses, gradients and SGD (train).",
+                                "fovea bench model --arch resnet50 --size 512x512 --mode train --profile\n"
+                                "fovea bench model --arch resnet18 --size 320x320 --batch 4 --mode train --json");
+  auto o = std::make_shared<ModelFlags>();
+  model.option("--arch", o->arch, "tiny, resnet18, resnet34, resnet50, resnet101 or resnext101_32x8d").show_default();
+  model.option("--size", o->size, "height x width").show_default();
+  model.option("--batch", o->batch, "images").show_default().range(1, 1e9);
+  model.option("--classes", o->classes, "classes").show_default().range(1, 1e6);
+  model.option("--mode", o->mode, "infer or train").show_default().one_of({"infer", "train"});
+  add_bench_flags(model, *o);
+  model.option("--check", o->check, "write weights, images and outputs there, to hold against another program")
+      .type("FILE");
+  model.option("--trace", o->trace, "write a trace for chrome://tracing to this file").type("FILE");
+  model.flag("--profile", o->profile, "print the time of each op to stderr");
+  model.run([o] { bench_model(*o); });
+}
+
+}  // namespace fovea
