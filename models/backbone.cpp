@@ -39,8 +39,8 @@ std::vector<Tensor> Pyramid::forward(const std::vector<Tensor>& c) {
   std::vector<Tensor> p(3);
   Tensor merged;
   for (int level = 2; level >= 0; --level) {
-    const Tensor lateral = (*lateral_[level])(c[level]);
-    merged = merged ? lateral + resize_nearest(merged, lateral.dim(1), lateral.dim(2)) : lateral;
+    const Tensor coarser = merged ? resize_nearest(merged, c[level].dim(1), c[level].dim(2)) : Tensor();
+    merged = (*lateral_[level])(c[level], Conv2d::After{.residual = coarser});
     p[level] = (*output_[level])(merged);
   }
   for (size_t i = 0; i < coarse_.size(); ++i)

@@ -19,7 +19,6 @@ ResNetOptions resnet_options(const std::string& name) {
        "backbone '" + name + "' is unknown\n  hint: tiny, resnet18, resnet34, resnet50, resnet101 or resnext101_32x8d");
 }
 
-Tensor Relu::forward(const Tensor& x) { return relu(x); }
 Tensor MaxPool::forward(const Tensor& x) { return max_pool2d(x, {.kernel = 3, .stride = 2, .pad = 1}); }
 
 int norm_groups(int64_t channels) {
@@ -61,16 +60,17 @@ ResidualBlock::ResidualBlock(Module& parent, std::string name, const Options& o)
     he(*conv3_);
   }
   if (o.stride != 1 || o.in != o.out) {
-    downsample_.emplace(*this, "downsample");
-    he(downsample_->add<Conv2d>({.in = o.in, .out = o.out, .stride = o.stride, .bias = false}));
-    downsample_->add<Norm>(norm(o.norm, o.out, o.eps));
+    downsample_.emplace(*this, "downsample",
+                        Conv2d::Options{.in = o.in, .out = o.out, .stride = o.stride, .bias = false},
+                        norm(o.norm, o.out, o.eps));
+    he(downsample_->conv);
   }
 }
 
 Tensor ResidualBlock::forward(const Tensor& x) {
-  Tensor y = bn2_(conv2_(relu_(bn1_(conv1_(x)))));
-  if (conv3_) y = (*bn3_)((*conv3_)(relu_(y)));
-  return add_relu(y, downsample_ ? (*downsample_)(x) : x);
+  const Tensor skip = downsample_ ? (*downsample_)(x) : x, y = conv_norm(conv1_, bn1_, x, &relu_);
+  if (!conv3_) return conv_norm(conv2_, bn2_, y, &relu_, skip);
+  return conv_norm(*conv3_, *bn3_, conv_norm(conv2_, bn2_, y, &relu_), &relu_, skip);
 }
 
 ResNet::ResNet(Module& parent, std::string name, const ResNetOptions& options)
@@ -105,7 +105,7 @@ std::array<int64_t, 3> ResNet::channels() const {
 }
 
 std::vector<Tensor> ResNet::forward(const Tensor& x) {
-  Tensor y = maxpool_(relu_(bn1_(conv1_(x))));
+  Tensor y = maxpool_(conv_norm(conv1_, bn1_, x, &relu_));
   std::vector<Tensor> maps;
   for (size_t stage = 0; stage < layers_.size(); ++stage) {
     y = (*layers_[stage])(y);

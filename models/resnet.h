@@ -24,11 +24,6 @@ struct ResNetOptions {
 // "tiny", "resnet18", ...; throws Error{Code::usage} that lists the names.
 ResNetOptions resnet_options(const std::string& name);
 
-// Parts without parameters that torchvision's networks have too: their outputs show in traces and tables.
-struct Relu : Layer<Relu> {
-  using Layer::Layer;
-  Tensor forward(const Tensor& x);
-};
 struct MaxPool : Layer<MaxPool> {  // 3x3, stride 2
   using Layer::Layer;
   Tensor forward(const Tensor& x);
@@ -36,6 +31,15 @@ struct MaxPool : Layer<MaxPool> {  // 3x3, stride 2
 
 // GroupNorm's groups: 32, or fewer so that each has two channels at least.
 int norm_groups(int64_t channels);
+
+// The shortcut of a block that changes the size or the channels: a strided 1x1 convolution and its norm.
+struct Projection : Layer<Projection> {
+  Projection(Module& parent, std::string name, const Conv2d::Options& conv, const Norm::Options& norm)
+      : Layer(parent, std::move(name)), conv(*this, "0", conv), norm(*this, "1", norm) {}
+  Tensor forward(const Tensor& x) { return conv_norm(conv, norm, x); }
+  Conv2d conv;
+  Norm norm;
+};
 
 // y = relu(x' + branch(x)), x' = x or its projection. v1.5: the stride is in the 3x3 convolution of a bottleneck.
 class ResidualBlock : public Layer<ResidualBlock> {
@@ -59,7 +63,7 @@ class ResidualBlock : public Layer<ResidualBlock> {
   Relu relu_{*this, "relu"};
   std::optional<Conv2d> conv3_;  // of a bottleneck
   std::optional<Norm> bn3_;
-  std::optional<Sequential> downsample_;
+  std::optional<Projection> downsample_;
 };
 
 class ResNet : public Layer<ResNet> {

@@ -45,6 +45,11 @@ static Conv2dOptions op_options(const Conv2d::Options& o) {
   return {.stride = o.stride, .pad = o.pad, .dilation = o.dilation, .groups = o.groups, .relu = o.relu};
 }
 Tensor Conv2d::forward(const Tensor& x) { return conv2d(x, weight, bias, op_options(options)); }
+Tensor Conv2d::forward(const Tensor& x, const After& after) {
+  Conv2dOptions o = op_options(options);
+  o.relu = after.relu;
+  return conv2d_norm(x, weight, after.scale, after.shift ? after.shift : bias, after.residual, o);
+}
 std::vector<Tensor> Conv2d::forward(const std::vector<Tensor>& maps) {
   return conv2d(maps, weight, bias, op_options(options));
 }

@@ -36,6 +36,11 @@ class Conv2d : public Layer<Conv2d> {
   Conv2d(Module& parent, std::string name, const Options& options);
   Tensor forward(const Tensor& x);
   std::vector<Tensor> forward(const std::vector<Tensor>& maps);  // the levels of a pyramid: the same weights on each
+  struct After {                                                 // see conv2d_norm: each tensor may be undefined
+    Tensor scale, shift, residual;
+    bool relu = false;
+  };
+  Tensor forward(const Tensor& x, const After& after);  // in one pass; shift: instead of the bias
   const Options options;
   Tensor weight, bias;  // [kh,kw,in/groups,out] [out]
 };
@@ -74,10 +79,23 @@ class Norm : public Layer<Norm> {
     double weight = 1;      // initial scale (0 for the last norm of a residual branch is a known trick)
   };
   Norm(Module& parent, std::string name, const Options& options);
-  Tensor forward(const Tensor& x);
+  Tensor forward(const Tensor& x) { return forward(x, options.relu); }
+  Tensor forward(const Tensor& x, bool relu);
+  // scale and shift [C] of y = scale x + shift, where statistics are constants and nothing here wants a gradient;
+  // otherwise undefined.
+  std::pair<Tensor, Tensor> affine() const;
   const Options options;
   Tensor weight, bias, running_mean, running_var, num_batches_tracked;  // undefined where the kind has none
 };
+
+struct Relu : Layer<Relu> {  // without parameters, but torchvision's networks have it too: it shows in tables
+  using Layer::Layer;
+  Tensor forward(const Tensor& x);
+};
+
+// relu(norm(conv(x)) + residual) in as few passes as it takes, one if the norm has an affine(); without residual or
+// relu where they are not given. While a CallObserver lives, module by module.
+Tensor conv_norm(Conv2d& conv, Norm& norm, const Tensor& x, Relu* relu = nullptr, const Tensor& residual = {});
 
 struct BatchNorm2d : Norm {
   BatchNorm2d(Module& parent, std::string name, int64_t channels, double eps = 1e-5, double momentum = 0.1)

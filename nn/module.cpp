@@ -123,7 +123,7 @@ ModuleCall::ModuleCall(const Module& module) : module_(module), outer_(running),
   running = &module;
 }
 ModuleCall::~ModuleCall() { running = outer_; }
-bool ModuleCall::observed() { return bool(observer); }
+bool CallObserver::active() { return bool(observer); }
 void ModuleCall::report(const std::vector<Tensor>& outputs) { observer(module_, outputs); }
 
 }  // namespace fovea

@@ -30,6 +30,7 @@ class CallObserver {
   ~CallObserver();
   CallObserver(const CallObserver&) = delete;
   CallObserver& operator=(const CallObserver&) = delete;
+  static bool active();  // on this thread: modules that could be computed together are then called one by one
 
  private:
   Seen outer_;
@@ -118,14 +119,13 @@ class ModuleCall {
   explicit ModuleCall(const Module& module);
   ~ModuleCall();
   template <class R> void finished(const R& result) {
-    if (!observed()) return;
+    if (!CallObserver::active()) return;
     if constexpr (std::is_same_v<R, Tensor>) report({result});
     else if constexpr (std::is_same_v<R, std::vector<Tensor>>) report(result);
     else report({});
   }
 
  private:
-  static bool observed();
   static std::string segment(const Module& module);
   void report(const std::vector<Tensor>& outputs);
   const Module& module_;

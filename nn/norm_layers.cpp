@@ -1,6 +1,7 @@
 // The norms: one class whose kind is chosen at run time, and the layer norm.
 #include "ops/norm.h"
 
+#include "core/autograd.h"
 #include "nn/layers.h"
 #include "ops/pointwise.h"
 
@@ -30,18 +31,40 @@ Norm::Norm(Module& parent, std::string name, const Options& o) : Layer(parent, s
   if (!frozen) num_batches_tracked = buffer("num_batches_tracked", Tensor::zeros({}, DType::i64));
 }
 
-Tensor Norm::forward(const Tensor& x) {
+Tensor Norm::forward(const Tensor& x, bool with_relu) {
   const auto& o = options;
   switch (o.kind) {
-    case NormKind::none: return o.relu ? relu(x) : x;
+    case NormKind::none: return with_relu ? relu(x) : x;
     case NormKind::batch:
       if (training()) num_batches_tracked.fill(num_batches_tracked.item() + 1);
       return batch_norm(x, weight, bias, running_mean, running_var,
-                        {.training = training(), .momentum = o.momentum, .eps = o.eps, .relu = o.relu});
-    case NormKind::frozen: return frozen_batch_norm(x, weight, bias, running_mean, running_var, o.eps, o.relu);
-    case NormKind::group: return group_norm(x, weight, bias, o.groups, o.eps, o.relu);
+                        {.training = training(), .momentum = o.momentum, .eps = o.eps, .relu = with_relu});
+    case NormKind::frozen: return frozen_batch_norm(x, weight, bias, running_mean, running_var, o.eps, with_relu);
+    case NormKind::group: return group_norm(x, weight, bias, o.groups, o.eps, with_relu);
   }
   return x;
+}
+
+std::pair<Tensor, Tensor> Norm::affine() const {
+  const bool constant = options.kind == NormKind::frozen || (options.kind == NormKind::batch && !training());
+  const bool wanted = constant && !NoGrad::active() && (weight.requires_grad() || bias.requires_grad());
+  if (!constant || wanted) return {};
+  const NoGrad off;
+  const Tensor scale = weight / sqrt(running_var + options.eps);
+  return {scale, bias - running_mean * scale};
+}
+
+Tensor Relu::forward(const Tensor& x) { return relu(x); }
+
+Tensor conv_norm(Conv2d& conv, Norm& norm, const Tensor& x, Relu* relu, const Tensor& residual) {
+  if (!CallObserver::active()) {
+    if (const auto [scale, shift] = norm.affine(); scale)
+      return conv(x, Conv2d::After{scale, shift, residual, relu != nullptr});
+    if (!residual) return norm(conv(x), relu != nullptr);
+  }
+  const Tensor y = norm(conv(x));
+  if (residual) return relu ? add_relu(y, residual) : y + residual;
+  return relu ? (*relu)(y) : y;
 }
 
 LayerNorm::LayerNorm(Module& parent, std::string name, int64_t features, double eps)

@@ -13,21 +13,33 @@
 namespace fovea {
 namespace {
 
-// y = y + b, then max(0, y) if asked for; y [pixels, o]
-template <class T> struct Epilogue {
-  T* y;
-  const T* b;  // may be null
-  int64_t o;
+// What follows the sums of a convolution: y = scale y + b + residual, then max(0, y) if asked for; null: left out.
+template <class T> struct End {
+  const T *scale, *b;  // [o]
   bool relu;
+};
+template <class T> struct Epilogue {
+  T* y;  // [pixels, o]
+  const T* residual;
+  End<T> end;
+  int64_t o;
   HD void operator()(int64_t i) const {
-    const T v = b ? y[i] + b[i % o] : y[i];
-    y[i] = relu && v < 0 ? T(0) : v;  // NaN stays NaN, as in relu()
+    T v = end.scale ? y[i] * end.scale[i % o] : y[i];
+    if (end.b) v += end.b[i % o];
+    if (residual) v += residual[i];
+    y[i] = end.relu && v < 0 ? T(0) : v;  // NaN stays NaN, as in relu()
   }
 };
 template <class T> struct Masked {  // dz = dy where y > 0, else 0: the gradient of relu, from its saved result
   const T *y, *dy;
   T* dz;
   HD void operator()(int64_t i) const { dz[i] = y[i] > 0 ? dy[i] : T(0); }
+};
+template <class T> struct Scaled {  // out = scale dz
+  const T *dz, *scale;
+  T* out;
+  int64_t o;
+  HD void operator()(int64_t i) const { out[i] = dz[i] * scale[i % o]; }
 };
 template <class T> struct Element {
   const T* x;
@@ -38,25 +50,19 @@ template <class T> struct Element {
 // The three sums of a convolution, over maps that share the weights. A transposed convolution is made of the same, in
 // other roles.
 bool fast(Device d) { return d == Device::cpu && conv_algo() != ConvAlgo::reference && !rehearsal(); }
-// Where nothing is recorded, the weights are taken to stay: their packed or transformed form is kept for the next call.
-template <class T>
-void value(Device d, const std::vector<ConvMap<T>>& maps, const Tensor& weight, const T* b, bool relu) {
-  const T* w = weight.data<T>();
+template <class T> void value(Device d, const std::vector<ConvMap<T>>& maps, const T* w, const End<T>& end) {
   if constexpr (std::is_same_v<T, float>)
-    if (fast(d)) {
-      const bool keep = NoGrad::active();
-      if (!keep) cpu::forget_prepared(weight);
-      return cpu::conv_value(maps, w, b, relu, conv_algo(), cpu::kernels(), keep ? &weight : nullptr);
-    }
-  for (auto& [s, x, y, dx, dy] : maps) {
+    if (fast(d)) return cpu::conv_value(maps, w, {end.scale, end.b, end.relu}, conv_algo(), cpu::kernels());
+  for (auto& [s, x, y, dx, dy, residual] : maps) {
     reference::conv_value(d, s, x, w, y);
-    if (b || relu) for_each(d, s.n * s.oh * s.ow * s.o, Epilogue<T>{y, b, s.o, relu});
+    if (end.scale || end.b || residual || end.relu)
+      for_each(d, s.n * s.oh * s.ow * s.o, Epilogue<T>{y, residual, end, s.o});
   }
 }
 template <class T> void input_gradient(Device d, const std::vector<ConvMap<T>>& maps, const T* w) {
   if constexpr (std::is_same_v<T, float>)
     if (fast(d)) return cpu::conv_input_gradient(maps, w, conv_algo(), cpu::kernels());
-  for (auto& [s, x, y, dx, dy] : maps) reference::conv_input_gradient(d, s, dy, w, dx);
+  for (auto& [s, x, y, dx, dy, residual] : maps) reference::conv_input_gradient(d, s, dy, w, dx);
 }
 template <class T> void weight_gradient(Device d, const std::vector<ConvMap<T>>& maps, T* dw) {
   if constexpr (std::is_same_v<T, float>)
@@ -84,10 +90,13 @@ struct Conv2d {
   static constexpr auto name = "conv2d";
   std::vector<ConvShape> shapes;
   bool relu;
+  Saved scale = {};                   // [O], or none
   std::vector<Saved> x = {}, y = {};  // y only where relu needs it
   Saved w = {};
 
-  std::vector<Tensor> forward(const std::vector<Tensor>& maps, const Tensor& weight, const Tensor& b) {
+  // residual: as the one result, or undefined
+  std::vector<Tensor> forward(const std::vector<Tensor>& maps, const Tensor& weight, const Tensor& b,
+                              const Tensor& residual) {
     w = weight;
     std::vector<Tensor> out;
     for (size_t i = 0; i < maps.size(); ++i) {
@@ -99,15 +108,21 @@ struct Conv2d {
     dispatch_float(weight.dtype(), [&]<class T>() {
       std::vector<ConvMap<T>> list;
       for (size_t i = 0; i < maps.size(); ++i)
-        list.push_back({shapes[i], maps[i].data<T>(), out[i].data<T>(), nullptr, nullptr});
-      value<T>(weight.device(), list, weight, b ? b.data<T>() : nullptr, relu);
+        list.push_back({shapes[i], maps[i].data<T>(), out[i].data<T>(), nullptr, nullptr,
+                        residual ? residual.data<T>() : nullptr});
+      value<T>(weight.device(), list, weight.data<T>(),
+               {scale ? scale->data<T>() : nullptr, b ? b.data<T>() : nullptr, relu});
     });
     return out;
   }
-  // dx = dy * w flipped, dw = sum over pixels of x dy, db = sum over pixels of dy; relu passes dy where y > 0
+  // With dz = dy where relu let y through: dresidual = dz, db = sum over pixels of dz; then, dy for scale dz:
+  // dx = dy * w flipped, dw = sum over pixels of x dy.
   void backward(const std::vector<Tensor>& arrived, Grads& g) const {
     const size_t wi = x.size(), bi = wi + 1;
-    const std::vector<Tensor> dys = relu ? masked(arrived) : arrived;
+    std::vector<Tensor> dys = relu ? masked(arrived) : arrived;
+    if (g.wants(bi)) g[bi] = bias_gradient(dys);
+    if (g.wants(bi + 1)) g[bi + 1] = dys[0];
+    if (scale) dys = scaled(dys);
     if (g.wants(wi)) g[wi] = empty_like(*w);
     dispatch_float(w->dtype(), [&]<class T>() {
       std::vector<ConvMap<T>> down, all;
@@ -120,7 +135,6 @@ struct Conv2d {
       if (!down.empty()) input_gradient<T>(w->device(), down, w->data<T>());
       if (g.wants(wi)) weight_gradient<T>(w->device(), all, g[wi].data<T>());
     });
-    if (g.wants(bi)) g[bi] = bias_gradient(dys);
   }
 
  private:
@@ -131,6 +145,18 @@ struct Conv2d {
       out[i] = empty_like(dys[i]);
       dispatch_float(out[i].dtype(), [&]<class T>() {
         for_each(out[i].device(), out[i].size(), Masked<T>{y[i]->data<T>(), dys[i].data<T>(), out[i].data<T>()});
+      });
+    }
+    return out;
+  }
+  std::vector<Tensor> scaled(const std::vector<Tensor>& dzs) const {
+    std::vector<Tensor> out(dzs.size());
+    for (size_t i = 0; i < dzs.size(); ++i) {
+      if (!dzs[i]) continue;
+      out[i] = empty_like(dzs[i]);
+      dispatch_float(out[i].dtype(), [&]<class T>() {
+        for_each(out[i].device(), out[i].size(),
+                 Scaled<T>{dzs[i].data<T>(), scale->data<T>(), out[i].data<T>(), scale->dim(0)});
       });
     }
     return out;
@@ -148,7 +174,7 @@ struct ConvTranspose2d {
     Tensor y({s.n, s.h, s.w, s.c}, in.dtype(), in.device());
     dispatch_float(in.dtype(), [&]<class T>() {
       input_gradient<T>(in.device(), {{s, nullptr, nullptr, y.data<T>(), in.data<T>()}}, weight.data<T>());
-      if (b) for_each(in.device(), y.size(), Epilogue<T>{y.data<T>(), b.data<T>(), s.c, false});
+      if (b) for_each(in.device(), y.size(), Epilogue<T>{y.data<T>(), nullptr, {nullptr, b.data<T>(), false}, s.c});
     });
     return y;
   }
@@ -158,7 +184,8 @@ struct ConvTranspose2d {
     if (g.wants(1)) g[1] = empty_like(*w);
     if (g.wants(2)) g[2] = bias_gradient({dy});
     dispatch_float(dy.dtype(), [&]<class T>() {
-      if (g.wants(0)) value<T>(dy.device(), {{s, dy.data<T>(), g[0].data<T>(), nullptr, nullptr}}, *w, nullptr, false);
+      if (g.wants(0))
+        value<T>(dy.device(), {{s, dy.data<T>(), g[0].data<T>(), nullptr, nullptr}}, w->data<T>(), End<T>{});
       if (g.wants(1))
         weight_gradient<T>(dy.device(), {{s, dy.data<T>(), nullptr, nullptr, x->data<T>()}}, g[1].data<T>());
     });
@@ -264,11 +291,24 @@ std::vector<Tensor> conv2d(const std::vector<Tensor>& maps, const Tensor& w, con
   check(!maps.empty(), "conv2d: no input");
   std::vector<ConvShape> shapes;
   for (auto& x : maps) shapes.push_back(conv_shape(x, w, b, options));
-  return apply(Conv2d{std::move(shapes), options.relu}, maps, w, b);
+  return apply(Conv2d{std::move(shapes), options.relu}, maps, w, b, Tensor());
 }
 
 Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& b, Conv2dOptions options) {
   return conv2d(std::vector<Tensor>{x}, w, b, options)[0];
+}
+
+Tensor conv2d_norm(const Tensor& x, const Tensor& w, const Tensor& scale, const Tensor& shift, const Tensor& residual,
+                   Conv2dOptions options) {
+  const ConvShape s = conv_shape(x, w, shift, options);
+  check(!scale || (scale.shape() == Shape{s.o} && scale.dtype() == x.dtype()), "conv2d_norm: scale ", scale.shape(),
+        ", expected ", name_of(x.dtype()), " [", s.o, "], one an output channel");
+  const Shape out{s.n, s.oh, s.ow, s.o};
+  check(!residual || (residual.shape() == out && residual.dtype() == x.dtype()), "conv2d_norm: residual ",
+        residual.shape(), ", expected ", out, " as the result");
+  Conv2d op{{s}, options.relu};
+  op.scale = scale;
+  return apply(std::move(op), std::vector<Tensor>{x}, w, shift, residual)[0];
 }
 
 Tensor conv_transpose2d(const Tensor& x, const Tensor& w, const Tensor& b, ConvTranspose2dOptions options) {

@@ -25,6 +25,12 @@ Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& b = {}, Conv2dOpti
 std::vector<Tensor> conv2d(const std::vector<Tensor>& maps, const Tensor& w, const Tensor& b = {},
                            Conv2dOptions options = {});
 
+// A convolution and what follows it in a residual block, in one pass: y = relu(scale conv(x, w) + shift + residual).
+// scale [O] is a constant (a norm's), shift [O], residual as y: each may be undefined. Gradients to x, w, shift and
+// residual.
+Tensor conv2d_norm(const Tensor& x, const Tensor& w, const Tensor& scale, const Tensor& shift, const Tensor& residual,
+                   Conv2dOptions options = {});
+
 struct ConvTranspose2dOptions {
   Int2 stride = 1, pad = 0, output_pad = 0, dilation = 1;
   int groups = 1;

@@ -24,6 +24,7 @@ template <class T> struct ConvMap {
   T* y;        // [n,oh,ow,o]
   T* dx;
   const T* dy;
+  const T* residual = nullptr;  // as y
 };
 
 namespace reference {

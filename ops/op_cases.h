@@ -292,6 +292,16 @@ inline const std::vector<OpCase>& op_cases() {
          return OpSample{{d.normal({d.size(0, 2), h + k, w + k, c * g}), d.normal({k, k, c, o * g}), d.normal({o * g})},
                          [options](In x) { return conv2d(x[0], x[1], x[2], options); }};
        }},
+      {"conv2d_norm",  // the relu is left to conv2d's own tests: its kink
+       [](Draw& d) {
+         const int64_t k = d.pick(1, 3), c = d.size(1, 3), o = d.size(1, 3), stride = d.pick(1, 2);
+         const Shape in{d.size(0, 2), d.size(1, 5) + k, d.size(1, 5) + k, c};
+         const Conv2dOptions options{.stride = int(stride), .pad = int(k) - 1};
+         const Shape out{in[0], (in[1] + k - 2) / stride + 1, (in[2] + k - 2) / stride + 1, o};
+         const Tensor scale = d.normal({o});
+         return OpSample{{d.normal(in), d.normal({k, k, c, o}), d.normal({o}), d.normal(out)},
+                         [=](In x) { return conv2d_norm(x[0], x[1], scale.to(x[0].dtype()), x[2], x[3], options); }};
+       }},
       {"conv_transpose2d",
        [](Draw& d) {
          const int64_t g = d.pick(1, 2), k = d.pick(1, 3), c = d.size(1, 3), o = d.size(1, 3), s = d.pick(2, 3);

@@ -8,6 +8,7 @@
 #include "core/threads.h"
 #include "ops/conv_reference.h"
 #include "ops/draw.h"
+#include "ops/pointwise.h"
 #include "tests/catch.h"
 
 using namespace fovea;
@@ -176,26 +177,41 @@ TEST_CASE("convolutions give the same bits on any number of threads") {
   set_num_threads(threads);
 }
 
-TEST_CASE("prepared weights that inference keeps follow the weights") {
-  const NoGrad off;
-  Draw d(11);
-  const Tensor x = d.normal({1, 13, 12, 32}).to(DType::f32);
-  const auto plain = [&](const Tensor& w) {
-    set_conv_algo(ConvAlgo::reference);
-    const Tensor y = conv2d(x, w, {}, {.pad = 1});
-    set_conv_algo(ConvAlgo::automatic);
-    return y;
-  };
-  Tensor w = d.normal({3, 3, 32, 48}).to(DType::f32);
-  for (int round = 0; round < 3; ++round) {
-    CHECK(difference(conv2d(x, w, {}, {.pad = 1}), plain(w)) < 1e-5);
-    CHECK(difference(conv2d(x, w, {}, {.pad = 1}), plain(w)) < 1e-5);
-    w.copy_from(d.normal(w.shape()));  // in place: the version moves on
-  }
-  for (int round = 0; round < 3; ++round) {  // new weights, very likely where the old ones were
-    w = Tensor();
-    w = d.normal({3, 3, 32, 48}).to(DType::f32);
-    CHECK(difference(conv2d(x, w, {}, {.pad = 1}), plain(w)) < 1e-5);
+TEST_CASE("conv2d_norm is the convolution and what follows it, on every path, relu and absent parts too") {
+  for (int i = 0; i < 24; ++i) {
+    Draw d(static_cast<uint64_t>(i) + 300);
+    const bool f32 = i % 2, relu = i % 3 == 0;
+    const int k = i % 4 == 0 ? 1 : 3;  // 3: Winograd in f32
+    const auto leaf = [&](const Shape& shape) {
+      Tensor t = d.normal(shape).to(f32 ? DType::f32 : DType::f64);
+      return t.set_requires_grad(true), t;
+    };
+    const int64_t h = d.pick(1, 20), c = d.pick(1, 40), o = d.pick(1, 150);
+    Tensor x = leaf({2, h, 9, c}), w = leaf({k, k, c, o});
+    Tensor scale = i % 5 ? leaf({o}).detach() : Tensor(), shift = i % 7 ? leaf({o}) : Tensor();
+    Tensor residual = i % 8 ? leaf({2, h, 9, o}) : Tensor();
+    const Tensor dy = d.normal({2, h, 9, o}).to(x.dtype());
+    const Conv2dOptions options{.pad = k / 2, .relu = relu};
+    std::vector<Tensor> leaves;
+    for (const Tensor& t : {x, w, shift, residual})
+      if (t) leaves.push_back(t);
+    const auto run = [&](auto f) {
+      for (Tensor& t : leaves) t.set_grad({});
+      const Tensor y = f();
+      backward(y, dy);
+      std::vector<Tensor> all{y};
+      for (Tensor& t : leaves) all.push_back(t.grad().clone());
+      return all;
+    };
+    const auto fused = run([&] { return conv2d_norm(x, w, scale, shift, residual, options); });
+    const auto plain = run([&] {
+      Tensor y = conv2d(x, w, {}, {.pad = k / 2});
+      if (scale) y = y * scale;
+      if (shift) y = y + shift;
+      if (residual) y = y + residual;
+      return relu ? fovea::relu(y) : y;
+    });
+    for (size_t j = 0; j < plain.size(); ++j) CHECK(difference(fused[j], plain[j]) < (f32 ? 2e-5 : 1e-13));
   }
 }
 

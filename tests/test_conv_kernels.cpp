@@ -68,7 +68,7 @@ void solve(Case& c) {  // the twin: value without bias, both gradients
 void run(Case& c, ConvAlgo algo, const cpu::Kernels& k, bool relu) {
   cpu::Maps maps;
   for (Buffers& m : c.maps) maps.push_back({m.s, m.x.data(), m.y.data(), m.dx.data(), m.dy.data()});
-  cpu::conv_value(maps, c.w.data(), c.b.data(), relu, algo, k);
+  cpu::conv_value(maps, c.w.data(), {nullptr, c.b.data(), relu}, algo, k);
   cpu::conv_input_gradient(maps, c.w.data(), algo, k);
   cpu::conv_weight_gradient(maps, c.dw.data(), algo, k);
 }

@@ -47,6 +47,44 @@ double deviation(const Tensor& t) {
 
 }  // namespace
 
+TEST_CASE("modules that are computed together give what they give one by one, gradients too") {
+  for (const char* backbone : {"tiny", "resnet50"})
+    for (const char* norm : {"batch", "frozen", "group"})
+      for (const bool training : {true, false}) {
+        RetinaNetOptions o = tiny();
+        o.backbone = backbone, o.backbone_norm = norm, o.width = 8;
+        const ParameterType exact(DType::f64);  // f32 would differ where rounding moves an activation over relu's kink
+        RetinaNet model(o, 3);
+        for (auto& n : model.state())  // norms that do something
+          if (n.value.dtype() == DType::f64 && n.value.rank() == 1)
+            for (int64_t i = 0; i < n.value.size(); ++i) n.value.data<double>()[i] += 0.1 * double(i % 7);
+        model.train(training);
+        const Tensor images = noise({2, 64, 64, 3}, 5).to(DType::f64);
+        const auto run = [&] {
+          model.zero_grad();
+          std::vector<Tensor> all = model(images).logits;
+          Tensor sum = mean(all[0] * all[0]);
+          for (size_t i = 1; i < all.size(); ++i) sum = sum + mean(all[i] * all[i]);
+          backward(sum);
+          for (auto& p : model.parameters()) all.push_back(p.value.grad() ? p.value.grad().clone() : Tensor());
+          return all;
+        };
+        const auto together = run();
+        const CallObserver observer([](const Module&, const std::vector<Tensor>&) {});
+        const auto apart = run();
+        INFO(backbone << " " << norm << (training ? " training" : " evaluation"));
+        for (size_t i = 0; i < apart.size(); ++i) {
+          REQUIRE(bool(together[i]) == bool(apart[i]));
+          double error = 0, scale = 1e-6;
+          for (int64_t k = 0; apart[i] && k < apart[i].size(); ++k) {
+            error = std::max(error, std::abs(together[i].at(k) - apart[i].at(k)));
+            scale = std::max(scale, std::abs(apart[i].at(k)));
+          }
+          CHECK(error < 1e-9 * scale);
+        }
+      }
+}
+
 TEST_CASE("parameters of the published networks, and torchvision's names") {
   RetinaNet paper(preset("retinanet_r50").model);
   CHECK(paper.parameter_count() == 37915572);

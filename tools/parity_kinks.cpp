@@ -49,19 +49,19 @@ Tensor before_relu(const Tensor& y, const Maps& maps, bool plain_heads) {
   if (name == "add_relu") return add(input(0).detach(), input(1).detach());
   const bool tower = node.path.starts_with("head.") && node.path.find(".conv.") != std::string::npos;
   if (name != "conv2d" || !tower || !plain_heads) return {};
-  const size_t n = node.inputs.size();  // a map for every level, weight, bias
-  return conv2d(input(static_cast<size_t>(y.record()->slot)).detach(), input(n - 2).detach(), input(n - 1).detach(),
+  const size_t n = node.inputs.size();  // a map for every level, weight, bias, residual
+  return conv2d(input(static_cast<size_t>(y.record()->slot)).detach(), input(n - 3).detach(), input(n - 2).detach(),
                 {.pad = 1});
 }
 
 // The bias right before a ReLU: of its convolution, or of the norm that made its (first) input.
 const Record* bias_of(const Node& node) {
-  if (std::string(node.name()) == "conv2d") return node.inputs.back().record.get();
+  if (std::string(node.name()) == "conv2d") return node.inputs[node.inputs.size() - 2].record.get();
   const auto& record = node.inputs[0].record;
   if (!record || !record->node) return nullptr;
   const Node& maker = *record->node;
   const std::string name = maker.name();
-  if (name == "conv2d") return maker.inputs.back().record.get();
+  if (name == "conv2d") return maker.inputs[maker.inputs.size() - 2].record.get();
   return name == "batch_norm" || name == "group_norm" ? maker.inputs[2].record.get() : nullptr;
 }
 

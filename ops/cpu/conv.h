@@ -16,32 +16,28 @@ struct ConvChoice {
   int64_t tiles, least;  // 4x4 tiles of all results, and from how many on Winograd is chosen; 0 where it cannot be
   const char* why;
 };
-// `prepared`: the transformed weights are there already, as in inference.
-ConvChoice choose(const Maps& maps, ConvAlgo algo, bool prepared = false);
+ConvChoice choose(const Maps& maps, ConvAlgo algo);
 
-// `kept`: the weights as a tensor whose prepared form may be kept for the next call (inference), or null.
-void conv_value(const Maps& maps, const float* w, const float* b, bool relu, ConvAlgo algo, const Kernels& k,
-                const Tensor* kept = nullptr);
+// y = scale (x * w) + b + residual, then relu; scale, b and the maps' residuals may be null.
+struct ConvEnd {
+  const float *scale = nullptr, *b = nullptr;
+  bool relu = false;
+  Epilogue of(const ConvMap<float>& map) const { return {scale, b, map.residual, map.y, relu}; }
+};
+void conv_value(const Maps& maps, const float* w, const ConvEnd& end, ConvAlgo algo, const Kernels& k);
 void conv_input_gradient(const Maps& maps, const float* w, ConvAlgo algo, const Kernels& k);
 void conv_weight_gradient(const Maps& maps, float* dw, ConvAlgo algo, const Kernels& k);
 
-// Forgets what is kept for these weights: they are about to change.
-void forget_prepared(const Tensor& w);
-
-// The two families of algorithms. prepare() packs or transforms weights into prepared_size() floats for value().
+// The two families of algorithms.
 namespace direct {
-int64_t prepared_size(const ConvShape& s, const Kernels& k);
-void prepare(const ConvShape& s, const float* w, float* prepared, const Kernels& k);
-void value(const Maps& maps, const float* prepared, const float* b, bool relu, const Kernels& k);
+void value(const Maps& maps, const float* w, const ConvEnd& end, const Kernels& k);
 void input_gradient(const Maps& maps, const float* w, const Kernels& k);
 void weight_gradient(const Maps& maps, float* dw, const Kernels& k);
 }  // namespace direct
 namespace winograd {  // 3x3, stride 1, dilation 1, one group
 bool applies(const ConvShape& s);
 int64_t tiles(const Maps& maps);
-int64_t prepared_size(const ConvShape& s, const Kernels& k);
-void prepare(const ConvShape& s, const float* w, float* prepared, const Kernels& k);
-void value(const Maps& maps, const float* prepared, const float* b, bool relu, const Kernels& k);
+void value(const Maps& maps, const float* w, const ConvEnd& end, const Kernels& k);
 void input_gradient(const Maps& maps, const float* w, const Kernels& k);
 void weight_gradient(const Maps& maps, float* dw, const Kernels& k);
 }  // namespace winograd

@@ -37,8 +37,8 @@ bool in_place(const Patches& p, int64_t depth) {
          p.cols == p.w && depth <= kDepth;
 }
 
-// y[pixel, 0..n) = patches[pixel] B (+ bias, relu) for all pixels of the grid
-void convolve(const Patches& p, const Grid& grid, const Packed& b, const float* bias, bool relu, const Kernels& k) {
+// y[pixel, 0..n) = patches[pixel] B, then the epilogue, for all pixels of the grid
+void convolve(const Patches& p, const Grid& grid, const Packed& b, const Epilogue& epilogue, const Kernels& k) {
   const int64_t pixels = grid.size(), chunks = ceil_div(pixels, kPixels);
   const int64_t groups = std::min(ceil_div(kUnits, std::max<int64_t>(chunks, 1)), ceil_div(b.n, 2 * k.panel));
   const int64_t width = round_up(ceil_div(b.n, groups), k.panel), parts = ceil_div(b.n, width);
@@ -61,7 +61,7 @@ void convolve(const Patches& p, const Grid& grid, const Packed& b, const float* 
         if (gathered && depth > 0) k.gather(p, begin, count, d, depth, memory.as<float>(), step + 16);
         k.product({count, std::min(width, b.n - j), depth, gathered ? memory.as<float>() : p.x + begin * p.ldx,
                    gathered ? step + 16 : p.ldx, false, b.data + j * b.depth, b.depth, d, nullptr, 0, rows, d > 0,
-                   end && bias ? bias + j : nullptr, end && relu});
+                   end ? epilogue.from(j) : Epilogue{}});
         if (depth <= 0) break;
       }
     }
@@ -105,23 +105,19 @@ Taps taps(int64_t a, int kernel, int stride, int pad, int dilation) {
 
 }  // namespace
 
-int64_t prepared_size(const ConvShape& s, const Kernels& k) {
-  return s.groups * Packed{s.taps() * s.group_c(), s.group_o(), nullptr}.size(k);
-}
-void prepare(const ConvShape& s, const float* w, float* out, const Kernels& k) {
-  for (int64_t g = 0; g < s.groups; ++g) {
-    const Packed packed{s.taps() * s.group_c(), s.group_o(), out + g * prepared_size(s, k) / s.groups};
-    packed.fill(w + g * s.group_o(), s.o, false, packed.depth, 0, k);
-  }
-}
-void value(const Maps& maps, const float* prepared, const float* b, bool relu, const Kernels& k) {
-  for (const auto& [s, x, y, dx, dy] : maps)
-    for (int64_t g = 0; g < s.groups; ++g) {
-      const Packed packed{s.taps() * s.group_c(), s.group_o(),
-                          const_cast<float*>(prepared) + g * prepared_size(s, k) / s.groups};
-      const Grid grid{y + g * s.group_o(), s.n, s.oh, s.ow, s.oh * s.ow * s.o, s.ow * s.o, s.o};
-      convolve(patches(s, x, g), grid, packed, b ? b + g * s.group_o() : nullptr, relu, k);
+void value(const Maps& maps, const float* w, const ConvEnd& end, const Kernels& k) {
+  const ConvShape& s0 = maps[0].s;
+  for (int64_t g = 0; g < s0.groups; ++g) {
+    Packed packed{s0.taps() * s0.group_c(), s0.group_o(), nullptr};
+    Workspace memory(static_cast<size_t>(packed.size(k)) * 4);
+    packed.data = memory.as<float>();
+    packed.fill(w + g * s0.group_o(), s0.o, false, packed.depth, 0, k);
+    for (const auto& map : maps) {
+      const ConvShape& s = map.s;
+      const Grid grid{map.y + g * s.group_o(), s.n, s.oh, s.ow, s.oh * s.ow * s.o, s.ow * s.o, s.o};
+      convolve(patches(s, map.x, g), grid, packed, end.of(map).from(g * s.group_o()), k);
     }
+  }
 }
 
 // Input pixels of one residue class modulo the stride see a fixed set of taps: each class is a convolution of dy with
@@ -140,7 +136,7 @@ void input_gradient(const Maps& maps, const float* w, const Kernels& k) {
       const int64_t u = th.last - i / tw.count * th.step, v = tw.last - i % tw.count * tw.step;
       packed.fill(w + (u * s0.kernel.w + v) * cg * s0.o + g * og, s0.o, true, og, i * og, k);
     }
-    for (const auto& [s, x, y, dx, dy] : maps) {
+    for (const auto& [s, x, y, dx, dy, unused] : maps) {
       const Grid grid{dx + (a * s.w + b) * s.c + g * cg,
                       s.n,
                       ceil_div(s.h - a, s.stride.h),
@@ -151,7 +147,7 @@ void input_gradient(const Maps& maps, const float* w, const Kernels& k) {
       if (a >= s.h || b >= s.w) continue;
       convolve({dy + g * og, s.oh, s.ow, s.o, og, th.count, tw.count, th.base, tw.base, th.delta, tw.delta, 1, 1,
                 grid.rows, grid.cols},
-               grid, packed, nullptr, false, k);
+               grid, packed, {}, k);
     }
   }
 }
@@ -190,7 +186,7 @@ void weight_gradient(const Maps& maps, float* dw, const Kernels& k) {
         const int64_t begin = blocks[q].begin, count = blocks[q].count;
         k.gather(patches(map.s, map.x, g), begin, count, i, m, a, rows + 16);
         k.pack(map.dy + begin * s.o + g * og + j, s.o, false, count, n, b, count, 0);
-        k.product({m, n, count, a, rows + 16, true, b, count, 0, c, s.o, nullptr, q > from, nullptr, false});
+        k.product({m, n, count, a, rows + 16, true, b, count, 0, c, s.o, nullptr, q > from, {}});
       }
     }
   });

@@ -11,8 +11,8 @@ struct Job {  // one register tile
   const float* b;
   int64_t k, n;
   float* c[kRows];
-  bool add, relu;
-  const float* bias;
+  bool add;
+  Epilogue end;
 };
 
 // c[i,j] (+)= sum_k a[i,k] b[k,j]: R rows, N vectors of columns; a is [k,i] where kTransposed.
@@ -33,13 +33,11 @@ template <int R, int N, bool kTransposed> void tile(const Job& job) {
   }
   for (int j = 0; j < N; ++j) {  // the last vector may be cut off by the matrix' edge
     const int64_t cols = job.n - j * kVector;
-    const Vec bias = job.bias ? load(job.bias + j * kVector, cols) : Vec{};
+    const Finish finish(job.end, j * kVector, cols);
 #pragma GCC unroll 8
     for (int i = 0; i < R; ++i) {
       float* c = job.c[i] + j * kVector;
-      Vec v = sum[i][j] + bias;
-      if (job.add) v += load(c, cols);
-      store(c, job.relu ? positive(v) : v, cols);
+      finish(job.add ? sum[i][j] + load(c, cols) : sum[i][j], c);
     }
   }
 }
@@ -70,8 +68,7 @@ void product(const Product& p) {
     const int64_t cols = least(kPanel, p.n - j), width = padded(cols);
     const auto pick = p.transposed ? choose<true> : choose<false>;
     const Function full = pick(kRows, width / kVector);
-    Job job{p.a,   p.lda,  p.b + j * p.depth + p.first * width, p.k, cols, {},
-            p.add, p.relu, p.bias ? p.bias + j : nullptr};
+    Job job{p.a, p.lda, p.b + j * p.depth + p.first * width, p.k, cols, {}, p.add, p.end.from(j)};
     for (int64_t i = 0; i < p.m; i += kRows) {
       const int64_t rows = least(kRows, p.m - i);
       for (int64_t r = 0; r < rows; ++r) job.c[r] = (p.rows ? p.rows[i + r] : p.c + (i + r) * p.ldc) + j;

@@ -100,20 +100,18 @@ void tile_input(const Tile& t, int64_t channels, float* v, int64_t plane) {
 }
 
 void tile_output(const float* m, int64_t plane, int64_t channels, float* y, int64_t row, int64_t pixel, int rows,
-                 int cols, const float* bias, bool relu) {
+                 int cols, const Epilogue& end) {
   for (int64_t c = 0; c < channels; c += kVector) {
     const int64_t n = channels - c;
     Vec x[6][6], z[4][4];
     read_planes(m + c, plane, n, x);
     square<6, 4>(x, z, output4);
-    const Vec add = bias ? load(bias + c, n) : Vec{};
+    const Finish finish(end, c, n);
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) {
 #pragma GCC unroll 4
       for (int j = 0; j < 4; ++j) {
-        if (i >= rows || j >= cols) continue;
-        const Vec v = z[i][j] + add;
-        store(y + i * row + j * pixel + c, relu ? positive(v) : v, n);
+        if (i < rows && j < cols) finish(z[i][j], y + i * row + j * pixel + c);
       }
     }
   }

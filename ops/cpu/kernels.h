@@ -7,7 +7,17 @@
 
 namespace fovea::cpu {
 
-// C [m,n] = A B (+ C) (+ bias) (then relu); A is [m,k], or [k,m] where `transposed`. B is packed: panels of `panel`
+// What becomes of a sum before it is stored: y = scale sum + bias + residual, then relu. Null: left out.
+struct Epilogue {
+  const float *scale, *bias;  // by column
+  const float *residual, *y;  // the residual of y[i] is residual[i]; y is where the whole result begins
+  bool relu;
+  Epilogue from(int64_t column) const {
+    return {scale ? scale + column : nullptr, bias ? bias + column : nullptr, residual, y, relu};
+  }
+};
+
+// C [m,n] = A B (+ C), then the epilogue; A is [m,k], or [k,m] where `transposed`. B is packed: panels of `panel`
 // columns, each [depth, its columns rounded up to the vector]; the product takes the depths [first, first + k) of it.
 struct Product {
   int64_t m, n, k;
@@ -20,8 +30,7 @@ struct Product {
   int64_t ldc;
   float* const* rows;  // where each row of C begins; null: c + i * ldc
   bool add;
-  const float* bias;  // [n], or null
-  bool relu;
+  Epilogue end;
 };
 
 // What row `pixel` of an implicit im2col matrix holds: the pixels i = (n,i,j) of a grid [n, rows, cols] read kh*kw
@@ -57,9 +66,9 @@ struct Kernels {
 
   // Winograd F(4x4,3x3); planes p = 0..35 lie `plane` floats apart. See kernel_winograd.cpp for the matrices.
   void (*tile_input)(const Tile& t, int64_t channels, float* v, int64_t plane);  // v[p, c] = (B' x B)
-  // y = A' m A + bias (then relu), only the rows and columns that exist
+  // y = A' m A, then the epilogue; only the rows and columns that exist
   void (*tile_output)(const float* m, int64_t plane, int64_t channels, float* y, int64_t row, int64_t pixel, int rows,
-                      int cols, const float* bias, bool relu);
+                      int cols, const Epilogue& end);
   // d[p] = A dy A', packed as row `index` of a matrix of `depth` rows, ready to be the B of a product
   void (*tile_gradient)(const Tile& t, int64_t channels, float* d, int64_t plane, int64_t depth, int64_t index);
   // u[p] = G w G', packed as depth `index` of `depth`; w: nine rows `tap` floats apart, in order or flipped

@@ -44,6 +44,24 @@ inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
 inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 inline int64_t padded(int64_t n) { return (n + kVector - 1) / kVector * kVector; }
 
+// The epilogue of n columns from `column` on, for what is stored at y.
+struct Finish {
+  Vec scale, bias;
+  const Epilogue& end;
+  int64_t n;
+  Finish(const Epilogue& e, int64_t column, int64_t count)
+      : scale(e.scale ? load(e.scale + column, count) : Vec{} + 1.f),
+        bias(e.bias ? load(e.bias + column, count) : Vec{}),
+        end(e),
+        n(count) {}
+  void operator()(Vec v, float* y) const {
+    if (end.scale) v *= scale;
+    v += bias;
+    if (end.residual) v += load(end.residual + (y - end.y), n);
+    store(y, end.relu ? positive(v) : v, n);
+  }
+};
+
 // The functions of the table, each in the kernel_*.cpp of its name.
 void product(const Product& p);
 void gather(const Patches& p, int64_t begin, int64_t count, int64_t first, int64_t k, float* a, int64_t lda);
@@ -52,7 +70,7 @@ void transpose(const float* x, int64_t ldx, int64_t rows, int64_t cols, float* y
 void add(const float* x, int64_t n, float* sum);
 void tile_input(const Tile& t, int64_t channels, float* v, int64_t plane);
 void tile_output(const float* m, int64_t plane, int64_t channels, float* y, int64_t row, int64_t pixel, int rows,
-                 int cols, const float* bias, bool relu);
+                 int cols, const Epilogue& end);
 void tile_gradient(const Tile& t, int64_t channels, float* d, int64_t plane, int64_t depth, int64_t index);
 void filter(const float* w, int64_t tap, bool flipped, int64_t n, float* u, int64_t plane, int64_t depth,
             int64_t index);

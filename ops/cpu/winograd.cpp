@@ -12,7 +12,7 @@ namespace {
 struct Plane {
   const float* x;
   float* y;  // null for the weight gradient
-  const float* dy;
+  const float *residual, *dy;
   int64_t n, h, w, oh, ow, pad_h, pad_w;
   int64_t first;  // number of its first tile
   int64_t down() const { return ceil_div(oh, 4); }
@@ -59,19 +59,25 @@ struct Tiling {
   }
 };
 
-// The transformed weights: 36 packed matrices [c,o]. Planes are staggered, or all 36 would share cache sets.
-int64_t filter_plane(int64_t c, int64_t o, const Kernels& k) { return c * round_up(o, k.vector) + 16; }
-
-void transform_flipped(const float* w, const ConvShape& s, float* u,
-                       const Kernels& k) {  // w [3,3,c,o] as [2-u,2-v,o,c]
+// The weights of a product of `c` channels deep and `o` wide: w [3,3,c,o], or w [3,3,o,c] to be turned round and about.
+struct Weights {
+  const float* w;
+  int64_t c, o;
+  bool flipped;
+};
+// Columns [first, first + n) of the transformed weights: 36 packed matrices [c,n], `plane` floats apart.
+void transform(const Weights& f, int64_t first, int64_t n, float* u, int64_t plane, const Kernels& k) {
   constexpr int64_t kBlock = 16;
-  parallel_for(s.o, kBlock, [&](int64_t begin, int64_t end) {
-    Workspace memory(static_cast<size_t>(kBlock * 9 * s.c) * 4);
-    float* turned = memory.as<float>();  // [o, 9, c]
+  parallel_for(f.c, kBlock, [&](int64_t begin, int64_t end) {
+    if (!f.flipped) {
+      for (int64_t c = begin; c < end; ++c) k.filter(f.w + c * f.o + first, f.c * f.o, false, n, u, plane, f.c, c);
+      return;
+    }
+    Workspace memory(static_cast<size_t>(kBlock * 9 * n) * 4);
+    float* turned = memory.as<float>();  // [c, 9, n]
     for (int64_t tap = 0; tap < 9; ++tap)
-      k.transpose(w + tap * s.c * s.o + begin, s.o, s.c, end - begin, turned + tap * s.c, 9 * s.c);
-    for (int64_t o = begin; o < end; ++o)
-      k.filter(turned + (o - begin) * 9 * s.c, s.c, true, s.c, u, filter_plane(s.o, s.c, k), s.o, o);
+      k.transpose(f.w + (tap * f.o + first) * f.c + begin, f.c, n, end - begin, turned + tap * n, 9 * n);
+    for (int64_t c = begin; c < end; ++c) k.filter(turned + (c - begin) * 9 * n, n, true, n, u, plane, f.c, c);
   });
 }
 
@@ -83,33 +89,58 @@ int64_t block_size(int64_t tiles, int64_t floats) {
   const int64_t blocks = round_up(ceil_div(tiles, most), 4);
   return round_up(ceil_div(tiles, blocks), 6);
 }
+// Columns whose transformed weights are made at a time: about ten megabytes, used up while they are in the cache.
+int64_t slab_size(int64_t c, int64_t o) {
+  const int64_t most = std::max<int64_t>((int64_t{10} << 20) / (36 * 4 * c) / 64 * 64, 64);
+  return std::min(round_up(ceil_div(o, ceil_div(o, most)), 64), o);
+}
 
-void convolve(const Tiling& tiling, const float* u, const float* bias, bool relu, const Kernels& k) {
-  const int64_t c = tiling.c, o = tiling.o, lv = round_up(c, 16) + 16, lm = round_up(o, 16) + 16;
-  const int64_t u_plane = filter_plane(c, o, k), size = block_size(tiling.count, lv + lm);
-  const int64_t v_plane = size * lv + 16, m_plane = size * lm + 16;
-  parallel_for(ceil_div(tiling.count, std::max<int64_t>(size, 1)), 1, [&](int64_t begin, int64_t end) {
-    Workspace memory(static_cast<size_t>(36 * (v_plane + m_plane)) * 4);
-    float *v = memory.as<float>(), *m = v + 36 * v_plane;
-    for (int64_t first = begin * size; first < std::min(end * size, tiling.count); first += size) {
-      const int64_t count = std::min(size, tiling.count - first);
+void convolve(const Tiling& tiling, const Weights& weights, const ConvEnd& end, const Kernels& k) {
+  const int64_t c = weights.c, o = weights.o, slab = slab_size(c, o), lv = round_up(c, 16) + 16,
+                lm = round_up(slab, 16) + 16, size = std::max<int64_t>(block_size(tiling.count, lv + lm), 1);
+  // planes are staggered, or all 36 would share cache sets
+  const int64_t u_plane = c * round_up(slab, k.vector) + 16, v_plane = size * lv + 16, m_plane = size * lm + 16;
+  Workspace transformed(static_cast<size_t>(36 * u_plane) * 4);
+  float* u = transformed.as<float>();
+  for (int64_t column = 0; column < o && tiling.count > 0; column += slab) {
+    const int64_t n = std::min(slab, o - column), parts = ceil_div(n, 64);
+    transform(weights, column, n, u, u_plane, k);
+    parallel_for(ceil_div(tiling.count, size), 1, [&](int64_t block, int64_t) {
+      Workspace memory(static_cast<size_t>(36 * (v_plane + m_plane)) * 4);
+      float *v = memory.as<float>(), *m = v + 36 * v_plane;
+      const int64_t first = block * size, count = std::min(size, tiling.count - first);
       parallel_for(count, 4, [&](int64_t b, int64_t e) {
         for (int64_t t = b; t < e; ++t) k.tile_input(tiling.input(first + t), c, v + t * lv, v_plane);
       });
-      parallel_for(36, 1, [&](int64_t b, int64_t e) {
-        for (int64_t p = b; p < e; ++p)
-          k.product({count, o, c, v + p * v_plane, lv, false, u + p * u_plane, c, 0, m + p * m_plane, lm, nullptr,
-                     false, nullptr, false});
+      parallel_for(36 * parts, 1, [&](int64_t b, int64_t e) {
+        for (int64_t i = b; i < e; ++i) {
+          const int64_t p = i / parts, j = i % parts * 64;
+          k.product({count,
+                     std::min<int64_t>(64, n - j),
+                     c,
+                     v + p * v_plane,
+                     lv,
+                     false,
+                     u + p * u_plane + j * c,
+                     c,
+                     0,
+                     m + p * m_plane + j,
+                     lm,
+                     nullptr,
+                     false,
+                     {}});
+        }
       });
       parallel_for(count, 4, [&](int64_t b, int64_t e) {
         for (int64_t t = b; t < e; ++t)
-          tiling.at(first + t, [&](const Plane& p, int64_t n, int64_t i, int64_t j) {
-            k.tile_output(m + t * lm, m_plane, o, p.y + ((n * p.oh + i) * p.ow + j) * o, p.ow * o, o,
-                          int(std::min<int64_t>(4, p.oh - i)), int(std::min<int64_t>(4, p.ow - j)), bias, relu);
+          tiling.at(first + t, [&](const Plane& p, int64_t image, int64_t i, int64_t j) {
+            k.tile_output(m + t * lm, m_plane, n, p.y + ((image * p.oh + i) * p.ow + j) * o + column, p.ow * o, o,
+                          int(std::min<int64_t>(4, p.oh - i)), int(std::min<int64_t>(4, p.ow - j)),
+                          Epilogue{end.scale, end.b, p.residual, p.y, end.relu}.from(column));
           });
       });
-    }
-  });
+    });
+  }
 }
 
 }  // namespace
@@ -122,28 +153,19 @@ int64_t tiles(const Maps& maps) {
   return n;
 }
 
-int64_t prepared_size(const ConvShape& s, const Kernels& k) { return 36 * filter_plane(s.c, s.o, k); }
-void prepare(const ConvShape& s, const float* w, float* u, const Kernels& k) {
-  parallel_for(s.c, 4, [&](int64_t begin, int64_t end) {
-    for (int64_t c = begin; c < end; ++c)
-      k.filter(w + c * s.o, s.c * s.o, false, s.o, u, filter_plane(s.c, s.o, k), s.c, c);
-  });
-}
-void value(const Maps& maps, const float* prepared, const float* b, bool relu, const Kernels& k) {
+void value(const Maps& maps, const float* w, const ConvEnd& end, const Kernels& k) {
   Tiling tiling{{}, 0, maps[0].s.c, maps[0].s.o};
-  for (auto& [s, x, y, dx, dy] : maps) tiling.append({x, y, nullptr, s.n, s.h, s.w, s.oh, s.ow, s.pad.h, s.pad.w, 0});
-  convolve(tiling, prepared, b, relu, k);
+  for (auto& [s, x, y, dx, dy, residual] : maps)
+    tiling.append({x, y, residual, nullptr, s.n, s.h, s.w, s.oh, s.ow, s.pad.h, s.pad.w, 0});
+  convolve(tiling, {w, tiling.c, tiling.o, false}, end, k);
 }
 
 // dx is the convolution of dy with the flipped weights, channels exchanged, padding 2 - pad.
 void input_gradient(const Maps& maps, const float* w, const Kernels& k) {
-  const ConvShape& s0 = maps[0].s;
-  Workspace flipped(static_cast<size_t>(36 * filter_plane(s0.o, s0.c, k)) * 4);
-  transform_flipped(w, s0, flipped.as<float>(), k);
-  Tiling tiling{{}, 0, s0.o, s0.c};
-  for (auto& [s, x, y, dx, dy] : maps)
-    tiling.append({dy, dx, nullptr, s.n, s.oh, s.ow, s.h, s.w, 2 - s.pad.h, 2 - s.pad.w, 0});
-  convolve(tiling, flipped.as<float>(), nullptr, false, k);
+  Tiling tiling{{}, 0, maps[0].s.o, maps[0].s.c};
+  for (auto& [s, x, y, dx, dy, residual] : maps)
+    tiling.append({dy, dx, nullptr, nullptr, s.n, s.oh, s.ow, s.h, s.w, 2 - s.pad.h, 2 - s.pad.w, 0});
+  convolve(tiling, {w, tiling.c, tiling.o, true}, {}, k);
 }
 
 // dw = G' dU G, dU[p] = sum over tiles of (B' x B)[p]' (A dy A')[p]. The tiles come in blocks that fit the cache. With
@@ -151,7 +173,8 @@ void input_gradient(const Maps& maps, const float* w, const Kernels& k) {
 void weight_gradient(const Maps& maps, float* dw, const Kernels& k) {
   const ConvShape& s0 = maps[0].s;
   Tiling tiling{{}, 0, s0.c, s0.o};
-  for (auto& [s, x, y, dx, dy] : maps) tiling.append({x, nullptr, dy, s.n, s.h, s.w, s.oh, s.ow, s.pad.h, s.pad.w, 0});
+  for (auto& [s, x, y, dx, dy, residual] : maps)
+    tiling.append({x, nullptr, nullptr, dy, s.n, s.h, s.w, s.oh, s.ow, s.pad.h, s.pad.w, 0});
   if (tiling.count == 0) return std::fill(dw, dw + 9 * s0.c * s0.o, 0.f);
   const int64_t c = s0.c, o = s0.o, lv = round_up(c, 16) + 16, wide = round_up(o, k.vector), lu = wide + 16;
   const int64_t most = std::max<int64_t>((int64_t{24} << 20) / (36 * 4 * (lv + wide)), 48);
@@ -163,8 +186,20 @@ void weight_gradient(const Maps& maps, float* dw, const Kernels& k) {
   float *v = memory.as<float>(), *d = v + 36 * v_plane, *du = d + 36 * d_plane;  // du [parts, 36, part, lu]
   const auto rows = [&](int64_t i) { return std::min(part, c - i * part); };
   const auto multiply = [&](int64_t i, int64_t p, float* u, int64_t count, bool add) {
-    k.product({rows(i), o, count, v + p * v_plane + i * part, lv, true, d + p * d_plane, count, 0, u + p * u_plane, lu,
-               nullptr, add, nullptr, false});
+    k.product({rows(i),
+               o,
+               count,
+               v + p * v_plane + i * part,
+               lv,
+               true,
+               d + p * d_plane,
+               count,
+               0,
+               u + p * u_plane,
+               lu,
+               nullptr,
+               add,
+               {}});
   };
   const auto finish = [&](int64_t i, int64_t r, const float* u) {
     k.filter_gradient(u + r * lu, u_plane, o, dw + (i * part + r) * o, c * o);
