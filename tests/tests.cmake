@@ -62,6 +62,7 @@ endif()
 
 if(NOT CMAKE_BUILD_TYPE STREQUAL "Sanitize" AND NOT CMAKE_CROSSCOMPILING)
   add_test(NAME external_project COMMAND ${CMAKE_COMMAND} -DSOURCE=${PROJECT_SOURCE_DIR} -DBUILD=${PROJECT_BINARY_DIR}
-    -DTYPE=${CMAKE_BUILD_TYPE} -DCOMPILER=${CMAKE_CXX_COMPILER} -P ${PROJECT_SOURCE_DIR}/tests/external/run.cmake)
+    "-DGENERATOR=${CMAKE_GENERATOR}" -DTYPE=${CMAKE_BUILD_TYPE} -DCOMPILER=${CMAKE_CXX_COMPILER}
+    -P ${PROJECT_SOURCE_DIR}/tests/external/run.cmake)
   set_tests_properties(external_project PROPERTIES TIMEOUT ${test_seconds})
 endif()

@@ -51,7 +51,10 @@ void transpose(const float* x, int64_t ldx, int64_t rows, int64_t cols, float* y
   for (int64_t c = 0; c < cols; c += kVector)
     for (int64_t r = 0; r < rows; r += kVector) {
       Vec v[kVector];
-      for (int i = 0; i < kVector; ++i) v[i] = r + i < rows ? load(x + (r + i) * ldx + c, cols - c) : Vec{};
+      for (int i = 0; i < kVector; ++i) {
+        v[i] = r + i < rows ? load(x + (r + i) * ldx + c, cols - c) : Vec{};
+        prefetch(x + (r + i + kVector) * ldx + c, 1);
+      }
       transpose_square(v);
       for (int i = 0; i < kVector && c + i < cols; ++i) store(y + (c + i) * ldy + r, v[i], rows - r);
     }
@@ -91,6 +94,7 @@ void pack(const float* src, int64_t ld, bool transposed, int64_t k, int64_t n, f
     float* panel = b + j * depth + first * width;
     if (!transposed) {
       for (int64_t r = 0; r < k; ++r) {
+        prefetch(src + (r + 8) * ld + j, cols);
         copy(src + r * ld + j, cols, panel + r * width);
         zero(panel + r * width + cols, width - cols);
       }

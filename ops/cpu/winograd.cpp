@@ -1,6 +1,7 @@
 // Winograd's convolution over blocks of 4x4 tiles: transform the input, 36 products over the channels, transform the
 // result.
 #include <algorithm>
+#include <cstring>
 
 #include "core/threads.h"
 #include "ops/cpu/conv.h"
@@ -65,19 +66,21 @@ struct Weights {
   int64_t c, o;
   bool flipped;
 };
-// Columns [first, first + n) of the transformed weights: 36 packed matrices [c,n], `plane` floats apart.
+// Columns [first, first + n) of the transformed weights: 36 packed matrices [c,n], `plane` floats apart. A few rows of
+// all taps are gathered first: they lie far apart, often at multiples of a power of two that share cache sets.
 void transform(const Weights& f, int64_t first, int64_t n, float* u, int64_t plane, const Kernels& k) {
   constexpr int64_t kBlock = 16;
   parallel_for(f.c, kBlock, [&](int64_t begin, int64_t end) {
-    if (!f.flipped) {
-      for (int64_t c = begin; c < end; ++c) k.filter(f.w + c * f.o + first, f.c * f.o, false, n, u, plane, f.c, c);
-      return;
+    const int64_t tap = n + 16, row = 9 * tap;
+    Workspace memory(static_cast<size_t>(kBlock * row) * 4);
+    float* rows = memory.as<float>();  // [c, 9, n]
+    for (int64_t t = 0; t < 9; ++t) {
+      if (f.flipped) k.transpose(f.w + (t * f.o + first) * f.c + begin, f.c, n, end - begin, rows + t * tap, row);
+      else
+        for (int64_t c = begin; c < end; ++c)
+          std::memcpy(rows + (c - begin) * row + t * tap, f.w + (t * f.c + c) * f.o + first, size_t(n) * 4);
     }
-    Workspace memory(static_cast<size_t>(kBlock * 9 * n) * 4);
-    float* turned = memory.as<float>();  // [c, 9, n]
-    for (int64_t tap = 0; tap < 9; ++tap)
-      k.transpose(f.w + (tap * f.o + first) * f.c + begin, f.c, n, end - begin, turned + tap * n, 9 * n);
-    for (int64_t c = begin; c < end; ++c) k.filter(turned + (c - begin) * 9 * n, n, true, n, u, plane, f.c, c);
+    for (int64_t c = begin; c < end; ++c) k.filter(rows + (c - begin) * row, tap, f.flipped, n, u, plane, f.c, c);
   });
 }
 
@@ -89,29 +92,34 @@ int64_t block_size(int64_t tiles, int64_t floats) {
   const int64_t blocks = round_up(ceil_div(tiles, most), 4);
   return round_up(ceil_div(tiles, blocks), 6);
 }
-// Columns whose transformed weights are made at a time: about ten megabytes, used up while they are in the cache.
-int64_t slab_size(int64_t c, int64_t o) {
-  const int64_t most = std::max<int64_t>((int64_t{10} << 20) / (36 * 4 * c) / 64 * 64, 64);
+// Columns whose transformed weights are made at a time: about so many bytes, used up while they are in the cache.
+int64_t slab_size(int64_t c, int64_t o, int64_t bytes) {
+  const int64_t most = std::max<int64_t>(bytes / (36 * 4 * c) / 64 * 64, 64);
   return std::min(round_up(ceil_div(o, ceil_div(o, most)), 64), o);
 }
 
 void convolve(const Tiling& tiling, const Weights& weights, const ConvEnd& end, const Kernels& k) {
-  const int64_t c = weights.c, o = weights.o, slab = slab_size(c, o), lv = round_up(c, 16) + 16,
-                lm = round_up(slab, 16) + 16, size = std::max<int64_t>(block_size(tiling.count, lv + lm), 1);
+  if (tiling.count == 0) return;
+  const int64_t c = weights.c, o = weights.o, lv = round_up(c, 16) + 16,
+                size = block_size(tiling.count, lv + round_up(o, 16) + 16);
+  const bool one = size >= tiling.count;
+  const int64_t slab = slab_size(c, o, one ? 0 : 10 << 20), lm = round_up(slab, 16) + 16;
   // planes are staggered, or all 36 would share cache sets
   const int64_t u_plane = c * round_up(slab, k.vector) + 16, v_plane = size * lv + 16, m_plane = size * lm + 16;
   Workspace transformed(static_cast<size_t>(36 * u_plane) * 4);
   float* u = transformed.as<float>();
-  for (int64_t column = 0; column < o && tiling.count > 0; column += slab) {
+  Workspace shared(static_cast<size_t>(one ? 36 * v_plane : 0) * 4);
+  for (int64_t column = 0; column < o; column += slab) {
     const int64_t n = std::min(slab, o - column), parts = ceil_div(n, 64);
     transform(weights, column, n, u, u_plane, k);
     parallel_for(ceil_div(tiling.count, size), 1, [&](int64_t block, int64_t) {
-      Workspace memory(static_cast<size_t>(36 * (v_plane + m_plane)) * 4);
-      float *v = memory.as<float>(), *m = v + 36 * v_plane;
+      Workspace memory(static_cast<size_t>(36 * ((one ? 0 : v_plane) + m_plane)) * 4);
+      float *m = memory.as<float>(), *v = one ? shared.as<float>() : m + 36 * m_plane;
       const int64_t first = block * size, count = std::min(size, tiling.count - first);
-      parallel_for(count, 4, [&](int64_t b, int64_t e) {
-        for (int64_t t = b; t < e; ++t) k.tile_input(tiling.input(first + t), c, v + t * lv, v_plane);
-      });
+      if (!one || column == 0)
+        parallel_for(count, 4, [&](int64_t b, int64_t e) {
+          for (int64_t t = b; t < e; ++t) k.tile_input(tiling.input(first + t), c, v + t * lv, v_plane);
+        });
       parallel_for(36 * parts, 1, [&](int64_t b, int64_t e) {
         for (int64_t i = b; i < e; ++i) {
           const int64_t p = i / parts, j = i % parts * 64;
