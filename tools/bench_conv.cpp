@@ -42,18 +42,17 @@ ConvShape parse(const std::string& shape, int batch) {
 
 double direct_products(const ConvShape& s) { return double(s.n * s.oh * s.ow * s.taps()) * double(s.c * s.o); }
 
-// What is asked of the kernels: the gradient to the input is a convolution of the result's gradient.
-cpu::ConvChoice choice(const ConvShape& s, Pass pass) {
-  return cpu::choose({{s, nullptr, nullptr, nullptr, nullptr}}, conv_algo(), pass == Pass::value);
+cpu::ConvChoice choice(const ConvShape& s) {
+  return cpu::choose({{s, nullptr, nullptr, nullptr, nullptr}}, conv_algo());
 }
-std::string algo_of(const ConvShape& s, Pass pass) {
+std::string algo_of(const ConvShape& s) {
   if (conv_algo() == ConvAlgo::reference) return "reference";
-  return choice(s, pass).winograd ? "winograd" : "direct";
+  return choice(s).winograd ? "winograd" : "direct";
 }
 
 Json explained(const std::string& name, const ConvShape& s, Pass pass) {
-  const cpu::ConvChoice c = choice(s, pass);
-  Json row = {{"name", name}, {"pass", name_of(pass)}, {"algo", algo_of(s, pass)}};
+  const cpu::ConvChoice c = choice(s);
+  Json row = {{"name", name}, {"pass", name_of(pass)}, {"algo", algo_of(s)}};
   row["direct_mmul"] = direct_products(s) * 1e-6;
   row["winograd_mmul"] = c.tiles > 0 ? Json(36e-6 * double(c.tiles) * double(s.c * s.o)) : Json(nullptr);
   row["tiles"] = c.tiles, row["least_tiles"] = c.least;
@@ -81,7 +80,7 @@ Json timed(const ConvFlags& o, const Machine& machine, const std::string& name, 
   const double bytes = double(x.bytes() + w.bytes() + dy.bytes()), flops = 2 * direct_products(s);
   const double ms = times.median();
   return {{"name", name + " " + name_of(pass)},
-          {"algo", algo_of(s, pass)},
+          {"algo", algo_of(s)},
           {"ms_min", times.least()},
           {"ms_median", ms},
           {"gflops", flops * 1e-6 / ms},
