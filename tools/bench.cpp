@@ -2,6 +2,7 @@
 #include "tools/bench.h"
 
 #include <cmath>
+#include <cstdlib>
 #include <cstring>
 #include <fstream>
 #include <iostream>
@@ -89,13 +90,13 @@ Machine measure_machine() {
   const Tensor from({kBytes / 4}), to({kBytes / 4});
   for (int64_t at = 0; at < kBytes; at += kChunk) std::memcpy(from.data<float>() + at / 4, part.raw(), size_t{kChunk});
   BenchFlags flags;
-  flags.rounds = 5, flags.warmup = 1;
+  flags.rounds = 20, flags.warmup = 1;  // of milliseconds each: one of them meets a quiet moment
   const Times copy = measure(flags, [&] {
     parallel_for(kBytes, kChunk, [&](int64_t begin, int64_t end) {
       std::memcpy(to.data<float>() + begin / 4, from.data<float>() + begin / 4, static_cast<size_t>(end - begin));
     });
   });
-  constexpr int64_t kParts = 64, kCalls = 32;
+  constexpr int64_t kParts = 64, kCalls = 8;
   const Times product = measure(flags, [&] {
     parallel_for(kParts, 1, [&](int64_t, int64_t) {
       Workspace c(static_cast<size_t>(kRows * k.panel) * 4);
@@ -141,6 +142,8 @@ Report::Report(const std::string& bench, const BenchFlags& flags) : flags_(flags
           {"threads", num_threads()},
           {"isa", name_of(isa())},
           {"blas", blas_name()}};
+  if (double load = 0; getloadavg(&load, 1) == 1)
+    head["load"] = load;  // above 0 at the start: others compute here, too
   if (!flags.compare.empty()) kept_ = read_kept(flags.compare, bench);
 }
 
