@@ -66,7 +66,7 @@ Json timed(const ConvFlags& o, const Machine& machine, const std::string& name, 
   const Conv2dOptions options{.stride = s.stride, .pad = s.pad};
   Times times;
   if (pass == Pass::value) {
-    const NoGrad off;  // the weights stay, as in inference: they are packed or transformed in the warm-up
+    const NoGrad off;
     times = measure(o, [&] { conv2d(x, w, {}, options); });
   } else {
     Tensor& wanted = pass == Pass::input ? x : weight;
