@@ -1,9 +1,12 @@
-// Free lists by size class over the system's allocator, with statistics by tag.
+// Small blocks come from free lists by size; large ones are cut from segments and joined again, so that the memory of
+// one layer serves the next, whatever its shape. Statistics by tag.
 #include "core/allocator.h"
 
 #include <algorithm>
 #include <cstdlib>
+#include <iterator>
 #include <mutex>
+#include <set>
 #include <unordered_map>
 #include <vector>
 
@@ -14,16 +17,76 @@ namespace fovea {
 
 namespace {
 
-// Eight classes an octave above 4 KiB, so at most 12.5 % is lost; multiples of 64 bytes below.
-size_t size_class(size_t bytes) {
+constexpr size_t kPage = 4096, kSegment = size_t{64} << 20;
+#if defined(__SANITIZE_ADDRESS__)
+constexpr size_t kLarge = ~size_t{0};  // it watches the ends of what the system allocates, not of parts of it
+#else
+constexpr size_t kLarge = size_t{64} << 10;
+#endif
+
+// Small: eight classes an octave above 4 KiB, so at most 12.5 % is lost, multiples of 64 bytes below. Large: pages.
+size_t rounded(size_t bytes) {
   bytes = std::max<size_t>(bytes, 64);
   size_t step = 64;
-  if (bytes > 4096) {
-    step = size_t{1} << (63 - __builtin_clzll(bytes));
-    step = std::max<size_t>(step / 8, 64);
-  }
+  if (bytes >= kLarge) step = kPage;
+  else if (bytes > 4096) step = std::max<size_t>((size_t{1} << (63 - __builtin_clzll(bytes))) / 8, 64);
   return (bytes + step - 1) / step * step;
 }
+
+// Large blocks: the best fit among the free ones, or the next bytes of a segment.
+class Segments {
+ public:
+  char* take(size_t size) {  // null if there is no room
+    if (const auto fit = by_size_.lower_bound({size, nullptr}); fit != by_size_.end()) {
+      const auto [have, p] = *fit;
+      erase(p, have);
+      if (have > size) insert(p + size, have - size);
+      return p;
+    }
+    for (auto& [begin, s] : segments_)
+      if (size_t(s.end - s.top) >= size) {
+        s.top += size, s.touched = std::max(s.touched, s.top);
+        return s.top - size;
+      }
+    return nullptr;
+  }
+  void add(char* begin, size_t size) { segments_[begin] = {begin + size, begin, begin}; }
+  void give(char* p, size_t size) {
+    auto& [begin, s] = *std::prev(segments_.upper_bound(p));
+    const auto next = by_place_.lower_bound(p);
+    if (next != by_place_.begin())
+      if (const auto [before, length] = *std::prev(next); before >= begin && before + length == p)
+        erase(before, length), p = before, size += length;
+    if (const auto after = by_place_.find(p + size); after != by_place_.end() && after->first < s.end) {
+      const size_t length = after->second;
+      erase(p + size, length), size += length;
+    }
+    if (p + size == s.top) s.top = p;
+    else insert(p, size);
+  }
+  void trim() {  // frees the segments that hold nothing
+    for (auto it = segments_.begin(); it != segments_.end();) {
+      const bool empty = it->second.top == it->first;
+      if (empty) std::free(it->first);
+      it = empty ? segments_.erase(it) : std::next(it);
+    }
+  }
+  size_t touched() const {  // bytes that were handed out once: the system has given them pages
+    size_t bytes = 0;
+    for (auto& [begin, s] : segments_) bytes += size_t(s.touched - begin);
+    return bytes;
+  }
+
+ private:
+  struct Segment {
+    char *end, *top, *touched;  // [top, end) is free and in no list
+  };
+  void insert(char* p, size_t size) { by_place_[p] = size, by_size_.insert({size, p}); }
+  void erase(char* p, size_t size) { by_place_.erase(p), by_size_.erase({size, p}); }
+  std::map<char*, Segment> segments_;  // by their first byte
+  std::map<char*, size_t> by_place_;   // free blocks
+  std::set<std::pair<size_t, char*>> by_size_;
+};
 
 struct Block {
   size_t bytes;
@@ -33,20 +96,10 @@ struct Block {
 class Pool {
  public:
   void* take(size_t bytes) {
-    size_t size = size_class(bytes);
+    const size_t size = rounded(bytes);
     const std::string tag = Scope::path().substr(0, Scope::path().find('.'));
     std::lock_guard lock(mutex_);
-    void* block = nullptr;
-    auto list = free_.lower_bound(size);
-    if (list != free_.end() && list->first <= size + size / 4) {  // a block that is a little too large will do
-      block = list->second.back();
-      size = list->first;
-      list->second.pop_back();
-      if (list->second.empty()) free_.erase(list);
-      stats_.cached -= size;
-    } else {
-      block = from_system(size);
-    }
+    void* block = size >= kLarge ? take_large(size) : take_small(size);
     stats_.current += size;
     stats_.peak = std::max(stats_.peak, stats_.current);
     stats_.allocations++;
@@ -57,15 +110,17 @@ class Pool {
   void give(void* block) {
     if (!block) return;
     std::lock_guard lock(mutex_);
-    auto it = live_.find(block);
-    stats_.current -= it->second.bytes;
-    stats_.tags[it->second.tag] -= it->second.bytes;
-    stats_.cached += it->second.bytes;
-    free_[it->second.bytes].push_back(block);
+    const auto it = live_.find(block);
+    const size_t size = it->second.bytes;
+    stats_.current -= size;
+    stats_.tags[it->second.tag] -= size;
+    if (size >= kLarge) segments_.give(static_cast<char*>(block), size), large_ -= size;
+    else small_[size].push_back(block), kept_ += size;
     live_.erase(it);
   }
   MemoryStats stats() {
     std::lock_guard lock(mutex_);
+    stats_.cached = kept_ + segments_.touched() - large_;
     return stats_;
   }
   void reset_peak() {
@@ -78,19 +133,36 @@ class Pool {
   }
 
  private:
-  void drop_cache() {
-    for (auto& [size, list] : free_)
-      for (void* block : list) std::free(block);
-    free_.clear();
-    stats_.cached = 0;
+  void* take_small(size_t size) {
+    auto& list = small_[size];
+    if (list.empty()) return from_system(size, size);
+    void* block = list.back();
+    list.pop_back(), kept_ -= size;
+    return block;
   }
-  void* from_system(size_t size) {
+  void* take_large(size_t size) {
+    char* block = segments_.take(size);
+    if (!block) {
+      const size_t segment = std::max(size, kSegment);
+      segments_.add(static_cast<char*>(from_system(segment, size)), segment);
+      block = segments_.take(size);
+    }
+    large_ += size;
+    return block;
+  }
+  void drop_cache() {
+    for (auto& [size, list] : small_)
+      for (void* block : list) std::free(block);
+    small_.clear(), kept_ = 0;
+    segments_.trim();
+  }
+  void* from_system(size_t size, size_t wanted) {
     void* block = std::aligned_alloc(64, size);
-    if (!block) {  // kept blocks of other sizes may be all that is missing
+    if (!block) {  // what is kept may be all that is missing
       drop_cache();
       block = std::aligned_alloc(64, size);
     }
-    if (!block) out_of_memory(size);
+    if (!block) out_of_memory(wanted);
     stats_.system_allocations++;
     return block;
   }
@@ -103,7 +175,9 @@ class Pool {
   }
 
   std::mutex mutex_;
-  std::map<size_t, std::vector<void*>> free_;
+  std::map<size_t, std::vector<void*>> small_;  // free blocks by size
+  Segments segments_;
+  size_t kept_ = 0, large_ = 0;  // bytes of small free blocks, of large live ones
   std::unordered_map<void*, Block> live_;
   MemoryStats stats_;
 };

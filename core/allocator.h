@@ -1,4 +1,5 @@
-// A caching allocator: freed blocks are kept by size and handed out again, since fresh pages cost more than most ops.
+// A caching allocator: freed blocks are kept and handed out again, whole or in parts, since fresh pages cost more than
+// most ops.
 #pragma once
 #include <cstddef>
 #include <cstdint>

@@ -1,8 +1,10 @@
 // Shapes, element types, tensors and the allocator under them.
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
 
+#include "core/random.h"
 #include "core/scope.h"
 #include "core/tensor.h"
 #include "tests/catch.h"
@@ -121,6 +123,38 @@ TEST_CASE("the allocator keeps count by tag, reuses blocks, and says who holds t
   const std::string m = message_of([] { allocate(size_t{1} << 60); });
   CHECK(m.find("out of memory") != std::string::npos);
   CHECK(m.find("hint") != std::string::npos);
+}
+
+TEST_CASE("blocks of any size and order never overlap, and all of them come back") {
+  struct Held {
+    uint8_t* p;
+    size_t size;
+    uint8_t mark;
+  };
+  Dice dice(4);
+  std::vector<Held> held;
+  const size_t start = memory_stats().current;
+  const auto drop = [&](size_t i) {
+    const Held h = held[i];
+    const bool whole = std::all_of(h.p, h.p + h.size, [&](uint8_t v) { return v == h.mark; });
+    held[i] = held.back(), held.pop_back(), release(h.p);
+    return whole;
+  };
+  bool whole = true;
+  for (int i = 0; i < 3000; ++i) {
+    if (!held.empty() && dice.chance(held.size() > 60 ? 0.6 : 0.4)) {
+      whole = whole && drop(size_t(dice.integer(0, int64_t(held.size()) - 1)));
+      continue;
+    }
+    const auto size = size_t(dice.chance(0.3) ? dice.integer(1, 70'000) : dice.integer(60'000, 900'000));
+    auto* p = static_cast<uint8_t*>(allocate(size));
+    whole = whole && reinterpret_cast<uintptr_t>(p) % 64 == 0;
+    std::fill(p, p + size, uint8_t(i));
+    held.push_back({p, size, uint8_t(i)});
+  }
+  while (!held.empty()) whole = whole && drop(held.size() - 1);
+  CHECK(whole);
+  CHECK(memory_stats().current == start);
 }
 
 TEST_CASE("errors carry the module path, before the hint") {
