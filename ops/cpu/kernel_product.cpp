@@ -72,6 +72,9 @@ void product(const Product& p) {
     for (int64_t i = 0; i < p.m; i += kRows) {
       const int64_t rows = least(kRows, p.m - i);
       for (int64_t r = 0; r < rows; ++r) job.c[r] = (p.rows ? p.rows[i + r] : p.c + (i + r) * p.ldc) + j;
+      for (int64_t r = 0; r < rows; ++r) {
+        if (p.end.residual) prefetch(p.end.residual + (job.c[r] - p.end.y), cols);
+      }
       job.a = p.transposed ? p.a + i : p.a + i * p.lda;
       (rows == kRows ? full : pick(rows, width / kVector))(job);
     }
