@@ -2,11 +2,14 @@
 #include <cmath>
 #include <map>
 
+#include "core/allocator.h"
 #include "core/autograd.h"
 #include "core/error.h"
+#include "core/threads.h"
 #include "models/names.h"
 #include "models/presets.h"
 #include "models/summary.h"
+#include "nn/optim.h"
 #include "ops/pointwise.h"
 #include "ops/reduce.h"
 #include "ops/shape.h"
@@ -284,6 +287,25 @@ TEST_CASE("torchvision's old names") {
         "head.regression_head.conv.3.0.bias backbone.fpn.inner_blocks.2.0.weight "
         "head.classification_head.conv.3.0.weight "
         "backbone.fpn.extra_blocks.p6.weight backbone.fpn.layer_blocks.1.0.bias ");
+}
+
+TEST_CASE("a training step asks the system for no memory once the first two have run") {
+  RetinaNet model(tiny(), 2);
+  SGD sgd(decay_groups(model, 1e-4));
+  const Tensor images = noise({2, 96, 64, 3}, 1);
+  const std::vector<Target> targets(2, {.boxes = {{10, 10, 40, 50}}, .labels = {1}});
+  const int threads = num_threads();
+  set_num_threads(1);  // how many scratch blocks are held at once is up to the threads otherwise
+  size_t asked = 0;
+  for (int step = 0; step < 6; ++step) {
+    const size_t before = memory_stats().system_allocations;
+    backward(model.loss(model(images), targets).total());
+    sgd.step(0.01);
+    sgd.zero_grad();
+    if (step >= 2) asked += memory_stats().system_allocations - before;
+  }
+  set_num_threads(threads);
+  CHECK(asked == 0);
 }
 
 TEST_CASE("options as text") {
