@@ -15,8 +15,8 @@ template <class Options, class V> void visit(Options& o, V&& v) {
   v("backbone", o.backbone, "tiny | resnet18 | resnet34 | resnet50 | resnet101 | resnext101_32x8d");
   v("width", o.width, "channels of the backbone's stem; 0: the usual number (tiny 16, others 64)");
   v("classes", o.classes, "number of classes");
-  v("backbone_norm", o.backbone_norm, "batch | frozen | group");
-  v("head_norm", o.head_norm, "none | batch | group, after each convolution of the towers");
+  v("backbone_norm", o.backbone_norm, "batch | fixed | frozen | group");
+  v("head_norm", o.head_norm, "none | batch | batch_per_level | group, after each convolution of the towers");
   v("norm_eps", o.norm_eps, "added to variances");
   v("stride_1x1", o.stride_1x1, "bottlenecks stride in their first 1x1 convolution (Caffe2's weights), not in the 3x3");
   v("freeze_stages", o.freeze_stages, "of stem, layer1 .. layer4, the first that are not trained (0 to 5)");
@@ -26,11 +26,11 @@ template <class Options, class V> void visit(Options& o, V&& v) {
   v("tower_depth", o.tower_depth, "hidden convolutions of each head");
   v("prior", o.prior, "probability of an object that the network starts with");
   v("final_std", o.final_std, "initial deviation of the weights of the last convolutions");
-  v("anchors.style", o.anchors.style, "exact | detectron | torchvision");
+  v("anchors.style", o.anchors.style, "exact | detectron | detectron2 | torchvision");
   v("anchors.base", o.anchors.base, "side of a level's smallest anchor, in cells");
   v("anchors.scales", o.anchors.scales, "factors of that side");
   v("anchors.ratios", o.anchors.ratios, "heights divided by widths");
-  v("anchors.offset", o.anchors.offset, "of the first anchor's centre, in cells (style exact)");
+  v("anchors.offset", o.anchors.offset, "of the first anchor's centre, in cells (styles exact, detectron2)");
   v("matcher.high", o.matcher.high, "anchors with at least this IoU are positive");
   v("matcher.low", o.matcher.low, "anchors below this IoU are background");
   v("matcher.low_quality", o.matcher.low_quality, "the best anchors of a box are positive too");
@@ -39,11 +39,13 @@ template <class Options, class V> void visit(Options& o, V&& v) {
   v("matcher.ignore_ioa", o.matcher.ignore_ioa,
     "background with more inside an ignore region counts for nothing; > 1: off");
   v("ignore_outside", o.ignore_outside, "anchors centred in the padding count for nothing");
-  v("coder.wx", o.coder.wx, "weight of the deltas of x");
-  v("coder.wy", o.coder.wy, "weight of the deltas of y");
-  v("coder.ww", o.coder.ww, "weight of the deltas of log width");
-  v("coder.wh", o.coder.wh, "weight of the deltas of log height");
-  v("class_loss", o.class_loss, "focal | focal_star");
+  v("coder.style", o.coder.style, "centre | corners: deltas of centre and log size, or of x1, y1, x2, y2");
+  v("coder.wx", o.coder.wx, "weight of the deltas of x (x1)");
+  v("coder.wy", o.coder.wy, "weight of the deltas of y (y1)");
+  v("coder.ww", o.coder.ww, "weight of the deltas of log width (x2)");
+  v("coder.wh", o.coder.wh, "weight of the deltas of log height (y2)");
+  v("coder.least", o.coder.least, "style centre: sides below so many pixels count as that (yhenon: 1)");
+  v("class_loss", o.class_loss, "focal | focal_star | softmax: sigmoids, their FL*, or one softmax with a background");
   v("alpha", o.alpha, "weight of positives in the focal loss; negative: no balancing");
   v("gamma", o.gamma, "focusing exponent; 0: cross entropy");
   v("star_beta", o.star_beta, "shift of focal_star");
@@ -54,14 +56,19 @@ template <class Options, class V> void visit(Options& o, V&& v) {
   v("score_threshold", o.score_threshold, "detections have a higher score");
   v("last_threshold", o.last_threshold, "the same for the last level (Detectron: 0); negative: as the others");
   v("level_top", o.level_top, "best scores of a level that reach NMS");
+  v("nms", o.nms, "hard | linear | gaussian: overlaps suppress boxes, or lower their scores");
   v("nms_threshold", o.nms_threshold, "a higher IoU with a better box of its class suppresses a box");
+  v("nms_at_threshold", o.nms_at_threshold, "an equal IoU does so too (Detectron)");
+  v("nms_sigma", o.nms_sigma, "of nms gaussian: scores are multiplied by exp(-IoU^2 / sigma)");
   v("detections", o.detections, "of an image, at most");
+  v("pixel_order", o.pixel_order, "rgb | bgr, as the network sees it (Caffe2's weights: bgr)");
   v("pixel_mean", o.pixel_mean, "of red, green, blue in 0..1");
   v("pixel_std", o.pixel_std, "of red, green, blue in 0..1");
 }
 
 std::string show(const std::string& v) { return v; }
 std::string show(bool v) { return v ? "true" : "false"; }
+std::string show(BoxCoder::Style v) { return v == BoxCoder::Style::centre ? "centre" : "corners"; }
 std::string show(int v) { return std::to_string(v); }
 std::string show(double v) {  // the shortest text that reads back as the same number
   char buffer[32];
@@ -79,6 +86,10 @@ template <class N> bool read_number(std::string_view s, N& v) {
 }
 bool read(const std::string& s, std::string& v) { return v = s, !s.empty(); }
 bool read(const std::string& s, bool& v) { return v = s == "true" || s == "1", v || s == "false" || s == "0"; }
+bool read(const std::string& s, BoxCoder::Style& v) {
+  v = s == "centre" ? BoxCoder::Style::centre : BoxCoder::Style::corners;
+  return s == show(v);
+}
 bool read(const std::string& s, int& v) { return read_number(s, v); }
 bool read(const std::string& s, double& v) { return read_number(s, v) && v == v; }
 bool read(std::string s, std::vector<double>& list) {  // "1,2,3", also with brackets and spaces
@@ -164,19 +175,28 @@ void check_options(const RetinaNetOptions& o) {
   need(o.matcher.high > 0, "matcher.high must be above 0");
   need(o.gamma >= 0, text("gamma = ", o.gamma, " is negative"));
   need(o.class_loss != "focal_star" || o.gamma > 0, "class_loss = focal_star needs gamma > 0");
+  need(o.class_loss != "softmax" || o.gamma == 0 || o.gamma >= 1,
+       text("class_loss = softmax needs gamma = 0 or gamma >= 1, not ", o.gamma,
+            ": its slope is infinite where an anchor is certain\n  hint: class_loss = focal takes any gamma"));
   need(o.alpha <= 1, text("alpha = ", o.alpha, " is above 1"));
   need(o.box_beta >= 0, "box_beta must be at least 0");
   need(o.norm_eps >= 0, "norm_eps must be at least 0");
   need(o.level_top >= 1 && o.detections >= 0, "level_top must be at least 1 and detections at least 0");
   need(o.coder.wx > 0 && o.coder.wy > 0 && o.coder.ww > 0 && o.coder.wh > 0, "coder: weights must be above 0");
+  need(o.coder.least >= 0, "coder.least must be at least 0");
+  need(o.coder.least == 0 || o.coder.style == BoxCoder::Style::centre,
+       "coder.least is for coder.style = centre: corners have no logarithms\n  hint: leave it at 0");
+  need(o.nms_sigma > 0, "nms_sigma must be above 0");
+  need(o.final_std >= 0, "final_std must be at least 0");
   for (double v : o.pixel_std) need(v > 0, "pixel_std must be above 0");
 }
 
 void check_from_scratch(const RetinaNetOptions& o) {
   const std::string hint =
       "\n  hint: load weights for the backbone, or train all of it: freeze_stages=0 and backbone_norm=group (or batch)";
-  need(o.backbone_norm != "frozen",
-       "backbone_norm = frozen, but no weights are loaded: norms that were never trained stay useless" + hint);
+  need(o.backbone_norm != "frozen" && o.backbone_norm != "fixed",
+       "backbone_norm = " + o.backbone_norm +
+           ", but no weights are loaded: norms that were never trained stay useless" + hint);
   need(o.freeze_stages == 0, text("freeze_stages = ", o.freeze_stages,
                                   ", but no weights are loaded: random convolutions would stay random", hint));
 }

@@ -32,6 +32,9 @@ namespace {
 Norm::Options norm(NormKind kind, int64_t channels, double eps) {
   return {.kind = kind, .channels = channels, .groups = norm_groups(channels), .eps = eps};
 }
+NormKind frozen(NormKind kind) {  // of a stage that is not trained
+  return kind == NormKind::batch || kind == NormKind::fixed ? NormKind::frozen : kind;
+}
 void he(Conv2d& conv) { kaiming_normal_(conv.weight, conv.random("weight")); }
 
 }  // namespace
@@ -78,24 +81,23 @@ ResNet::ResNet(Module& parent, std::string name, const ResNetOptions& options)
       options_(options),
       conv1_(*this, "conv1", {.in = 3, .out = options.width, .kernel = 7, .stride = 2, .pad = 3, .bias = false}),
       bn1_(*this, "bn1",
-           norm(options.freeze_stages > 0 && options.norm == NormKind::batch ? NormKind::frozen : options.norm,
-                options.width, options.eps)) {
+           norm(options.freeze_stages > 0 ? frozen(options.norm) : options.norm, options.width, options.eps)) {
   he(conv1_);
   int64_t in = options.width;
   for (int stage = 0; stage < 4; ++stage) {
     layers_.push_back(std::make_unique<Sequential>(*this, text("layer", stage + 1)));
     const int64_t width = int64_t{options.width} << stage, out = options.bottleneck ? 4 * width : width;
-    const bool frozen = stage + 1 < options.freeze_stages && options.norm == NormKind::batch;
     for (int block = 0; block < options.blocks[stage]; ++block, in = out)
-      layers_.back()->add<ResidualBlock>({.in = in,
-                                          .inner = width * options.group_width / 64 * options.groups,
-                                          .out = out,
-                                          .stride = block == 0 && stage > 0 ? 2 : 1,
-                                          .groups = options.groups,
-                                          .stride_1x1 = options.stride_1x1,
-                                          .bottleneck = options.bottleneck,
-                                          .norm = frozen ? NormKind::frozen : options.norm,
-                                          .eps = options.eps});
+      layers_.back()->add<ResidualBlock>(
+          {.in = in,
+           .inner = width * options.group_width / 64 * options.groups,
+           .out = out,
+           .stride = block == 0 && stage > 0 ? 2 : 1,
+           .groups = options.groups,
+           .stride_1x1 = options.stride_1x1,
+           .bottleneck = options.bottleneck,
+           .norm = stage + 1 < options.freeze_stages ? frozen(options.norm) : options.norm,
+           .eps = options.eps});
   }
 }
 

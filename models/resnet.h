@@ -19,7 +19,7 @@ struct ResNetOptions {
   NormKind norm = NormKind::batch;
   double eps = 1e-5;
   bool stride_1x1 = false;  // bottlenecks stride in conv1 (the first ResNets), not in conv2 (v1.5)
-  int freeze_stages = 0;    // batch norms of these stages (stem, layer1, ..) are frozen ones
+  int freeze_stages = 0;    // batch and fixed norms of these stages (stem, layer1, ..) are frozen ones
 };
 // "tiny", "resnet18", ...; throws Error{Code::usage} that lists the names.
 ResNetOptions resnet_options(const std::string& name);

@@ -17,13 +17,16 @@ Backbone::Options backbone_options(const RetinaNetOptions& o) {
   return {.body = body, .channels = o.channels, .p6_from_p5 = o.p6_from == "p5", .last_level = o.last_level};
 }
 Head::Options head_options(const RetinaNetOptions& o) {
+  const bool per_level = o.head_norm == "batch_per_level";
   return {.channels = o.channels,
           .anchors = o.anchors.count(),
           .classes = o.classes,
           .depth = o.tower_depth,
-          .norm = norm_kind(o.head_norm),
+          .norm = per_level ? NormKind::none : norm_kind(o.head_norm),
+          .norm_levels = per_level ? o.last_level - 2 : 0,
           .eps = o.norm_eps,
           .deviation = o.final_std,
+          .background = o.class_loss == "softmax",
           .prior = o.prior};
 }
 

@@ -35,8 +35,8 @@ struct RetinaNetOptions {
   std::string backbone = "resnet50";  // tiny | resnet18 | resnet34 | resnet50 | resnet101 | resnext101_32x8d
   int width = 0;  // channels of the backbone's stem, from which all others follow; 0: the usual (tiny 16, others 64)
   int classes = 80;
-  std::string backbone_norm = "frozen";  // batch | frozen | group
-  std::string head_norm = "none";        // none | batch | group, after each convolution of the towers
+  std::string backbone_norm = "frozen";  // batch | fixed | frozen | group (nn/layers.h; fixed is mmdetection's)
+  std::string head_norm = "none";        // none | batch | batch_per_level | group, after each convolution of the towers
   double norm_eps = 1e-5;
   bool stride_1x1 = false;     // bottlenecks stride in their first 1x1 convolution (Caffe2's weights)
   int freeze_stages = 2;       // of stem, layer1 .. layer4: the first n are not trained
@@ -49,10 +49,14 @@ struct RetinaNetOptions {
   AnchorOptions anchors{};
   // Training
   MatcherOptions matcher{};
-  bool ignore_outside = false;       // anchors centred outside the unpadded image are ignored (keras-retinanet)
-  BoxCoder coder{};                  // weights 1 1 1 1
-  std::string class_loss = "focal";  // focal | focal_star
-  double alpha = 0.25;               // < 0: no class balancing
+  bool ignore_outside = false;  // anchors centred outside the unpadded image are ignored (keras-retinanet)
+  BoxCoder coder{};             // centre, weights 1 1 1 1
+  // focal        of a sigmoid for each class
+  // focal_star   the paper's appendix A
+  // softmax      focal loss of a softmax over the classes and the background (Detectron's SOFTMAX); gamma 0 and
+  //              alpha -1 make it the cross entropy
+  std::string class_loss = "focal";
+  double alpha = 0.25;  // < 0: no class balancing
   double gamma = 2;
   double star_beta = 1;                // of focal_star
   std::string box_loss = "smooth_l1";  // smooth_l1 | l1 | l2 | iou | giou | diou | ciou
@@ -67,9 +71,13 @@ struct RetinaNetOptions {
   double score_threshold = 0.05;  // kept: score > threshold
   double last_threshold = -1;     // of the last level (Detectron: 0); < 0: the same
   int level_top = 1000;           // best scores of each level, before NMS
+  std::string nms = "hard";       // hard | linear | gaussian: the last two lower scores instead (soft-NMS)
   double nms_threshold = 0.5;     // suppressed: IoU > threshold, within a class
+  bool nms_at_threshold = false;  // ... or IoU = threshold (Detectron)
+  double nms_sigma = 0.5;         // of gaussian
   int detections = 100;           // of an image
-  // Pixels: (rgb / 255 - mean) / std
+  // Pixels: (rgb / 255 - mean) / std, given to the network in this order: rgb | bgr (Caffe2's weights)
+  std::string pixel_order = "rgb";
   std::array<double, 3> pixel_mean{0.485, 0.456, 0.406}, pixel_std{0.229, 0.224, 0.225};
 };
 
@@ -108,7 +116,7 @@ class RetinaNet : public Layer<RetinaNet> {
 
   struct Output {                  // by level, P3 first
     std::vector<Tensor> features;  // [N,H,W,channels]
-    std::vector<Tensor> logits;    // [N,H*W*A,K]
+    std::vector<Tensor> logits;    // [N,H*W*A,K]; class_loss "softmax": [N,H*W*A,K+1], the background first
     std::vector<Tensor> deltas;    // [N,H*W*A,4]
     std::vector<Tensor> anchors;   // [H*W*A,4]
     std::pair<int, int> input_hw;  // height and width of the images, padding included

@@ -9,9 +9,13 @@
 #include "core/math.h"
 #include "models/retinanet.h"
 #include "ops/nms.h"
+#include "ops/shape.h"
+#include "ops/softmax.h"
 
 namespace fovea {
 namespace {
+
+constexpr double kSoftFloor = 1e-4;  // Detectron's: soft-NMS may lower a score below the threshold, down to this
 
 struct Candidate {
   float score;
@@ -19,16 +23,19 @@ struct Candidate {
   bool operator<(const Candidate& o) const { return score > o.score || (score == o.score && index < o.index); }
 };
 
-// The best `top` scores above the threshold among n logits, in order. NaN is below every threshold.
-template <class T> std::vector<Candidate> best_scores(const T* logits, int64_t n, double threshold, int64_t top) {
+// The best `top` scores above the threshold among n logits (or probabilities), in order. NaN is below every threshold.
+template <class T>
+std::vector<Candidate> best_scores(const T* values, int64_t n, bool logits, double threshold, int64_t top) {
   std::vector<Candidate> found;
   const float limit = static_cast<float>(threshold);
   // Most logits are far below: a comparison, with room for rounding, spares their sigmoid.
-  const T low =
-      threshold > 0 && threshold < 1 ? static_cast<T>(std::log(threshold / (1 - threshold)) - 0.01) : T(-INFINITY);
+  const bool bound = logits && threshold > 0 && threshold < 1;
+  const T low = bound ? static_cast<T>(std::log(threshold / (1 - threshold)) - 0.01) : T(-INFINITY);
   for (int64_t i = 0; i < n; ++i)
-    if (logits[i] > low)
-      if (const float score = static_cast<float>(math::sigmoid(logits[i])); score > limit) found.push_back({score, i});
+    if (values[i] > low) {
+      const float score = static_cast<float>(logits ? math::sigmoid(values[i]) : values[i]);
+      if (score > limit) found.push_back({score, i});
+    }
   const int64_t keep = std::min(top, static_cast<int64_t>(found.size()));
   std::partial_sort(found.begin(), found.begin() + keep, found.end());
   found.resize(static_cast<size_t>(keep));
@@ -79,14 +86,22 @@ std::vector<Detection> suppress(const RetinaNetOptions& o, const Candidates& all
   const int64_t n = static_cast<int64_t>(all.boxes.size());
   Tensor boxes({n, 4});
   if (n > 0) std::memcpy(boxes.raw(), all.boxes.data(), all.boxes.size() * sizeof(Box<float>));
-  const std::vector<int64_t> kept = o.nms_threshold >= 1 ? all_by_score(all.scores)  // no IoU is above 1
-                                                         : batched_nms(boxes, Tensor::from({n}, all.scores),
-                                                                       Tensor::from({n}, all.labels), o.nms_threshold)
-                                                               .values<int64_t>();
+  const Tensor scores = Tensor::from({n}, all.scores), labels = Tensor::from({n}, all.labels);
+  std::vector<int64_t> kept;
+  std::vector<float> lowered;
+  if (o.nms == "hard") {
+    const float highest = static_cast<float>(o.nms_threshold);  // that a box may have: IoU > it suppresses
+    const float limit = o.nms_at_threshold ? std::nextafter(highest, -1.0f) : highest;
+    kept = limit >= 1 ? all_by_score(all.scores) : batched_nms(boxes, scores, labels, limit).values<int64_t>();
+  } else {
+    const auto method = o.nms == "linear" ? SoftNmsMethod::linear : SoftNmsMethod::gaussian;
+    const SoftNms soft = soft_nms(boxes, scores, labels, {method, o.nms_threshold, o.nms_sigma, kSoftFloor});
+    kept = soft.indices.values<int64_t>(), lowered = soft.scores.values<float>();
+  }
   std::vector<Detection> out;
   for (size_t i = 0; i < std::min(kept.size(), static_cast<size_t>(o.detections)); ++i) {
     const size_t k = static_cast<size_t>(kept[i]);
-    out.push_back({all.boxes[k], all.scores[k], static_cast<int>(all.labels[k])});
+    out.push_back({all.boxes[k], lowered.empty() ? all.scores[k] : lowered[i], static_cast<int>(all.labels[k])});
   }
   return out;
 }
@@ -104,6 +119,7 @@ std::vector<std::vector<Detection>> detect(const RetinaNetOptions& options, cons
   check(image_hw.empty() || static_cast<int64_t>(image_hw.size()) == images, "detect: ", image_hw.size(), " sizes for ",
         images, " images");
   NoGrad off;
+  const bool softmaxed = options.class_loss == "softmax";
   std::vector<std::vector<Detection>> found;
   for (int64_t i = 0; i < images; ++i) {
     const auto hw = image_hw.empty() ? output.input_hw : image_hw[static_cast<size_t>(i)];
@@ -111,10 +127,12 @@ std::vector<std::vector<Detection>> detect(const RetinaNetOptions& options, cons
     for (size_t level = 0; level < output.logits.size(); ++level) {
       const bool last = level + 1 == output.logits.size() && options.last_threshold >= 0;
       const double threshold = last ? options.last_threshold : options.score_threshold;
-      const Tensor logits = output.logits[level].rows(i, i + 1), deltas = output.deltas[level].rows(i, i + 1);
-      dispatch_float(logits.dtype(), [&]<class T>() {
-        add_level(options, best_scores(logits.data<T>(), logits.size(), threshold, options.level_top), deltas.data<T>(),
-                  output.anchors[level].data<float>(), hw, all);
+      Tensor values = output.logits[level].rows(i, i + 1);
+      const Tensor deltas = output.deltas[level].rows(i, i + 1);
+      if (softmaxed) values = slice(softmax(values), 2, 1, options.classes + 1);
+      dispatch_float(values.dtype(), [&]<class T>() {
+        add_level(options, best_scores(values.data<T>(), values.size(), !softmaxed, threshold, options.level_top),
+                  deltas.data<T>(), output.anchors[level].data<float>(), hw, all);
       });
     }
     found.push_back(suppress(options, all));

@@ -12,6 +12,7 @@
 #include "ops/reduce.h"
 #include "ops/regression_loss.h"
 #include "ops/shape.h"
+#include "ops/softmax.h"
 
 namespace fovea {
 namespace {
@@ -94,11 +95,37 @@ void RetinaNet::set_scales(const std::vector<Matches>& matches, LossStats& stats
   }
 }
 
+namespace {
+
+// Of softmax probabilities p_t: -alpha_t (1 - p_t)^gamma log p_t. logits [N,R,K+1], the background first; labels [N,R]
+// as for sigmoid_focal_loss. Returns [N].
+Tensor softmax_focal_loss(const Tensor& logits, const Tensor& labels, FocalOptions o) {
+  const int64_t rows = labels.size(), classes = logits.dim(2);
+  Tensor place({rows}, DType::i64), weight(labels.shape());
+  for (int64_t r = 0; r < rows; ++r) {
+    const int64_t label = labels.data<int64_t>()[r];
+    place.data<int64_t>()[r] = r * classes + std::max(label, Matches::background) + 1;
+    const double alpha = o.alpha.value_or(0), one = label >= 0 ? alpha : 1 - alpha;
+    weight.data<float>()[r] = label == Matches::ignored ? 0 : o.alpha ? static_cast<float>(one) : 1;
+  }
+  const Tensor log_p = reshape(gather(reshape(log_softmax(logits), {rows * classes}), place, 0), labels.shape());
+  const Tensor loss = log_p * weight.to(logits.dtype()) * -1;
+  return sum(o.gamma == 0 ? loss : loss * pow(1 - exp(log_p), o.gamma), {1});
+}
+
+Tensor class_loss_of(const RetinaNetOptions& o, const Tensor& logits, const Tensor& labels) {
+  const std::optional<double> alpha = o.alpha < 0 ? std::nullopt : std::optional<double>(o.alpha);
+  if (o.class_loss == "softmax") return softmax_focal_loss(logits, labels, {.alpha = alpha, .gamma = o.gamma});
+  if (o.class_loss == "focal") return sigmoid_focal_loss(logits, labels, {.alpha = alpha, .gamma = o.gamma});
+  return focal_loss_star(logits, labels, {.alpha = alpha, .gamma = o.gamma, .beta = o.star_beta});
+}
+
+}  // namespace
+
 // Level by level, so that no copy of all logits is made.
 Tensor RetinaNet::class_loss(const Output& output, const std::vector<Matches>& matches,
                              const std::vector<Target>& targets, const LossStats& stats) const {
   const int64_t images = static_cast<int64_t>(targets.size());
-  const std::optional<double> alpha = options.alpha < 0 ? std::nullopt : std::optional<double>(options.alpha);
   Tensor sums;  // [N]
   size_t first = 0;
   for (const Tensor& logits : output.logits) {
@@ -111,10 +138,7 @@ Tensor RetinaNet::class_loss(const Output& output, const std::vector<Matches>& m
         *out++ = box >= 0 ? targets[i].labels[static_cast<size_t>(box)] : box;  // -1 background, -2 ignored
       }
     first += rows;
-    const Tensor level =
-        options.class_loss == "focal"
-            ? sigmoid_focal_loss(logits, labels, {.alpha = alpha, .gamma = options.gamma})
-            : focal_loss_star(logits, labels, {.alpha = alpha, .gamma = options.gamma, .beta = options.star_beta});
+    const Tensor level = class_loss_of(options, logits, labels);
     sums = sums ? sums + level : level;
   }
   return sum(sums * Tensor::from({images}, stats.image_scale).to(sums.dtype()));
@@ -189,10 +213,12 @@ double expected_initial_loss(const RetinaNetOptions& o, const LossStats& stats) 
     positive = alpha * std::log1p(std::exp(-o.gamma * x - o.star_beta)) / o.gamma;
     negative = other * std::log1p(std::exp(o.gamma * x - o.star_beta)) / o.gamma;
   }
+  const bool softmax = o.class_loss == "softmax";  // p / K a class, 1 - p for the background
+  if (softmax) positive = -alpha * std::pow(1 - p / o.classes, o.gamma) * std::log(p / o.classes);
   double loss = 0;
   for (size_t i = 0; i < stats.image_scale.size(); ++i) {
     const double found = static_cast<double>(stats.image_positives[i]);
-    const double terms = static_cast<double>(stats.anchors - stats.image_ignored[i]) * o.classes;
+    const double terms = static_cast<double>(stats.anchors - stats.image_ignored[i]) * (softmax ? 1 : o.classes);
     loss += stats.image_scale[i] * (found * positive + (terms - found) * negative);
   }
   return loss;

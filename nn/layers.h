@@ -60,13 +60,15 @@ class ConvTranspose2d : public Layer<ConvTranspose2d> {
   Tensor weight, bias;  // [kh,kw,out/groups,in] [out]
 };
 
-// none: the identity. batch: statistics of the batch while training, running ones otherwise. frozen: running ones and
-// an affine map, all of them buffers: never trained. group: statistics of each image and group of channels.
-enum class NormKind { none, batch, frozen, group };
+// none: the identity. batch: statistics of the batch while training, running ones otherwise. fixed: the same, with
+// running ones always. frozen: running ones and an affine map, all of them buffers: never trained. group: statistics of
+// each image and group of channels.
+enum class NormKind { none, batch, fixed, frozen, group };
 NormKind norm_kind(const std::string& name);  // throws Error{Code::usage} for another word
 
 // A norm chosen at run time: x [N,..,C], same shape out.
-// Names: weight, bias; batch and frozen: running_mean, running_var; batch: num_batches_tracked, as torchvision's files.
+// Names: weight, bias; batch, fixed and frozen: running_mean, running_var; batch and fixed: num_batches_tracked, as in
+// torchvision's files.
 class Norm : public Layer<Norm> {
  public:
   struct Options {

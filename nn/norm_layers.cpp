@@ -8,11 +8,14 @@
 namespace fovea {
 
 NormKind norm_kind(const std::string& name) {
-  const std::pair<const char*, NormKind> kinds[] = {
-      {"none", NormKind::none}, {"batch", NormKind::batch}, {"frozen", NormKind::frozen}, {"group", NormKind::group}};
+  const std::pair<const char*, NormKind> kinds[] = {{"none", NormKind::none},
+                                                    {"batch", NormKind::batch},
+                                                    {"fixed", NormKind::fixed},
+                                                    {"frozen", NormKind::frozen},
+                                                    {"group", NormKind::group}};
   for (auto& [word, kind] : kinds)
     if (name == word) return kind;
-  fail(Code::usage, "norm \"" + name + "\" is not known\n  hint: none, batch, frozen or group");
+  fail(Code::usage, "norm \"" + name + "\" is not known\n  hint: none, batch, fixed, frozen or group");
 }
 
 Norm::Norm(Module& parent, std::string name, const Options& o) : Layer(parent, std::move(name)), options(o) {
@@ -36,9 +39,12 @@ Tensor Norm::forward(const Tensor& x, bool with_relu) {
   switch (o.kind) {
     case NormKind::none: return with_relu ? relu(x) : x;
     case NormKind::batch:
-      if (training()) num_batches_tracked.fill(num_batches_tracked.item() + 1);
+    case NormKind::fixed: {
+      const bool learn = training() && o.kind == NormKind::batch;
+      if (learn) num_batches_tracked.fill(num_batches_tracked.item() + 1);
       return batch_norm(x, weight, bias, running_mean, running_var,
-                        {.training = training(), .momentum = o.momentum, .eps = o.eps, .relu = with_relu});
+                        {.training = learn, .momentum = o.momentum, .eps = o.eps, .relu = with_relu});
+    }
     case NormKind::frozen: return frozen_batch_norm(x, weight, bias, running_mean, running_var, o.eps, with_relu);
     case NormKind::group: return group_norm(x, weight, bias, o.groups, o.eps, with_relu);
   }
@@ -46,7 +52,8 @@ Tensor Norm::forward(const Tensor& x, bool with_relu) {
 }
 
 std::pair<Tensor, Tensor> Norm::affine() const {
-  const bool constant = options.kind == NormKind::frozen || (options.kind == NormKind::batch && !training());
+  const bool constant = options.kind == NormKind::frozen || options.kind == NormKind::fixed ||
+                        (options.kind == NormKind::batch && !training());
   const bool wanted = constant && !NoGrad::active() && (weight.requires_grad() || bias.requires_grad());
   if (!constant || wanted) return {};
   const NoGrad off;

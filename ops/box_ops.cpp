@@ -44,11 +44,17 @@ template <class T> struct EncodeBody {
   BoxCoder w;
   HD void operator()(int64_t i) const {
     const Box<T> b = boxes[i], a = anchors[i];
+    const T aw = a.width(), ah = a.height(), least = T(w.least);
     T* y = out + 4 * i;
-    y[0] = T(w.wx) * ((b.x1 + b.x2) - (a.x1 + a.x2)) / (2 * a.width());
-    y[1] = T(w.wy) * ((b.y1 + b.y2) - (a.y1 + a.y2)) / (2 * a.height());
-    y[2] = T(w.ww) * log(b.width() / a.width());
-    y[3] = T(w.wh) * log(b.height() / a.height());
+    if (w.style == BoxCoder::Style::corners) {
+      y[0] = T(w.wx) * (b.x1 - a.x1) / aw, y[1] = T(w.wy) * (b.y1 - a.y1) / ah;
+      y[2] = T(w.ww) * (b.x2 - a.x2) / aw, y[3] = T(w.wh) * (b.y2 - a.y2) / ah;
+      return;
+    }
+    y[0] = T(w.wx) * ((b.x1 + b.x2) - (a.x1 + a.x2)) / (2 * aw);
+    y[1] = T(w.wy) * ((b.y1 + b.y2) - (a.y1 + a.y2)) / (2 * ah);
+    y[2] = T(w.ww) * log((b.width() > least ? b.width() : least) / aw);
+    y[3] = T(w.wh) * log((b.height() > least ? b.height() : least) / ah);
   }
 };
 struct Encode {
@@ -77,14 +83,20 @@ template <class T> struct DecodeBody {
   HD void operator()(int64_t i) const {
     const Box<T> a = anchors[i % count];
     const T* d = deltas + 4 * i;
+    T* o = out + 4 * i;
+    if (w.style == BoxCoder::Style::corners) {
+      o[0] = a.x1 + d[0] / T(w.wx) * a.width(), o[1] = a.y1 + d[1] / T(w.wy) * a.height();
+      o[2] = a.x2 + d[2] / T(w.ww) * a.width(), o[3] = a.y2 + d[3] / T(w.wh) * a.height();
+      return;
+    }
     const T x = (a.x1 + a.x2) / 2 + d[0] / T(w.wx) * a.width(), y = (a.y1 + a.y2) / 2 + d[1] / T(w.wy) * a.height();
     const T half_w = grown(a.width(), d[2] / T(w.ww)) / 2, half_h = grown(a.height(), d[3] / T(w.wh)) / 2;
-    T* o = out + 4 * i;
     o[0] = x - half_w, o[1] = y - half_h, o[2] = x + half_w, o[3] = y + half_h;
   }
 };
 template <class T>
-struct DecodeSlope {  // d(x +- half_w) = a_w/w_x dx +- half_w/w_w dw; nothing to dw where it is clamped
+struct DecodeSlope {  // d(x +- half_w) = a_w/w_x dx +- half_w/w_w dw; nothing to dw where it is clamped. corners:
+                      // linear
   const T *deltas, *dy;
   const Box<T>* anchors;
   T* out;
@@ -94,6 +106,11 @@ struct DecodeSlope {  // d(x +- half_w) = a_w/w_x dx +- half_w/w_w dw; nothing t
     const Box<T> a = anchors[i % count];
     const T *d = deltas + 4 * i, *g = dy + 4 * i, dw = d[2] / T(w.ww), dh = d[3] / T(w.wh);
     T* o = out + 4 * i;
+    if (w.style == BoxCoder::Style::corners) {
+      o[0] = g[0] * a.width() / T(w.wx), o[1] = g[1] * a.height() / T(w.wy);
+      o[2] = g[2] * a.width() / T(w.ww), o[3] = g[3] * a.height() / T(w.wh);
+      return;
+    }
     o[0] = (g[0] + g[2]) * a.width() / T(w.wx);
     o[1] = (g[1] + g[3]) * a.height() / T(w.wy);
     o[2] = dw > T(kMaxLogSize) ? T(0) : (g[2] - g[0]) * grown(a.width(), dw) / (2 * T(w.ww));

@@ -10,14 +10,17 @@ Tensor box_ioa(const Tensor& a, const Tensor& b);  // intersection / area of a: 
 
 struct BoxCoder {
   double wx = 1, wy = 1, ww = 1, wh = 1;  // weights of the four deltas
+  // centre    wx (cx - ax) / aw, wy (cy - ay) / ah, ww log(w / aw), wh log(h / ah)   (R-CNN, Girshick et al. 2014)
+  // corners   wx (x1 - ax1) / aw, wy (y1 - ay1) / ah, ww (x2 - ax2) / aw, wh (y2 - ay2) / ah   (keras-retinanet)
+  enum class Style { centre, corners } style = Style::centre;
+  double least = 0;  // centre: log w and log h are of sides of at least this many pixels (encoding)
 };
 
-// Deltas from anchors (R-CNN, Girshick et al. 2014): wx (cx - ax) / aw, wy (cy - ay) / ah, ww log(w / aw), wh log(h /
-// ah). boxes [R,4], anchors [R,4] -> [R,4]. No gradient. Sides must be positive.
+// Deltas from anchors. boxes [R,4], anchors [R,4] -> [R,4]. No gradient. Sides must be positive.
 Tensor encode_boxes(const Tensor& boxes, const Tensor& anchors, BoxCoder coder = {});
 
 // The inverse: deltas [..,4], anchors [..,4] (may lack leading axes of deltas: [N,R,4] with [R,4]) -> corners, like
-// deltas. log-sizes are clamped to at most log(1000/16). Gradient to deltas, 0 where clamped.
+// deltas. Log-sizes are clamped to at most log(1000/16). Gradient to deltas, 0 where clamped.
 Tensor decode_boxes(const Tensor& deltas, const Tensor& anchors, BoxCoder coder = {});
 
 // Corners moved into [0,w] x [0,h]. boxes [..,4]. No gradient.

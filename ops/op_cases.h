@@ -345,7 +345,7 @@ class OpTable {
     row("decode_boxes", [](Draw& d) {
       const int64_t n = d.size(1, 3), r = d.size(0, 4);
       const Tensor anchors = d.boxes(r, 10);
-      const BoxCoder coder{2, 2, 1, 1};
+      const BoxCoder coder{2, 2, 1, 1, BoxCoder::Style(d.pick(0, 1))};
       return OpSample{{d.normal({n, r, 4})}, [=](In x) { return decode_boxes(x[0], anchors.to(x[0].dtype()), coder); }};
     });
     row("clip_boxes", [](Draw& d) {

@@ -1,6 +1,8 @@
 // Anchors against the numbers of the frameworks' own tests, in all three styles.
+#include <algorithm>
 #include <cmath>
 
+#include "core/random.h"
 #include "models/anchors.h"
 #include "tests/catch.h"
 
@@ -80,16 +82,58 @@ TEST_CASE("torchvision anchors: cut sizes, rounded half sides, steps of image / 
   CHECK(p6.at(4 * 9 * 21 + 1) - p6.at(1) == 61);
 }
 
-TEST_CASE("detectron anchors: inclusive pixels, shapes rounded before scaling, scales outside") {
+TEST_CASE("detectron anchors: shapes rounded before scaling, scales outside") {
   const AnchorOptions o{.style = "detectron", .ratios = {1, 2, 0.5}};
   check_rows(make_anchors(o, 3, {2, 2}, {16, 16}),
-             {{-12, -12, 19, 19},
-              {-8, -20, 15, 27},
-              {-18, -8, 25, 15},
-              {-16.1587, -16.1587, 23.1587, 23.1587},
-              {-11.1191, -26.2381, 18.1191, 33.2381},
-              {-23.7183, -11.1191, 30.7183, 18.1191}},
+             {{-12, -12, 19 + 1, 19 + 1},  // published as the last pixels inside
+              {-8, -20, 15 + 1, 27 + 1},
+              {-18, -8, 25 + 1, 15 + 1},
+              {-16.1587, -16.1587, 23.1587 + 1, 23.1587 + 1},
+              {-11.1191, -26.2381, 18.1191 + 1, 33.2381 + 1},
+              {-23.7183, -11.1191, 30.7183 + 1, 18.1191 + 1}},
              2e-4);
+}
+
+TEST_CASE("detectron2 anchors: its own test, in its order") {
+  AnchorOptions o{.style = "detectron2", .base = 8, .scales = {1, 2}, .ratios = {0.25, 1, 4}};
+  check_rows(make_anchors(o, 2, {1, 2}, {4, 8}), {{-32, -8, 32, 8},
+                                                  {-16, -16, 16, 16},
+                                                  {-8, -32, 8, 32},
+                                                  {-64, -16, 64, 16},
+                                                  {-32, -32, 32, 32},
+                                                  {-16, -64, 16, 64},
+                                                  {-28, -8, 36, 8}});
+  o.offset = 0.5;
+  check_rows(make_anchors(o, 2, {1, 2}, {4, 8}), {{-30, -6, 34, 10}});
+}
+
+TEST_CASE("the best anchor of a box without making anchors: equal to all of them") {
+  Dice dice(3);
+  for (const char* style : {"exact", "detectron", "detectron2", "torchvision"})
+    for (int round = 0; round < 12; ++round) {
+      AnchorOptions o{.style = style, .base = dice.uniform(1, 4), .offset = dice.uniform(0, 0.6)};
+      const int last = int(dice.integer(5, 7));
+      const int64_t h = dice.integer(20, 200), w = dice.integer(20, 200);
+      std::vector<Box<float>> boxes;
+      for (int i = 0; i < 20; ++i) {
+        const double x = dice.uniform(-20, double(w)), y = dice.uniform(-20, double(h));
+        boxes.push_back({float(x), float(y), float(x + dice.uniform(0, 90)), float(y + dice.uniform(0, 90))});
+      }
+      std::vector<Box<float>> anchors;
+      for (int level = 3; level <= last; ++level) {
+        const int64_t s = int64_t{1} << level;
+        const Tensor all = make_anchors(o, level, {(h + s - 1) / s, (w + s - 1) / s}, {h, w});
+        const auto* first = reinterpret_cast<const Box<float>*>(all.data<float>());
+        anchors.insert(anchors.end(), first, first + all.dim(0));
+      }
+      const auto quick = best_anchor_iou(o, last, {h, w}, boxes);
+      for (size_t i = 0; i < boxes.size(); ++i) {
+        float best = 0;
+        for (const auto& a : anchors) best = std::max(best, iou(boxes[i], a));
+        INFO(style << " round " << round << " box " << i);
+        CHECK(quick[i] == Approx(best).margin(1e-5));
+      }
+    }
 }
 
 TEST_CASE("anchor counts of whole pyramids") {

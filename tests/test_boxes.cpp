@@ -94,6 +94,17 @@ TEST_CASE("the box coder has the published values and is its own inverse") {
   for (int64_t i = 0; i < back.size(); ++i) REQUIRE(back.at(i) == Approx(targets.at(i)).margin(1e-6));
 }
 
+TEST_CASE("the corner coder: deltas of corners over the anchor's size; small sides count as `least`") {
+  const BoxCoder corners{5, 5, 5, 5, BoxCoder::Style::corners};  // keras-retinanet: deviation 0.2
+  check_rows(encode_boxes(boxes_of({{1, 2, 9, 12}}), boxes_of({{0, 0, 10, 20}}), corners), {{.5, .5, -.5, -2}}, 1e-12);
+  Dice dice(4);
+  const Tensor anchors = random_boxes(200, dice, 100, 50, 1), targets = random_boxes(200, dice, 100, 50, 1);
+  const Tensor back = decode_boxes(encode_boxes(targets, anchors, corners), anchors, corners);
+  for (int64_t i = 0; i < back.size(); ++i) REQUIRE(back.at(i) == Approx(targets.at(i)).margin(1e-9));
+  check_rows(encode_boxes(boxes_of({{2, 3, 2.25, 7}}), boxes_of({{0, 0, 10, 10}}), {.least = 1}),
+             {{-.2875, 0, std::log(.1), std::log(.4)}}, 1e-12);
+}
+
 TEST_CASE("decoding broadcasts anchors, and has no gradient where the size is clamped") {
   Dice dice(3);
   Tensor deltas({2, 5, 4}, DType::f64);

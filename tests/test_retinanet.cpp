@@ -1,6 +1,8 @@
 // RetinaNet as a whole: names, sizes, initial values, frozen parts, odd images, batches, and that it learns.
 #include <cmath>
+#include <fstream>
 #include <map>
+#include <sstream>
 
 #include "core/allocator.h"
 #include "core/autograd.h"
@@ -135,6 +137,71 @@ TEST_CASE("initial values: the prior, towers of N(0, 0.01), the pyramid's unifor
   CHECK(deviation(p.at("backbone.fpn.layer_blocks.1.0.bias")) == 0);
   RetinaNet other(preset("retinanet_r18").model, 8);
   CHECK(by_name(other.parameters()).at("backbone.body.conv1.weight").at(0) != p.at("backbone.body.conv1.weight").at(0));
+}
+
+TEST_CASE("a softmax's head: the background's logit comes first and holds the prior") {
+  RetinaNetOptions o = tiny(5);
+  o.class_loss = "softmax", o.final_std = 0;
+  RetinaNet model(o);
+  const auto out = model(noise({1, 64, 64, 3}, 2));
+  CHECK(out.logits[0].shape() == Shape{1, out.anchors[0].dim(0), 6});
+  const Tensor bias = by_name(model.parameters()).at("head.classification_head.cls_logits.bias");
+  REQUIRE(bias.size() == 9 * 6);
+  for (int64_t i = 0; i < bias.size(); ++i) CHECK(bias.at(i) == Approx(i % 6 ? 0 : std::log(5 * 0.99 / 0.01)));
+  const auto losses = model.loss(out, {{.boxes = {{10, 10, 40, 40}}, .labels = {4}}});
+  CHECK(losses.classification.item() == Approx(expected_initial_loss(o, losses.stats)).epsilon(1e-4));
+  CHECK(model.detect(out)[0].empty());  // every class has 0.01 / 5
+  backward(losses.total());
+}
+
+TEST_CASE("a norm of each level: own statistics, one affine map, their names") {
+  Module root;
+  LevelNorm norm(root, "norm", 2, 2, 1e-5);
+  const std::vector<Tensor> maps = {noise({2, 3, 4, 2}, 1), noise({2, 1, 2, 2}, 2) * 3 + 5};
+  const auto out = norm(maps);
+  auto state = by_name(root.state());
+  CHECK(state.size() == 6);
+  for (size_t level = 0; level < 2; ++level)
+    for (int64_t c = 0; c < 2; ++c) {
+      const int64_t n = maps[level].size() / 2;
+      double mean = 0, square = 0;
+      for (int64_t i = 0; i < n; ++i) mean += maps[level].at(2 * i + c) / double(n);
+      for (int64_t i = 0; i < n; ++i) square += std::pow(maps[level].at(2 * i + c) - mean, 2) / double(n);
+      for (int64_t i = 0; i < n; ++i)
+        CHECK(out[level].at(2 * i + c) ==
+              Approx(std::max(0.0, (maps[level].at(2 * i + c) - mean) / std::sqrt(square + 1e-5))).margin(1e-5));
+      CHECK(state.at(text("norm.running_mean_", level)).at(c) == Approx(0.1 * mean).margin(1e-6));
+    }
+  norm.eval();
+  const double m = state.at("norm.running_mean_1").at(0), v = state.at("norm.running_var_1").at(0);
+  CHECK(norm(maps)[1].at(0) == Approx(std::max(0.0, (maps[1].at(0) - m) / std::sqrt(v + 1e-5))));
+  CHECK_THROWS_AS(norm(std::vector<Tensor>{maps[0]}), Error);
+
+  RetinaNetOptions o = tiny();
+  o.head_norm = "batch_per_level", o.last_level = 6;
+  RetinaNet model(o);
+  const auto names = by_name(model.state());
+  for (const char* name : {"weight", "bias", "running_mean_0", "running_var_3"})
+    CHECK(names.count(std::string("head.regression_head.conv.0.1.") + name));
+  CHECK(!names.count("head.regression_head.conv.0.1.running_mean_4"));
+  CHECK(!names.count("head.regression_head.conv.0.0.bias"));
+  backward(model.loss(model(noise({1, 64, 64, 3}, 1)), {{.boxes = {{10, 10, 40, 40}}, .labels = {1}}}).total());
+}
+
+TEST_CASE("fixed norms: running statistics in training, too; a trained affine map; not for a start from scratch") {
+  RetinaNetOptions o = tiny();
+  o.backbone_norm = "fixed", o.freeze_stages = 2;
+  CHECK_THROWS_AS(check_from_scratch(o), Error);
+  RetinaNet model(o);
+  const Tensor image = noise({1, 64, 64, 3}, 1);
+  const auto out = model(image);
+  backward(model.loss(out, {{.boxes = {{10, 10, 40, 40}}, .labels = {1}}}).total());
+  const auto state = by_name(model.state()), trained = by_name(model.parameters());
+  CHECK(!trained.count("backbone.body.layer1.0.bn1.weight"));  // a frozen stage
+  CHECK(bool(trained.at("backbone.body.layer2.0.bn1.weight").grad()));
+  CHECK(deviation(state.at("backbone.body.layer2.0.bn1.running_mean")) == 0);
+  model.eval();
+  CHECK(model(image).logits[0].values<float>() == out.logits[0].values<float>());
 }
 
 TEST_CASE("frozen stages get no gradient, and need weights") {
@@ -308,6 +375,25 @@ TEST_CASE("a training step asks the system for no memory once the first two have
   CHECK(asked == 0);
 }
 
+TEST_CASE("the settings in the chapter's table of frameworks exist and go together") {
+  std::ifstream chapter(FOVEA_SOURCE_DIR "/models/README.md");
+  int rows = 0, settings = 0;
+  for (std::string line; std::getline(chapter, line);) {
+    if (!line.starts_with("| ") || line.find("=") == std::string::npos) continue;
+    RetinaNetOptions o;
+    for (char& c : line) c = c == '`' || c == '|' || c == ':' ? ' ' : c;
+    std::istringstream words(line);
+    for (std::string word; words >> word;)
+      if (const auto at = word.find('='); at != std::string::npos)
+        set_option(o, word.substr(0, at), word.substr(at + 1)), ++settings;
+    INFO(line);
+    CHECK_NOTHROW(check_options(o));
+    ++rows;
+  }
+  CHECK(rows >= 7);
+  CHECK(settings >= 30);
+}
+
 TEST_CASE("options as text") {
   RetinaNetOptions o;
   for (auto& [key, value] : to_text(preset("tv_retinanet_r50_v2").model)) {
@@ -331,6 +417,15 @@ TEST_CASE("options as text") {
   CHECK_THROWS_AS(check_options(o), Error);
   o.box_loss = "giou", o.matcher.low = 0.6;
   CHECK_THROWS_AS(check_options(o), Error);
+  o = {.class_loss = "softmax", .gamma = 0.5};
+  CHECK_THROWS_WITH(check_options(o), contains("softmax needs gamma = 0 or gamma >= 1"));
+  o = {};
+  set_option(o, "coder.style", "corners");
+  CHECK(o.coder.style == BoxCoder::Style::corners);
+  CHECK_NOTHROW(check_options(o));
+  o.coder.least = 1;
+  CHECK_THROWS_WITH(check_options(o), contains("coder.least is for coder.style = centre"));
+  CHECK_THROWS_WITH(set_option(o, "coder.style", "edges"), contains("centre | corners"));
   for (auto& p : presets()) CHECK_NOTHROW(check_options(p.model));
   CHECK_THROWS_AS(preset("retinanet_r5"), Error);
   CHECK(!find_preset("nothing"));

@@ -47,6 +47,13 @@ bool better(const Scored& a, const Scored& b) {
   return a.d.score > b.d.score || (a.d.score == b.d.score && a.order < b.order);
 }
 
+float softmax_score(const Tensor& logits, int64_t anchor, int64_t label) {  // the background's logit is the first
+  double sum = 0;
+  const int64_t n = logits.dim(2);
+  for (int64_t k = 0; k < n; ++k) sum += std::exp(logits.at(anchor * n + k));
+  return float(std::exp(logits.at(anchor * n + label + 1)) / sum);
+}
+
 // The definition: sort everything, take, decode, clip, compare all pairs.
 std::vector<Detection> brute(const RetinaNetOptions& o, const RetinaNet::Output& out, int64_t image, double h,
                              double w) {
@@ -56,7 +63,9 @@ std::vector<Detection> brute(const RetinaNetOptions& o, const RetinaNet::Output&
     const int64_t rows = out.logits[level].dim(1);
     for (int64_t i = 0; i < rows * o.classes; ++i) {
       const int64_t a = i / o.classes;
-      const float score = float(1 / (1 + std::exp(-out.logits[level].at(image * rows * o.classes + i))));
+      const float score = o.class_loss == "softmax"
+                              ? softmax_score(out.logits[level], image * rows + a, i % o.classes)
+                              : float(1 / (1 + std::exp(-out.logits[level].at(image * rows * o.classes + i))));
       if (!(score > 0.05f)) continue;
       double d[4], c[4];
       for (int64_t k = 0; k < 4; ++k)
@@ -90,7 +99,8 @@ TEST_CASE("detections: equal to brute force") {
   for (uint64_t seed = 0; seed < 12; ++seed) {
     RetinaNetOptions o = small_options(3);
     o.level_top = seed % 3 == 0 ? 20 : 1000, o.detections = seed % 2 == 0 ? 15 : 300;
-    const auto out = random_output(seed, 2, 3);
+    if (seed % 4 == 3) o.class_loss = "softmax";
+    const auto out = random_output(seed, 2, o.class_loss == "softmax" ? 4 : 3);
     const auto found = RetinaNet(o).detect(out, {{100, 120}, {80, 70}});
     for (int64_t image = 0; image < 2; ++image) {
       const auto expected = brute(o, out, image, image ? 80 : 100, image ? 70 : 120);
@@ -121,6 +131,29 @@ TEST_CASE("detections: the threshold is strict, the last level may have its own,
   CHECK(RetinaNet(o).detect(out)[0].size() == 2);
   o.last_threshold = -1, o.score_threshold = 0.49;
   CHECK(RetinaNet(o).detect(out)[0].size() == 1);  // the same box on both levels
+}
+
+TEST_CASE("detections: soft suppression lowers scores; an IoU at the threshold may suppress") {
+  RetinaNetOptions o = small_options(1);
+  RetinaNet::Output out;
+  out.input_hw = {64, 64};
+  out.logits = {Tensor::from<float>({1, 3, 1}, {2, 1, 0})};
+  out.deltas = {Tensor::zeros({1, 3, 4})};
+  out.anchors = {
+      Tensor::from<float>({3, 4}, {0, 0, 16, 16, 0, 0, 16, 8, 40, 40, 60, 60})};  // IoU of the first two: 0.5
+  const auto score = [](double x) { return 1 / (1 + std::exp(-x)); };
+  CHECK(detect(o, out)[0].size() == 3);
+  o.nms_at_threshold = true;
+  CHECK(detect(o, out)[0].size() == 2);
+  o.nms = "linear", o.nms_threshold = 0.3;
+  auto found = detect(o, out)[0];
+  REQUIRE(found.size() == 3);
+  CHECK(found[1].box.x1 == 40);
+  CHECK(found[2].score == Approx(score(1) * 0.5));
+  o.nms = "gaussian", o.nms_sigma = 0.25;
+  found = detect(o, out)[0];
+  CHECK(found[2].score == Approx(score(1) * std::exp(-0.25 / 0.25)));
+  CHECK(found[0].score == Approx(score(2)));
 }
 
 TEST_CASE("detections: boxes are cut to the image, and NaN or infinity finds nothing") {

@@ -114,6 +114,33 @@ TEST_CASE("losses: ignore regions and padding take anchors out of the background
   for (int64_t i = 2; i < 6; ++i) CHECK(s.out.logits[0].grad().at(i) == 0);
 }
 
+TEST_CASE("losses: softmax with a background, by hand; ignored anchors have no part") {
+  Small s(1);
+  s.options.class_loss = "softmax";
+  s.targets[0].ignore = {{15, 15, 45, 45}};  // around anchor 1
+  std::vector<float> logits = {0.2f, -1, 3, 5, 5, 5, 1, 0.5f, -2};
+  const auto log_p = [&](int anchor, int k) {  // k 0: the background
+    double total = 0;
+    for (int j = 0; j < 3; ++j) total += std::exp(double(logits[size_t(3 * anchor + j)]));
+    return double(logits[size_t(3 * anchor + k)]) - std::log(total);
+  };
+  for (double gamma : {0.0, 1.0, 2.0})
+    for (double alpha : {-1.0, 0.25}) {
+      s.options.gamma = gamma, s.options.alpha = alpha;
+      s.out.logits[0] = Tensor::from({1, 3, 3}, logits).set_requires_grad();
+      const auto term = [&](double l) { return -std::pow(1 - std::exp(l), gamma) * l; };
+      const double found = log_p(0, 2), empty = log_p(2, 0);  // class 1 is logit 2
+      const auto losses = s.loss();
+      CHECK(losses.classification.item() ==
+            Approx((alpha < 0 ? 1 : alpha) * term(found) + (alpha < 0 ? 1 : 1 - alpha) * term(empty)));
+      backward(losses.total());
+      const Tensor g = s.out.logits[0].grad();
+      for (int64_t i = 3; i < 6; ++i) CHECK(g.at(i) == 0);
+      for (int64_t a : {0, 2}) CHECK(g.at(3 * a) + g.at(3 * a + 1) + g.at(3 * a + 2) == Approx(0).margin(1e-6));
+      if (gamma == 0 && alpha < 0) CHECK(g.at(8) == Approx(std::exp(log_p(2, 2))));  // p - 0
+    }
+}
+
 TEST_CASE("losses: a batch without any box has a finite loss, box loss exactly 0, and gradients") {
   Small s;
   s.targets[0] = {};
@@ -174,4 +201,12 @@ TEST_CASE("the prior predicts the first classification loss") {
       const auto losses = s.loss();
       CHECK(losses.classification.item() == Approx(expected_initial_loss(s.options, losses.stats)).epsilon(1e-4));
     }
+  for (double gamma : {0.0, 2.0}) {
+    Small s;
+    s.options.class_loss = "softmax", s.options.gamma = gamma;
+    s.out.logits[0] = Tensor::zeros({2, 3, 3});
+    for (int64_t a = 0; a < 6; ++a) s.out.logits[0].data<float>()[3 * a] = float(std::log(2 * 0.99 / 0.01));
+    const auto losses = s.loss();
+    CHECK(losses.classification.item() == Approx(expected_initial_loss(s.options, losses.stats)).epsilon(1e-4));
+  }
 }
