@@ -38,7 +38,17 @@ Box<float> cut(const CocoBox& b, const Annotation& a) {
   return {side(b.x, a.width), side(b.y, a.height), side(b.x + b.w, a.width), side(b.y + b.h, a.height)};
 }
 
-void apply_policy(Annotation& a, BoxPolicy policy, const std::unordered_map<int64_t, int>& labels, Problems& problems) {
+// "a.xml:12: box 2 of 3 [..] of a.jpg", "train.json: annotation 17: box ...": `source` is the data set's.
+std::string box_text(const Annotation& a, size_t i, const std::string& source) {
+  const CocoBox& b = a.truths[i].box;
+  const std::string place =
+      i < a.lines.size() ? text(a.file, ":", a.lines[i]) : text(source, ": annotation ", a.truths[i].id);
+  return text(place, ": box ", i + 1, " of ", a.truths.size(), " [", b.x, ", ", b.y, ", ", b.x + b.w, ", ", b.y + b.h,
+              "] of ", a.path, " ");
+}
+
+void apply_policy(Annotation& a, BoxPolicy policy, const std::unordered_map<int64_t, int>& labels,
+                  const std::string& source, Problems& problems) {
   std::vector<CocoGroundTruth> kept;
   for (size_t i = 0; i < a.truths.size(); ++i) {
     const CocoGroundTruth& truth = a.truths[i];
@@ -47,8 +57,7 @@ void apply_policy(Annotation& a, BoxPolicy policy, const std::unordered_map<int6
     const std::string what = fault(b, a);
     if (!what.empty()) {
       const bool finite = what != "is not finite";
-      const std::string message = text(a.path, ": box ", i + 1, " of ", a.truths.size(), " [", b.x, ", ", b.y, ", ",
-                                       b.x + b.w, ", ", b.y + b.h, "] ", what);
+      const std::string message = box_text(a, i, source) + what;
       if (policy == BoxPolicy::error || (policy == BoxPolicy::clip && !finite))
         fail(Code::data, message + "; correct it, or choose the policy " + (finite ? "clip or drop" : "drop"));
       const bool drop = policy == BoxPolicy::drop || !(box.area() > 0);
@@ -65,7 +74,7 @@ void apply_policy(Annotation& a, BoxPolicy policy, const std::unordered_map<int6
       a.labels.push_back(labels.at(truth.category));
     }
   }
-  a.truths = std::move(kept);
+  a.truths = std::move(kept), a.lines.clear();
 }
 
 uint64_t name_hash(const std::string& path) {  // FNV-1a, then mixed, of the file's name without its ending
@@ -115,7 +124,7 @@ Dataset::Dataset(std::string name, std::vector<std::string> classes, std::vector
     for (const CocoGroundTruth& t : a.truths)
       check(Code::data, labels.count(t.category) > 0, a.path, ": class ", t.category, " is out of range: there are ",
             classes_.size());
-    apply_policy(a, policy, labels, problems_);
+    apply_policy(a, policy, labels, name_, problems_);
   }
 }
 
@@ -133,6 +142,19 @@ Sample Dataset::get(int64_t i) const {
 Dataset Dataset::first(int64_t n) const {
   Dataset some = *this;
   some.annotations_.resize(size_t(std::clamp<int64_t>(n, 0, size())));
+  return some;
+}
+
+Dataset Dataset::filtered(const std::string& kind) const {
+  check(Code::usage, kind == "none" || kind == "empty" || kind == "tiny", "filter \"", kind,
+        "\": choose none, empty or tiny");
+  Dataset some = *this;
+  const float least = kind == "tiny" ? 1 : 0;
+  if (kind != "none")
+    std::erase_if(some.annotations_, [&](const Annotation& a) {
+      return std::none_of(a.boxes.begin(), a.boxes.end(),
+                          [&](const Box<float>& b) { return b.width() > least && b.height() > least; });
+    });
   return some;
 }
 

@@ -20,6 +20,8 @@ struct Annotation {
   std::vector<Box<float>> boxes;
   std::vector<int> labels;
   std::vector<Box<float>> ignore;  // crowd and difficult: neither object nor background
+  std::string file{};              // for messages about bad boxes: of VOC the XML file, and ...
+  std::vector<int> lines{};        // ... the line of each truth there, until the policy is applied
   // All of them as the evaluator wants them: doubles as in the file, before clipping (dropped ones are not there);
   // category is one of class_ids().
   std::vector<CocoGroundTruth> truths;
@@ -69,6 +71,10 @@ class Dataset {
   const Problems& problems() const { return problems_; }
   const std::string& name() const { return name_; }  // what was opened, for messages
   Dataset first(int64_t n) const;                    // the first n pictures, e.g. to overfit
+  // Without the pictures that training can do without: "empty" ones have no object (detectron2 leaves them out), "tiny"
+  // ones none that is more than a pixel wide and high (torchvision); "none" leaves out nothing. Throws Code::usage for
+  // another word.
+  Dataset filtered(const std::string& kind) const;
 
   // Takes the truths that a reader found, applies the policy to each, and makes boxes, labels and ignore of them.
   Dataset(std::string name, std::vector<std::string> classes, std::vector<int64_t> class_ids,

@@ -3,6 +3,7 @@
 #include "data/loader.h"
 
 #include <algorithm>
+#include <cmath>
 #include <condition_variable>
 #include <deque>
 #include <exception>
@@ -28,7 +29,7 @@ void normalise(const Image& image, const LoaderOptions& options, float* out, int
     if (filled > 0) {
       const uint8_t* from = image.at(0, int(y));
       for (int64_t j = 0; j < filled; j += 3)
-        for (int c = 0; c < 3; ++c) out[j + c] = table[c][from[j + c]];
+        for (int c = 0; c < 3; ++c) out[j + (options.bgr ? 2 - c : c)] = table[c][from[j + c]];
     }
     std::fill(out + filled, out + width * 3, 0.f);
   }
@@ -56,7 +57,16 @@ void check_options(const LoaderOptions& o) {
   check(o.batch >= 1, "loader: a batch of ", o.batch, " pictures");
   check(o.threads >= 0 && o.threads <= 256, "loader: ", o.threads, " threads; choose 0 to 256");
   check(o.ahead >= 1, "loader: ", o.ahead, " batches ahead; at least 1");
+  check(Code::usage, o.aspect_groups >= 2 && o.aspect_groups % 2 == 0, "loader: ", o.aspect_groups,
+        " aspect groups; an even number is needed");
   check(o.divisor >= 1, "loader: a divisor of ", o.divisor);
+}
+
+// Of n shapes, the one of this height / width: n - 1 bounds lie evenly in log from 1/2 to 2 (n = 2: at 1).
+size_t aspect_group(double aspect, int n) {
+  size_t group = 0;
+  for (int i = 1; i < n; ++i) group += aspect > (n == 2 ? 1 : std::exp2(2.0 * (i - 1) / (n - 2) - 1));
+  return group;
 }
 
 int64_t steps_of(const Dataset& dataset, const LoaderOptions& o) {
@@ -74,19 +84,21 @@ std::vector<std::vector<int64_t>> epoch_order(const Dataset& dataset, const Load
     Dice dice(options.seed, uint64_t{3} << 62 | uint64_t(epoch));
     for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[size_t(dice.integer(0, int64_t(i) - 1))]);
   }
-  std::vector<std::vector<int64_t>> steps, open(2);  // a batch begun of wide pictures, and one of tall ones
+  const int groups = options.group_by_aspect ? options.aspect_groups : 1;
+  std::vector<std::vector<int64_t>> steps, open(static_cast<size_t>(groups));  // of each shape a batch begun
   const auto close = [&](std::vector<int64_t>& batch) { steps.push_back(std::move(batch)), batch.clear(); };
   for (int64_t i : order) {
     const Annotation& a = dataset.annotation(i);
-    std::vector<int64_t>& batch = open[options.group_by_aspect && a.height > a.width];
+    std::vector<int64_t>& batch = open[aspect_group(double(a.height) / a.width, groups)];
     batch.push_back(i);
     if (int64_t(batch.size()) == options.batch) close(batch);
   }
-  std::vector<int64_t> rest = std::move(open[0]);
-  for (int64_t i : open[1]) {
-    if (int64_t(rest.size()) == options.batch) close(rest);
-    rest.push_back(i);
-  }
+  std::vector<int64_t> rest;
+  for (const auto& begun : open)
+    for (int64_t i : begun) {
+      if (int64_t(rest.size()) == options.batch) close(rest);
+      rest.push_back(i);
+    }
   if (!rest.empty()) close(rest);
   steps.resize(size_t(std::min<int64_t>(int64_t(steps.size()), steps_of(dataset, options))));
   return steps;
@@ -95,9 +107,15 @@ std::vector<std::vector<int64_t>> epoch_order(const Dataset& dataset, const Load
 Batch make_batch(const Dataset& dataset, const LoaderOptions& options, const std::vector<int64_t>& samples,
                  int64_t epoch) {
   check_options(options);
+  AugmentOptions chosen = options.augment;
+  std::vector<int>& sides = chosen.short_sides;
+  if (options.one_side && sides.size() > 1) {  // an epoch has a sample once, so the first one names the batch
+    Dice dice(options.seed, uint64_t{2} << 62 | uint64_t(epoch) << 40 | uint64_t(samples.at(0)));
+    sides = {sides[size_t(dice.integer(0, int64_t(sides.size()) - 1))]};
+  }
   std::vector<Transformed> parts;
   for (int64_t i : samples)
-    parts.push_back(augment(dataset.get(i), options.augment, options.seed, uint64_t(epoch), uint64_t(i)));
+    parts.push_back(augment(dataset.get(i), chosen, options.seed, uint64_t(epoch), uint64_t(i)));
   Batch batch = assemble(std::move(parts), options);
   for (size_t i = 0; i < samples.size(); ++i) batch.items[i].index = samples[i];
   batch.epoch = epoch;

@@ -16,16 +16,19 @@ struct LoaderOptions {
   int ahead = 4;                 // batches that may be ready or in work before they are asked for
   bool shuffle = true;           // a new order each epoch
   bool drop_last = false;        // leave out an epoch's last batch where it is not full
-  bool group_by_aspect = false;  // wide and tall pictures in separate batches: less padding
+  bool group_by_aspect = false;  // pictures of one shape in a batch: less padding
+  int aspect_groups = 2;         // ... 2: wide and tall; more: bounds of height / width from 1/2 to 2 (torchvision: 8)
   uint64_t seed = 0;
-  int divisor = 32;  // height and width of a batch are padded to multiples of it
+  int divisor = 32;       // height and width of a batch are padded to multiples of it
+  bool bgr = false;       // blue first, as Caffe2's weights want it
+  bool one_side = false;  // of several augment.short_sides one is drawn for each batch, not for each picture
   std::array<float, 3> mean = {0.485f, 0.456f, 0.406f}, std = {0.229f, 0.224f, 0.225f};  // RGB of 0..1
   AugmentOptions augment{};
   int64_t epochs = -1;  // next() ends after this many, counted from epoch 0; -1: never
 };
 
 struct Batch {
-  Tensor images;  // f32 [N,H,W,3]: (rgb / 255 - mean) / std, padded with 0 at the right and the bottom
+  Tensor images;  // f32 [N,H,W,3]: (rgb / 255 - mean) / std (or bgr), padded with 0 at the right and the bottom
   struct Item {
     std::vector<Box<float>> boxes, ignore;  // pixels of the padded input
     std::vector<int> labels;

@@ -57,6 +57,7 @@ struct Object {
   std::string name;
   CocoBox box;  // corners as in the file until the data set's convention is known: w, h are x2, y2
   bool difficult = false;
+  int line = 0;
 };
 
 struct File {
@@ -89,10 +90,12 @@ class Parser {
   }
 
  private:
+  int line_of(std::ptrdiff_t offset) const {
+    const auto end = bytes_.begin() + std::clamp<std::ptrdiff_t>(offset, 0, std::ptrdiff_t(bytes_.size()));
+    return int(1 + std::count(bytes_.begin(), end, '\n'));
+  }
   [[noreturn]] void reject(std::ptrdiff_t offset, const std::string& what) const {
-    const auto end =
-        bytes_.begin() + std::min<std::ptrdiff_t>(std::max<std::ptrdiff_t>(offset, 0), std::ptrdiff_t(bytes_.size()));
-    fail(Code::data, text(path_, ":", 1 + std::count(bytes_.begin(), end, '\n'), ": ", what));
+    fail(Code::data, text(path_, ":", line_of(offset), ": ", what));
   }
   Object read_object(const pugi::xml_node& node) const {
     Object object;
@@ -110,6 +113,7 @@ class Parser {
         reject(box.offset_debug(), text("object \"", object.name, "\" has <", name, "> \"", value, "\", no number"));
       return number;
     };
+    object.line = line_of(box.offset_debug());
     object.box = {side("xmin"), side("ymin"), side("xmax"), side("ymax")};
     return object;
   }
@@ -250,9 +254,11 @@ Source read_voc(const DatasetOptions& options) {
   for (const File& file : files) {
     Annotation a;
     a.path = pictures.find(file).string();
+    a.file = file.path.string();
     a.id = int64_t(source.annotations.size()) + 1, a.width = file.width, a.height = file.height;
     for (const Object& o : file.objects) {
       const bool flat = o.box.w <= o.box.x || o.box.h <= o.box.y;  // a point is a slip of the mouse, not one pixel
+      a.lines.push_back(o.line);
       a.truths.push_back({ids[o.name],
                           coco_box(o.box.x - first, o.box.y - first, flat ? o.box.x - first : o.box.w, o.box.h),
                           {},

@@ -55,6 +55,7 @@ Training paper_training() {
           {"epochs", "12"},
           {"short_side", "800"},
           {"max_side", "1333"},
+          {"group_by_aspect", "true"},
           {"flip", "0.5"},
           {"clip_norm", "10"}};
 }
@@ -125,6 +126,7 @@ Preset torchvision_v1() {
   Training t = paper_training();
   for (auto& [key, value] : t)
     if (key == "epochs") value = "26";
+  t.insert(t.end(), {{"aspect_groups", "8"}, {"filter", "tiny"}});
   return {"tv_retinanet_r50", "torchvision's retinanet_resnet50_fpn: its weights load unchanged", torchvision_model(),
           t};
 }
@@ -146,6 +148,9 @@ Preset torchvision_v2() {
            {"epochs", "26"},
            {"short_side", "480,512,544,576,608,640,672,704,736,768,800"},
            {"max_side", "1333"},
+           {"group_by_aspect", "true"},
+           {"aspect_groups", "8"},
+           {"filter", "tiny"},
            {"flip", "0.5"}}};
 }
 

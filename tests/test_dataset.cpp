@@ -198,9 +198,10 @@ TEST_CASE("bad boxes follow the policy and are counted") {
   CHECK(clipped.annotation(0).boxes[1].x1 == 0);
   CHECK(clipped.annotation(0).truths[1].box.x == -20);  // the evaluator sees what the file says
   CHECK(clipped.problems().summary() == "1 box clipped");
-  require_words(clipped.problems().messages.at(0), {"p.jpg", "box 2 of 2", "[-20, 10, 30, 20]", "100 x 50", "clipped"});
+  require_words(clipped.problems().messages.at(0),
+                {"test: annotation 1: box 2 of 2", "p.jpg", "[-20, 10, 30, 20]", "100 x 50", "clipped"});
   CHECK(open(-20, 10, 50, 10, "drop").annotation(0).boxes.size() == 1);
-  require_words(refused(-20, 10, 50, 10, "error"), {"p.jpg: box 2 of 2", "leaves the picture", "clip or drop"});
+  require_words(refused(-20, 10, 50, 10, "error"), {"p.jpg", "box 2 of 2", "leaves the picture", "clip or drop"});
   CHECK(open(10, 10, 0, 5, "clip").problems().dropped == 1);
   CHECK(open(10, 10, 0, 5, "clip").annotation(0).truths.size() == 1);
   CHECK(open(300, 10, 50, 5, "clip").problems().dropped == 1);
@@ -211,6 +212,19 @@ TEST_CASE("bad boxes follow the policy and are counted") {
     CHECK(open(10, 10, bad, 5, "drop").problems().dropped == 1);
   }
   require_words(error_of(Code::data, [&] { open(1, 1, 5, 5, "clip", 4); }), {"p.jpg", "class 4 is out of range"});
+}
+
+TEST_CASE("pictures that training may leave out") {
+  std::vector<Annotation> all(4);
+  for (Annotation& a : all) a.width = a.height = 50;
+  all[1].truths = {{1, {5, 5, 10, 10}, {}, true}};  // a crowd
+  all[2].truths = {{1, {5, 5, 1, 10}}, {1, {5, 5, 10, 0.5}}};
+  all[3].truths = {{1, {5, 5, 1, 10}}, {1, {5, 5, 1.5, 10}}};
+  const Dataset data("test", {"x"}, {1}, all, BoxPolicy::error);
+  CHECK(data.filtered("none").size() == 4);
+  CHECK(data.filtered("empty").size() == 2);
+  CHECK(data.filtered("tiny").size() == 1);
+  require_words(error_of(Code::usage, [&] { data.filtered("small"); }), {"small", "tiny"});
 }
 
 TEST_CASE("VOC: splits, difficult objects, pixels from 1") {
@@ -267,10 +281,10 @@ TEST_CASE("VOC files that are broken are refused in one line, with the line") {
   require_words(folder.error(replaced(good, "<xmin>1</xmin>", "<xmin>left</xmin>")), {"a.xml:5", "\"cat\"", "left"});
   require_words(folder.error(replaced(good, "<name>cat</name>", "")), {"a.xml:5", "no <name>"});
   require_words(folder.error(replaced(good, "<xmin>1</xmin>", "<xmin>nan</xmin>")),
-                {"a.png", "box 2 of 2", "not finite"});
+                {"a.xml:5: box 2 of 2", "a.png", "not finite"});
   require_words(folder.error("<html></html>"), {"no <annotation>"});
   require_words(folder.error(replaced(good, "<xmax>11</xmax>", "<xmax>2</xmax>"), "error"),
-                {"a.png", "box 1 of 2", "no area"});
+                {"a.xml:4: box 1 of 2", "a.png", "no area"});
   folder.write("Annotations/a.xml", replaced(good, "<width>40</width>", "<width>41</width>"));
   const Dataset data = open_dataset({.dir = folder.path.string(), .split = "train"});
   require_words(error_of(Code::data, [&] { data.get(0); }), {"a.png", "is 40 x 30", "say 41 x 30"});

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <set>
 
+#include "core/random.h"
 #include "data/shapes.h"
 #include "tests/files.h"
 
@@ -61,6 +62,61 @@ TEST_CASE("batches do not depend on the threads, nor on where the loader began")
   check_equal(*across.next(), batches[9]);
 }
 
+TEST_CASE("multi-scale by batch: one side for all its pictures, the same from any step, and nothing else changes") {
+  LoaderOptions o = options_for(0), each = o;
+  o.one_side = true;
+  Loader loader(shapes(), o), pictures(shapes(), each);
+  std::set<int> sides;
+  std::vector<Batch> batches;
+  int mixed = 0;
+  for (int i = 0; i < 15; ++i) {
+    batches.push_back(*loader.next());
+    const Batch other = *pictures.next();
+    std::set<int> own, others;
+    for (size_t k = 0; k < other.items.size(); ++k) {
+      const auto &a = batches.back().items[k], &b = other.items[k];
+      own.insert(std::min(a.width, a.height)), others.insert(std::min(b.width, b.height));
+      CHECK(std::signbit(a.transform.ax) == std::signbit(b.transform.ax));  // the flip
+    }
+    CHECK(own.size() == 1);
+    sides.insert(*own.begin()), mixed += others.size() > 1;
+  }
+  CHECK(sides == std::set<int>{48, 64});
+  CHECK(mixed > 0);
+  o.threads = 2;
+  Loader later(shapes(), o, 1, 3);
+  for (size_t i = 8; i < 15; ++i) check_equal(*later.next(), batches[i]);
+}
+
+TEST_CASE("eight groups of shapes are torchvision's: its bounds, full batches of one group") {
+  Dice dice(2);
+  std::vector<Annotation> all(200);
+  const std::vector<double> bounds = {
+      0.5, std::exp2(-2 / 3.0), std::exp2(-1 / 3.0), 1, std::exp2(1 / 3.0), std::exp2(2 / 3.0), 2};
+  std::vector<int64_t> groups, sizes(8);
+  for (Annotation& a : all) {
+    a.width = int(dice.integer(100, 300)), a.height = int(dice.integer(100, 300));
+    groups.push_back(
+        std::count_if(bounds.begin(), bounds.end(), [&](double b) { return double(a.height) / a.width > b; }));
+    ++sizes[size_t(groups.back())];
+  }
+  LoaderOptions o{.batch = 4, .group_by_aspect = true, .aspect_groups = 8};
+  const auto steps = epoch_order(Dataset("made", {"x"}, {1}, all, BoxPolicy::clip), o, 0);
+  CHECK(steps.size() == 50);
+  std::set<int64_t> seen;
+  int64_t pure = 0, full = 0;
+  for (const auto& step : steps) {
+    seen.insert(step.begin(), step.end());
+    pure +=
+        std::all_of(step.begin(), step.end(), [&](int64_t i) { return groups[size_t(i)] == groups[size_t(step[0])]; });
+  }
+  for (int64_t n : sizes) full += n / 4;
+  CHECK(seen.size() == 200);
+  CHECK(pure >= full);
+  o.aspect_groups = 3;
+  CHECK_THROWS_AS(epoch_order(shapes(), o, 0), Error);
+}
+
 TEST_CASE("an epoch holds every sample once, in a new order each time") {
   LoaderOptions o = options_for(0);
   std::set<std::vector<int64_t>> orders;
@@ -109,6 +165,11 @@ TEST_CASE("pixels are normalised and padded with the mean; boxes and transform f
     CHECK(images[((h - 1) * w + w - 1) * 3] == 0);
     const float value = images[(7 * w + 9) * 3 + 1];
     CHECK(value == Approx((resized.at(9, 7)[1] / 255.0 - 0.456) / 0.224).margin(1e-5));
+    LoaderOptions blue_first = o;
+    blue_first.bgr = true;
+    const Batch turned = make_batch(shapes(), blue_first, {item.index}, 0);
+    for (int64_t c = 0; c < 3; ++c)
+      CHECK(turned.images.at((7 * w + 9) * 3 + c) == double(images[(7 * w + 9) * 3 + 2 - c]));
     REQUIRE(item.boxes.size() == sample.boxes.size());
     for (size_t b = 0; b < item.boxes.size(); ++b)
       CHECK(item.transform.inverse(item.boxes[b]).x2 == Approx(sample.boxes[b].x2).margin(0.01));

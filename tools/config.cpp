@@ -156,7 +156,12 @@ std::vector<Key> data_keys() {
           {0, 1e5}),
       key("data.max_side", FIELD(data.max_side), "most pixels of the long side; 0: no limit", {0, 1e5}),
       key("data.divisor", FIELD(data.divisor), "batches are padded to multiples of it", {1, 1024}),
-      key("data.group_by_aspect", FIELD(data.group_by_aspect), "wide and tall pictures in separate batches"),
+      key("data.group_by_aspect", FIELD(data.group_by_aspect), "pictures of one shape in a batch"),
+      key("data.aspect_groups", FIELD(data.aspect_groups), "how many shapes: 2 (wide, tall), 8 (torchvision), ...",
+          {2, 100}),
+      key("data.multi_scale", FIELD(data.multi_scale), "of several short sides, what draws one", {}, "picture | batch"),
+      key("data.filter", FIELD(data.filter),
+          "pictures to leave out of training: without a box, or with none over a pixel", {}, "none | empty | tiny"),
   };
 }
 

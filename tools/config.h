@@ -37,6 +37,8 @@ struct Config {
     std::vector<int64_t> short_side = {320};
     int64_t max_side = 0, divisor = 32;
     bool group_by_aspect = false;
+    int64_t aspect_groups = 2;
+    std::string multi_scale = "picture", filter = "none";
   } data;
   AugmentOptions augment;  // its sizes are those of `data`
   struct Eval {

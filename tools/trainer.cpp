@@ -29,6 +29,8 @@ LoaderOptions loader_options(const Config& config, bool training) {
   options.threads = static_cast<int>(config.train.loader_threads);
   options.shuffle = options.drop_last = training;
   options.group_by_aspect = config.data.group_by_aspect && training;
+  options.aspect_groups = static_cast<int>(config.data.aspect_groups);
+  options.one_side = config.data.multi_scale == "batch", options.bgr = config.model.pixel_order == "bgr";
   options.seed = config.train.seed;
   options.divisor = static_cast<int>(config.data.divisor);
   for (size_t c = 0; c < 3; ++c) {
