@@ -191,6 +191,32 @@ TEST_CASE("bad data exits 3, before a run begins") {
   CHECK(fs::exists(shared() / "found/detections.json"));  // the good ones are done all the same
 }
 
+TEST_CASE("boxes that no anchor fits: data stats counts them, and train warns") {
+  make_data();
+  // One box is an anchor of P3 (20 pixels around 16, 16), one is 4 x 4 inside of it: IoU 1 and 16 / 400.
+  shared().write("fit.json", R"({"images": [{"id": 1, "file_name": "fit.png", "width": 64, "height": 64}],
+    "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}],
+    "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [6, 6, 20, 20], "iscrowd": 0},
+                    {"id": 2, "image_id": 1, "category_id": 2, "bbox": [14, 14, 4, 4], "iscrowd": 0}]})");
+  shared().write("fit.png", "data stats opens no picture");
+  const std::string stats = "data stats --annotations fit.json --images . --preset toy --set data.short_side=64";
+  const Result r = run(stats + " --json");
+  INFO(r.out << r.err);
+  REQUIRE(r.code == 0);
+  std::string packed;
+  for (char c : r.out)
+    if (c != ' ' && c != '\n') packed += c;
+  require_words(packed, {"\"anchors\":{\"boxes\":2,\"below_0.4\":0.5,\"below_0.5\":0.5",
+                         "\"histogram\":[1,0,0,0,0,0,0,0,0,1]", "{\"name\":\"a\",\"boxes\":1,\"below_0.4\":0.0",
+                         "{\"name\":\"b\",\"boxes\":1,\"below_0.4\":1.0", "\"advice\":[{\"set\":{"});
+  require_words(r.err, {"warning: 50.0 % of the boxes overlap no anchor of toy by 0.4", "try --set "});
+  require_words(run(stats).out, {"below 0.4", "100.0%"});
+  const std::string tiny = "train --data tiny --steps 1 --overfit 1" + kSmall + "--out ";
+  CHECK(run(tiny + "small --set data.short_side=16").err.find("overlap no anchor") != std::string::npos);
+  CHECK(run(tiny + "usual --set data.short_side=128 --set data.max_side=0").err.find("overlap no") ==
+        std::string::npos);
+}
+
 TEST_CASE("results do not depend on the number of threads") {
   make_data();
   for (const std::string threads : {"1", "2", "3", "8"}) {

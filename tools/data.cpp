@@ -12,6 +12,7 @@
 #include "core/threads.h"
 #include "data/augment.h"
 #include "data/shapes.h"
+#include "tools/anchor_fit.h"
 #include "tools/command.h"
 
 namespace fovea {
@@ -29,6 +30,8 @@ struct ShowFlags {
 
 struct StatsFlags {
   DatasetOptions data;
+  std::string preset = Config().preset;
+  std::vector<std::string> settings;
   bool json = false, verify = false;
 };
 
@@ -204,13 +207,60 @@ void print_stats(const Dataset& dataset, Counts& c, const std::vector<std::strin
   for (const std::string& fault : faults) std::cout << "  " << fault << "\n";
 }
 
+Json anchors_json(const Dataset& dataset, const Config& config, const AnchorFit& fit) {
+  const auto parts = [](const AnchorFit::Share& s) {
+    return Json{{"boxes", s.boxes}, {"below_0.4", s.part(s.low)}, {"below_0.5", s.part(s.weak)}};
+  };
+  Json json = parts(fit.all);
+  json["preset"] = config.preset, json["short_side"] = config.data.short_side, json["histogram"] = fit.histogram;
+  json["classes"] = json["advice"] = Json::array();
+  for (size_t k = 0; k < fit.classes.size(); ++k) {
+    json["classes"].push_back({{"name", dataset.classes()[k]}});
+    json["classes"].back().update(parts(fit.classes[k]));
+  }
+  if (!fit.poor()) return json;
+  for (const AnchorAdvice& advice : advise_anchors(dataset, config)) {
+    Json set;
+    for (auto& [key, value] : advice.settings) set[key] = value;
+    json["advice"].push_back({{"set", set}, {"below_0.4", advice.low_part}});
+  }
+  return json;
+}
+
+void print_anchors(const Dataset& dataset, const Config& config, const AnchorFit& fit) {
+  std::string sides;
+  for (int64_t side : config.data.short_side) sides += (sides.empty() ? "" : ", ") + std::to_string(side);
+  std::cout << "\nbest IoU of each box with an anchor of " << config.preset << ", short side " << sides << "\n";
+  Table histogram({"from", "0", "0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.7", "0.8", "0.9"});
+  std::vector<std::string> row{"boxes"};
+  for (int64_t n : fit.histogram) row.push_back(count_text(n));
+  histogram.row(row);
+  Table classes({"class", "boxes", "below 0.4", "below 0.5"});
+  const auto add = [&](const std::string& name, const AnchorFit::Share& s) {
+    const auto part = [&](int64_t n) { return number(100 * s.part(n), 1) + "%"; };
+    classes.row({name, count_text(s.boxes), part(s.low), part(s.weak)});
+  };
+  for (size_t k = 0; k < fit.classes.size(); ++k) add(dataset.classes()[k], fit.classes[k]);
+  add("all", fit.all);
+  std::cout << histogram.str() << "\n" << classes.str();
+}
+
 void run_stats(const StatsFlags& flags) {
   const Dataset dataset = open_dataset(flags.data);
   Counts counts = count(dataset);
   std::vector<std::string> faults;
   if (flags.verify) faults = verify(dataset);
-  if (flags.json) print_json(stats_json(dataset, counts, faults));
-  else print_stats(dataset, counts, faults, flags.verify);
+  const Config config = load_config({.flags = {{"preset", flags.preset}}, .settings = flags.settings});
+  const AnchorFit fit = fit_anchors(dataset, config);
+  if (flags.json) {
+    Json json = stats_json(dataset, counts, faults);
+    json["anchors"] = anchors_json(dataset, config, fit);
+    print_json(json);
+  } else {
+    print_stats(dataset, counts, faults, flags.verify);
+    print_anchors(dataset, config, fit);
+  }
+  if (const auto line = anchor_warning(dataset, config, fit); !line.empty()) warn(line);
   if (!faults.empty()) throw Exit{int(Code::data)};
 }
 
@@ -276,8 +326,11 @@ void add_data(Command& program) {
   auto stats = std::make_shared<StatsFlags>();
   app = data.command("stats", "Count classes, sizes, shapes and problems.",
                      "fovea data stats shapes --split train\n"
+                     "fovea data stats shapes --split train --preset toy --set model.anchors.base=2\n"
                      "fovea data stats shapes --split train --verify --json");
   add_data_flags(app, stats->data);
+  app.option("--preset", stats->preset, "whose anchors and size the boxes are held against").show_default();
+  app.option("--set", stats->settings, "any key of it, e.g. data.short_side=480; may be repeated").type("KEY=VALUE");
   app.flag("--verify", stats->verify, "open every picture; exit 3 where one cannot be used");
   app.flag("--json", stats->json, "print JSON");
   app.run([stats] { run_stats(*stats); });

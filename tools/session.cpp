@@ -10,6 +10,7 @@
 #include "core/threads.h"
 #include "models/names.h"
 #include "nn/atomic_file.h"
+#include "tools/anchor_fit.h"
 #include "tools/command.h"
 #include "tools/report.h"
 #include "tools/weights.h"
@@ -64,7 +65,7 @@ Session::Session(SessionRequest request) : request_(std::move(request)), config_
 
 void Session::open_data() {
   auto& c = config_;
-  train_ = open_dataset(dataset_options(c, false));
+  train_ = open_dataset(dataset_options(c, false)).filtered(c.data.filter);
   const int64_t classes = static_cast<int64_t>(train_->classes().size());
   const auto origin = c.origin.find("model.classes");
   const bool asked = origin != c.origin.end() && origin->second.rfind("preset", 0) != 0 && origin->second != "the data";
@@ -150,6 +151,7 @@ void Session::announce() const {
                      val_ ? count_text(val_->size()) : "none", " to score on, ", train_->classes().size(), " classes"));
   for (auto* data : {&train_, &val_})
     if (*data && !(*data)->problems().summary().empty()) warn((*data)->name() + ": " + (*data)->problems().summary());
+  if (const auto line = anchor_warning(*train_, config_, fit_anchors(*train_, config_)); !line.empty()) warn(line);
   line("model", text(config_.preset, ": ", count_text(model_->parameter_count()), " parameters, ",
                      config_.model.anchors.count(), " anchors a cell"));
   line("run  ", text(request_.out, ": ", total_, " steps of ", config_.train.batch, " pictures, ", per_epoch_,
@@ -199,7 +201,6 @@ void Session::one_step(Loader& loader) {
   if (step_ == 0) check_first_loss(result);
   ++step_;
   log_step(result, *batch, wait, ms_since(begin));
-  note_anchors(result);
   loss_sum_ += result.loss(), ++loss_count_;
   progress_->label(text("epoch ", (step_ - 1) / per_epoch_ + 1, "/", (total_ + per_epoch_ - 1) / per_epoch_));
   char note[96];
@@ -242,14 +243,6 @@ void Session::check_first_loss(const StepResult& result) {
             config_.model.prior, ") predicts ", number(expected),
             ":\n  the untrained class head is not near its prior. Look at model.final_std (large features times large "
             "weights),\n  at model.backbone_norm, and at the pixels' mean and deviation"));
-}
-
-void Session::note_anchors(const StepResult& result) {
-  boxes_ += result.stats.boxes, unmatched_ += result.stats.unmatched;
-  if (step_ != per_epoch_ || boxes_ == 0 || unmatched_ * 20 < boxes_) return;
-  progress_->clear();
-  warn(text(100 * unmatched_ / boxes_, "% of the boxes got no anchor: train at a larger data.short_side, or fit ",
-            "model.anchors.scales and model.anchors.ratios to the data (fovea data stats)"));
 }
 
 void Session::save() {

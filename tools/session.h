@@ -44,7 +44,6 @@ class Session {
   void evaluate_now();
   void log_scores(bool best);
   void say_epoch(const std::string& scores);
-  void note_anchors(const StepResult& result);
   void leave(int signal);
   bool interrupted() const;
   std::string how_to_resume() const;
@@ -60,7 +59,7 @@ class Session {
   std::optional<Evaluation> evaluation_;  // the last
   int64_t step_ = 0, saved_ = -1, total_ = 0, per_epoch_ = 1;
   double best_ap_ = -1, best_ap50_ = -1, loss_sum_ = 0;
-  int64_t best_epoch_ = 0, loss_count_ = 0, boxes_ = 0, unmatched_ = 0;
+  int64_t best_epoch_ = 0, loss_count_ = 0;
 };
 
 }  // namespace fovea
