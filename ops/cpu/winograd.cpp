@@ -88,7 +88,7 @@ void transform(const Weights& f, int64_t first, int64_t n, float* u, int64_t pla
 // threads. With few tiles there is one block, and the threads share its steps instead.
 int64_t block_size(int64_t tiles, int64_t floats) {
   if (tiles < 192) return tiles;
-  const int64_t most = std::clamp<int64_t>((int64_t{8} << 20) / (36 * 4 * floats), 24, 96);
+  const int64_t most = std::clamp<int64_t>((int64_t{3} << 20) / (36 * 4 * floats), 24, 48);
   const int64_t blocks = round_up(ceil_div(tiles, most), 4);
   return round_up(ceil_div(tiles, blocks), 6);
 }
@@ -185,7 +185,9 @@ void weight_gradient(const Maps& maps, float* dw, const Kernels& k) {
     tiling.append({x, nullptr, nullptr, dy, s.n, s.h, s.w, s.oh, s.ow, s.pad.h, s.pad.w, 0});
   if (tiling.count == 0) return std::fill(dw, dw + 9 * s0.c * s0.o, 0.f);
   const int64_t c = s0.c, o = s0.o, lv = round_up(c, 16) + 16, wide = round_up(o, k.vector), lu = wide + 16;
-  const int64_t most = std::max<int64_t>((int64_t{24} << 20) / (36 * 4 * (lv + wide)), 48);
+  // a block reads and writes all of dU once: it should hold a few times as much
+  const int64_t bytes = std::clamp<int64_t>(4 * 36 * 4 * c * lu, 6 << 20, 40 << 20);
+  const int64_t most = std::max<int64_t>(bytes / (36 * 4 * (lv + wide)), 48);
   const int64_t size = ceil_div(tiling.count, ceil_div(tiling.count, most));
   const int64_t v_plane = size * lv + 16, d_plane = size * wide + 16;
   const bool few = tiling.count < 128;
