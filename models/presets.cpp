@@ -92,7 +92,7 @@ Preset small() {
   return {"retinanet_small",
           "ResNet-18 with norms everywhere: from scratch on small data",
           m,
-          {{"epochs", "20"},
+          {{"epochs", "40"},
            {"batch", "4"},
            {"optimizer", "adamw"},
            {"lr", "0.0005"},
