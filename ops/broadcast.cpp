@@ -5,31 +5,25 @@
 
 namespace fovea {
 
+void Stretch::add(int64_t n, int64_t a, int64_t b) {
+  if (n == 1) return;
+  const bool first = inner == 1;
+  int64_t &size = rank ? dims[rank - 1] : inner, last_a = rank ? strides[0][rank - 1] : step[0],
+          last_b = rank ? strides[1][rank - 1] : step[1];
+  if (first) inner = n, step[0] = a, step[1] = b;
+  else if (a == size * last_a && b == size * last_b) size *= n;
+  else dims[rank] = n, strides[0][rank] = a, strides[1][rank++] = b;
+  pieces = blocks = (inner + kPiece - 1) / kPiece;
+  for (int d = 0; d < rank; ++d) pieces *= dims[d];
+}
+
 Stretch stretch(const Shape& shape, const Shape& a, const Shape& b) {
-  struct Axis {
-    int64_t dim, stride[2];
-  } axes[Shape::kMaxRank];  // innermost first
-  int count = 0;
+  Stretch s;
   int64_t next[2] = {1, 1};  // strides of the operands, as stored
   for (int d = 1; d <= shape.rank(); ++d) {
-    const int64_t n = shape[-d], da = d > a.rank() ? 1 : a[-d], db = d > b.rank() ? 1 : b[-d];
-    const int64_t sa = da == 1 ? 0 : next[0], sb = db == 1 ? 0 : next[1];
+    const int64_t da = d > a.rank() ? 1 : a[-d], db = d > b.rank() ? 1 : b[-d];
+    s.add(shape[-d], da == 1 ? 0 : next[0], db == 1 ? 0 : next[1]);
     next[0] *= da, next[1] *= db;
-    if (n == 1) continue;
-    Axis* last = count ? &axes[count - 1] : nullptr;
-    if (last && sa == last->dim * last->stride[0] && sb == last->dim * last->stride[1])
-      last->dim *= n;  // walks on where the inner axis ends
-    else axes[count++] = {n, {sa, sb}};
-  }
-  Stretch s;
-  if (count) s.inner = axes[0].dim, s.step[0] = axes[0].stride[0], s.step[1] = axes[0].stride[1];
-  s.blocks = (s.inner + kPiece - 1) / kPiece;
-  s.pieces = s.blocks;
-  s.rank = count > 0 ? count - 1 : 0;
-  for (int d = 0; d < s.rank; ++d) {
-    const Axis& axis = axes[count - 1 - d];
-    s.dims[d] = axis.dim, s.strides[0][d] = axis.stride[0], s.strides[1][d] = axis.stride[1];
-    s.pieces *= axis.dim;
   }
   return s;
 }

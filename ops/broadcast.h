@@ -7,22 +7,25 @@ namespace fovea {
 
 constexpr int64_t kPiece = 4096;  // elements of the inner axis that one team takes
 
-// The elements of `shape`, in row-major order, as pieces of its innermost collapsed axis. Along that axis each of two
-// operands steps by 1 or by 0 (a stretched one).
+// A walk over the elements of two tensors side by side, in pieces of the innermost axis; axes that walk on where the
+// one inside them ends are one. A stretched operand steps by 0 along an axis.
 struct Stretch {
-  int rank = 0;                              // of the outer axes
-  int64_t dims[Shape::kMaxRank] = {};        // outer axes
-  int64_t strides[2][Shape::kMaxRank] = {};  // of each operand along them
-  int64_t inner = 1, step[2] = {1, 1}, blocks = 1, pieces = 1;
+  int64_t inner = 1, step[2] = {0, 0};       // the innermost axis: its size, and the steps of the operands
+  int rank = 0;                              // of the axes around it, from the inside out
+  int64_t dims[Shape::kMaxRank] = {};        // their sizes
+  int64_t strides[2][Shape::kMaxRank] = {};  // the steps of the operands along them
+  int64_t blocks = 1, pieces = 1;            // of the innermost axis; of all
 
-  struct Piece {
+  void add(int64_t n, int64_t a, int64_t b);  // one more axis around the others
+
+  struct Piece {  // number of the first element in row-major order, number of elements, their places in the operands
     int64_t out, count, at[2];
-  };  // first element written, number of elements, first element read
+  };
   HD Piece operator[](int64_t piece) const {
     int64_t row = piece / blocks;
     const int64_t begin = (piece - row * blocks) * kPiece, left = inner - begin;
     Piece p{row * inner + begin, left < kPiece ? left : kPiece, {begin * step[0], begin * step[1]}};
-    for (int d = rank; d-- > 0;) {
+    for (int d = 0; d < rank; ++d) {
       const int64_t i = row % dims[d];
       row /= dims[d];
       p.at[0] += i * strides[0][d], p.at[1] += i * strides[1][d];

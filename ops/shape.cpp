@@ -1,37 +1,45 @@
-// Copies of rows and strided walks: slices, concatenation, permutation, padding and gathers, with their reverses.
+// Slices, concatenation, permutation and padding are one copy of a box of elements, read and written at steps of its
+// own.
 #include "ops/shape.h"
 
 #include <algorithm>
-#include <tuple>
 
-#include "core/loops.h"
+#include "ops/broadcast.h"
 #include "ops/index.h"
 
 namespace fovea {
 
 namespace {
 
-template <class T> struct CopyRow {  // to[r, 0..n) = from[r, 0..n), each with its own row stride
+template <class T> struct CopyPiece {
+  Stretch at;
   const T* from;
   T* to;
-  int64_t n, from_stride, to_stride;
-  template <class Team> HD void operator()(Team team, int64_t r) const {
-    const T* x = from + r * from_stride;
-    T* y = to + r * to_stride;
-    team.each(n, [=](int64_t i) { y[i] = x[i]; });
+  template <class Team> HD void operator()(Team team, int64_t piece) const {
+    const auto p = at[piece];
+    const T* x = from + p.at[0];
+    T* y = to + p.at[1];
+    const int64_t a = at.step[0], b = at.step[1];
+    if (a == 1 && b == 1) team.each(p.count, [=](int64_t i) { y[i] = x[i]; });
+    else team.each(p.count, [=](int64_t i) { y[i * b] = x[i * a]; });
   }
 };
-// Copies `rows` rows of n elements; from and to point at the first.
-template <class T>
-void copy_rows(Device device, int64_t rows, int64_t n, const T* from, int64_t from_stride, T* to, int64_t to_stride) {
-  if (n == 0) return;
-  if (rows == 1) {  // one long row: in pieces, so that threads share it
-    constexpr int64_t kRun = 4096;
-    const int64_t whole = n / kRun;
-    for_rows(device, whole, kRun, CopyRow<T>{from, to, kRun, kRun, kRun});
-    return for_rows(device, n % kRun ? 1 : 0, n, CopyRow<T>{from + whole * kRun, to + whole * kRun, n % kRun, 0, 0});
-  }
-  for_rows(device, rows, n, CopyRow<T>{from, to, n, from_stride, to_stride});
+
+using Steps = std::vector<int64_t>;  // from an element to the next one, by axis
+Steps steps(const Shape& shape) {
+  Steps s(size_t(shape.rank()), 1);
+  for (int d = shape.rank() - 1; d-- > 0;) s[d] = s[d + 1] * shape[d + 1];
+  return s;
+}
+// Copies a box of elements from x to y, which have steps of their own; `x_first` and `y_first`: its first element.
+void copy_box(const Shape& box, const Tensor& x, const Steps& x_steps, int64_t x_first, const Tensor& y,
+              const Steps& y_steps, int64_t y_first) {
+  if (box.numel() == 0) return;
+  Stretch at;
+  for (int d = box.rank(); d-- > 0;) at.add(box[d], x_steps[d], y_steps[d]);
+  dispatch_any(x.dtype(), [&]<class T>() {
+    for_pieces(x.device(), at, CopyPiece<T>{at, x.data<T>() + x_first, y.data<T>() + y_first});
+  });
 }
 
 struct Reshape {
@@ -41,7 +49,6 @@ struct Reshape {
   void backward(const Tensor& dy, Grads& g) const { g[0] = dy.view(from); }
 };
 
-// Around `axis`: x is [outer, size, inner].
 struct Slice {
   static constexpr auto name = "slice";
   int axis;
@@ -50,22 +57,16 @@ struct Slice {
 
   Tensor forward(const Tensor& x) {
     shape = x.shape();
-    const int64_t outer = shape.span(0, axis), inner = shape.span(axis + 1, x.rank()), size = shape[axis];
-    if (outer == 1) return x.view({size, inner}).rows(begin, end).view(shape.with(axis, end - begin));
-    Tensor y(shape.with(axis, end - begin), x.dtype(), x.device());
-    dispatch_any(x.dtype(), [&]<class T>() {
-      copy_rows<T>(x.device(), outer, (end - begin) * inner, x.data<T>() + begin * inner, size * inner, y.data<T>(),
-                   (end - begin) * inner);
-    });
+    const Shape part = shape.with(axis, end - begin);
+    const int64_t inner = shape.span(axis + 1, x.rank());
+    if (shape.span(0, axis) == 1) return x.view({shape[axis], inner}).rows(begin, end).view(part);
+    Tensor y(part, x.dtype(), x.device());
+    copy_box(part, x, steps(shape), begin * inner, y, steps(part), 0);
     return y;
   }
   void backward(const Tensor& dy, Grads& g) const {
-    const int64_t outer = shape.span(0, axis), inner = shape.span(axis + 1, shape.rank()), size = shape[axis];
     g[0] = Tensor::zeros(shape, dy.dtype(), dy.device());
-    dispatch_storage(dy.dtype(), [&]<class T>() {
-      copy_rows<T>(dy.device(), outer, (end - begin) * inner, dy.data<T>(), (end - begin) * inner,
-                   g[0].data<T>() + begin * inner, size * inner);
-    });
+    copy_box(dy.shape(), dy, steps(dy.shape()), 0, g[0], steps(shape), begin * shape.span(axis + 1, shape.rank()));
   }
 };
 
@@ -78,14 +79,10 @@ struct Concat {
     int64_t size = 0;
     for (auto& p : parts) shapes.push_back(p.shape()), size += p.dim(axis);
     Tensor y(shapes[0].with(axis, size), parts[0].dtype(), parts[0].device());
-    const int64_t outer = y.shape().span(0, axis), inner = y.shape().span(axis + 1, y.rank());
-    int64_t at = 0;
+    int64_t first = 0;
     for (auto& p : parts) {
-      dispatch_any(y.dtype(), [&]<class T>() {
-        copy_rows<T>(y.device(), outer, p.dim(axis) * inner, p.data<T>(), p.dim(axis) * inner, y.data<T>() + at * inner,
-                     size * inner);
-      });
-      at += p.dim(axis);
+      copy_box(p.shape(), p, steps(p.shape()), 0, y, steps(y.shape()), first);
+      first += p.shape().span(axis, p.rank());
     }
     return y;
   }
@@ -99,56 +96,16 @@ struct Concat {
   }
 };
 
-// A walk over y in row-major order; y's axis d steps `stride[d]` elements of x.
-struct Walk {
-  int rank = 0;  // of the outer axes
-  int64_t dims[Shape::kMaxRank] = {}, stride[Shape::kMaxRank] = {};
-  int64_t inner = 1, inner_stride = 1;
-};
-template <class T> struct Strided {  // y[r, i] = x[walk(r) + i * stride]
-  const T* x;
-  T* y;
-  Walk walk;
-  template <class Team> HD void operator()(Team team, int64_t r) const {
-    int64_t at = 0;
-    T* row = y + r * walk.inner;
-    for (int d = walk.rank; d-- > 0;) {
-      at += r % walk.dims[d] * walk.stride[d];
-      r /= walk.dims[d];
-    }
-    const T* from = x + at;
-    const int64_t step = walk.inner_stride;
-    if (step == 1) return team.each(walk.inner, [=](int64_t i) { row[i] = from[i]; });
-    team.each(walk.inner, [=](int64_t i) { row[i] = from[i * step]; });
-  }
-};
-
 struct Permute {
   static constexpr auto name = "permute";
   std::vector<int> order;
 
   Tensor forward(const Tensor& x) const {
-    const int rank = x.rank();
-    std::vector<int64_t> stride(rank, 1), dims;
-    for (int d = rank - 1; d-- > 0;) stride[d] = stride[d + 1] * x.shape()[d + 1];
-    for (int d : order) dims.push_back(x.shape()[d]);
+    const Steps all = steps(x.shape());
+    Steps walk, dims;
+    for (int d : order) walk.push_back(all[d]), dims.push_back(x.shape()[d]);
     Tensor y(Shape(dims), x.dtype(), x.device());
-    if (y.size() == 0) return y;
-    std::vector<std::pair<int64_t, int64_t>>
-        axes;  // {dim, stride}, innermost first, neighbours merged where they walk on
-    for (int i = rank; i-- > 0;) {
-      const int64_t n = dims[i], s = stride[order[i]];
-      if (n == 1) continue;
-      if (!axes.empty() && s == axes.back().first * axes.back().second) axes.back().first *= n;
-      else axes.push_back({n, s});
-    }
-    Walk walk;
-    if (!axes.empty()) walk.inner = axes[0].first, walk.inner_stride = axes[0].second;
-    walk.rank = axes.empty() ? 0 : static_cast<int>(axes.size()) - 1;
-    for (int d = 0; d < walk.rank; ++d) std::tie(walk.dims[d], walk.stride[d]) = axes[axes.size() - 1 - d];
-    dispatch_any(x.dtype(), [&]<class T>() {
-      for_rows(x.device(), y.size() / walk.inner, walk.inner, Strided<T>{x.data<T>(), y.data<T>(), walk});
-    });
+    copy_box(y.shape(), x, walk, 0, y, steps(y.shape()), 0);
     return y;
   }
   void backward(const Tensor& dy, Grads& g) const {
@@ -158,79 +115,27 @@ struct Permute {
   }
 };
 
-// Rows of the smaller and of the larger tensor, which has borders of `before` around it.
-struct Frame {
-  int rank = 0;
-  int64_t small[Shape::kMaxRank] = {}, large[Shape::kMaxRank] = {}, before[Shape::kMaxRank] = {};
-};
-template <class T> struct PadRow {  // y row r: the row of x under it, or the value
-  const T* x;
-  T* y;
-  Frame f;
-  T value;
-  template <class Team> HD void operator()(Team team, int64_t r) const {
-    const int last = f.rank - 1;
-    const int64_t n = f.small[last], first = f.before[last];
-    T* row = y + r * f.large[last];
-    int64_t at = 0, stride = n;
-    bool inside = true;
-    for (int d = last; d-- > 0;) {
-      const int64_t i = r % f.large[d] - f.before[d];
-      r /= f.large[d];
-      inside = inside && i >= 0 && i < f.small[d];
-      at += i * stride, stride *= f.small[d];
-    }
-    const T* from = x + (inside ? at : 0);
-    const T v = value;
-    team.each(f.large[last], [=](int64_t i) { row[i] = inside && i >= first && i < first + n ? from[i - first] : v; });
-  }
-};
-template <class T> struct CropRow {  // x row r, from inside y
-  const T* y;
-  T* x;
-  Frame f;
-  template <class Team> HD void operator()(Team team, int64_t r) const {
-    const int last = f.rank - 1;
-    const int64_t n = f.small[last];
-    T* row = x + r * n;
-    int64_t at = f.before[last], stride = f.large[last];
-    for (int d = last; d-- > 0;) {
-      at += (r % f.small[d] + f.before[d]) * stride;
-      r /= f.small[d], stride *= f.large[d];
-    }
-    const T* from = y + at;
-    team.each(n, [=](int64_t i) { row[i] = from[i]; });
-  }
-};
-
 struct Pad {
   static constexpr auto name = "pad";
   std::vector<std::pair<int64_t, int64_t>> width;
   double value;
   Shape small, large;
 
-  Frame frame() const {
-    Frame f;
-    f.rank = small.rank();
-    for (int d = 0; d < f.rank; ++d) f.small[d] = small[d], f.large[d] = large[d], f.before[d] = width[d].first;
-    return f;
+  int64_t first() const {  // of the elements of y: that of x
+    int64_t at = 0;
+    for (int d = 0; d < small.rank(); ++d) at += width[d].first * large.span(d + 1, large.rank());
+    return at;
   }
   Tensor forward(const Tensor& x) {
     small = large = x.shape();
     for (int d = 0; d < x.rank(); ++d) large = large.with(d, small[d] + width[d].first + width[d].second);
-    Tensor y(large, x.dtype(), x.device());
-    dispatch_any(x.dtype(), [&]<class T>() {
-      for_rows(x.device(), y.size() ? large.rows() : 0, large[-1],
-               PadRow<T>{x.data<T>(), y.data<T>(), frame(), static_cast<T>(static_cast<compute_t<T>>(value))});
-    });
+    Tensor y = Tensor::full(large, value, x.dtype(), x.device());
+    copy_box(small, x, steps(small), 0, y, steps(large), first());
     return y;
   }
   void backward(const Tensor& dy, Grads& g) const {
     g[0] = Tensor(small, dy.dtype(), dy.device());
-    dispatch_storage(dy.dtype(), [&]<class T>() {
-      for_rows(dy.device(), small.numel() ? small.rows() : 0, small[-1],
-               CropRow<T>{dy.data<T>(), g[0].data<T>(), frame()});
-    });
+    copy_box(small, dy, steps(large), first(), g[0], steps(small), 0);
   }
 };
 
