@@ -32,112 +32,101 @@ struct Axis {
 struct Grid {
   Axis y, x;
   int64_t channels;
+
+  // f(p, at) for each pixel p of x in the window of output pixel r, row by row; `at`: its place in the window, counted
+  // with the padding.
+  template <class F> HD void each_in_window(int64_t r, F f) const {
+    const int64_t ox = r % x.out, oy = r / x.out % y.out, n = r / x.out / y.out;
+    const Range wy = y.window(oy), wx = x.window(ox);
+    for (int64_t iy = wy.begin; iy < wy.end; ++iy)
+      for (int64_t ix = wx.begin; ix < wx.end; ++ix)
+        f((n * y.in + iy) * x.in + ix, (iy - y.start(oy)) * x.kernel + ix - x.start(ox));
+  }
+  // The reverse: f(r, at) for each output pixel r whose window pixel p is in, and its place there.
+  template <class F> HD void each_window_with(int64_t p, F f) const {
+    const int64_t ix = p % x.in, iy = p / x.in % y.in, n = p / x.in / y.in;
+    const Range ry = y.covering(iy), rx = x.covering(ix);
+    for (int64_t oy = ry.begin; oy < ry.end; ++oy)
+      for (int64_t ox = rx.begin; ox < rx.end; ++ox)
+        f((n * y.out + oy) * x.out + ox, (iy - y.start(oy)) * x.kernel + ix - x.start(ox));
+  }
+  HD double share(int64_t r, bool count_pad) const {  // of each pixel in the average of its window
+    const int64_t ox = r % x.out, oy = r / x.out % y.out;
+    if (count_pad) return 1.0 / double(y.padded(oy) * x.padded(ox));
+    const Range wy = y.window(oy), wx = x.window(ox);
+    return 1.0 / double((wy.end - wy.begin) * (wx.end - wx.begin));
+  }
 };
 
-// where [N,OH,OW,C]: the winner's position in its window, counted with the padding.
+// where [N,OH,OW,C]: the winner's place in its window.
 template <class T, class I> struct MaxForward {
   const T* x;
   T* y;
   I* where;
   Grid grid;
   template <class Team> HD void operator()(const Team& team, int64_t r) const {
-    const int64_t ox = r % grid.x.out, oy = r / grid.x.out % grid.y.out, n = r / grid.x.out / grid.y.out,
-                  cols = grid.channels;
-    const Range wy = grid.y.window(oy), wx = grid.x.window(ox);
+    const int64_t cols = grid.channels;
     T* __restrict best = y + r * cols;
-    I* __restrict at = where + r * cols;
-    for (int64_t iy = wy.begin; iy < wy.end; ++iy)
-      for (int64_t ix = wx.begin; ix < wx.end; ++ix) {
-        const T* p = x + ((n * grid.y.in + iy) * grid.x.in + ix) * cols;
-        const I here = I((iy - grid.y.start(oy)) * grid.x.kernel + ix - grid.x.start(ox));
-        if (iy == wy.begin && ix == wx.begin) team.each(cols, [=](int64_t c) { best[c] = p[c], at[c] = here; });
-        else
-          team.each(cols, [=](int64_t c) {
-            const T v = p[c], b = best[c];
-            const I before = at[c];
-            const bool take = (v > b) | (v != v);
-            best[c] = take ? v : b, at[c] = take ? here : before;
-          });
-      }
+    I* __restrict winner = where + r * cols;
+    bool first = true;
+    grid.each_in_window(r, [&](int64_t p, int64_t at) {
+      const T* from = x + p * cols;
+      const I here = I(at);
+      if (first) team.each(cols, [=](int64_t c) { best[c] = from[c], winner[c] = here; });
+      else
+        team.each(cols, [=](int64_t c) {
+          const T v = from[c], b = best[c];
+          const I before = winner[c];
+          const bool take = (v > b) | (v != v);
+          best[c] = take ? v : b, winner[c] = take ? here : before;
+        });
+      first = false;
+    });
   }
 };
-
-// dx of a pixel: the sum of dy over the windows that it won.
-template <class T, class I> struct MaxBackward {
+template <class T, class I> struct MaxBackward {  // dx of a pixel: the sum of dy over the windows that it won
   const T* dy;
   const I* where;
   T* dx;
   Grid grid;
-  template <class Team> HD void operator()(const Team& team, int64_t r) const {
-    const int64_t ix = r % grid.x.in, iy = r / grid.x.in % grid.y.in, n = r / grid.x.in / grid.y.in,
-                  cols = grid.channels;
-    const Range ry = grid.y.covering(iy), rx = grid.x.covering(ix);
-    T* __restrict sum = dx + r * cols;
+  template <class Team> HD void operator()(const Team& team, int64_t p) const {
+    const int64_t cols = grid.channels;
+    T* __restrict sum = dx + p * cols;
     team.each(cols, [=](int64_t c) { sum[c] = 0; });
-    for (int64_t oy = ry.begin; oy < ry.end; ++oy)
-      for (int64_t ox = rx.begin; ox < rx.end; ++ox) {
-        const int64_t o = ((n * grid.y.out + oy) * grid.x.out + ox) * cols;
-        const T* d = dy + o;
-        const I *at = where + o, here = I((iy - grid.y.start(oy)) * grid.x.kernel + ix - grid.x.start(ox));
-        team.each(cols, [=](int64_t c) {
-          const T v = d[c];  // loaded in any case, so that the choice vectorises
-          sum[c] += at[c] == here ? v : T(0);
-        });
-      }
+    grid.each_window_with(p, [&](int64_t r, int64_t at) {
+      const T* d = dy + r * cols;
+      const I *winner = where + r * cols, here = I(at);
+      team.each(cols, [=](int64_t c) {
+        const T v = d[c];  // loaded in any case, so that the choice vectorises
+        sum[c] += winner[c] == here ? v : T(0);
+      });
+    });
   }
 };
 
-HD inline double share(const Grid& grid, int64_t oy, int64_t ox, bool count_pad) {
-  if (count_pad) return 1.0 / double(grid.y.padded(oy) * grid.x.padded(ox));
-  const Range wy = grid.y.window(oy), wx = grid.x.window(ox);
-  return 1.0 / double((wy.end - wy.begin) * (wx.end - wx.begin));
-}
-
-template <class T> struct AverageForward {
-  const T* x;
-  T* y;
+// y of a pixel: its window's shares of x. dx of a pixel: its shares of dy in the windows that it is in.
+template <bool kGradient, class T> struct Average {
+  const T* from;
+  T* to;
   Grid grid;
   bool count_pad;
-  template <class Team> HD void operator()(const Team& team, int64_t r) const {
-    const int64_t ox = r % grid.x.out, oy = r / grid.x.out % grid.y.out, n = r / grid.x.out / grid.y.out,
-                  cols = grid.channels;
-    const Range wy = grid.y.window(oy), wx = grid.x.window(ox);
-    T* __restrict sum = y + r * cols;
+  template <class Team> HD void operator()(const Team& team, int64_t i) const {
+    const int64_t cols = grid.channels;
+    T* __restrict sum = to + i * cols;
     team.each(cols, [=](int64_t c) { sum[c] = 0; });
-    for (int64_t iy = wy.begin; iy < wy.end; ++iy)
-      for (int64_t ix = wx.begin; ix < wx.end; ++ix) {
-        const T* p = x + ((n * grid.y.in + iy) * grid.x.in + ix) * cols;
-        team.each(cols, [=](int64_t c) { sum[c] += p[c]; });
-      }
-    const T part = T(share(grid, oy, ox, count_pad));
-    team.each(cols, [=](int64_t c) { sum[c] *= part; });
-  }
-};
-template <class T> struct AverageBackward {
-  const T* dy;
-  T* dx;
-  Grid grid;
-  bool count_pad;
-  template <class Team> HD void operator()(const Team& team, int64_t r) const {
-    const int64_t ix = r % grid.x.in, iy = r / grid.x.in % grid.y.in, n = r / grid.x.in / grid.y.in,
-                  cols = grid.channels;
-    const Range ry = grid.y.covering(iy), rx = grid.x.covering(ix);
-    T* __restrict sum = dx + r * cols;
-    team.each(cols, [=](int64_t c) { sum[c] = 0; });
-    for (int64_t oy = ry.begin; oy < ry.end; ++oy)
-      for (int64_t ox = rx.begin; ox < rx.end; ++ox) {
-        const T* d = dy + ((n * grid.y.out + oy) * grid.x.out + ox) * cols;
-        const T part = T(share(grid, oy, ox, count_pad));
-        team.each(cols, [=](int64_t c) { sum[c] += part * d[c]; });
-      }
+    const auto add = [&](int64_t other, int64_t) {
+      const T* d = from + other * cols;
+      const T part = T(grid.share(kGradient ? other : i, count_pad));
+      team.each(cols, [=](int64_t c) { sum[c] += part * d[c]; });
+    };
+    if constexpr (kGradient) grid.each_window_with(i, add);
+    else grid.each_in_window(i, add);
   }
 };
 
 struct PoolState {
   Grid grid;
   Shape from, to;  // of x and y
-  int64_t pixels_in() const { return from.rows(); }
-  int64_t pixels_out() const { return to.rows(); }
 };
 
 struct MaxPool : PoolState {
@@ -154,7 +143,7 @@ struct MaxPool : PoolState {
     Tensor y(to, x.dtype(), x.device());
     where = Tensor(to, position(), x.device());
     dispatch(x.dtype(), [&]<class T, class I>() {
-      for_rows(x.device(), pixels_out(), grid.channels * grid.y.kernel * grid.x.kernel,
+      for_rows(x.device(), to.rows(), grid.channels * grid.y.kernel * grid.x.kernel,
                MaxForward<T, I>{x.data<T>(), y.data<T>(), where.data<I>(), grid});
     });
     return y;
@@ -162,7 +151,7 @@ struct MaxPool : PoolState {
   void backward(const Tensor& dy, Grads& g) const {
     g[0] = Tensor(from, dy.dtype(), dy.device());
     dispatch(dy.dtype(), [&]<class T, class I>() {
-      for_rows(dy.device(), pixels_in(), grid.channels,
+      for_rows(dy.device(), from.rows(), grid.channels,
                MaxBackward<T, I>{dy.data<T>(), where.data<I>(), g[0].data<T>(), grid});
     });
   }
@@ -173,18 +162,18 @@ struct AveragePool : PoolState {
   bool count_pad;
   Tensor forward(const Tensor& x) {
     Tensor y(to, x.dtype(), x.device());
-    const int64_t window = pixels_out() > 0 ? pixels_in() / pixels_out() + 1 : 1;
+    const int64_t window = to.rows() > 0 ? from.rows() / to.rows() + 1 : 1;
     dispatch_float(x.dtype(), [&]<class T>() {
-      for_rows(x.device(), pixels_out(), grid.channels * window,
-               AverageForward<T>{x.data<T>(), y.data<T>(), grid, count_pad});
+      for_rows(x.device(), to.rows(), grid.channels * window,
+               Average<false, T>{x.data<T>(), y.data<T>(), grid, count_pad});
     });
     return y;
   }
   void backward(const Tensor& dy, Grads& g) const {
     g[0] = Tensor(from, dy.dtype(), dy.device());
     dispatch_float(dy.dtype(), [&]<class T>() {
-      for_rows(dy.device(), pixels_in(), grid.channels,
-               AverageBackward<T>{dy.data<T>(), g[0].data<T>(), grid, count_pad});
+      for_rows(dy.device(), from.rows(), grid.channels,
+               Average<true, T>{dy.data<T>(), g[0].data<T>(), grid, count_pad});
     });
   }
 };
