@@ -5,8 +5,7 @@
 
 #include <cmath>
 
-#include "core/autograd.h"
-#include "core/loops.h"
+#include "ops/pair_loss.h"
 
 namespace fovea {
 namespace {
@@ -61,10 +60,6 @@ template <class S> struct Pair {  // a box and its target
   HD S around_height() const { return larger(y2, v2) - smaller(y1, v1); }
 };
 
-struct Options {
-  double eps;
-  bool constant_alpha;
-};
 struct Iou {
   static constexpr auto name = "iou_loss";
   template <class S> HD static S loss(const Pair<S>& p, const S& eps, bool) { return S(1) - p.iou(eps); }
@@ -94,52 +89,21 @@ struct Ciou {
   }
 };
 
-template <class T, class Kind> struct Value {
-  const T *a, *b;
-  T* y;
-  Options o;
-  HD void operator()(int64_t r) const {
-    const T *p = a + 4 * r, *q = b + 4 * r;
-    y[r] = Kind::template loss<T>({p[0], p[1], p[2], p[3], q[0], q[1], q[2], q[3]}, T(o.eps), o.constant_alpha);
+template <class Formula> struct BoxLoss {
+  static constexpr auto name = Formula::name;
+  IouLossOptions o;
+  template <class T> HD T value(const T* a, const T* b, int64_t) const {
+    return Formula::template loss<T>({a[0], a[1], a[2], a[3], b[0], b[1], b[2], b[3]}, T(o.eps), o.constant_alpha);
   }
-};
-template <class T, class Kind> struct Gradient {
-  const T *a, *b, *dy;
-  T *da, *db;  // either may be null
-  Options o;
-  HD void operator()(int64_t r) const {
+  template <class T> HD void slope(const T* a, const T* b, T dy, T* da, T* db, int64_t) const {
     using D = Dual<T>;
-    const T *p = a + 4 * r, *q = b + 4 * r;
-    const Pair<D> pair{D::variable(p[0], 0), D::variable(p[1], 1), D::variable(p[2], 2), D::variable(p[3], 3),
-                       D::variable(q[0], 4), D::variable(q[1], 5), D::variable(q[2], 6), D::variable(q[3], 7)};
-    const D loss = Kind::template loss<D>(pair, D(T(o.eps)), o.constant_alpha);
+    const Pair<D> pair{D::variable(a[0], 0), D::variable(a[1], 1), D::variable(a[2], 2), D::variable(a[3], 3),
+                       D::variable(b[0], 4), D::variable(b[1], 5), D::variable(b[2], 6), D::variable(b[3], 7)};
+    const D loss = Formula::template loss<D>(pair, D(T(o.eps)), o.constant_alpha);
     for (int i = 0; i < 4; ++i) {
-      if (da) da[4 * r + i] = dy[r] * loss.d[i];
-      if (db) db[4 * r + i] = dy[r] * loss.d[4 + i];
+      if (da) da[i] = dy * loss.d[i];
+      if (db) db[i] = dy * loss.d[4 + i];
     }
-  }
-};
-
-template <class Kind> struct BoxLoss {
-  static constexpr auto name = Kind::name;
-  Options options;
-  Saved a, b;
-  explicit BoxLoss(const IouLossOptions& o) : options{o.eps, o.constant_alpha} {}
-  Tensor forward(const Tensor& a_, const Tensor& b_) {
-    a = a_, b = b_;
-    Tensor y({a->dim(0)}, a->dtype(), a->device());
-    dispatch_float(y.dtype(), [&]<class T>() {
-      for_each(y.device(), y.size(), Value<T, Kind>{a->data<T>(), b->data<T>(), y.data<T>(), options});
-    });
-    return y;
-  }
-  void backward(const Tensor& dy, Grads& g) const {
-    for (const size_t i : {0, 1})
-      if (g.wants(i)) g[i] = empty_like(a);
-    dispatch_float(dy.dtype(), [&]<class T>() {
-      T *da = g.wants(0) ? g[0].data<T>() : nullptr, *db = g.wants(1) ? g[1].data<T>() : nullptr;
-      for_each(dy.device(), dy.size(), Gradient<T, Kind>{a->data<T>(), b->data<T>(), dy.data<T>(), da, db, options});
-    });
   }
 };
 
@@ -147,7 +111,7 @@ template <class Kind> Tensor run(const Tensor& boxes, const Tensor& targets, con
   check(boxes.rank() == 2 && boxes.dim(1) == 4 && targets.shape() == boxes.shape() && targets.dtype() == boxes.dtype(),
         Kind::name, ": needs boxes and targets [R,4] of one type\n  boxes ", name_of(boxes.dtype()), " ", boxes.shape(),
         "\n  targets ", name_of(targets.dtype()), " ", targets.shape());
-  return apply(BoxLoss<Kind>(o), boxes, targets);
+  return apply(PairLoss<BoxLoss<Kind>>{{o}}, boxes, targets);
 }
 
 }  // namespace
