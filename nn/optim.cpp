@@ -3,8 +3,8 @@
 
 #include <cmath>
 
-#include "core/loops.h"
 #include "nn/pattern.h"
+#include "ops/columns.h"
 
 namespace fovea {
 

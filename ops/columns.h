@@ -1,5 +1,5 @@
-// Loops over the columns of [segments, rows, cols] in fixed chunks of rows, for bodies that make several sums at once
-// (norms). Results do not depend on the threads, and a column's sum has one order on every device.
+// Sums of the columns of [rows, cols], and loops over those of [segments, rows, cols] for bodies that make several sums
+// at once (norms): in fixed chunks of rows, so that results do not depend on the threads.
 #pragma once
 #include "core/loops.h"
 
@@ -19,9 +19,7 @@ struct Strips {
     return s;
   }
   HD int64_t chunks() const { return segments * per; }
-  HD int64_t begin(int64_t k) const {
-    return k / per * rows + k % per * chunk;
-  }  // first row of chunk k, over all segments
+  HD int64_t begin(int64_t k) const { return k / per * rows + k % per * chunk; }  // its first row, over all segments
   HD int64_t length(int64_t k) const { return rows - k % per * chunk < chunk ? rows - k % per * chunk : chunk; }
 };
 
@@ -52,28 +50,52 @@ template <class Body> void for_strips(Device device, const Strips& strips, const
   if (device == Device::cuda || rehearsal())
     return for_each(device, chunks * strips.cols, detail::ColumnStrip<Body>{body, strips});
   const detail::WholeStrip<Body> whole{body, strips};
-  parallel_for(chunks, 1, [&](int64_t b, int64_t e) { detail::run_each(whole, b, e); });
+  const int64_t work = strips.cols * (strips.rows < strips.chunk ? strips.rows : strips.chunk);
+  parallel_for(chunks, work > 0 ? kGrain / work : 1, [&](int64_t b, int64_t e) { detail::run_each(whole, b, e); });
 }
 
-struct Zero {
-  double* out;
+template <class Out> struct Zero {
+  Out* out;
   HD void operator()(int64_t i) const { out[i] = 0; }
 };
-// Adds up the chunks of each segment in order: out [segments, cols], in f64.
-template <class T> struct StripTotal {
+// Adds up the chunks of each segment in order: out [segments, cols].
+template <class T, class Out> struct StripTotal {
   const T* partial;
-  double* out;
+  Out* out;
   int64_t cols;
   HD void operator()(int64_t segment, int64_t row, int64_t n, int64_t c0, int64_t c1) const {
-    double* sum = out + segment * cols;
+    Out* sum = out + segment * cols;
     each_column(c0, c1, [=](int64_t c) { sum[c] = 0; });
     for (const T *p = partial + row * cols, *end = p + n * cols; p < end; p += cols)
       each_column(c0, c1, [=](int64_t c) { sum[c] += p[c]; });
   }
 };
-template <class T> void strip_total(Device device, const Strips& strips, const T* partial, double* out) {
-  if (strips.per > 0) return for_strips(device, strips.partials(), StripTotal<T>{partial, out, strips.cols});
-  for_each(device, strips.segments * strips.cols, Zero{out});  // no rows
+template <class T, class Out> void strip_total(Device device, const Strips& strips, const T* partial, Out* out) {
+  if (strips.per > 0) return for_strips(device, strips.partials(), StripTotal<T, Out>{partial, out, strips.cols});
+  for_each(device, strips.segments * strips.cols, Zero<Out>{out});  // no rows
+}
+
+template <class T, class Body> struct ChunkSum {
+  Body body;
+  T* partial;  // [chunks, cols]
+  int64_t cols;
+  HD void operator()(int64_t k, int64_t row, int64_t n, int64_t c0, int64_t c1) const {
+    T* sum = partial + k * cols;
+    const Body value = body;
+    each_column(c0, c1, [=](int64_t c) { sum[c] = 0; });
+    for (int64_t r = row; r < row + n; ++r) each_column(c0, c1, [=](int64_t c) { sum[c] += value(r, c); });
+  }
+};
+// out[s, c] = sum over r of body(s * rows + r, c), for [segments, rows, cols] in row-major order.
+template <class T, class Body>
+void sum_columns(Device device, int64_t rows, int64_t cols, const Body& body, T* out, int64_t segments = 1) {
+  if (cols <= 0) return;
+  Strips s(segments, rows, cols);
+  if (s.per == 1) return for_strips(device, s, ChunkSum<T, Body>{body, out, cols});
+  if (s.per > 256) s.chunk = (rows + 255) / 256, s.per = (rows + s.chunk - 1) / s.chunk;
+  Workspace partial(static_cast<size_t>(s.chunks() * cols) * sizeof(T), device);
+  for_strips(device, s, ChunkSum<T, Body>{body, partial.as<T>(), cols});
+  strip_total(device, s, partial.as<T>(), out);
 }
 
 }  // namespace fovea

@@ -6,7 +6,7 @@
 #include <string>
 
 #include "core/autograd.h"
-#include "core/loops.h"
+#include "ops/columns.h"
 #include "ops/conv_reference.h"
 #include "ops/cpu/conv.h"
 

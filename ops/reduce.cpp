@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "ops/broadcast.h"
+#include "ops/columns.h"
 #include "ops/shape.h"
 
 namespace fovea {
@@ -30,32 +31,6 @@ template <class T> struct Element {  // x[r, c]
   int64_t cols;
   HD T operator()(int64_t r, int64_t c) const { return x[r * cols + c]; }
 };
-template <class T> struct SumMiddle {  // y[o, :] = factor * sum over j of x[o, j, :], 16 columns at a time
-  const T* x;
-  T* y;
-  int64_t n, inner;
-  T factor;
-  template <class Team> HD void operator()(Team team, int64_t o) const {
-    constexpr int kWidth = 16;
-    const T* from = x + o * n * inner;
-    T* to = y + o * inner;
-    const int64_t rows = n, cols = inner;
-    const T s = factor;
-    team.each((cols + kWidth - 1) / kWidth, [=](int64_t block) {
-      const int64_t first = block * kWidth, left = cols - first;
-      T sum[kWidth] = {};
-      if (left >= kWidth) {
-        for (int64_t j = 0; j < rows; ++j)
-          for (int k = 0; k < kWidth; ++k) sum[k] += from[j * cols + first + k];
-        for (int k = 0; k < kWidth; ++k) to[first + k] = s * sum[k];
-      } else {
-        for (int64_t j = 0; j < rows; ++j)
-          for (int64_t k = 0; k < left; ++k) sum[k] += from[j * cols + first + k];
-        for (int64_t k = 0; k < left; ++k) to[first + k] = s * sum[k];
-      }
-    });
-  }
-};
 template <class T> struct Times {
   T* x;
   T factor;
@@ -76,13 +51,8 @@ template <class T> void fold(Device device, const T* x, T* y, int64_t outer, int
     return for_rows(device, outer, pieces + 1, SumRow<T>{p, y, pieces + 1, f});
   }
   if (inner == 1) return for_rows(device, outer, n, SumRow<T>{x, y, n, f});
-  if (outer <= 4 && n > 8) {
-    for (int64_t o = 0; o < outer; ++o)
-      sum_columns<T>(device, n, inner, Element<T>{x + o * n * inner, inner}, y + o * inner);
-    if (factor != 1) for_each(device, outer * inner, Times<T>{y, f});
-    return;
-  }
-  for_rows(device, outer, n * inner, SumMiddle<T>{x, y, n, inner, f});
+  sum_columns<T>(device, n, inner, Element<T>{x, inner}, y, outer);
+  if (factor != 1) for_each(device, outer * inner, Times<T>{y, f});
 }
 
 // Which axes are reduced; throws on a bad one.

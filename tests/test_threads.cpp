@@ -6,8 +6,8 @@
 #include <thread>
 #include <vector>
 
-#include "core/loops.h"
 #include "core/random.h"
+#include "ops/columns.h"
 #include "tests/catch.h"
 
 using namespace fovea;
