@@ -217,6 +217,10 @@ struct NormState {
   Tensor running_mean, running_var;
   Saved x, gamma, beta, mean, inv, scale;
 
+  void backward(const Tensor& dy, Grads& g) const {
+    dispatch_float(x->dtype(), [&]<class T>() { gradients<T>(dy, g); });
+  }
+
   Strips strips() const { return {segments, x->shape().rows() / (segments > 0 ? segments : 1), x->dim(-1)}; }
   template <class T> T floor() const { return relu ? T(0) : -std::numeric_limits<T>::infinity(); }
 
@@ -284,9 +288,6 @@ struct BatchNorm : NormState {
     mean = Tensor::zeros(shape, x->dtype(), x->device()), inv = zeros_like(mean), scale = zeros_like(mean);
     return dispatch_float(x->dtype(), [&]<class T>() { return statistics<T>(), normalise<T>(); });
   }
-  void backward(const Tensor& dy, Grads& g) const {
-    dispatch_float(x->dtype(), [&]<class T>() { gradients<T>(dy, g); });
-  }
 };
 struct GroupNorm : BatchNorm {
   static constexpr auto name = "group_norm";
@@ -302,16 +303,15 @@ struct FrozenBatchNorm : NormState {
       return normalise<T>();
     });
   }
-  void backward(const Tensor& dy, Grads& g) const {
-    dispatch_float(x->dtype(), [&]<class T>() { gradients<T>(dy, g); });
-  }
 };
 
-void check_channels(const char* op, const Tensor& x, const char* what, const Tensor& p) {
+void check_channels(const char* op, const Tensor& x, std::initializer_list<std::pair<const char*, Tensor>> parameters) {
   check(x.rank() >= 1, op, ": x needs at least one axis");
-  check(p && p.rank() == 1 && p.dim(0) == x.dim(-1), op, ": ", what, " must have one element a channel\n  x ",
-        x.shape(), "\n  ", what, " ", p.shape());
-  check(p.dtype() == x.dtype(), op, ": x is ", name_of(x.dtype()), ", ", what, " is ", name_of(p.dtype()));
+  for (auto& [what, p] : parameters) {
+    check(p && p.rank() == 1 && p.dim(0) == x.dim(-1), op, ": ", what, " must have one element a channel\n  x ",
+          x.shape(), "\n  ", what, " ", p.shape());
+    check(p.dtype() == x.dtype(), op, ": x is ", name_of(x.dtype()), ", ", what, " is ", name_of(p.dtype()));
+  }
 }
 
 }  // namespace
@@ -319,13 +319,9 @@ void check_channels(const char* op, const Tensor& x, const char* what, const Ten
 Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& running_mean,
                   const Tensor& running_var, BatchNormOptions o) {
   if (!o.training) return frozen_batch_norm(x, gamma, beta, running_mean, running_var, o.eps, o.relu);
-  check_channels("batch_norm", x, "gamma", gamma);
-  check_channels("batch_norm", x, "beta", beta);
+  check_channels("batch_norm", x, {{"gamma", gamma}, {"beta", beta}});
   check(bool(running_mean) == bool(running_var), "batch_norm: give both running_mean and running_var, or neither");
-  if (running_mean) {
-    check_channels("batch_norm", x, "running_mean", running_mean);
-    check_channels("batch_norm", x, "running_var", running_var);
-  }
+  if (running_mean) check_channels("batch_norm", x, {{"running_mean", running_mean}, {"running_var", running_var}});
   BatchNorm op;
   op.groups = x.dim(-1), op.eps = o.eps, op.momentum = o.momentum, op.relu = o.relu;
   op.running_mean = running_mean.detach(), op.running_var = running_var.detach();
@@ -334,10 +330,7 @@ Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, cons
 
 Tensor frozen_batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& mean,
                          const Tensor& var, double eps, bool relu) {
-  check_channels("frozen_batch_norm", x, "gamma", gamma);
-  check_channels("frozen_batch_norm", x, "beta", beta);
-  check_channels("frozen_batch_norm", x, "mean", mean);
-  check_channels("frozen_batch_norm", x, "var", var);
+  check_channels("frozen_batch_norm", x, {{"gamma", gamma}, {"beta", beta}, {"mean", mean}, {"var", var}});
   FrozenBatchNorm op;
   op.eps = eps, op.relu = relu;
   return apply(std::move(op), x, gamma, beta, mean.detach(), var.detach());
@@ -345,8 +338,7 @@ Tensor frozen_batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& bet
 
 Tensor group_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, int groups, double eps, bool relu) {
   check(x.rank() >= 2, "group_norm: x needs [N,..,C], got ", x.shape());
-  check_channels("group_norm", x, "gamma", gamma);
-  check_channels("group_norm", x, "beta", beta);
+  check_channels("group_norm", x, {{"gamma", gamma}, {"beta", beta}});
   check(groups >= 1 && x.dim(-1) % groups == 0, "group_norm: ", x.dim(-1), " channels do not divide into ", groups,
         " groups");
   GroupNorm op;

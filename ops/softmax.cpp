@@ -5,6 +5,8 @@
 
 #include "core/loops.h"
 #include "core/math.h"
+#include "ops/pointwise.h"
+#include "ops/reduce.h"
 #include "ops/shape.h"
 
 namespace fovea {
@@ -114,58 +116,42 @@ template <class T> struct CrossEntropyRow {  // loss[r] = log sum_j e^x_j - x_la
     team.each(1, [=](int64_t) { *l = value, *w = whole; });
   }
 };
-template <class T> struct Mean {  // y = sum of x / count
-  const T* x;
-  T* y;
-  int64_t n;
-  T factor;
-  template <class Team> HD void operator()(Team team, int64_t) const {
-    const T* in = x;
-    const T sum = team.reduce(
-        n, T(0), [=](int64_t i) { return in[i]; }, Plus{});
-    T *out = y, value = sum * factor;
-    team.each(1, [=](int64_t) { *out = value; });
-  }
-};
-template <class T> struct CrossEntropyGrad {  // dx = (e^(x - log sum) - [j = label]) dy / count, 0 in ignored rows
+template <class T> struct CrossEntropyGrad {  // dx[r] = (e^(x - log sum) - [j = label]) dy[r], 0 in ignored rows
   const T *x, *kept, *dy;
   const int64_t* label;
   T* dx;
   int64_t n, ignore;
-  T factor;
   template <class Team> HD void operator()(Team team, int64_t r) const {
     const T* in = x + r * n;
     T* to = dx + r * n;
     const int64_t k = label[r];
-    const T whole = kept[r], s = k == ignore ? T(0) : dy[0] * factor;
+    const T whole = kept[r], s = k == ignore ? T(0) : dy[r];
     team.each(n, [=](int64_t i) { to[i] = s * (math::exp(in[i] - whole) - (i == k ? T(1) : T(0))); });
   }
 };
 struct CrossEntropy {
   static constexpr auto name = "cross_entropy";
   CrossEntropyOptions o;
-  double factor;  // 1 / rows that count
   Saved x{}, labels{};
   Tensor kept{};
 
   Tensor forward(const Tensor& x_, const Tensor& labels_) {
     x = x_, labels = labels_;
-    const int64_t rows = x_.dim(0), n = x_.dim(1);
-    kept = Tensor({rows}, x_.dtype(), x_.device());
-    Tensor loss = empty_like(kept), y({}, x_.dtype(), x_.device());
+    Tensor loss({x_.dim(0)}, x_.dtype(), x_.device());
+    kept = empty_like(loss);
     dispatch_float(x_.dtype(), [&]<class T>() {
-      for_rows(x_.device(), rows, n,
-               CrossEntropyRow<T>{x_.data<T>(), labels_.data<int64_t>(), loss.data<T>(), kept.data<T>(), n, o.ignore});
-      for_rows(x_.device(), 1, rows, Mean<T>{loss.data<T>(), y.data<T>(), rows, T(factor)});
+      for_rows(x_.device(), x_.dim(0), x_.dim(1),
+               CrossEntropyRow<T>{x_.data<T>(), labels_.data<int64_t>(), loss.data<T>(), kept.data<T>(), x_.dim(1),
+                                  o.ignore});
     });
-    return y;
+    return loss;
   }
   void backward(const Tensor& dy, Grads& g) const {
     g[0] = empty_like(*x);
     dispatch_float(dy.dtype(), [&]<class T>() {
       for_rows(dy.device(), x->dim(0), x->dim(1),
                CrossEntropyGrad<T>{x->data<T>(), kept.data<T>(), dy.data<T>(), labels->data<int64_t>(), g[0].data<T>(),
-                                   x->dim(1), o.ignore, T(factor)});
+                                   x->dim(1), o.ignore});
     });
   }
 };
@@ -197,7 +183,7 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& labels, CrossEntropyOpt
           logits.dim(1) - 1);
     ++count;
   }
-  return apply(CrossEntropy{options, count ? 1.0 / static_cast<double>(count) : 0.0}, logits, labels);
+  return scale(sum(apply(CrossEntropy{options}, logits, labels)), count ? 1.0 / static_cast<double>(count) : 0.0);
 }
 
 }  // namespace fovea
