@@ -99,20 +99,6 @@ struct Relu : Layer<Relu> {  // without parameters, but torchvision's networks h
 // relu where they are not given. While a CallObserver lives, module by module.
 Tensor conv_norm(Conv2d& conv, Norm& norm, const Tensor& x, Relu* relu = nullptr, const Tensor& residual = {});
 
-struct BatchNorm2d : Norm {
-  BatchNorm2d(Module& parent, std::string name, int64_t channels, double eps = 1e-5, double momentum = 0.1)
-      : Norm(parent, std::move(name),
-             {.kind = NormKind::batch, .channels = channels, .eps = eps, .momentum = momentum}) {}
-};
-struct FrozenBatchNorm2d : Norm {
-  FrozenBatchNorm2d(Module& parent, std::string name, int64_t channels, double eps = 1e-5)
-      : Norm(parent, std::move(name), {.kind = NormKind::frozen, .channels = channels, .eps = eps}) {}
-};
-struct GroupNorm : Norm {
-  GroupNorm(Module& parent, std::string name, int groups, int64_t channels, double eps = 1e-5)
-      : Norm(parent, std::move(name), {.kind = NormKind::group, .channels = channels, .groups = groups, .eps = eps}) {}
-};
-
 // Over the last axis: x [..,features].
 class LayerNorm : public Layer<LayerNorm> {
  public:
