@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "core/scope.h"
+#include "core/words.h"
 
 namespace fovea {
 
@@ -66,15 +67,6 @@ std::string Profiler::table(size_t rows) {
     out += line;
   }
   return out;
-}
-
-static std::string quoted(const std::string& s) {
-  std::string out = "\"";
-  for (char c : s) {
-    if (c == '"' || c == '\\') out += '\\';
-    out += static_cast<unsigned char>(c) < 32 ? ' ' : c;
-  }
-  return out + '"';
 }
 
 std::string Profiler::chrome_trace() {

@@ -8,6 +8,7 @@
 #include <unordered_map>
 
 #include "core/error.h"
+#include "core/words.h"
 #include "data/readers.h"
 
 namespace fovea {
@@ -77,9 +78,8 @@ void apply_policy(Annotation& a, BoxPolicy policy, const std::unordered_map<int6
   a.truths = std::move(kept), a.lines.clear();
 }
 
-uint64_t name_hash(const std::string& path) {  // FNV-1a, then mixed, of the file's name without its ending
-  uint64_t h = 0xCBF29CE484222325;
-  for (unsigned char c : fs::path(path).stem().string()) h = (h ^ c) * 0x100000001B3;
+uint64_t name_hash(const std::string& path) {  // of the file's name without its ending
+  const uint64_t h = hash64(fs::path(path).stem().string());
   return (h ^ h >> 32) * 0x9E3779B97F4A7C15;
 }
 
@@ -209,10 +209,9 @@ void order_classes(Source& source, const std::vector<std::string>& wanted) {
 }
 
 void unknown_split(const std::string& split, const std::string& dir, const std::vector<std::string>& known) {
-  std::string names;
-  for (const std::string& name : known) names += (names.empty() ? "" : ", ") + name;
-  fail(Code::usage, split.empty() ? dir + ": name one of its splits: " + names
-                                  : dir + ": has no split \"" + split + "\"; there are: " + names);
+  fail(Code::usage,
+       dir + (split.empty() ? ": name one of its splits: " : ": has no split \"" + split + "\"; there are: ") +
+           joined(known));
 }
 
 }  // namespace detail

@@ -4,7 +4,7 @@
 #include <sstream>
 
 #include "core/error.h"
-#include "models/nearest.h"
+#include "core/words.h"
 #include "models/retinanet.h"
 
 namespace fovea {
@@ -137,7 +137,7 @@ void set_option(RetinaNetOptions& options, const std::string& key, const std::st
     need(read(value, changed), text(key, " = '", value, "' is not a value for it\n  hint: ", help));
     field = changed;
   });
-  need(known, "model option '" + key + "' is unknown\n  hint: did you mean '" + nearest_name(key, keys) + "'?");
+  need(known, "model option '" + key + "' is unknown" + suggestion(key, keys));
 }
 
 bool is_model_option(const std::string& key) {

@@ -2,7 +2,7 @@
 #include "models/presets.h"
 
 #include "core/error.h"
-#include "models/nearest.h"
+#include "core/words.h"
 
 namespace fovea {
 namespace {
@@ -181,10 +181,8 @@ Preset preset(const std::string& name) {
   if (auto found = find_preset(name)) return *found;
   std::vector<std::string> names;
   for (const Preset& p : presets()) names.push_back(p.name);
-  std::string all;
-  for (const std::string& n : names) all += (all.empty() ? "" : ", ") + n;
   fail(Code::usage,
-       "preset '" + name + "' is unknown\n  hint: did you mean '" + nearest_name(name, names) + "'? There are " + all);
+       "preset '" + name + "' is unknown" + suggestion(name, names) + "\n  hint: there are " + joined(names));
 }
 
 }  // namespace fovea

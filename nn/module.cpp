@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "core/words.h"
 #include "nn/pattern.h"
 
 namespace fovea {
@@ -12,11 +13,6 @@ thread_local const Module* running = nullptr;
 thread_local CallObserver::Seen observer;
 thread_local DType parameter_type = DType::f32;
 
-uint64_t fnv(const std::string& text) {  // FNV-1a, 64 bits
-  uint64_t hash = 0xcbf29ce484222325u;
-  for (const unsigned char c : text) hash = (hash ^ c) * 0x100000001b3u;
-  return hash;
-}
 std::string join(const std::string& path, const std::string& name) { return path.empty() ? name : path + "." + name; }
 }  // namespace
 
@@ -111,7 +107,7 @@ void Module::zero_grad() const {
   for (Named& n : parameters()) n.value.set_grad({});
 }
 
-Philox Module::random(const std::string& parameter) const { return {seed_, fnv(join(path_, parameter))}; }
+Philox Module::random(const std::string& parameter) const { return {seed_, hash64(join(path_, parameter))}; }
 
 // The path from the running module down to this one; a module called from elsewhere appears with its whole path.
 std::string ModuleCall::segment(const Module& module) {

@@ -10,6 +10,7 @@
 #include <numeric>
 #include <set>
 
+#include "core/words.h"
 #include "nn/atomic_file.h"
 
 namespace fovea {
@@ -101,21 +102,6 @@ Tensor read_tensor(File& file, const SafetensorsHeader::Entry& e) {
   return t;
 }
 
-std::string quoted(const std::string& s) {
-  std::string out = "\"";
-  for (const char c : s) {
-    if (c == '"' || c == '\\') {
-      out += '\\', out += c;
-    } else if (static_cast<unsigned char>(c) < 0x20) {
-      constexpr char hex[] = "0123456789abcdef";
-      out += "\\u00", out += hex[c >> 4], out += hex[c & 15];
-    } else {
-      out += c;
-    }
-  }
-  return out + "\"";
-}
-
 const char* file_type(DType type) {
   constexpr const char* names[] = {"F32", "F64", "BF16", "I64", "U8"};
   return names[static_cast<int>(type)];
@@ -131,10 +117,8 @@ std::string header_json(const NamedTensors& content, const std::vector<size_t>& 
   size_t at = 0;
   for (const size_t i : order) {
     auto& [name, t] = content.tensors[i];
-    std::string dims;
-    for (const int64_t d : t.shape().dims()) dims += (dims.empty() ? "" : ",") + std::to_string(d);
-    json += text(comma, quoted(name), ":{\"dtype\":\"", file_type(t.dtype()), "\",\"shape\":[", dims,
-                 "],\"data_offsets\":[", at, ",", at + t.bytes(), "]}");
+    json += text(comma, quoted(name), ":{\"dtype\":\"", file_type(t.dtype()), "\",\"shape\":", t.shape(),
+                 ",\"data_offsets\":[", at, ",", at + t.bytes(), "]}");
     comma = ",";
     at += t.bytes();
   }

@@ -22,11 +22,6 @@ struct Range {
 };
 constexpr Range kPositive{1e-300, 1e300}, kNotNegative{0, 1e300}, kCount{0, 1e15}, kAtLeastOne{1, 1e15}, kUnit{0, 1};
 
-std::string trim(const std::string& s) {
-  const auto begin = s.find_first_not_of(" \t\n"), end = s.find_last_not_of(" \t\n");
-  return begin == std::string::npos ? "" : s.substr(begin, end - begin + 1);
-}
-
 // Text of a value and back: numbers in the shortest form that reads back exactly.
 std::string text_of(const std::string& v) { return v; }
 std::string text_of(bool v) { return v ? "true" : "false"; }
@@ -36,9 +31,9 @@ requires std::is_arithmetic_v<T> std::string text_of(T v) {
   return {s, std::to_chars(s, s + sizeof s, v).ptr};
 }
 template <class T> std::string text_of(const std::vector<T>& list) {
-  std::string s;
-  for (auto& v : list) s += (s.empty() ? "" : ", ") + text_of(v);
-  return s;
+  std::vector<std::string> words;
+  for (auto& v : list) words.push_back(text_of(v));
+  return joined(words);
 }
 
 void parse(std::string& out, const std::string& s, Range) { out = s; }
@@ -63,14 +58,10 @@ void parse(T& out, const std::string& s, Range range) {
   }
 }
 template <class T> void parse(std::vector<T>& out, const std::string& s, Range range) {
-  std::string inner = trim(s);
+  std::string inner = trimmed(s);
   if (inner.size() > 1 && inner.front() == '[' && inner.back() == ']') inner = inner.substr(1, inner.size() - 2);
   out.clear();
-  std::istringstream parts(inner);
-  for (std::string part; std::getline(parts, part, ',');) {
-    out.emplace_back();
-    parse(out.back(), trim(part), range);
-  }
+  for (auto& part : split(inner, ',')) parse(out.emplace_back(), part, range);
 }
 
 template <class T> const char* type_name(const T&) {
@@ -90,9 +81,7 @@ Key key(const std::string& name, Access access, const std::string& help, Range r
   k.get = [access](const Config& c) { return text_of(access(const_cast<Config&>(c))); };
   k.set = [access, range, choices](Config& c, const std::string& value) {
     if (!choices.empty()) {
-      std::vector<std::string> names;
-      std::istringstream parts(choices);
-      for (std::string part; std::getline(parts, part, '|');) names.push_back(trim(part));
+      const auto names = split(choices, '|');
       check(Code::usage, std::find(names.begin(), names.end(), value) != names.end(), "'", value, "' is not one of ",
             choices, suggestion(value, names));
     }
@@ -101,87 +90,84 @@ Key key(const std::string& name, Access access, const std::string& help, Range r
   return k;
 }
 
-#define FIELD(path) \
-  [](Config & c) -> auto& { return c.path; }
+// KEY(train.lr, ...): the key "train.lr" is the field Config::train.lr.
+#define KEY(path, ...) \
+  key(                 \
+      #path, [](Config & c) -> auto& { return c.path; }, __VA_ARGS__)
 
 std::vector<Key> train_keys() {
   return {
-      key("train.epochs", FIELD(train.epochs), "passes over the training pictures", kCount),
-      key("train.steps", FIELD(train.steps), "steps to train instead of epochs; 0: epochs", kCount),
-      key("train.batch", FIELD(train.batch), "pictures of a step", kAtLeastOne),
-      key("train.optimizer", FIELD(train.optimizer), "how gradients become steps", {}, "adamw | sgd"),
-      key("train.lr", FIELD(train.lr), "learning rate after warm-up, for train.batch pictures", kNotNegative),
-      key("train.weight_decay", FIELD(train.weight_decay), "of convolution weights", kNotNegative),
-      key("train.norm_weight_decay", FIELD(train.norm_weight_decay), "of norms and biases", kNotNegative),
-      key("train.momentum", FIELD(train.momentum), "of sgd", kUnit),
-      key("train.nesterov", FIELD(train.nesterov), "Nesterov's momentum (sgd)"),
-      key("train.beta1", FIELD(train.beta1), "of adamw: memory of gradients", kUnit),
-      key("train.beta2", FIELD(train.beta2), "of adamw: memory of their squares", kUnit),
-      key("train.schedule", FIELD(train.schedule), "course of the learning rate", {},
-          "cosine | constant | multistep | onecycle"),
-      key("train.milestones", FIELD(train.milestones), "multistep: where it drops, as parts of the whole run", kUnit),
-      key("train.decay", FIELD(train.decay), "multistep: the factor of each drop", kUnit),
-      key("train.final_lr", FIELD(train.final_lr), "cosine, onecycle: the last rate as part of train.lr", kUnit),
-      key("train.warmup", FIELD(train.warmup), "steps of linear warm-up", kCount),
-      key("train.warmup_factor", FIELD(train.warmup_factor), "the first rate as part of train.lr", kUnit),
-      key("train.clip_norm", FIELD(train.clip_norm), "largest norm of all gradients together; 0: no limit",
-          kNotNegative),
-      key("train.clip_value", FIELD(train.clip_value), "largest size of one gradient; 0: no limit", kNotNegative),
-      key("train.ema", FIELD(train.ema), "decay of the running mean of the weights that is evaluated; 0: off", kUnit),
-      key("train.seed", FIELD(train.seed), "of weights, order and augmentation", kCount),
-      key("train.checkpoint_every", FIELD(train.checkpoint_every), "steps; 0: at the end of each epoch only", kCount),
-      key("train.keep", FIELD(train.keep), "numbered checkpoints to keep; 0: all", kCount),
-      key("train.overfit", FIELD(train.overfit), "train and score on the first N pictures; 0: off", kCount),
-      key("train.weights", FIELD(train.weights), "a .safetensors file or a run to start from"),
-      key("train.skip_weights", FIELD(train.skip_weights), "names in it to leave out, e.g. *cls_logits*"),
-      key("train.backbone_weights", FIELD(train.backbone_weights), "a classifier's .safetensors file to start from"),
-      key("train.threads", FIELD(train.threads), "of the computation; 0: all processors", {0, 256}),
-      key("train.loader_threads", FIELD(train.loader_threads), "that read and augment pictures", {0, 64}),
+      KEY(train.epochs, "passes over the training pictures", kCount),
+      KEY(train.steps, "steps to train instead of epochs; 0: epochs", kCount),
+      KEY(train.batch, "pictures of a step", kAtLeastOne),
+      KEY(train.optimizer, "how gradients become steps", {}, "adamw | sgd"),
+      KEY(train.lr, "learning rate after warm-up, for train.batch pictures", kNotNegative),
+      KEY(train.weight_decay, "of convolution weights", kNotNegative),
+      KEY(train.norm_weight_decay, "of norms and biases", kNotNegative),
+      KEY(train.momentum, "of sgd", kUnit),
+      KEY(train.nesterov, "Nesterov's momentum (sgd)"),
+      KEY(train.beta1, "of adamw: memory of gradients", kUnit),
+      KEY(train.beta2, "of adamw: memory of their squares", kUnit),
+      KEY(train.schedule, "course of the learning rate", {}, "cosine | constant | multistep | onecycle"),
+      KEY(train.milestones, "multistep: where it drops, as parts of the whole run", kUnit),
+      KEY(train.decay, "multistep: the factor of each drop", kUnit),
+      KEY(train.final_lr, "cosine, onecycle: the last rate as part of train.lr", kUnit),
+      KEY(train.warmup, "steps of linear warm-up", kCount),
+      KEY(train.warmup_factor, "the first rate as part of train.lr", kUnit),
+      KEY(train.clip_norm, "largest norm of all gradients together; 0: no limit", kNotNegative),
+      KEY(train.clip_value, "largest size of one gradient; 0: no limit", kNotNegative),
+      KEY(train.ema, "decay of the running mean of the weights that is evaluated; 0: off", kUnit),
+      KEY(train.seed, "of weights, order and augmentation", kCount),
+      KEY(train.checkpoint_every, "steps; 0: at the end of each epoch only", kCount),
+      KEY(train.keep, "numbered checkpoints to keep; 0: all", kCount),
+      KEY(train.overfit, "train and score on the first N pictures; 0: off", kCount),
+      KEY(train.weights, "a .safetensors file or a run to start from"),
+      KEY(train.skip_weights, "names in it to leave out, e.g. *cls_logits*"),
+      KEY(train.backbone_weights, "a classifier's .safetensors file to start from"),
+      KEY(train.threads, "of the computation; 0: all processors", {0, 256}),
+      KEY(train.loader_threads, "that read and augment pictures", {0, 64}),
   };
 }
 
 std::vector<Key> data_keys() {
   return {
-      key("data.dir", FIELD(data.dir), "the data set's folder"),
-      key("data.format", FIELD(data.format), "of its files", {}, "auto | coco | voc | shapes"),
-      key("data.split", FIELD(data.split), "what to train on"),
-      key("data.val_split", FIELD(data.val_split), "what to score on during training; empty: nothing"),
-      key("data.annotations", FIELD(data.annotations), "a COCO file, instead of data.dir"),
-      key("data.images", FIELD(data.images), "the folder of its pictures"),
-      key("data.val_annotations", FIELD(data.val_annotations), "the same for scoring"),
-      key("data.val_images", FIELD(data.val_images), "the same for scoring"),
-      key("data.policy", FIELD(data.policy), "for boxes without area or outside", {}, "error | clip | drop"),
-      key("data.val_fraction", FIELD(data.val_fraction), "part to score on where the data has no splits", kUnit),
-      key("data.short_side", FIELD(data.short_side), "pixels of a picture's short side; several: one is drawn",
-          {0, 1e5}),
-      key("data.max_side", FIELD(data.max_side), "most pixels of the long side; 0: no limit", {0, 1e5}),
-      key("data.divisor", FIELD(data.divisor), "batches are padded to multiples of it", {1, 1024}),
-      key("data.group_by_aspect", FIELD(data.group_by_aspect), "pictures of one shape in a batch"),
-      key("data.aspect_groups", FIELD(data.aspect_groups), "how many shapes: 2 (wide, tall), 8 (torchvision), ...",
-          {2, 100}),
-      key("data.multi_scale", FIELD(data.multi_scale), "of several short sides, what draws one", {}, "picture | batch"),
-      key("data.filter", FIELD(data.filter),
-          "pictures to leave out of training: without a box, or with none over a pixel", {}, "none | empty | tiny"),
+      KEY(data.dir, "the data set's folder"),
+      KEY(data.format, "of its files", {}, "auto | coco | voc | shapes"),
+      KEY(data.split, "what to train on"),
+      KEY(data.val_split, "what to score on during training; empty: nothing"),
+      KEY(data.annotations, "a COCO file, instead of data.dir"),
+      KEY(data.images, "the folder of its pictures"),
+      KEY(data.val_annotations, "the same for scoring"),
+      KEY(data.val_images, "the same for scoring"),
+      KEY(data.policy, "for boxes without area or outside", {}, "error | clip | drop"),
+      KEY(data.val_fraction, "part to score on where the data has no splits", kUnit),
+      KEY(data.short_side, "pixels of a picture's short side; several: one is drawn", {0, 1e5}),
+      KEY(data.max_side, "most pixels of the long side; 0: no limit", {0, 1e5}),
+      KEY(data.divisor, "batches are padded to multiples of it", {1, 1024}),
+      KEY(data.group_by_aspect, "pictures of one shape in a batch"),
+      KEY(data.aspect_groups, "how many shapes: 2 (wide, tall), 8 (torchvision), ...", {2, 100}),
+      KEY(data.multi_scale, "of several short sides, what draws one", {}, "picture | batch"),
+      KEY(data.filter, "pictures to leave out of training: without a box, or with none over a pixel", {},
+          "none | empty | tiny"),
   };
 }
 
 std::vector<Key> other_keys() {
   return {
-      key("augment.flip", FIELD(augment.flip), "probability to mirror left and right", kUnit),
-      key("augment.flip_vertical", FIELD(augment.flip_vertical), "probability to mirror top and bottom", kUnit),
-      key("augment.scale_min", FIELD(augment.scale_min), "scale-and-crop: the smallest factor", kPositive),
-      key("augment.scale_max", FIELD(augment.scale_max), "scale-and-crop: the largest factor", kPositive),
-      key("augment.min_visible", FIELD(augment.min_visible), "boxes cropped to less are ignored", kUnit),
-      key("augment.brightness", FIELD(augment.brightness), "factor 1 +- this", kUnit),
-      key("augment.contrast", FIELD(augment.contrast), "factor 1 +- this", kUnit),
-      key("augment.saturation", FIELD(augment.saturation), "factor 1 +- this", kUnit),
-      key("augment.hue", FIELD(augment.hue), "turn by +- this part of a circle", kUnit),
-      key("augment.grey", FIELD(augment.grey), "probability to lose all colour", kUnit),
-      key("eval.every", FIELD(eval.every), "epochs between scorings during training; 0: only at the end", kCount),
-      key("eval.batch", FIELD(eval.batch), "pictures at a time", kAtLeastOne),
-      key("eval.pictures", FIELD(eval.pictures), "on the page of validation pictures", {0, 100}),
-      key("conv.algo", FIELD(conv.algo), "how f32 convolutions are computed", {},
-          "auto | direct | winograd | reference"),
+      KEY(augment.flip, "probability to mirror left and right", kUnit),
+      KEY(augment.flip_vertical, "probability to mirror top and bottom", kUnit),
+      KEY(augment.scale_min, "scale-and-crop: the smallest factor", kPositive),
+      KEY(augment.scale_max, "scale-and-crop: the largest factor", kPositive),
+      KEY(augment.min_visible, "boxes cropped to less are ignored", kUnit),
+      KEY(augment.brightness, "factor 1 +- this", kUnit),
+      KEY(augment.contrast, "factor 1 +- this", kUnit),
+      KEY(augment.saturation, "factor 1 +- this", kUnit),
+      KEY(augment.hue, "turn by +- this part of a circle", kUnit),
+      KEY(augment.grey, "probability to lose all colour", kUnit),
+      KEY(eval.every, "epochs between scorings during training; 0: only at the end", kCount),
+      KEY(eval.batch, "pictures at a time", kAtLeastOne),
+      KEY(eval.pictures, "on the page of validation pictures", {0, 100}),
+      KEY(conv.algo, "how f32 convolutions are computed", {}, "auto | direct | winograd | reference"),
   };
 }
 
@@ -255,9 +241,9 @@ struct Entry {
 
 std::string value_text(const toml::node& node, const std::string& where) {
   if (auto* list = node.as_array()) {
-    std::string s;
-    for (auto& item : *list) s += (s.empty() ? "" : ", ") + value_text(item, where);
-    return s;
+    std::vector<std::string> items;
+    for (auto& item : *list) items.push_back(value_text(item, where));
+    return joined(items);
   }
   if (auto v = node.value_exact<bool>()) return text_of(*v);
   if (auto v = node.value_exact<int64_t>()) return text_of(*v);
@@ -308,18 +294,7 @@ std::vector<Entry> environment_entries() {
 std::string read_text(const std::string& path) {
   std::ifstream file(path, std::ios::binary);
   check(Code::usage, file.good(), "cannot read the configuration file '", path, "'");
-  std::ostringstream text;
-  text << file.rdbuf();
-  return text.str();
-}
-
-std::string quoted(const std::string& s) {
-  std::string out = "\"";
-  for (char c : s) {
-    if (c == '"' || c == '\\') out += '\\';
-    out += c;
-  }
-  return out + "\"";
+  return {std::istreambuf_iterator<char>(file), {}};
 }
 
 // Numbers and booleans bare, text quoted, lists in brackets.
@@ -364,7 +339,7 @@ Config load_config(const ConfigSources& sources) {
   for (auto& setting : sources.settings) {
     const auto equals = setting.find('=');
     check(Code::usage, equals != std::string::npos, "--set ", setting, ": expected key=value");
-    layers.push_back({trim(setting.substr(0, equals)), trim(setting.substr(equals + 1)), "--set"});
+    layers.push_back({trimmed(setting.substr(0, equals)), trimmed(setting.substr(equals + 1)), "--set"});
   }
   for (auto& [k, value] : sources.flags) layers.push_back({k, value, "flag"});
   Config config;

@@ -75,6 +75,9 @@ std::string out_name(const std::string& out, const std::string& file, std::map<s
 struct Names {
   std::vector<std::string> names;  // by label
   std::vector<int64_t> ids;        // COCO category ids: 1.. for our own classes, the label itself for torchvision's
+  const std::string& of(int64_t id) const {
+    return names[static_cast<size_t>(std::find(ids.begin(), ids.end(), id) - ids.begin())];
+  }
 };
 
 Names names_of(const LoadedModel& loaded) {
@@ -98,12 +101,10 @@ Json to_json(const CocoDetection& d, int64_t image, const std::string& file, con
 std::string counted(const std::vector<CocoDetection>& found, const Names& names, double threshold) {
   std::map<std::string, int> counts;
   for (auto& d : found)
-    if (d.score >= threshold)
-      ++counts[names.names[static_cast<size_t>(std::find(names.ids.begin(), names.ids.end(), d.category) -
-                                               names.ids.begin())]];
-  std::string s;
-  for (auto& [name, n] : counts) s += (s.empty() ? "" : ", ") + std::to_string(n) + " " + name;
-  return s.empty() ? "nothing" : s;
+    if (d.score >= threshold) ++counts[names.of(d.category)];
+  std::vector<std::string> words;
+  for (auto& [name, n] : counts) words.push_back(text(n, " ", name));
+  return words.empty() ? "nothing" : joined(words);
 }
 
 std::vector<CocoDetection> detect_one(LoadedModel& loaded, const Image& image, const Names& names) {
@@ -133,10 +134,7 @@ void detect(const Flags& flags) {
     try {
       const Image image = read_image(file);
       const auto found = detect_one(loaded, image, names);
-      for (auto& d : found) {
-        const auto label = std::find(names.ids.begin(), names.ids.end(), d.category) - names.ids.begin();
-        all.push_back(to_json(d, id, file, names.names[static_cast<size_t>(label)]));
-      }
+      for (auto& d : found) all.push_back(to_json(d, id, file, names.of(d.category)));
       if (!flags.out.empty()) {
         const std::string path = out_name(flags.out, file, taken);
         write_jpeg(path, draw_detections(image, found, names.ids, names.names, flags.threshold));
@@ -145,7 +143,7 @@ void detect(const Flags& flags) {
     } catch (const Error& error) {  // one bad picture does not stop the others
       if (error.code != Code::data) throw;
       ++failed;
-      std::fprintf(stderr, "%s %s\n", styled(Style::red, "error:", Stream::err).c_str(), error.what());
+      complain(error.what(), 0);
     }
   }
   if (!flags.out.empty()) write_file_atomically(flags.out + "/detections.json", all.dump(1) + "\n");

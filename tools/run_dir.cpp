@@ -15,6 +15,7 @@
 #include "core/isa.h"
 #include "core/threads.h"
 #include "core/version.h"
+#include "core/words.h"
 #include "nn/atomic_file.h"
 
 namespace fovea {
@@ -28,12 +29,6 @@ std::vector<std::string> read_lines(const std::string& path) {
   for (std::string line; std::getline(file, line);)
     if (!file.eof()) lines.push_back(line);  // a last line without its end was cut off
   return lines;
-}
-
-std::string joined(const std::vector<std::string>& lines) {
-  std::string s;
-  for (auto& line : lines) s += line + "\n";
-  return s;
 }
 
 int64_t step_of(const Json& event) { return event.is_object() ? event.value("step", int64_t{0}) : INT64_MAX; }
@@ -63,12 +58,13 @@ RunDirectory RunDirectory::reopen(const std::string& path, int64_t step) {
   RunDirectory run(path);
   std::vector<std::string> kept;
   for (auto& line : read_lines(run.file("log.jsonl")))
-    if (auto event = Json::parse(line, nullptr, false); step_of(event) <= step) kept.push_back(line);
-  write_file_atomically(run.file("log.jsonl"), joined(kept));
+    if (auto event = Json::parse(line, nullptr, false); step_of(event) <= step) kept.push_back(line + "\n");
+  write_file_atomically(run.file("log.jsonl"), joined(kept, ""));
   kept.clear();
   for (auto& line : read_lines(run.file("metrics.csv")))
-    if (kept.empty() || std::atoll(line.c_str()) <= step) kept.push_back(line);  // the heads, then rows of early steps
-  write_file_atomically(run.file("metrics.csv"), joined(kept));
+    if (kept.empty() || std::atoll(line.c_str()) <= step)  // the heads, then rows of early steps
+      kept.push_back(line + "\n");
+  write_file_atomically(run.file("metrics.csv"), joined(kept, ""));
   return run;
 }
 
@@ -85,14 +81,11 @@ void RunDirectory::event(const Json& event) {
 }
 
 void RunDirectory::metrics(const Json& row) {
-  std::string heads, values;
-  for (auto& [name, value] : row.items()) {
-    heads += (heads.empty() ? "" : ",") + name;
-    values += (values.empty() ? "" : ",") + (value.is_null() ? "" : value.dump());
-  }
+  std::vector<std::string> heads, values;
+  for (auto& [name, value] : row.items()) heads.push_back(name), values.push_back(value.is_null() ? "" : value.dump());
   std::error_code error;
   const bool fresh = !fs::exists(file("metrics.csv")) || fs::file_size(file("metrics.csv"), error) == 0;
-  append("metrics.csv", (fresh ? heads + "\n" : "") + values + "\n");
+  append("metrics.csv", (fresh ? joined(heads, ",") + "\n" : "") + joined(values, ",") + "\n");
 }
 
 std::vector<Json> RunDirectory::events(const std::string& kind) const {

@@ -1,4 +1,4 @@
-// Terminal output: colours only where a person looks, tables, progress, nearest names.
+// Terminal output: colours only where a person looks, tables, progress.
 #include "tools/terminal.h"
 
 #include <unistd.h>
@@ -7,7 +7,6 @@
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
-#include <numeric>
 
 namespace fovea {
 
@@ -159,44 +158,6 @@ std::string number(double value, int digits) {
   char s[64];
   std::snprintf(s, sizeof s, "%.*f", digits, value);
   return s;
-}
-
-namespace {
-
-// Levenshtein's distance, a swap of neighbours counting as one edit.
-size_t distance(const std::string& a, const std::string& b) {
-  std::vector<size_t> before(b.size() + 1), row(b.size() + 1), next(b.size() + 1);
-  std::iota(row.begin(), row.end(), size_t{0});
-  for (size_t i = 1; i <= a.size(); ++i) {
-    next[0] = i;
-    for (size_t j = 1; j <= b.size(); ++j) {
-      next[j] = std::min({row[j] + 1, next[j - 1] + 1, row[j - 1] + (a[i - 1] != b[j - 1])});
-      if (i > 1 && j > 1 && a[i - 1] == b[j - 2] && a[i - 2] == b[j - 1])
-        next[j] = std::min(next[j], before[j - 2] + 1);
-    }
-    before = row, row = next;
-  }
-  return row[b.size()];
-}
-
-}  // namespace
-
-std::string nearest(const std::string& name, const std::vector<std::string>& candidates) {
-  std::string best;
-  size_t fewest = std::max<size_t>(2, name.size() / 2) + 1;
-  for (auto& candidate : candidates) {
-    size_t edits = distance(name, candidate);
-    // "lr" is meant by "train.lr", "--epoch" by "--epochs": the end or the beginning of a name counts as one edit.
-    if (!name.empty() && (candidate.ends_with("." + name) || candidate.starts_with(name)))
-      edits = std::min<size_t>(edits, 1);
-    if (edits < fewest) fewest = edits, best = candidate;
-  }
-  return best;
-}
-
-std::string suggestion(const std::string& name, const std::vector<std::string>& candidates) {
-  const std::string best = nearest(name, candidates);
-  return best.empty() ? "" : " (did you mean '" + best + "'?)";
 }
 
 }  // namespace fovea

@@ -1,9 +1,11 @@
-// What people see: colours, tables, a progress bar, durations, and the nearest name to a mistyped one.
+// What people see: colours, tables, a progress bar, durations.
 #pragma once
 #include <chrono>
 #include <cstdint>
 #include <string>
 #include <vector>
+
+#include "core/words.h"
 
 namespace fovea {
 
@@ -48,10 +50,5 @@ std::string duration(double seconds);              // "4.2s", "3m 05s", "2h 10m"
 std::string bytes_text(double bytes);              // "1.5 GB"
 std::string count_text(int64_t n);                 // "37,915,572"
 std::string number(double value, int digits = 3);  // fixed digits; "n/a" for NaN
-
-// The candidate fewest edits away, or "" where none is near enough to be meant.
-std::string nearest(const std::string& name, const std::vector<std::string>& candidates);
-// " (did you mean 'x'?)", or "" without a near candidate.
-std::string suggestion(const std::string& name, const std::vector<std::string>& candidates);
 
 }  // namespace fovea

@@ -1,0 +1,22 @@
+// Words and lists of them as text, the nearest of several names to a mistyped one, and a hash that never changes.
+#pragma once
+#include <cstdint>
+#include <string>
+#include <vector>
+
+namespace fovea {
+
+// The candidate fewest edits away, the first of equals; "" where none is near enough to be meant.
+std::string nearest(const std::string& name, const std::vector<std::string>& candidates);
+// " (did you mean 'x'?)", or "" without a near candidate.
+std::string suggestion(const std::string& name, const std::vector<std::string>& candidates);
+
+std::string joined(const std::vector<std::string>& words, const std::string& between = ", ");
+std::string trimmed(const std::string& text);                      // without white space at both ends
+std::vector<std::string> split(const std::string& text, char at);  // "a, b" at ',': {"a", "b"}, trimmed
+
+std::string quoted(const std::string& text);  // as a JSON string
+
+uint64_t hash64(const std::string& text);  // FNV-1a
+
+}  // namespace fovea
