@@ -91,29 +91,18 @@ Command Command::command(const std::string& name, const std::string& description
 }
 void Command::needs_command() { app_->require_subcommand(1); }
 
-Option Command::option(const std::string& names, std::string& value, const std::string& help) {
-  return Option(app_->add_option(names, value, help));
-}
-Option Command::option(const std::string& names, int& value, const std::string& help) {
-  return Option(app_->add_option(names, value, help));
-}
-Option Command::option(const std::string& names, int64_t& value, const std::string& help) {
-  return Option(app_->add_option(names, value, help));
-}
-Option Command::option(const std::string& names, uint64_t& value, const std::string& help) {
-  return Option(app_->add_option(names, value, help));
-}
-Option Command::option(const std::string& names, double& value, const std::string& help) {
-  return Option(app_->add_option(names, value, help));
-}
-Option Command::option(const std::string& names, std::array<int, 3>& value, const std::string& help) {
-  return Option(app_->add_option(names, value, help));
-}
-Option Command::option(const std::string& names, std::vector<std::string>& value, const std::string& help) {
+template <class T> Option Command::option(const std::string& names, T& value, const std::string& help) {
   CLI::Option* option = app_->add_option(names, value, help);
-  if (names.rfind("-", 0) == 0) option->allow_extra_args(false);  // one value each time
+  if (std::is_same_v<T, std::vector<std::string>> && names.starts_with("-")) option->allow_extra_args(false);
   return Option(option);
 }
+template Option Command::option(const std::string&, std::string&, const std::string&);
+template Option Command::option(const std::string&, int&, const std::string&);
+template Option Command::option(const std::string&, int64_t&, const std::string&);
+template Option Command::option(const std::string&, uint64_t&, const std::string&);
+template Option Command::option(const std::string&, double&, const std::string&);
+template Option Command::option(const std::string&, std::array<int, 3>&, const std::string&);
+template Option Command::option(const std::string&, std::vector<std::string>&, const std::string&);
 Option Command::option(const std::string& names, std::function<void(const std::string&)> seen,
                        const std::string& help) {
   return Option(app_->add_option_function<std::string>(names, std::move(seen), help));

@@ -45,14 +45,9 @@ class Command {
   Command command(const std::string& name, const std::string& description, const std::string& examples);
   void needs_command();  // the group alone is a mistake
 
-  // "--size", "-n,--number", or "file": an argument without dashes. A flag of a list may be given several times.
-  Option option(const std::string& names, std::string& value, const std::string& help);
-  Option option(const std::string& names, int& value, const std::string& help);
-  Option option(const std::string& names, int64_t& value, const std::string& help);
-  Option option(const std::string& names, uint64_t& value, const std::string& help);
-  Option option(const std::string& names, double& value, const std::string& help);
-  Option option(const std::string& names, std::array<int, 3>& value, const std::string& help);
-  Option option(const std::string& names, std::vector<std::string>& value, const std::string& help);
+  // "--size", "-n,--number", or "file": an argument without dashes. T: text, an integer, double, three ints, or a list
+  // of texts (a flag of a list takes one value each time).
+  template <class T> Option option(const std::string& names, T& value, const std::string& help);
   Option option(const std::string& names, std::function<void(const std::string&)> seen, const std::string& help);
   Option flag(const std::string& names, bool& value, const std::string& help);
   void run(std::function<void()> work);

@@ -14,6 +14,7 @@
 #include "data/shapes.h"
 #include "tools/anchor_fit.h"
 #include "tools/command.h"
+#include "tools/evaluate.h"
 
 namespace fovea {
 namespace {
@@ -34,16 +35,6 @@ struct StatsFlags {
   std::vector<std::string> settings;
   bool json = false, verify = false;
 };
-
-void add_data_flags(Command& app, DatasetOptions& data) {
-  app.option("dir,--data", data.dir, "the folder of the data set").type("DIR");
-  app.option("--format", data.format, "auto, coco, voc or shapes").show_default();
-  app.option("--split", data.split, "train, val ...; all pictures without");
-  app.option("--annotations", data.annotations, "a COCO annotation file, instead of DIR").type("FILE");
-  app.option("--images", data.images, "the folder of its pictures").type("DIR");
-  app.option("--policy", data.policy, "for bad boxes: error, clip or drop").show_default();
-  app.option("--val-fraction", data.val_fraction, "part that is val where there are no splits").show_default();
-}
 
 // The sample with its boxes, shrunk or enlarged to the cell first so that lines and letters keep their size.
 Image annotated(const Sample& sample, const std::vector<std::string>& classes, int cell) {

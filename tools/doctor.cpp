@@ -15,6 +15,7 @@
 #include "ops/conv.h"
 #include "ops/gradcheck.h"
 #include "ops/op_cases.h"
+#include "tools/bench.h"
 #include "tools/command.h"
 #include "tools/run_dir.h"
 #include "tools/trainer.h"
@@ -22,20 +23,11 @@
 namespace fovea {
 namespace {
 
-using Clock = std::chrono::steady_clock;
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 std::string gpu() {
   if (!std::filesystem::exists("/proc/driver/nvidia/version")) return "none found";
   return "an NVIDIA card is there, but this build computes on the CPU";
-}
-
-Tensor noise(const Shape& shape, uint64_t seed) {
-  Tensor t(shape);
-  const Philox random{seed, 0};
-  for (int64_t i = 0; i < t.size(); ++i)
-    t.data<float>()[i] = static_cast<float>(random.normal(static_cast<uint64_t>(i)));
-  return t;
 }
 
 // What a test found; `figure` says how well, or what was wrong.

@@ -73,13 +73,7 @@ void add_eval(Command& program) {
       program.command("eval", "Scores weights on a data set: COCO's twelve figures and AP by class.", kExamples);
   auto flags = std::make_shared<Flags>();
   add_weights_flags(app, flags->weights);
-  app.option("--data", flags->data.dir, "folder of the data set").type("DIR");
-  app.option("--format", flags->data.format, "auto, coco, voc or shapes").type("");
-  app.option("--split", flags->data.split, "train, val, test ...").type("");
-  app.option("--annotations", flags->data.annotations, "a COCO file, with --images, instead of --data").type("FILE");
-  app.option("--images", flags->data.images, "the folder of its pictures").type("DIR");
-  app.option("--policy", flags->data.policy, "for boxes without area or outside: error, clip, drop").type("");
-  app.option("--val-fraction", flags->data.val_fraction, "the part that is val where there are no splits").type("");
+  add_data_flags(app, flags->data);
   app.option("--out", flags->out, "also write the detections there, as COCO's JSON").type("FILE");
   app.option("--threads", flags->threads, "of the computation; 0: all processors").type("N");
   app.flag("--json", flags->json, "print the figures as JSON");

@@ -5,10 +5,19 @@
 #include <chrono>
 
 #include "core/autograd.h"
-#include "tools/command.h"
 #include "tools/trainer.h"
 
 namespace fovea {
+
+void add_data_flags(Command& command, DatasetOptions& data) {
+  command.option("dir,--data", data.dir, "the folder of the data set").type("DIR");
+  command.option("--format", data.format, "auto, coco, voc or shapes").show_default();
+  command.option("--split", data.split, "train, val ...; all pictures without");
+  command.option("--annotations", data.annotations, "a COCO annotation file, instead of DIR").type("FILE");
+  command.option("--images", data.images, "the folder of its pictures").type("DIR");
+  command.option("--policy", data.policy, "for bad boxes: error, clip or drop").show_default();
+  command.option("--val-fraction", data.val_fraction, "part that is val where there are no splits").show_default();
+}
 
 std::vector<Detection> to_picture(const std::vector<Detection>& detections, const Transform& transform, int width,
                                   int height) {

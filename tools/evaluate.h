@@ -1,4 +1,5 @@
-// Running a trained network over a data set: detections in the pictures' own pixels, COCO's figures, the loss.
+// Opening a data set by flags, and running a trained network over it: detections in the pictures' own pixels, COCO's
+// figures, the loss.
 #pragma once
 #include <functional>
 #include <string>
@@ -6,8 +7,12 @@
 
 #include "data/loader.h"
 #include "models/retinanet.h"
+#include "tools/command.h"
 
 namespace fovea {
+
+// The flags that open a data set.
+void add_data_flags(Command& command, DatasetOptions& data);
 
 struct Evaluation {
   CocoResult coco;

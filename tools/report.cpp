@@ -37,29 +37,26 @@ double figure(const Json& event, const char* name) {
   return it != event.end() && it->is_number() ? it->get<double>() : NAN;
 }
 
+Series series(const std::string& name, const std::vector<Json>& events, const char* x, const char* y) {
+  Series s{.name = name, .x = {}, .y = {}};
+  for (auto& e : events) s.x.push_back(figure(e, x)), s.y.push_back(figure(e, y));
+  return s;
+}
+
 Image loss_curves(const std::vector<Json>& steps, const std::vector<Json>& evals) {
-  Series raw{.name = "", .x = {}, .y = {}, .faint = true}, smooth{.name = "training", .x = {}, .y = {}};
-  Series val{.name = "validation", .x = {}, .y = {}, .marks = true};
-  for (auto& e : steps) raw.x.push_back(figure(e, "step")), raw.y.push_back(figure(e, "loss"));
-  for (auto& e : evals) val.x.push_back(figure(e, "step")), val.y.push_back(figure(e, "loss"));
-  smooth.x = raw.x, smooth.y = smoothed(raw.y, 0.95);
+  Series raw = series("", steps, "step", "loss"), val = series("validation", evals, "step", "loss");
+  Series smooth{.name = "training", .x = raw.x, .y = smoothed(raw.y, 0.95)};
+  raw.faint = val.marks = true;
   return plot_curves({raw, smooth, val},
                      {.title = "Loss", .x_axis = "step", .y_axis = "loss", .width = 660, .height = 400, .log_y = true});
 }
 
 Image ap_curves(const std::vector<Json>& evals) {
-  Series ap{.name = "AP", .x = {}, .y = {}, .marks = true}, ap50{.name = "AP50", .x = {}, .y = {}, .marks = true};
-  for (auto& e : evals) {
-    ap.x.push_back(figure(e, "epoch")), ap.y.push_back(figure(e, "AP"));
-    ap50.x.push_back(figure(e, "epoch")), ap50.y.push_back(figure(e, "AP50"));
-  }
-  return plot_curves({ap, ap50}, {.title = "Average precision",
-                                  .x_axis = "epoch",
-                                  .y_axis = "AP",
-                                  .width = 660,
-                                  .height = 400,
-                                  .y_min = 0,
-                                  .y_max = 1});
+  Series ap = series("AP", evals, "epoch", "AP"), ap50 = series("AP50", evals, "epoch", "AP50");
+  ap.marks = ap50.marks = true;
+  PlotOptions options{.title = "Average precision", .x_axis = "epoch", .y_axis = "AP", .width = 660, .height = 400};
+  options.y_min = 0, options.y_max = 1;
+  return plot_curves({ap, ap50}, options);
 }
 
 const char* const kStyle = R"(<style>
@@ -100,18 +97,10 @@ std::string rows(const std::vector<std::pair<std::string, std::string>>& cells, 
 std::string ap_text(const Json& v) { return v.is_number() ? number(v.get<double>()) : "n/a"; }
 
 std::string figures_section(const Json& best, const Dataset* val) {
-  static const char* names[] = {"AP (IoU 0.50 to 0.95)",
-                                "AP50",
-                                "AP75",
-                                "AP, small objects",
-                                "AP, medium objects",
-                                "AP, large objects",
-                                "AR, 1 detection",
-                                "AR, 10 detections",
-                                "AR, 100 detections",
-                                "AR, small objects",
-                                "AR, medium objects",
-                                "AR, large objects"};
+  const auto names = split(
+      "AP (IoU 0.50 to 0.95)|AP50|AP75|AP, small objects|AP, medium objects|AP, large objects|AR, 1 detection|"
+      "AR, 10 detections|AR, 100 detections|AR, small objects|AR, medium objects|AR, large objects",
+      '|');
   std::vector<std::pair<std::string, std::string>> figures, classes;
   for (size_t i = 0; i < 12 && i < best["stats"].size(); ++i) figures.push_back({names[i], ap_text(best["stats"][i])});
   for (size_t c = 0; val && c < val->classes().size() && c < best["class_ap"].size(); ++c)
