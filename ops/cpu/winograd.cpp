@@ -196,20 +196,8 @@ void weight_gradient(const Maps& maps, float* dw, const Kernels& k) {
   float *v = memory.as<float>(), *d = v + 36 * v_plane, *du = d + 36 * d_plane;  // du [parts, 36, part, lu]
   const auto rows = [&](int64_t i) { return std::min(part, c - i * part); };
   const auto multiply = [&](int64_t i, int64_t p, float* u, int64_t count, bool add) {
-    k.product({rows(i),
-               o,
-               count,
-               v + p * v_plane + i * part,
-               lv,
-               true,
-               d + p * d_plane,
-               count,
-               0,
-               u + p * u_plane,
-               lu,
-               nullptr,
-               add,
-               {}});
+    const float *av = v + p * v_plane + i * part, *bd = d + p * d_plane;
+    k.product({rows(i), o, count, av, lv, true, bd, count, 0, u + p * u_plane, lu, nullptr, add, {}});
   };
   const auto finish = [&](int64_t i, int64_t r, const float* u) {
     k.filter_gradient(u + r * lu, u_plane, o, dw + (i * part + r) * o, c * o);
