@@ -24,9 +24,10 @@ struct Max {
 constexpr int kTeam = 128;  // threads of a CUDA team
 
 // team.each(n, f): f(i) for every i. team.reduce(n, zero, f, op): f(0) op f(1) op ...; `zero` is op's neutral element.
+// Without op it is a sum.
 struct Solo {
   template <class F> HD void each(int64_t n, F f) const { FOVEA_INDEPENDENT for (int64_t i = 0; i < n; ++i) f(i); }
-  template <class T, class F, class Op> HD T reduce(int64_t n, T zero, F f, Op op) const {
+  template <class T, class F, class Op = Plus> HD T reduce(int64_t n, T zero, F f, Op op = {}) const {
     constexpr int kLanes = 16;  // independent sums, so that the loop vectorises
     if (n < 2 * kLanes) {
       for (int64_t i = 0; i < n; ++i) zero = op(zero, f(i));
@@ -50,7 +51,7 @@ struct Rehearsal {
     for (int t = kTeam; t-- > 0;)
       for (int64_t i = t; i < n; i += kTeam) f(i);
   }
-  template <class T, class F, class Op> HD T reduce(int64_t n, T zero, F f, Op op) const {
+  template <class T, class F, class Op = Plus> HD T reduce(int64_t n, T zero, F f, Op op = {}) const {
     T lane[kTeam];
     for (int t = kTeam; t-- > 0;) {
       lane[t] = zero;
@@ -70,7 +71,7 @@ struct Block {
     __syncthreads();
 #endif
   }
-  template <class T, class F, class Op> HD T reduce(int64_t n, T zero, F f, Op op) const {
+  template <class T, class F, class Op = Plus> HD T reduce(int64_t n, T zero, F f, Op op = {}) const {
 #ifdef __CUDA_ARCH__
     __shared__ alignas(alignof(T)) unsigned char memory[kTeam * sizeof(T)];
     T* lane = reinterpret_cast<T*>(memory);

@@ -16,12 +16,8 @@ template <class T> struct Forward {
   template <class Team> HD void operator()(const Team& team, int64_t r) const {
     const T *p = x + r * cols, *a = gamma, *b = beta;
     T* __restrict out = y + r * cols;
-    const T n = T(cols), m = team.reduce(
-                                 cols, T(0), [=](int64_t c) { return p[c]; }, Plus{}) /
-                             n;
-    const T var = team.reduce(
-                      cols, T(0), [=](int64_t c) { return (p[c] - m) * (p[c] - m); }, Plus{}) /
-                  n;
+    const T n = T(cols), m = team.reduce(cols, T(0), [=](int64_t c) { return p[c]; }) / n;
+    const T var = team.reduce(cols, T(0), [=](int64_t c) { return (p[c] - m) * (p[c] - m); }) / n;
     const T rate = T(1 / sqrt(double(var) + eps));
     team.each(cols, [=](int64_t c) { out[c] = (p[c] - m) * rate * a[c] + b[c]; });
     mean[r] = m, inv[r] = rate;
@@ -37,12 +33,8 @@ template <class T> struct Backward {
     const T *p = x + r * cols, *d = dy + r * cols, *a = gamma;
     T* __restrict out = dx + r * cols;
     const T n = T(cols), m = mean[r], rate = inv[r];
-    const T ga = team.reduce(
-                     cols, T(0), [=](int64_t c) { return a[c] * d[c]; }, Plus{}) /
-                 n;
-    const T gh = team.reduce(
-                     cols, T(0), [=](int64_t c) { return a[c] * d[c] * ((p[c] - m) * rate); }, Plus{}) /
-                 n;
+    const T ga = team.reduce(cols, T(0), [=](int64_t c) { return a[c] * d[c]; }) / n;
+    const T gh = team.reduce(cols, T(0), [=](int64_t c) { return a[c] * d[c] * ((p[c] - m) * rate); }) / n;
     team.each(cols, [=](int64_t c) { out[c] = rate * (a[c] * d[c] - ga - (p[c] - m) * rate * gh); });
   }
 };
@@ -61,12 +53,6 @@ template <class T> struct Sums {
     }
   }
 };
-template <class T> struct Narrow {
-  const double* sum;
-  T* out;
-  HD void operator()(int64_t c) const { out[c] = T(sum[c]); }
-};
-
 struct LayerNorm {
   static constexpr auto name = "layer_norm";
   double eps = 0;
@@ -96,14 +82,12 @@ struct LayerNorm {
     if (!g.wants(1) && !g.wants(2)) return;
     const Strips s(1, rows, cols);
     const size_t part = static_cast<size_t>(s.chunks() * cols);
-    Workspace partial(2 * part * sizeof(T), dy.device()), sums(static_cast<size_t>(cols) * sizeof(double), dy.device());
+    Workspace partial(2 * part * sizeof(T), dy.device());
     T* p = partial.as<T>();
     for_strips(dy.device(), s, Sums<T>{px, pd, pm, pi, p, p + part, cols});
-    for (const int i : {1, 2}) {
-      g[i] = empty_like(gamma);
-      strip_total(dy.device(), s, i == 1 ? p : p + part, sums.as<double>());
-      for_each(dy.device(), cols, Narrow<T>{sums.as<double>(), g[i].data<T>()});
-    }
+    g[1] = empty_like(gamma), g[2] = empty_like(gamma);
+    strip_total(dy.device(), s, p, g[1].data<T>());
+    strip_total(dy.device(), s, p + part, g[2].data<T>());
   }
 };
 

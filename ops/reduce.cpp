@@ -20,8 +20,7 @@ template <class T> struct SumRow {  // y[r] = factor * sum of x[r, :]
   T factor;
   template <class Team> HD void operator()(Team team, int64_t r) const {
     const T* row = x + r * n;
-    const T sum = team.reduce(
-        n, T(0), [=](int64_t i) { return row[i]; }, Plus{});
+    const T sum = team.reduce(n, T(0), [=](int64_t i) { return row[i]; });
     T *out = y + r, value = sum * factor;
     team.each(1, [=](int64_t) { *out = value; });
   }

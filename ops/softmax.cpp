@@ -17,8 +17,7 @@ namespace {
 template <class T, class Team> HD T log_sum_exp(Team team, const T* x, int64_t n) {
   const T top = team.reduce(
       n, T(-INFINITY), [=](int64_t i) { return x[i]; }, Max{});
-  return top + math::log(team.reduce(
-                   n, T(0), [=](int64_t i) { return math::exp(x[i] - top); }, Plus{}));
+  return top + math::log(team.reduce(n, T(0), [=](int64_t i) { return math::exp(x[i] - top); }));
 }
 
 template <class T> struct SoftmaxRow {  // y_i = e^(x_i - max) / sum
@@ -31,8 +30,7 @@ template <class T> struct SoftmaxRow {  // y_i = e^(x_i - max) / sum
     const T top = team.reduce(
         n, T(-INFINITY), [=](int64_t i) { return in[i]; }, Max{});
     team.each(n, [=](int64_t i) { out[i] = math::exp(in[i] - top); });
-    const T sum = team.reduce(
-        n, T(0), [=](int64_t i) { return out[i]; }, Plus{});
+    const T sum = team.reduce(n, T(0), [=](int64_t i) { return out[i]; });
     team.each(n, [=](int64_t i) { out[i] = out[i] / sum; });
   }
 };
@@ -43,8 +41,7 @@ template <class T> struct SoftmaxGradRow {  // dx_i = y_i (dy_i - sum_j dy_j y_j
   template <class Team> HD void operator()(Team team, int64_t r) const {
     const T *out = y + r * n, *up = dy + r * n;
     T* to = dx + r * n;
-    const T dot = team.reduce(
-        n, T(0), [=](int64_t i) { return up[i] * out[i]; }, Plus{});
+    const T dot = team.reduce(n, T(0), [=](int64_t i) { return up[i] * out[i]; });
     team.each(n, [=](int64_t i) { to[i] = out[i] * (up[i] - dot); });
   }
 };
@@ -66,8 +63,7 @@ template <class T> struct LogSoftmaxGradRow {  // dx_i = dy_i - e^y_i sum_j dy_j
   template <class Team> HD void operator()(Team team, int64_t r) const {
     const T *out = y + r * n, *up = dy + r * n;
     T* to = dx + r * n;
-    const T sum = team.reduce(
-        n, T(0), [=](int64_t i) { return up[i]; }, Plus{});
+    const T sum = team.reduce(n, T(0), [=](int64_t i) { return up[i]; });
     team.each(n, [=](int64_t i) { to[i] = up[i] - math::exp(out[i]) * sum; });
   }
 };
