@@ -10,6 +10,10 @@
 #include <unordered_map>
 #include <vector>
 
+#if __has_include(<sys/mman.h>)
+#include <sys/mman.h>
+#endif
+
 #include "core/error.h"
 #include "core/scope.h"
 
@@ -17,7 +21,7 @@ namespace fovea {
 
 namespace {
 
-constexpr size_t kPage = 4096, kSegment = size_t{64} << 20;
+constexpr size_t kPage = 4096, kHugePage = size_t{2} << 20, kSegment = size_t{64} << 20;
 #if defined(__SANITIZE_ADDRESS__)
 constexpr size_t kLarge = ~size_t{0};  // it watches the ends of what the system allocates, not of parts of it
 #else
@@ -157,12 +161,16 @@ class Pool {
     segments_.trim();
   }
   void* from_system(size_t size, size_t wanted) {
-    void* block = std::aligned_alloc(64, size);
+    const size_t alignment = size >= kSegment ? kHugePage : 64;
+    void* block = std::aligned_alloc(alignment, size);
     if (!block) {  // what is kept may be all that is missing
       drop_cache();
-      block = std::aligned_alloc(64, size);
+      block = std::aligned_alloc(alignment, size);
     }
     if (!block) out_of_memory(wanted);
+#ifdef MADV_HUGEPAGE
+    if (size >= kSegment) madvise(block, size, MADV_HUGEPAGE);  // one page fault for 512; it may decline
+#endif
     stats_.system_allocations++;
     return block;
   }

@@ -12,6 +12,19 @@ struct Fan {
   double in, out;
 };
 
+// While one lives, this thread's random initialisers leave the numbers as they are: for a network that takes all its
+// weights from a file at once.
+class Uninitialised {
+ public:
+  Uninitialised();
+  ~Uninitialised();
+  Uninitialised(const Uninitialised&) = delete;
+  Uninitialised& operator=(const Uninitialised&) = delete;
+
+ private:
+  bool outer_;
+};
+
 // f32 or f64 (the same draws, rounded). `random` comes from Module::random(name), or is Philox{seed, stream}.
 void constant_(Tensor w, double value);
 void uniform_(Tensor w, Philox random, double low, double high);

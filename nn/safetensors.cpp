@@ -12,6 +12,7 @@
 
 #include "core/words.h"
 #include "nn/atomic_file.h"
+#include "nn/pattern.h"
 
 namespace fovea {
 
@@ -51,6 +52,7 @@ class File {
     in_.read(static_cast<char*>(to), static_cast<std::streamsize>(bytes));
     check(Code::model, in_.good() || bytes == 0, path_, ": could not be read to its end: ", std::strerror(errno));
   }
+  void skip(uint64_t bytes) { in_.seekg(static_cast<std::streamoff>(bytes), std::ios::cur); }
   SafetensorsHeader header() {  // leaves the file at its first tensor
     const auto reject = [&](const std::string& why) {
       fail(Code::model, path_ + ": not a usable safetensors file: " + why + "; copy or download it again");
@@ -129,12 +131,15 @@ std::string header_json(const NamedTensors& content, const std::vector<size_t>& 
 
 }  // namespace
 
-NamedTensors read_safetensors(const std::string& path) {
+NamedTensors read_safetensors(const std::string& path, const std::string& skip) {
   File file(path);
   SafetensorsHeader header = file.header();
   NamedTensors content;
   content.metadata = std::move(header.metadata);
-  for (auto& e : header.entries) content.add(e.name, read_tensor(file, e));
+  for (auto& e : header.entries) {
+    if (matches(skip, e.name)) file.skip(e.end - e.begin);
+    else content.add(e.name, read_tensor(file, e));
+  }
   return content;
 }
 

@@ -22,16 +22,24 @@ static Shape memory_shape(const Shape& f, Layout layout) {
   return {f.at(2), f.at(3), f.at(1), f.at(0)};
 }
 
-// y[(i A + j) F + k] = x[(k A + j) B + i], i < B, j < A, k < F.
+// y[(i A + j) F + k] = x[(k A + j) B + i], i < B, j < A, k < F; in tiles of i, j and k, which read and write whole
+// lines of memory.
 static Tensor transposed(const Tensor& x, const Shape& shape, int64_t field, int64_t a, int64_t b) {
   Tensor y(shape, x.dtype());
   dispatch_any(x.dtype(), [&]<class T>() {
     const T* from = x.data<T>();
     T* to = y.data<T>();
-    parallel_for(b, std::max<int64_t>(1, 16384 / std::max<int64_t>(1, a * field)), [&](int64_t begin, int64_t end) {
-      for (int64_t i = begin; i < end; ++i)
-        for (int64_t j = 0; j < a; ++j)
-          for (int64_t k = 0; k < field; ++k) to[(i * a + j) * field + k] = from[(k * a + j) * b + i];
+    constexpr int64_t kTile = 16;
+    const int64_t across = (field + kTile - 1) / kTile;
+    parallel_for((b + kTile - 1) / kTile * across, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t tile = begin; tile < end; ++tile) {
+        const int64_t i0 = tile / across * kTile, i1 = std::min(i0 + kTile, b);
+        const int64_t k0 = tile % across * kTile, k1 = std::min(k0 + kTile, field);
+        for (int64_t j0 = 0; j0 < a; j0 += kTile)
+          for (int64_t i = i0; i < i1; ++i)
+            for (int64_t j = j0; j < std::min(j0 + kTile, a); ++j)
+              for (int64_t k = k0; k < k1; ++k) to[(i * a + j) * field + k] = from[(k * a + j) * b + i];
+      }
     });
   });
   return y;

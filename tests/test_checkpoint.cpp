@@ -89,6 +89,19 @@ TEST_CASE("files have OIHW convolutions and [out,in] matrices, and come back unc
     CHECK(back.to(DType::f64).values<double>() == m.value.to(DType::f64).values<double>());
   }
   CHECK(to_file_layout(Tensor(Shape{3, 3, 0, 4}), Layout::conv).shape() == Shape{4, 0, 3, 3});
+  for (const Shape& s : {Shape{1, 1, 17, 33}, Shape{5, 4, 31, 16}, Shape{3, 3, 40, 3}}) {  // more than a tile
+    Tensor memory(s);
+    for (int64_t i = 0; i < memory.size(); ++i) memory.data<float>()[i] = static_cast<float>(i);
+    const Tensor oihw = to_file_layout(memory, Layout::conv);
+    const int64_t field = s[0] * s[1];
+    bool same = true;
+    for (int64_t o = 0; o < s[3]; ++o)
+      for (int64_t i = 0; i < s[2]; ++i)
+        for (int64_t p = 0; p < field; ++p)
+          same = same && oihw.at((o * s[2] + i) * field + p) == memory.at((p * s[2] + i) * s[3] + o);
+    CHECK(same);
+    CHECK(from_file_layout(oihw, Layout::conv).values<float>() == memory.values<float>());
+  }
 }
 
 TEST_CASE("weights move from one model to another through a file, also into f64") {

@@ -125,6 +125,14 @@ TEST_CASE("initial values depend on the seed and the full name alone") {
   ParameterType wide(DType::f64);
   const Net d(7);
   for (int64_t i = 0; i < d.fc.weight.size(); ++i) CHECK(va[i] == static_cast<float>(d.fc.weight.at(i)));
+  Tensor w = Tensor::full({3, 3}, 5);
+  {
+    const Uninitialised kept;
+    uniform_(w, Philox{7, 1}, 0, 1), normal_(w, Philox{7, 1});
+    CHECK(w.values<float>() == std::vector<float>(9, 5));
+  }
+  uniform_(w, Philox{7, 1}, 0, 1);
+  CHECK(w.at(0) < 1);
 }
 
 TEST_CASE("initialisers have the mean and deviation they promise") {

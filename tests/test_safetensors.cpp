@@ -79,6 +79,11 @@ TEST_CASE("what is written is read back to the bit, and writing again gives the 
   for (auto& [name, t] : content.tensors) CHECK(same(back.at(name), t));
   CHECK(back.metadata == content.metadata);
   CHECK(read_safetensors_metadata(path) == content.metadata);
+  const std::string skipped = content.tensors[1].first;
+  const NamedTensors rest = read_safetensors(path, skipped);
+  CHECK(rest.find(skipped) == nullptr);
+  REQUIRE(rest.tensors.size() == content.tensors.size() - 1);
+  for (auto& [name, t] : rest.tensors) CHECK(same(t, content.at(name)));
   write_safetensors(folder.file("b.safetensors"), back);
   CHECK(bytes_of(folder.file("b.safetensors")) == bytes_of(path));
   CHECK(std::distance(fs::directory_iterator(folder.path), {}) == 2);  // no temporary file stays

@@ -82,8 +82,8 @@ Key key(const std::string& name, Access access, const std::string& help, Range r
   k.set = [access, range, choices](Config& c, const std::string& value) {
     if (!choices.empty()) {
       const auto names = split(choices, '|');
-      check(Code::usage, std::find(names.begin(), names.end(), value) != names.end(), "'", value, "' is not one of ",
-            choices, suggestion(value, names));
+      if (std::find(names.begin(), names.end(), value) == names.end())
+        fail(Code::usage, text("'", value, "' is not one of ", choices, suggestion(value, names)));
     }
     parse(access(c), value, range);
   };
@@ -323,7 +323,7 @@ const std::vector<Key>& config_keys() {
 
 void set_key(Config& config, const std::string& name, const std::string& value, const std::string& origin) {
   const Key* k = find_key(name);
-  check(Code::usage, k, origin, ": unknown key '", name, "'", suggestion(name, key_names()));
+  if (!k) fail(Code::usage, text(origin, ": unknown key '", name, "'", suggestion(name, key_names())));
   try {
     k->set(config, value);
   } catch (const Error& error) { fail(error.code, origin + ": " + name + ": " + error.what()); }

@@ -95,11 +95,11 @@ void Session::load_start_weights() {
   const auto& t = config_.train;
   LoadOptions backbone, all;
   backbone.model_prefix = "backbone.body.", backbone.may_be_extra = "fc.*";
-  all.skip = t.skip_weights, all.may_be_extra = "optimizer/*,average/*", all.classes = config_.model.classes;
+  all.skip = t.skip_weights, all.classes = config_.model.classes;
   if (!t.backbone_weights.empty()) load_weights(*model_, t.backbone_weights, backbone);
   if (!t.weights.empty()) {
     const std::string file = weights_file(t.weights);
-    load_weights(*model_, modern_names(read_safetensors(file)), all, file);
+    load_weights(*model_, modern_names(read_safetensors(file, "optimizer/*")), all, file);
   }
 }
 

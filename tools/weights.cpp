@@ -6,6 +6,7 @@
 #include "core/error.h"
 #include "models/names.h"
 #include "nn/checkpoint.h"
+#include "nn/init.h"
 #include "tools/run_dir.h"
 
 namespace fovea {
@@ -48,11 +49,13 @@ LoadedModel load_model(const WeightsOptions& options) {
   }
   loaded.config = load_config(sources);
   set_conv_algo(conv_algo_named(loaded.config.conv.algo));
-  loaded.model = std::make_unique<RetinaNet>(loaded.config.model);
+  {
+    const Uninitialised loaded_below;
+    loaded.model = std::make_unique<RetinaNet>(loaded.config.model);
+  }
   LoadOptions load;
   load.classes = loaded.config.model.classes;
-  load.may_be_extra = "optimizer/*,average/*";
-  load_weights(*loaded.model, modern_names(read_safetensors(loaded.path)), load, loaded.path);
+  load_weights(*loaded.model, modern_names(read_safetensors(loaded.path, "optimizer/*")), load, loaded.path);
   loaded.model->train(false);
   return loaded;
 }
