@@ -15,15 +15,14 @@ struct Philox {
   uint64_t seed = 0, stream = 0;
 
   HD Block block(uint64_t counter) const {
-    uint32_t c[4] = {uint32_t(counter), uint32_t(counter >> 32), uint32_t(stream), uint32_t(stream >> 32)};
+    uint32_t a = uint32_t(counter), b = uint32_t(counter >> 32), c = uint32_t(stream), d = uint32_t(stream >> 32);
     uint32_t k0 = uint32_t(seed), k1 = uint32_t(seed >> 32);
     for (int round = 0; round < 10; ++round) {
-      const uint64_t p0 = uint64_t{0xD2511F53} * c[0], p1 = uint64_t{0xCD9E8D57} * c[2];
-      const uint32_t n0 = uint32_t(p1 >> 32) ^ c[1] ^ k0, n2 = uint32_t(p0 >> 32) ^ c[3] ^ k1;
-      c[0] = n0, c[1] = uint32_t(p1), c[2] = n2, c[3] = uint32_t(p0);
+      const uint64_t p0 = uint64_t{0xD2511F53} * a, p1 = uint64_t{0xCD9E8D57} * c;
+      a = uint32_t(p1 >> 32) ^ b ^ k0, b = uint32_t(p1), c = uint32_t(p0 >> 32) ^ d ^ k1, d = uint32_t(p0);
       k0 += 0x9E3779B9, k1 += 0xBB67AE85;
     }
-    return {{c[0], c[1], c[2], c[3]}};
+    return {{a, b, c, d}};
   }
   HD uint32_t bits(uint64_t i) const { return block(i / 4).v[i % 4]; }
   HD float uniform(uint64_t i) const { return float(bits(i) >> 8) * 0x1p-24f; }  // [0, 1)

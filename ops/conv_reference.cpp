@@ -17,13 +17,17 @@ template <class T> struct Gather {
   const T* x;  // one image [h,w,c]
   T* col;      // [oh*ow, kh*kw*c/groups]
   ConvShape s;
-  int64_t first, cg;  // channels of the group
-  HD void operator()(int64_t k) const {
-    const int64_t c = k % cg, v = k / cg % s.kernel.w, u = k / cg / s.kernel.w % s.kernel.h;
-    const int64_t pixel = k / (cg * s.kernel.w * s.kernel.h), j = pixel % s.ow, i = pixel / s.ow;
+  int64_t first, cg;                                                      // channels of the group
+  template <class Team> HD void operator()(Team team, int64_t k) const {  // all c of k = (i,j,u,v)
+    const int64_t v = k % s.kernel.w, u = k / s.kernel.w % s.kernel.h, pixel = k / s.taps(), j = pixel % s.ow,
+                  i = pixel / s.ow;
     const int64_t row = source(i, u, s.stride.h, s.pad.h, s.dilation.h),
                   at = source(j, v, s.stride.w, s.pad.w, s.dilation.w);
-    col[k] = row >= 0 && row < s.h && at >= 0 && at < s.w ? x[(row * s.w + at) * s.c + first + c] : T(0);
+    const bool inside = row >= 0 && row < s.h && at >= 0 && at < s.w;
+    const T* from = x + (inside ? (row * s.w + at) * s.c + first : 0);
+    T* to = col + k * cg;
+    if (inside) team.each(cg, [=](int64_t c) { to[c] = from[c]; });
+    else team.each(cg, [=](int64_t c) { to[c] = T(0); });
   }
 };
 
@@ -33,19 +37,20 @@ template <class T> struct GatherBack {
   T* dx;
   ConvShape s;
   int64_t first, cg;
-  HD void operator()(int64_t k) const {
-    const int64_t c = k % cg, at = k / cg % s.w, row = k / (cg * s.w);
-    T sum = 0;
+  template <class Team> HD void operator()(Team team, int64_t pixel) const {
+    const int64_t at = pixel % s.w, row = pixel / s.w;
+    T* sum = dx + pixel * s.c + first;
+    team.each(cg, [=](int64_t c) { sum[c] = 0; });
     for (int64_t u = 0; u < s.kernel.h; ++u) {
       const int64_t y = row + s.pad.h - u * s.dilation.h, i = y / s.stride.h;
       if (y < 0 || y % s.stride.h != 0 || i >= s.oh) continue;
       for (int64_t v = 0; v < s.kernel.w; ++v) {
         const int64_t z = at + s.pad.w - v * s.dilation.w, j = z / s.stride.w;
         if (z < 0 || z % s.stride.w != 0 || j >= s.ow) continue;
-        sum += dcol[(((i * s.ow + j) * s.kernel.h + u) * s.kernel.w + v) * cg + c];
+        const T* from = dcol + (((i * s.ow + j) * s.kernel.h + u) * s.kernel.w + v) * cg;
+        team.each(cg, [=](int64_t c) { sum[c] += from[c]; });
       }
     }
-    dx[(row * s.w + at) * s.c + first + c] = sum;
   }
 };
 
@@ -68,7 +73,7 @@ template <class T> void conv_value(Device device, const ConvShape& s, const T* x
   Workspace memory(s.pointwise() ? 0 : col_elements(s) * sizeof(T), device);
   each_group(s, [&](int64_t n, int64_t g) {
     const T* a = x + n * s.h * s.w * s.c;
-    if (!s.pointwise()) for_each(device, pixels * depth, Gather<T>{a, memory.as<T>(), s, g * cg, cg});
+    if (!s.pointwise()) for_rows(device, pixels * s.taps(), cg, Gather<T>{a, memory.as<T>(), s, g * cg, cg});
     gemm<T>(device, Trans::no, Trans::no, pixels, og, depth, 1, s.pointwise() ? a + g * cg : memory.as<T>(),
             s.pointwise() ? s.c : depth, w + g * og, s.o, 0, y + n * pixels * s.o + g * og, s.o);
   });
@@ -81,7 +86,7 @@ template <class T> void conv_input_gradient(Device device, const ConvShape& s, c
     T* image = dx + n * s.h * s.w * s.c;
     gemm<T>(device, Trans::no, Trans::yes, pixels, depth, og, 1, dy + n * pixels * s.o + g * og, s.o, w + g * og, s.o,
             0, s.pointwise() ? image + g * cg : memory.as<T>(), s.pointwise() ? s.c : depth);
-    if (!s.pointwise()) for_each(device, s.h * s.w * cg, GatherBack<T>{memory.as<T>(), image, s, g * cg, cg});
+    if (!s.pointwise()) for_rows(device, s.h * s.w, depth, GatherBack<T>{memory.as<T>(), image, s, g * cg, cg});
   });
 }
 
@@ -92,7 +97,7 @@ void conv_weight_gradient(Device device, const ConvShape& s, const T* x, const T
   if (!add) for_each(device, depth * s.o, Zero<T>{dw});
   each_group(s, [&](int64_t n, int64_t g) {  // dw += col^T dy
     const T* a = x + n * s.h * s.w * s.c;
-    if (!s.pointwise()) for_each(device, pixels * depth, Gather<T>{a, memory.as<T>(), s, g * cg, cg});
+    if (!s.pointwise()) for_rows(device, pixels * s.taps(), cg, Gather<T>{a, memory.as<T>(), s, g * cg, cg});
     gemm<T>(device, Trans::yes, Trans::no, depth, og, pixels, 1, s.pointwise() ? a + g * cg : memory.as<T>(),
             s.pointwise() ? s.c : depth, dy + n * pixels * s.o + g * og, s.o, 1, dw + g * og, s.o);
   });

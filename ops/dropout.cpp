@@ -11,16 +11,21 @@ namespace {
 template <class T> struct Drop {  // y = x [u >= p] / (1 - p), u uniform in [0, 1)
   const T* x;
   T* y;
-  int64_t n;
   Philox random;
   float p, factor;
+  HD void one(int64_t i, uint32_t bits) const {
+    const T kept = T(compute_t<T>(x[i]) * compute_t<T>(factor));
+    y[i] = float(bits >> 8) * 0x1p-24f >= p ? kept : T(0);
+  }
   HD void operator()(int64_t block) const {
     const Philox::Block u = random.block(uint64_t(block));
-    for (int64_t i = 4 * block, k = 0; k < 4 && i + k < n; ++k) {
-      const bool keep = float(u.v[k] >> 8) * 0x1p-24f >= p;
-      y[i + k] = keep ? T(compute_t<T>(x[i + k]) * compute_t<T>(factor)) : T(0);
-    }
+    for (int k = 0; k < 4; ++k) one(4 * block + k, u.v[k]);
   }
+};
+template <class T> struct DropRest {  // the last elements, less than a block
+  Drop<T> drop;
+  int64_t first;
+  HD void operator()(int64_t i) const { drop.one(first + i, drop.random.bits(uint64_t(first + i))); }
 };
 
 struct Dropout {
@@ -31,8 +36,9 @@ struct Dropout {
   Tensor forward(const Tensor& x) const {
     Tensor y = empty_like(x);
     dispatch_storage(x.dtype(), [&]<class T>() {
-      for_each(x.device(), (x.size() + 3) / 4,
-               Drop<T>{x.data<T>(), y.data<T>(), x.size(), random, float(p), float(1 / (1 - p))});
+      const Drop<T> drop{x.data<T>(), y.data<T>(), random, float(p), float(1 / (1 - p))};
+      for_each(x.device(), x.size() / 4, drop);
+      for_each(x.device(), x.size() % 4, DropRest<T>{drop, x.size() / 4 * 4});
     });
     return y;
   }

@@ -32,7 +32,8 @@ template <class T, class Power> struct FocalTerm {
     T q, softplus, factor;
   };
   HD Parts parts(T z) const {
-    const T e = math::exp(z < 0 ? z : -z), l = math::log1p_unit(e), share = T(1) / (T(1) + e);
+    const T e = math::exp_negative(z < 0 ? z : -z), up = T(1) + e, inverse = T(1) / (up * (T(1) + up));
+    const T share = (T(1) + up) * inverse, l = math::log1p_unit(e, e * up * inverse);  // 1 / (1 + e), log(1 + e)
     const T q = z < 0 ? e * share : share, log_q = (z < 0 ? z : T(0)) - l;
     return {q, (z > 0 ? z : T(0)) + l, power(q, log_q)};
   }

@@ -78,7 +78,7 @@ struct Silu {  // y = x s(x); dy/dx = s (1 + x (1 - s))
 struct Gelu {  // y = x Phi(x); dy/dx = Phi(x) + x phi(x), the normal distribution and its density
   static constexpr auto name = "gelu";
   static constexpr Keep keep = Keep::x;
-  template <class T> HD static T distribution(T x) { return T(0.5) * std::erfc(x * T(-0.7071067811865476)); }
+  template <class T> HD static T distribution(T x) { return T(0.5) * math::erfc(x * T(-0.7071067811865476)); }
   template <class T> HD static T density(T x) { return T(0.3989422804014327) * math::exp(T(-0.5) * x * x); }
   HD static auto f(auto x) { return x * distribution(x); }
   HD static auto df(auto x, auto) { return distribution(x) + x * density(x); }

@@ -1,6 +1,8 @@
 // Pooling of NHWC images, one pixel a row; gradients gather from the windows that cover a pixel.
 #include "ops/pool.h"
 
+#include <type_traits>
+
 #include "core/autograd.h"
 #include "core/loops.h"
 
@@ -66,21 +68,24 @@ template <class T, class I> struct MaxForward {
   Grid grid;
   template <class Team> HD void operator()(const Team& team, int64_t r) const {
     const int64_t cols = grid.channels;
-    T* __restrict best = y + r * cols;
-    I* __restrict winner = where + r * cols;
-    bool first = true;
-    grid.each_in_window(r, [&](int64_t p, int64_t at) {
-      const T* from = x + p * cols;
-      const I here = I(at);
-      if (first) team.each(cols, [=](int64_t c) { best[c] = from[c], winner[c] = here; });
-      else
-        team.each(cols, [=](int64_t c) {
-          const T v = from[c], b = best[c];
-          const I before = winner[c];
-          const bool take = (v > b) | (v != v);
-          best[c] = take ? v : b, winner[c] = take ? here : before;
-        });
-      first = false;
+    constexpr int kWidth = std::is_same_v<Team, Solo> ? 64 : 1;  // channels at a time: a CUDA thread takes one
+    team.each((cols + kWidth - 1) / kWidth, [=, this](int64_t block) {
+      const int64_t c = block * kWidth, left = cols - c, count = left < kWidth ? left : kWidth;
+      T best[kWidth] = {};
+      int32_t winner[kWidth] = {};
+      bool first = true;
+      grid.each_in_window(r, [&](int64_t p, int64_t at) {
+        const T* from = x + p * cols + c;
+        const int32_t here = int32_t(at);
+        FOVEA_INDEPENDENT for (int64_t k = 0; k < count; ++k) {
+          const T v = from[k], b = best[k];
+          const int32_t before = winner[k];
+          const bool take = first | (v > b) | (v != v);
+          best[k] = take ? v : b, winner[k] = take ? here : before;
+        }
+        first = false;
+      });
+      for (int64_t k = 0; k < count; ++k) y[r * cols + c + k] = best[k], where[r * cols + c + k] = I(winner[k]);
     });
   }
 };

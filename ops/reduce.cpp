@@ -117,19 +117,13 @@ struct Mean : Sum {
 
 // --- the largest, and where ---
 
-template <class T> struct Candidate {
-  T value;
-  int64_t index;
+struct Larger {  // NaN is larger than every number
+  template <class T> HD T operator()(T a, T b) const { return a > b || a != a ? a : b; }
 };
-struct Better {  // a total order: NaN, then larger, then first
-  template <class C> HD C operator()(C a, C b) const {
-    const bool na = a.value != a.value, nb = b.value != b.value;
-    if (na != nb) return na ? a : b;
-    if (!na && a.value != b.value) return a.value > b.value ? a : b;
-    return a.index < b.index ? a : b;
-  }
+struct Lower {
+  HD int64_t operator()(int64_t a, int64_t b) const { return a < b ? a : b; }
 };
-template <class T> struct MaxRow {  // value[r], index[r] of the best of x[r, :]
+template <class T> struct MaxRow {  // value[r], index[r] of the best of x[r, :], of equals the first: two plain passes
   const T* x;
   T* value;
   int64_t* index;
@@ -137,16 +131,15 @@ template <class T> struct MaxRow {  // value[r], index[r] of the best of x[r, :]
   template <class Team> HD void operator()(Team team, int64_t r) const {
     using C = compute_t<T>;
     const T* row = x + r * n;
-    const Candidate<C> none{C(-INFINITY), INT64_MAX};
-    const Candidate<C> best = team.reduce(
-        n, none,
-        [=](int64_t i) {
-          return Candidate<C>{C(row[i]), i};
-        },
-        Better{});
+    const C best = team.reduce(
+        n, C(-INFINITY), [=](int64_t i) { return C(row[i]); }, Larger{});
+    const int64_t first = team.reduce(
+        n, n,
+        [=](int64_t i) { return (C(row[i]) == best) | ((C(row[i]) != C(row[i])) & (best != best)) ? i : INT64_MAX; },
+        Lower{});
     T* v = value + r;
     int64_t* k = index + r;
-    team.each(1, [=](int64_t) { *v = T(best.value), *k = best.index; });
+    team.each(1, [=](int64_t) { *v = row[first], *k = first; });
   }
 };
 template <class T> struct MaxGrad {  // dx[r, i] = dy[r] where i is the index
@@ -154,7 +147,12 @@ template <class T> struct MaxGrad {  // dx[r, i] = dy[r] where i is the index
   const int64_t* index;
   T* dx;
   int64_t n;
-  HD void operator()(int64_t i) const { dx[i] = i % n == index[i / n] ? dy[i / n] : T(0); }
+  template <class Team> HD void operator()(Team team, int64_t r) const {
+    T* row = dx + r * n;
+    const int64_t best = index[r];
+    const T up = dy[r];
+    team.each(n, [=](int64_t i) { row[i] = i == best ? up : T(0); });
+  }
 };
 
 // x with the marked axes moved to the end, in order.
@@ -194,7 +192,7 @@ struct Largest {
     for (size_t i = 0; i < order.size(); ++i) dims.push_back(shape[order[i]]), back[order[i]] = static_cast<int>(i);
     Tensor dx(Shape(dims), dy.dtype(), dy.device());
     dispatch_storage(dy.dtype(), [&]<class T>() {
-      for_each(dy.device(), dx.size(), MaxGrad<T>{dy.data<T>(), index.data<int64_t>(), dx.data<T>(), n});
+      for_rows(dy.device(), index.size(), n, MaxGrad<T>{dy.data<T>(), index.data<int64_t>(), dx.data<T>(), n});
     });
     g[0] = permute(dx, back);
   }

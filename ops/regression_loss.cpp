@@ -36,11 +36,8 @@ template <class Penalty> struct RowSum {
     return sum;
   }
   template <class T> HD void slope(const T* a, const T* b, T dy, T* da, T* db, int64_t cols) const {
-    for (int64_t i = 0; i < cols; ++i) {
-      const T d = dy * penalty.df(a[i] - b[i]);
-      if (da) da[i] = d;
-      if (db) db[i] = -d;
-    }
+    for (int64_t i = 0; da && i < cols; ++i) da[i] = dy * penalty.df(a[i] - b[i]);
+    for (int64_t i = 0; db && i < cols; ++i) db[i] = -dy * penalty.df(a[i] - b[i]);
   }
 };
 

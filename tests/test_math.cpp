@@ -49,6 +49,9 @@ TEST_CASE("the f32 functions are within a few units of the last place over all f
   CHECK(worst([](float x) { return math::sigmoid(x); }, [](double x) { return 1 / (1 + std::exp(-x)); }) <= 4);
   const auto softplus = [](double x) { return std::max(x, 0.0) + std::log1p(std::exp(-std::abs(x))); };
   CHECK(worst([](float x) { return math::softplus(x); }, softplus) <= 4);
+  CHECK(worst([](float x) { return math::exp_negative(x); }, [](double x) { return std::exp(x); }, -kInf, 0) <= 2);
+  CHECK(worst([](float x) { return math::erfc(x); }, [](double x) { return std::erfc(x); }, -kInf, 1) <= 8);
+  CHECK(worst([](float x) { return math::erfc(x); }, [](double x) { return std::erfc(x); }, 1, 9) <= 100);  // z^2
   CHECK(worst([](float e) { return math::log1p_unit(e); }, [](double e) { return std::log1p(e); }, 0, 1) <= 3);
 }
 
