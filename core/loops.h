@@ -12,7 +12,10 @@ namespace fovea {
 constexpr int64_t kGrain = 1 << 14;  // elements of a chunk: below it a loop is not worth threads
 
 // While on, CPU loops run as CUDA would: blocks of lanes, in reverse order (finds bodies that lean on an order).
-bool& rehearsal();
+inline bool& rehearsal() {
+  static bool on = false;
+  return on;
+}
 
 namespace detail {
 

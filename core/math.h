@@ -121,7 +121,6 @@ HD inline float erfc(float x) {
   return x < 0 ? 2.0f - y : y;
 }
 HD inline double erfc(double x) { return ::erfc(x); }
-template <class T> HD inline T pow_positive(T base, T exponent) { return math::exp(exponent * math::log(base)); }
 
 template <class T> HD inline T min(T a, T b) { return a < b ? a : b; }
 template <class T> HD inline T max(T a, T b) { return a > b ? a : b; }
