@@ -21,7 +21,7 @@ namespace fovea {
 
 namespace {
 
-constexpr size_t kPage = 4096, kHugePage = size_t{2} << 20, kSegment = size_t{64} << 20;
+constexpr size_t kPage = 4096, kHugePage = size_t{2} << 20, kSegment = size_t{512} << 20;
 #if defined(__SANITIZE_ADDRESS__)
 constexpr size_t kLarge = ~size_t{0};  // it watches the ends of what the system allocates, not of parts of it
 #else
@@ -139,7 +139,10 @@ class Pool {
  private:
   void* take_small(size_t size) {
     auto& list = small_[size];
-    if (list.empty()) return from_system(size, size);
+    if (list.empty()) {
+      void* fresh = from_system(size);
+      return fresh ? fresh : (out_of_memory(size), nullptr);
+    }
     void* block = list.back();
     list.pop_back(), kept_ -= size;
     return block;
@@ -147,8 +150,11 @@ class Pool {
   void* take_large(size_t size) {
     char* block = segments_.take(size);
     if (!block) {
-      const size_t segment = std::max(size, kSegment);
-      segments_.add(static_cast<char*>(from_system(segment, size)), segment);
+      size_t segment = std::max(size, kSegment);
+      void* begin = from_system(segment);
+      if (!begin) begin = from_system(segment = size);
+      if (!begin) out_of_memory(size);
+      segments_.add(static_cast<char*>(begin), segment);
       block = segments_.take(size);
     }
     large_ += size;
@@ -160,14 +166,14 @@ class Pool {
     small_.clear(), kept_ = 0;
     segments_.trim();
   }
-  void* from_system(size_t size, size_t wanted) {
-    const size_t alignment = size >= kSegment ? kHugePage : 64;
+  void* from_system(size_t size) {  // null where it has no more
+    const size_t alignment = size >= kHugePage ? kHugePage : 64;
     void* block = std::aligned_alloc(alignment, size);
     if (!block) {  // what is kept may be all that is missing
       drop_cache();
       block = std::aligned_alloc(alignment, size);
     }
-    if (!block) out_of_memory(wanted);
+    if (!block) return nullptr;
 #ifdef MADV_HUGEPAGE
     if (size >= kSegment) madvise(block, size, MADV_HUGEPAGE);  // one page fault for 512; it may decline
 #endif

@@ -186,7 +186,7 @@ void weight_gradient(const Maps& maps, float* dw, const Kernels& k) {
   if (tiling.count == 0) return std::fill(dw, dw + 9 * s0.c * s0.o, 0.f);
   const int64_t c = s0.c, o = s0.o, lv = round_up(c, 16) + 16, wide = round_up(o, k.vector), lu = wide + 16;
   // a block reads and writes all of dU once: it should hold a few times as much
-  const int64_t bytes = std::clamp<int64_t>(4 * 36 * 4 * c * lu, 6 << 20, 40 << 20);
+  const int64_t bytes = std::clamp<int64_t>(4 * 36 * 4 * c * lu, 6 << 20, 24 << 20);
   const int64_t most = std::max<int64_t>(bytes / (36 * 4 * (lv + wide)), 48);
   const int64_t size = ceil_div(tiling.count, ceil_div(tiling.count, most));
   const int64_t v_plane = size * lv + 16, d_plane = size * wide + 16;
