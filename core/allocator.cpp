@@ -166,8 +166,8 @@ class Pool {
     small_.clear(), kept_ = 0;
     segments_.trim();
   }
-  void* from_system(size_t size) {  // null where it has no more
-    const size_t alignment = size >= kHugePage ? kHugePage : 64;
+  void* from_system(size_t size) {                                    // null where it has no more
+    const size_t alignment = size % kHugePage == 0 ? kHugePage : 64;  // of which a size must be a multiple
     void* block = std::aligned_alloc(alignment, size);
     if (!block) {  // what is kept may be all that is missing
       drop_cache();
