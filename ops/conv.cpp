@@ -52,7 +52,10 @@ template <class T> struct Element {
 bool fast(Device d) { return d == Device::cpu && conv_algo() != ConvAlgo::reference && !rehearsal(); }
 template <class T> void value(Device d, const std::vector<ConvMap<T>>& maps, const T* w, const End<T>& end) {
   if constexpr (std::is_same_v<T, float>)
-    if (fast(d)) return cpu::conv_value(maps, w, {end.scale, end.b, end.relu}, conv_algo(), cpu::kernels());
+    if (fast(d)) {
+      const cpu::ConvEnd last{end.scale, end.b, end.relu};  // nvcc 13 takes no braced list as an argument here
+      return cpu::conv_value(maps, w, last, conv_algo(), cpu::kernels());
+    }
   for (auto& [s, x, y, dx, dy, residual] : maps) {
     reference::conv_value(d, s, x, w, y);
     if (end.scale || end.b || residual || end.relu)
