@@ -13,15 +13,10 @@
 namespace fovea {
 namespace {
 
-// What follows the sums of a convolution: y = scale y + b + residual, then max(0, y) if asked for; null: left out.
-template <class T> struct End {
-  const T *scale, *b;  // [o]
-  bool relu;
-};
 template <class T> struct Epilogue {
   T* y;  // [pixels, o]
   const T* residual;
-  End<T> end;
+  ConvEnd<T> end;
   int64_t o;
   HD void operator()(int64_t i) const {
     T v = end.scale ? y[i] * end.scale[i % o] : y[i];
@@ -50,12 +45,9 @@ template <class T> struct Element {
 // The three sums of a convolution, over maps that share the weights. A transposed convolution is made of the same, in
 // other roles.
 bool fast(Device d) { return d == Device::cpu && conv_algo() != ConvAlgo::reference && !rehearsal(); }
-template <class T> void value(Device d, const std::vector<ConvMap<T>>& maps, const T* w, const End<T>& end) {
+template <class T> void value(Device d, const std::vector<ConvMap<T>>& maps, const T* w, const ConvEnd<T>& end) {
   if constexpr (std::is_same_v<T, float>)
-    if (fast(d)) {
-      const cpu::ConvEnd last{end.scale, end.b, end.relu};  // nvcc 13 takes no braced list as an argument here
-      return cpu::conv_value(maps, w, last, conv_algo(), cpu::kernels());
-    }
+    if (fast(d)) return cpu::conv_value(maps, w, end, conv_algo(), cpu::kernels());
   for (auto& [s, x, y, dx, dy, residual] : maps) {
     reference::conv_value(d, s, x, w, y);
     if (end.scale || end.b || residual || end.relu)
@@ -141,28 +133,25 @@ struct Conv2d {
   }
 
  private:
-  std::vector<Tensor> masked(const std::vector<Tensor>& dys) const {
-    std::vector<Tensor> out(dys.size());
-    for (size_t i = 0; i < dys.size(); ++i) {
-      if (!dys[i]) continue;
-      out[i] = empty_like(dys[i]);
-      dispatch_float(out[i].dtype(), [&]<class T>() {
-        for_each(out[i].device(), out[i].size(), Masked<T>{y[i]->data<T>(), dys[i].data<T>(), out[i].data<T>()});
+  // body(i, x, y): what fills y from x = xs[i]; undefined ones stay so
+  template <class Body> static std::vector<Tensor> mapped(const std::vector<Tensor>& xs, Body body) {
+    std::vector<Tensor> ys(xs.size());
+    for (size_t i = 0; i < xs.size(); ++i) {
+      if (!xs[i]) continue;
+      ys[i] = empty_like(xs[i]);
+      dispatch_float(ys[i].dtype(), [&]<class T>() {
+        for_each(ys[i].device(), ys[i].size(), body(i, xs[i].data<T>(), ys[i].data<T>()));
       });
     }
-    return out;
+    return ys;
+  }
+  std::vector<Tensor> masked(const std::vector<Tensor>& dys) const {
+    return mapped(dys, [&]<class T>(size_t i, const T* dy, T* dz) { return Masked<T>{y[i]->data<T>(), dy, dz}; });
   }
   std::vector<Tensor> scaled(const std::vector<Tensor>& dzs) const {
-    std::vector<Tensor> out(dzs.size());
-    for (size_t i = 0; i < dzs.size(); ++i) {
-      if (!dzs[i]) continue;
-      out[i] = empty_like(dzs[i]);
-      dispatch_float(out[i].dtype(), [&]<class T>() {
-        for_each(out[i].device(), out[i].size(),
-                 Scaled<T>{dzs[i].data<T>(), scale->data<T>(), out[i].data<T>(), scale->dim(0)});
-      });
-    }
-    return out;
+    return mapped(dzs, [&]<class T>(size_t, const T* dz, T* out) {
+      return Scaled<T>{dz, scale->data<T>(), out, scale->dim(0)};
+    });
   }
 };
 
@@ -188,7 +177,7 @@ struct ConvTranspose2d {
     if (g.wants(2)) g[2] = bias_gradient({dy});
     dispatch_float(dy.dtype(), [&]<class T>() {
       if (g.wants(0))
-        value<T>(dy.device(), {{s, dy.data<T>(), g[0].data<T>(), nullptr, nullptr}}, w->data<T>(), End<T>{});
+        value<T>(dy.device(), {{s, dy.data<T>(), g[0].data<T>(), nullptr, nullptr}}, w->data<T>(), ConvEnd<T>{});
       if (g.wants(1))
         weight_gradient<T>(dy.device(), {{s, dy.data<T>(), nullptr, nullptr, x->data<T>()}}, g[1].data<T>());
     });

@@ -27,6 +27,12 @@ template <class T> struct ConvMap {
   const T* residual = nullptr;  // as y
 };
 
+// What follows the sums: y = scale y + b + residual, then max(0, y) if asked for; scale, b [o], null: left out.
+template <class T> struct ConvEnd {
+  const T *scale = nullptr, *b = nullptr;
+  bool relu = false;
+};
+
 namespace reference {
 
 template <class T> void conv_value(Device device, const ConvShape& s, const T* x, const T* w, T* y);  // y = x * w

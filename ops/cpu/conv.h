@@ -18,12 +18,10 @@ struct ConvChoice {
 };
 ConvChoice choose(const Maps& maps, ConvAlgo algo);
 
-// y = scale (x * w) + b + residual, then relu; scale, b and the maps' residuals may be null.
-struct ConvEnd {
-  const float *scale = nullptr, *b = nullptr;
-  bool relu = false;
-  Epilogue of(const ConvMap<float>& map) const { return {scale, b, map.residual, map.y, relu}; }
-};
+using ConvEnd = fovea::ConvEnd<float>;
+inline Epilogue epilogue(const ConvEnd& end, const float* residual, const float* y) {
+  return {end.scale, end.b, residual, y, end.relu};
+}
 void conv_value(const Maps& maps, const float* w, const ConvEnd& end, ConvAlgo algo, const Kernels& k);
 void conv_input_gradient(const Maps& maps, const float* w, ConvAlgo algo, const Kernels& k);
 void conv_weight_gradient(const Maps& maps, float* dw, ConvAlgo algo, const Kernels& k);

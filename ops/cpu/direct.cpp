@@ -115,7 +115,7 @@ void value(const Maps& maps, const float* w, const ConvEnd& end, const Kernels& 
     for (const auto& map : maps) {
       const ConvShape& s = map.s;
       const Grid grid{map.y + g * s.group_o(), s.n, s.oh, s.ow, s.oh * s.ow * s.o, s.ow * s.o, s.o};
-      convolve(patches(s, map.x, g), grid, packed, end.of(map).from(g * s.group_o()), k);
+      convolve(patches(s, map.x, g), grid, packed, epilogue(end, map.residual, map.y).from(g * s.group_o()), k);
     }
   }
 }

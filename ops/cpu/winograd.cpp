@@ -144,7 +144,7 @@ void convolve(const Tiling& tiling, const Weights& weights, const ConvEnd& end, 
           tiling.at(first + t, [&](const Plane& p, int64_t image, int64_t i, int64_t j) {
             k.tile_output(m + t * lm, m_plane, n, p.y + ((image * p.oh + i) * p.ow + j) * o + column, p.ow * o, o,
                           int(std::min<int64_t>(4, p.oh - i)), int(std::min<int64_t>(4, p.ow - j)),
-                          Epilogue{end.scale, end.b, p.residual, p.y, end.relu}.from(column));
+                          epilogue(end, p.residual, p.y).from(column));
           });
       });
     });
