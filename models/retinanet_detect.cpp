@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
-#include <numeric>
 
 #include "core/autograd.h"
 #include "core/error.h"
@@ -11,6 +10,7 @@
 #include "ops/nms.h"
 #include "ops/shape.h"
 #include "ops/softmax.h"
+#include "ops/topk.h"
 
 namespace fovea {
 namespace {
@@ -73,15 +73,6 @@ void add_level(const RetinaNetOptions& o, const std::vector<Candidate>& found, c
   }
 }
 
-std::vector<int64_t> all_by_score(const std::vector<float>& scores) {
-  std::vector<int64_t> order(scores.size());
-  std::iota(order.begin(), order.end(), int64_t{0});
-  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
-    return scores[static_cast<size_t>(a)] > scores[static_cast<size_t>(b)];
-  });
-  return order;
-}
-
 std::vector<Detection> suppress(const RetinaNetOptions& o, const Candidates& all) {
   const int64_t n = static_cast<int64_t>(all.boxes.size());
   Tensor boxes({n, 4});
@@ -92,7 +83,8 @@ std::vector<Detection> suppress(const RetinaNetOptions& o, const Candidates& all
   if (o.nms == "hard") {
     const float highest = static_cast<float>(o.nms_threshold);  // that a box may have: IoU > it suppresses
     const float limit = o.nms_at_threshold ? std::nextafter(highest, -1.0f) : highest;
-    kept = limit >= 1 ? all_by_score(all.scores) : batched_nms(boxes, scores, labels, limit).values<int64_t>();
+    const Tensor order = limit >= 1 ? top_k(scores, n).indices : batched_nms(boxes, scores, labels, limit);
+    kept = order.values<int64_t>();
   } else {
     const auto method = o.nms == "linear" ? SoftNmsMethod::linear : SoftNmsMethod::gaussian;
     const SoftNms soft = soft_nms(boxes, scores, labels, {method, o.nms_threshold, o.nms_sigma, kSoftFloor});
