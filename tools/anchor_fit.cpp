@@ -70,8 +70,8 @@ std::string AnchorAdvice::str() const {
   return s + "(" + number(100 * low_part, 1) + " %)";
 }
 
-std::vector<AnchorAdvice> advise_anchors(const Dataset& dataset, const Config& config) {
-  const double now = fit_anchors(dataset, config).all.low_part();
+std::vector<AnchorAdvice> advise_anchors(const Dataset& dataset, const Config& config, const AnchorFit& fit) {
+  if (!fit.poor()) return {};
   std::vector<AnchorAdvice> all = candidates(config);
   for (AnchorAdvice& advice : all) {
     Config changed = config;
@@ -81,17 +81,17 @@ std::vector<AnchorAdvice> advise_anchors(const Dataset& dataset, const Config& c
   std::stable_sort(all.begin(), all.end(),
                    [](const AnchorAdvice& a, const AnchorAdvice& b) { return a.low_part < b.low_part; });
   size_t good = 0;
-  while (good < all.size() && all[good].low_part <= now / 2) ++good;
+  while (good < all.size() && all[good].low_part <= fit.all.low_part() / 2) ++good;
   all.resize(std::clamp<size_t>(good, 1, 3));
   return all;
 }
 
-std::string anchor_warning(const Dataset& dataset, const Config& config, const AnchorFit& fit) {
+std::string anchor_warning(const Config& config, const AnchorFit& fit, const std::vector<AnchorAdvice>& advice) {
   if (!fit.poor()) return "";
-  std::string advice;
-  for (const AnchorAdvice& a : advise_anchors(dataset, config)) advice += (advice.empty() ? "" : ", or ") + a.str();
+  std::vector<std::string> ways;
+  for (const AnchorAdvice& a : advice) ways.push_back(a.str());
   return number(100 * fit.all.low_part(), 1) + " % of the boxes overlap no anchor of " + config.preset +
-         " by 0.4 (IoU), so they are hardly learnt; try " + advice;
+         " by 0.4 (IoU), so they are hardly learnt; try " + joined(ways, ", or ");
 }
 
 }  // namespace fovea

@@ -31,10 +31,11 @@ struct AnchorAdvice {
   double low_part = 0;
   std::string str() const;  // "--set data.short_side=480 (3.1 %)"
 };
-// Those that at least halve low_part(), the best first, three at most; the best of all where none does.
-std::vector<AnchorAdvice> advise_anchors(const Dataset& dataset, const Config& config);
+// For a fit that is poor(), otherwise none: those that at least halve low_part(), the best first, three at most; the
+// best of all where none does. Fits the data set anew for each candidate.
+std::vector<AnchorAdvice> advise_anchors(const Dataset& dataset, const Config& config, const AnchorFit& fit);
 
 // One line for a fit that is poor(); otherwise empty.
-std::string anchor_warning(const Dataset& dataset, const Config& config, const AnchorFit& fit);
+std::string anchor_warning(const Config& config, const AnchorFit& fit, const std::vector<AnchorAdvice>& advice);
 
 }  // namespace fovea

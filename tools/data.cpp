@@ -198,7 +198,8 @@ void print_stats(const Dataset& dataset, Counts& c, const std::vector<std::strin
   for (const std::string& fault : faults) std::cout << "  " << fault << "\n";
 }
 
-Json anchors_json(const Dataset& dataset, const Config& config, const AnchorFit& fit) {
+Json anchors_json(const Dataset& dataset, const Config& config, const AnchorFit& fit,
+                  const std::vector<AnchorAdvice>& all_advice) {
   const auto parts = [](const AnchorFit::Share& s) {
     return Json{{"boxes", s.boxes}, {"below_0.4", s.part(s.low)}, {"below_0.5", s.part(s.weak)}};
   };
@@ -209,8 +210,7 @@ Json anchors_json(const Dataset& dataset, const Config& config, const AnchorFit&
     json["classes"].push_back({{"name", dataset.classes()[k]}});
     json["classes"].back().update(parts(fit.classes[k]));
   }
-  if (!fit.poor()) return json;
-  for (const AnchorAdvice& advice : advise_anchors(dataset, config)) {
+  for (const AnchorAdvice& advice : all_advice) {
     Json set;
     for (auto& [key, value] : advice.settings) set[key] = value;
     json["advice"].push_back({{"set", set}, {"below_0.4", advice.low_part}});
@@ -219,9 +219,9 @@ Json anchors_json(const Dataset& dataset, const Config& config, const AnchorFit&
 }
 
 void print_anchors(const Dataset& dataset, const Config& config, const AnchorFit& fit) {
-  std::string sides;
-  for (int64_t side : config.data.short_side) sides += (sides.empty() ? "" : ", ") + std::to_string(side);
-  std::cout << "\nbest IoU of each box with an anchor of " << config.preset << ", short side " << sides << "\n";
+  std::vector<std::string> sides;
+  for (int64_t side : config.data.short_side) sides.push_back(std::to_string(side));
+  std::cout << "\nbest IoU of each box with an anchor of " << config.preset << ", short side " << joined(sides) << "\n";
   Table histogram({"from", "0", "0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.7", "0.8", "0.9"});
   std::vector<std::string> row{"boxes"};
   for (int64_t n : fit.histogram) row.push_back(count_text(n));
@@ -243,15 +243,16 @@ void run_stats(const StatsFlags& flags) {
   if (flags.verify) faults = verify(dataset);
   const Config config = load_config({.flags = {{"preset", flags.preset}}, .settings = flags.settings});
   const AnchorFit fit = fit_anchors(dataset, config);
+  const auto advice = advise_anchors(dataset, config, fit);
   if (flags.json) {
     Json json = stats_json(dataset, counts, faults);
-    json["anchors"] = anchors_json(dataset, config, fit);
+    json["anchors"] = anchors_json(dataset, config, fit, advice);
     print_json(json);
   } else {
     print_stats(dataset, counts, faults, flags.verify);
     print_anchors(dataset, config, fit);
   }
-  if (const auto line = anchor_warning(dataset, config, fit); !line.empty()) warn(line);
+  if (const auto line = anchor_warning(config, fit, advice); !line.empty()) warn(line);
   if (!faults.empty()) throw Exit{int(Code::data)};
 }
 

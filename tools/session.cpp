@@ -151,7 +151,9 @@ void Session::announce() const {
                      val_ ? count_text(val_->size()) : "none", " to score on, ", train_->classes().size(), " classes"));
   for (auto* data : {&train_, &val_})
     if (*data && !(*data)->problems().summary().empty()) warn((*data)->name() + ": " + (*data)->problems().summary());
-  if (const auto line = anchor_warning(*train_, config_, fit_anchors(*train_, config_)); !line.empty()) warn(line);
+  const AnchorFit fit = fit_anchors(*train_, config_);
+  const std::string poor = anchor_warning(config_, fit, advise_anchors(*train_, config_, fit));
+  if (!poor.empty()) warn(poor);
   line("model", text(config_.preset, ": ", count_text(model_->parameter_count()), " parameters, ",
                      config_.model.anchors.count(), " anchors a cell"));
   line("run  ", text(request_.out, ": ", total_, " steps of ", config_.train.batch, " pictures, ", per_epoch_,
