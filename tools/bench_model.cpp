@@ -28,15 +28,8 @@ double resident_mb(const std::string& key) {  // VmRSS, VmHWM; 0 where /proc has
   return 0;
 }
 
-std::pair<int, int> parse_size(const std::string& size) {
-  const size_t x = size.find('x');
-  const int h = std::atoi(size.c_str()), w = x == std::string::npos ? h : std::atoi(size.c_str() + x + 1);
-  check(Code::usage, h > 0 && w > 0, "--size ", size, ": expected HEIGHTxWIDTH, as in 512x512");
-  return {h, w};
-}
-
 // Eight random boxes an image, as the peer's script draws them.
-std::vector<Target> random_targets(const ModelFlags& o, int h, int w) {
+std::vector<Target> random_targets(const ModelFlags& o, double h, double w) {
   Dice dice(1);
   std::vector<Target> targets(size_t(o.batch));
   for (Target& t : targets)
@@ -58,7 +51,7 @@ class Work {
     model_ = std::make_unique<RetinaNet>(options);
     model_->train(train_);
     const auto [h, w] = parse_size(o.size);
-    targets_ = random_targets(o, h, w);
+    targets_ = random_targets(o, double(h), double(w));
     images_ = noise({o.batch, h, w, 3}, 2);
     if (train_) sgd_ = std::make_unique<SGD>(decay_groups(*model_, 1e-4, 1e-4));
   }

@@ -143,6 +143,16 @@ void print_json(const nlohmann::ordered_json& value) {
   std::cout << value.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) << "\n";
 }
 
+std::pair<int64_t, int64_t> parse_size(const std::string& size) {
+  long long h = 0, w = 0;
+  char end = 0;
+  const int n = std::sscanf(size.c_str(), "%lldx%lld%c", &h, &w, &end);
+  if (n == 1 && size.find('x') == std::string::npos) w = h;
+  check(Code::usage, h >= 1 && w >= 1 && h <= 1 << 16 && w <= 1 << 16 && n >= 1 && n <= 2, "--size ", size,
+        ": expected HEIGHTxWIDTH, for example 512x640");
+  return {h, w};
+}
+
 void warn(const std::string& message) {
   std::fprintf(stderr, "%s %s\n", styled(Style::yellow, "warning:", Stream::err).c_str(), message.c_str());
 }

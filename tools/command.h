@@ -6,6 +6,7 @@
 #include <functional>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "core/error.h"
@@ -65,6 +66,9 @@ int complain(const std::string& message, int code);
 
 // Writes one JSON value to stdout, indented. Text that is not UTF-8 is repaired, NaN becomes null.
 void print_json(const nlohmann::ordered_json& value);
+
+// Height and width of "512x640", or of "512": a square. Throws Code::usage for anything else.
+std::pair<int64_t, int64_t> parse_size(const std::string& size);
 
 // A line on stderr: "warning: ..." in yellow.
 void warn(const std::string& message);

@@ -85,18 +85,11 @@ nlohmann::ordered_json to_json(const std::string& name, const Summary& s, std::p
 }
 
 std::pair<int64_t, int64_t> read_size(const std::string& size, const Preset& p) {
-  long long h = 0, w = 0;
-  if (size.empty()) {  // the training's short side
-    for (const auto& [key, value] : p.training)
-      if (key == "short_side") h = w = std::stoll(value);
-    return h > 0 ? std::pair<int64_t, int64_t>(h, w) : std::pair<int64_t, int64_t>(320, 320);
-  }
-  char end = 0;
-  const int n = std::sscanf(size.c_str(), "%lldx%lld%c", &h, &w, &end);
-  if (n == 1 && size.find('x') == std::string::npos) w = h;
-  check(Code::usage, h >= 1 && w >= 1 && h <= 1 << 16 && w <= 1 << 16 && n >= 1 && n <= 2, "--size ", size,
-        ": expected HEIGHTxWIDTH, for example 512x640");
-  return {h, w};
+  if (!size.empty()) return parse_size(size);
+  int64_t side = 320;  // or the training's short side
+  for (const auto& [key, value] : p.training)
+    if (key == "short_side") side = std::stoll(value);
+  return {side, side};
 }
 
 struct Flags {
