@@ -2,6 +2,7 @@
 #include "core/words.h"
 
 #include <algorithm>
+#include <charconv>
 #include <numeric>
 #include <sstream>
 
@@ -61,6 +62,11 @@ std::vector<std::string> split(const std::string& text, char at) {
   std::istringstream rest(text);
   for (std::string part; std::getline(rest, part, at);) parts.push_back(trimmed(part));
   return parts;
+}
+
+std::string shortest(double v) {
+  char buffer[32];
+  return {buffer, std::to_chars(buffer, buffer + sizeof buffer, v).ptr};
 }
 
 std::string quoted(const std::string& s) {

@@ -15,6 +15,8 @@ std::string joined(const std::vector<std::string>& words, const std::string& bet
 std::string trimmed(const std::string& text);                      // without white space at both ends
 std::vector<std::string> split(const std::string& text, char at);  // "a, b" at ',': {"a", "b"}, trimmed
 
+std::string shortest(double v);  // the shortest text that reads back as the same number
+
 std::string quoted(const std::string& text);  // as a JSON string
 
 uint64_t hash64(const std::string& text);  // FNV-1a

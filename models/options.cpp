@@ -70,14 +70,11 @@ std::string show(const std::string& v) { return v; }
 std::string show(bool v) { return v ? "true" : "false"; }
 std::string show(BoxCoder::Style v) { return v == BoxCoder::Style::centre ? "centre" : "corners"; }
 std::string show(int v) { return std::to_string(v); }
-std::string show(double v) {  // the shortest text that reads back as the same number
-  char buffer[32];
-  return {buffer, std::to_chars(buffer, buffer + sizeof buffer, v).ptr};
-}
+std::string show(double v) { return shortest(v); }
 template <class List> std::string show(const List& list) {
-  std::string all;
-  for (double v : list) all += (all.empty() ? "" : ",") + show(v);
-  return all;
+  std::vector<std::string> words;
+  for (double v : list) words.push_back(show(v));
+  return joined(words, ",");
 }
 
 template <class N> bool read_number(std::string_view s, N& v) {
@@ -95,8 +92,7 @@ bool read(const std::string& s, double& v) { return read_number(s, v) && v == v;
 bool read(std::string s, std::vector<double>& list) {  // "1,2,3", also with brackets and spaces
   std::erase_if(s, [](char c) { return c == '[' || c == ']' || c == ' '; });
   list.clear();
-  std::istringstream parts(s);
-  for (std::string part; std::getline(parts, part, ',');)
+  for (const std::string& part : split(s, ','))
     if (!read(part, list.emplace_back())) return false;
   return !list.empty();
 }

@@ -25,11 +25,9 @@ constexpr Range kPositive{1e-300, 1e300}, kNotNegative{0, 1e300}, kCount{0, 1e15
 // Text of a value and back: numbers in the shortest form that reads back exactly.
 std::string text_of(const std::string& v) { return v; }
 std::string text_of(bool v) { return v ? "true" : "false"; }
+std::string text_of(double v) { return shortest(v); }
 template <class T>
-requires std::is_arithmetic_v<T> std::string text_of(T v) {
-  char s[64];
-  return {s, std::to_chars(s, s + sizeof s, v).ptr};
-}
+requires std::is_integral_v<T> std::string text_of(T v) { return std::to_string(v); }
 template <class T> std::string text_of(const std::vector<T>& list) {
   std::vector<std::string> words;
   for (auto& v : list) words.push_back(text_of(v));
