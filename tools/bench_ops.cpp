@@ -53,8 +53,8 @@ Sample draw_large(const OpCase& row, double bytes) {
 
 // Operations of the ops that multiply every element of one input with several of another: 2 per multiply-add.
 double product_flops(const std::string& op, const Sample& s) {
-  if (op == "conv2d" || op == "conv_transpose2d")
-    return 2.0 * double(op == "conv2d" ? s.y.size() : s.x[0].size()) * double(s.x[1].size() / s.x[1].dim(3));
+  if (op.starts_with("conv"))
+    return 2.0 * double(op == "conv_transpose2d" ? s.x[0].size() : s.y.size()) * double(s.x[1].size() / s.x[1].dim(3));
   if (op == "linear") return 2.0 * double(s.y.size()) * double(s.x[0].dim(-1));
   if (op != "matmul") return 0;
   const auto last = [](const Tensor& t) { return double(t.dim(-1) * t.dim(-2)); };
