@@ -141,7 +141,8 @@ class Pool {
     auto& list = small_[size];
     if (list.empty()) {
       void* fresh = from_system(size);
-      return fresh ? fresh : (out_of_memory(size), nullptr);
+      if (!fresh) out_of_memory(size);
+      return fresh;
     }
     void* block = list.back();
     list.pop_back(), kept_ -= size;
