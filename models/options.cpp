@@ -45,10 +45,15 @@ template <class Options, class V> void visit(Options& o, V&& v) {
   v("coder.ww", o.coder.ww, "weight of the deltas of log width (x2)");
   v("coder.wh", o.coder.wh, "weight of the deltas of log height (y2)");
   v("coder.least", o.coder.least, "style centre: sides below so many pixels count as that (yhenon: 1)");
-  v("class_loss", o.class_loss, "focal | focal_star | softmax: sigmoids, their FL*, or one softmax with a background");
-  v("alpha", o.alpha, "weight of positives in the focal loss; negative: no balancing");
-  v("gamma", o.gamma, "focusing exponent; 0: cross entropy");
-  v("star_beta", o.star_beta, "shift of focal_star");
+  v("loss.kind", o.loss.kind,
+    "focal | ce | alpha_ce | focal_star | hinge | softmax: of sigmoids, but for softmax, which has a background");
+  v("loss.alpha", o.loss.alpha, "weight of positives; negative: no balancing");
+  v("loss.gamma", o.loss.gamma, "focusing exponent; 0: cross entropy");
+  v("loss.beta", o.loss.beta, "shift of focal_star");
+  v("loss.margin", o.loss.margin, "of hinge: above this p_t there is no loss");
+  v("sampler", o.sampler, "all | ohem | ohem_1_3: anchors that the losses are of");
+  v("sampler_batch", o.sampler_batch, "of ohem: anchors of a picture, those of highest loss");
+  v("sampler_nms", o.sampler_nms, "of ohem: a higher IoU with an anchor of higher loss leaves one out");
   v("box_loss", o.box_loss, "smooth_l1 | l1 | l2 | iou | giou | diou | ciou");
   v("box_beta", o.box_beta, "where smooth_l1 turns linear");
   v("box_weight", o.box_weight, "of the box loss");
@@ -169,12 +174,17 @@ void check_options(const RetinaNetOptions& o) {
   need(o.matcher.low <= o.matcher.high,
        text("matcher.low = ", o.matcher.low, " is above matcher.high = ", o.matcher.high));
   need(o.matcher.high > 0, "matcher.high must be above 0");
-  need(o.gamma >= 0, text("gamma = ", o.gamma, " is negative"));
-  need(o.class_loss != "focal_star" || o.gamma > 0, "class_loss = focal_star needs gamma > 0");
-  need(o.class_loss != "softmax" || o.gamma == 0 || o.gamma >= 1,
-       text("class_loss = softmax needs gamma = 0 or gamma >= 1, not ", o.gamma,
-            ": its slope is infinite where an anchor is certain\n  hint: class_loss = focal takes any gamma"));
-  need(o.alpha <= 1, text("alpha = ", o.alpha, " is above 1"));
+  need(o.loss.gamma >= 0, text("loss.gamma = ", o.loss.gamma, " is negative"));
+  need(o.loss.kind != "focal_star" || o.loss.gamma > 0, "loss.kind = focal_star needs loss.gamma > 0");
+  need(o.loss.kind != "softmax" || o.loss.gamma == 0 || o.loss.gamma >= 1,
+       text("loss.kind = softmax needs loss.gamma = 0 or loss.gamma >= 1, not ", o.loss.gamma,
+            ": its slope is infinite where an anchor is certain\n  hint: loss.kind = focal takes any gamma"));
+  need(o.loss.alpha <= 1, text("loss.alpha = ", o.loss.alpha, " is above 1"));
+  need(o.loss.kind != "alpha_ce" || o.loss.alpha >= 0, "loss.kind = alpha_ce needs loss.alpha in 0..1");
+  need(o.loss.margin > 0 && o.loss.margin <= 1, text("loss.margin = ", o.loss.margin, " is not in 0..1"));
+  need(o.sampler == "all" || o.loss.kind != "softmax", "sampler: ohem is for losses of sigmoids");
+  need(o.sampler_batch >= 4, text("sampler_batch = ", o.sampler_batch, ": at least 4 anchors are needed"));
+  need(o.sampler_nms > 0, text("sampler_nms = ", o.sampler_nms, " must be above 0"));
   need(o.box_beta >= 0, "box_beta must be at least 0");
   need(o.norm_eps >= 0, "norm_eps must be at least 0");
   need(o.level_top >= 1 && o.detections >= 0, "level_top must be at least 1 and detections at least 0");

@@ -26,7 +26,7 @@ Head::Options head_options(const RetinaNetOptions& o) {
           .norm_levels = per_level ? o.last_level - 2 : 0,
           .eps = o.norm_eps,
           .deviation = o.final_std,
-          .background = o.class_loss == "softmax",
+          .background = o.loss.kind == "softmax",
           .prior = o.prior};
 }
 

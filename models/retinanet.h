@@ -2,6 +2,7 @@
 // loss.
 #pragma once
 #include <array>
+#include <functional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "models/backbone.h"
 #include "models/head.h"
 #include "models/matcher.h"
+#include "models/sampler.h"
 #include "ops/box_ops.h"
 
 namespace fovea {
@@ -27,6 +29,22 @@ struct Detection {
   Box<float> box;  // pixels of the network input
   float score;
   int label;
+};
+
+// The loss of class logits.
+struct ClassLossOptions {
+  // focal        of a sigmoid for each class
+  // ce           its cross entropy: no gamma, no alpha
+  // alpha_ce     the same with the weight alpha
+  // focal_star   the paper's appendix A
+  // hinge        of p_t, which the paper found unstable
+  // softmax      focal loss of a softmax over the classes and the background (Detectron's SOFTMAX); gamma 0 and
+  //              alpha -1 make it the cross entropy
+  std::string kind = "focal";
+  double alpha = 0.25;  // < 0: no class balancing
+  double gamma = 2;
+  double beta = 1;      // of focal_star
+  double margin = 0.9;  // of hinge: above this p_t there is no loss
 };
 
 // Every choice that papers and frameworks disagree on, by name; the defaults are the paper's. See models/README.md.
@@ -51,14 +69,13 @@ struct RetinaNetOptions {
   MatcherOptions matcher{};
   bool ignore_outside = false;  // anchors centred outside the unpadded image are ignored (keras-retinanet)
   BoxCoder coder{};             // centre, weights 1 1 1 1
-  // focal        of a sigmoid for each class
-  // focal_star   the paper's appendix A
-  // softmax      focal loss of a softmax over the classes and the background (Detectron's SOFTMAX); gamma 0 and
-  //              alpha -1 make it the cross entropy
-  std::string class_loss = "focal";
-  double alpha = 0.25;  // < 0: no class balancing
-  double gamma = 2;
-  double star_beta = 1;                // of focal_star
+  ClassLossOptions loss{};
+  // all        every anchor counts (the paper)
+  // ohem       of each picture the sampler_batch anchors of highest loss, after suppression by loss (paper 5.1)
+  // ohem_1_3   ... of them at most a quarter positives, and three times as many background ones
+  std::string sampler = "all";
+  int sampler_batch = 128;
+  double sampler_nms = 0.7;            // anchors with a higher IoU with one of higher loss are left out
   std::string box_loss = "smooth_l1";  // smooth_l1 | l1 | l2 | iou | giou | diou | ciou
   double box_beta = 0.11;              // of smooth_l1
   double box_weight = 1;
@@ -103,6 +120,13 @@ struct LossStats {
   int64_t total_positives() const;
 };
 
+// What the class loss of one level saw, for experiments.
+struct ClassTerms {
+  Tensor logits;    // [N,R,K], detached
+  Tensor labels;    // [N,R]: as sigmoid_focal_loss() takes them
+  Tensor gradient;  // [N,R,K]: of the whole classification loss, normaliser included
+};
+
 // What the prior predicts for the classification loss at step 0 (all logits equal to the initial bias).
 double expected_initial_loss(const RetinaNetOptions& options, const LossStats& stats);
 
@@ -116,7 +140,7 @@ class RetinaNet : public Layer<RetinaNet> {
 
   struct Output {                  // by level, P3 first
     std::vector<Tensor> features;  // [N,H,W,channels]
-    std::vector<Tensor> logits;    // [N,H*W*A,K]; class_loss "softmax": [N,H*W*A,K+1], the background first
+    std::vector<Tensor> logits;    // [N,H*W*A,K]; loss.kind "softmax": [N,H*W*A,K+1], the background first
     std::vector<Tensor> deltas;    // [N,H*W*A,4]
     std::vector<Tensor> anchors;   // [H*W*A,4]
     std::pair<int, int> input_hw;  // height and width of the images, padding included
@@ -136,6 +160,8 @@ class RetinaNet : public Layer<RetinaNet> {
   };
   // Throws as assign() does, and where there is not one target per image.
   Losses loss(const Output& output, const std::vector<Target>& targets);
+  // Called by loss() for each level. Costs a backward pass of the class loss where set, nothing where not.
+  std::function<void(const ClassTerms&)> observer;
 
   // image_hw: height and width of each image without its padding, which boxes are clipped to; none given: all of the
   // input. Best score first; equal scores: lower level, then the higher place in its level's list.
@@ -144,6 +170,7 @@ class RetinaNet : public Layer<RetinaNet> {
 
  private:
   const std::vector<Tensor>& anchors_for(const std::vector<Tensor>& features, const Tensor& images);
+  void sample_hard(const Output& output, const std::vector<Target>& targets, std::vector<Matches>& matches) const;
   void set_scales(const std::vector<Matches>& matches, LossStats& stats);
   Tensor class_loss(const Output& output, const std::vector<Matches>& matches, const std::vector<Target>& targets,
                     const LossStats& stats) const;

@@ -111,7 +111,7 @@ std::vector<std::vector<Detection>> detect(const RetinaNetOptions& options, cons
   check(image_hw.empty() || static_cast<int64_t>(image_hw.size()) == images, "detect: ", image_hw.size(), " sizes for ",
         images, " images");
   NoGrad off;
-  const bool softmaxed = options.class_loss == "softmax";
+  const bool softmaxed = options.loss.kind == "softmax";
   std::vector<std::vector<Detection>> found;
   for (int64_t i = 0; i < images; ++i) {
     const auto hw = image_hw.empty() ? output.input_hw : image_hw[static_cast<size_t>(i)];

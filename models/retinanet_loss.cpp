@@ -4,6 +4,7 @@
 #include <cmath>
 #include <cstring>
 
+#include "core/autograd.h"
 #include "core/error.h"
 #include "models/retinanet.h"
 #include "ops/focal_loss.h"
@@ -68,6 +69,28 @@ std::vector<Matches> RetinaNet::assign(const std::vector<Tensor>& anchors, const
   return matches;
 }
 
+// The anchors that are not kept count for nothing, as those between the thresholds do; the normaliser sees the kept.
+void RetinaNet::sample_hard(const Output& output, const std::vector<Target>& targets,
+                            std::vector<Matches>& matches) const {
+  const std::vector<Box<float>> anchors = join(output.anchors);
+  const NoGrad no_grad;
+  for (size_t i = 0; i < targets.size(); ++i) {
+    std::vector<double> loss;  // cross entropy of each anchor
+    for (const Tensor& level : output.logits) {
+      const int64_t n = level.dim(1), image = static_cast<int64_t>(i);
+      const Tensor logits = level.rows(image, image + 1).to(DType::f64);
+      Tensor labels({n, 1}, DType::i64);  // an image an anchor: the op's sums are then each anchor's
+      for (int64_t a = 0; a < n; ++a) {
+        const int64_t box = matches[i].box[loss.size() + static_cast<size_t>(a)];
+        labels.data<int64_t>()[a] = box >= 0 ? targets[i].labels[static_cast<size_t>(box)] : box;
+      }
+      const Tensor each = sigmoid_focal_loss(reshape(logits, {n, 1, level.dim(2)}), labels, {.alpha = {}, .gamma = 0});
+      loss.insert(loss.end(), each.data<double>(), each.data<double>() + n);
+    }
+    keep_hard(anchors, loss, {options.sampler_batch, options.sampler_nms, options.sampler == "ohem_1_3"}, matches[i]);
+  }
+}
+
 int64_t LossStats::total_positives() const {
   int64_t total = 0;
   for (int64_t n : positives) total += n;
@@ -113,11 +136,14 @@ Tensor softmax_focal_loss(const Tensor& logits, const Tensor& labels, FocalOptio
   return sum(o.gamma == 0 ? loss : loss * pow(1 - exp(log_p), o.gamma), {1});
 }
 
-Tensor class_loss_of(const RetinaNetOptions& o, const Tensor& logits, const Tensor& labels) {
+Tensor class_loss_of(const ClassLossOptions& o, const Tensor& logits, const Tensor& labels) {
   const std::optional<double> alpha = o.alpha < 0 ? std::nullopt : std::optional<double>(o.alpha);
-  if (o.class_loss == "softmax") return softmax_focal_loss(logits, labels, {.alpha = alpha, .gamma = o.gamma});
-  if (o.class_loss == "focal") return sigmoid_focal_loss(logits, labels, {.alpha = alpha, .gamma = o.gamma});
-  return focal_loss_star(logits, labels, {.alpha = alpha, .gamma = o.gamma, .beta = o.star_beta});
+  if (o.kind == "softmax") return softmax_focal_loss(logits, labels, {.alpha = alpha, .gamma = o.gamma});
+  if (o.kind == "focal") return sigmoid_focal_loss(logits, labels, {.alpha = alpha, .gamma = o.gamma});
+  if (o.kind == "ce") return sigmoid_focal_loss(logits, labels, {.alpha = {}, .gamma = 0});
+  if (o.kind == "alpha_ce") return sigmoid_focal_loss(logits, labels, {.alpha = alpha, .gamma = 0});
+  if (o.kind == "hinge") return sigmoid_hinge_loss(logits, labels, {.alpha = alpha, .margin = o.margin});
+  return focal_loss_star(logits, labels, {.alpha = alpha, .gamma = o.gamma, .beta = o.beta});
 }
 
 }  // namespace
@@ -138,7 +164,13 @@ Tensor RetinaNet::class_loss(const Output& output, const std::vector<Matches>& m
         *out++ = box >= 0 ? targets[i].labels[static_cast<size_t>(box)] : box;  // -1 background, -2 ignored
       }
     first += rows;
-    const Tensor level = class_loss_of(options, logits, labels);
+    const Tensor level = class_loss_of(options.loss, logits, labels);
+    if (observer) {
+      const Tensor x = logits.detach().set_requires_grad();
+      const Tensor own = class_loss_of(options.loss, x, labels);  // without a tape: no gradient either
+      if (own.requires_grad()) backward(own, Tensor::from({images}, stats.image_scale).to(x.dtype()));
+      observer({x.detach(), labels, x.grad()});
+    }
     sums = sums ? sums + level : level;
   }
   return sum(sums * Tensor::from({images}, stats.image_scale).to(sums.dtype()));
@@ -194,7 +226,8 @@ Tensor RetinaNet::box_loss(const Output& output, const std::vector<Matches>& mat
 RetinaNet::Losses RetinaNet::loss(const Output& output, const std::vector<Target>& targets) {
   const int64_t images = output.logits.at(0).dim(0);
   check(static_cast<int64_t>(targets.size()) == images, "loss: ", targets.size(), " targets for ", images, " images");
-  const std::vector<Matches> matches = assign(output.anchors, targets);
+  std::vector<Matches> matches = assign(output.anchors, targets);
+  if (options.sampler != "all") sample_hard(output, targets, matches);
   Losses losses;
   losses.stats.images = images;
   for (const Tensor& level : output.anchors) losses.stats.anchors += level.dim(0);
@@ -205,16 +238,22 @@ RetinaNet::Losses RetinaNet::loss(const Output& output, const std::vector<Target
 }
 
 double expected_initial_loss(const RetinaNetOptions& o, const LossStats& stats) {
-  const double alpha = o.alpha < 0 ? 1 : o.alpha, other = o.alpha < 0 ? 1 : 1 - o.alpha;
+  const bool balanced = o.loss.alpha >= 0 && o.loss.kind != "ce";
+  const double alpha = balanced ? o.loss.alpha : 1, other = balanced ? 1 - o.loss.alpha : 1, beta = o.loss.beta;
+  const double gamma = o.loss.kind == "ce" || o.loss.kind == "alpha_ce" ? 0 : o.loss.gamma;
   const double p = o.prior, x = std::log(p / (1 - p));
-  double positive = -alpha * std::pow(1 - p, o.gamma) * std::log(p);
-  double negative = -other * std::pow(p, o.gamma) * std::log1p(-p);
-  if (o.class_loss == "focal_star") {
-    positive = alpha * std::log1p(std::exp(-o.gamma * x - o.star_beta)) / o.gamma;
-    negative = other * std::log1p(std::exp(o.gamma * x - o.star_beta)) / o.gamma;
+  double positive = -alpha * std::pow(1 - p, gamma) * std::log(p);
+  double negative = -other * std::pow(p, gamma) * std::log1p(-p);
+  if (o.loss.kind == "focal_star") {
+    positive = alpha * std::log1p(std::exp(-gamma * x - beta)) / gamma;
+    negative = other * std::log1p(std::exp(gamma * x - beta)) / gamma;
   }
-  const bool softmax = o.class_loss == "softmax";  // p / K a class, 1 - p for the background
-  if (softmax) positive = -alpha * std::pow(1 - p / o.classes, o.gamma) * std::log(p / o.classes);
+  if (o.loss.kind == "hinge") {
+    positive = alpha * std::max(0.0, o.loss.margin - p);
+    negative = other * std::max(0.0, o.loss.margin - (1 - p));
+  }
+  const bool softmax = o.loss.kind == "softmax";  // p / K a class, 1 - p for the background
+  if (softmax) positive = -alpha * std::pow(1 - p / o.classes, gamma) * std::log(p / o.classes);
   double loss = 0;
   for (size_t i = 0; i < stats.image_scale.size(); ++i) {
     const double found = static_cast<double>(stats.image_positives[i]);

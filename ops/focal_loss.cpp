@@ -1,5 +1,5 @@
-// Focal loss and FL*. Both depend on z = -x_t (x for a negative, -x for the positive) and its weight w alone, so one
-// branch-free term serves all elements of a row; it never takes the log of a probability that has underflowed.
+// Focal loss, FL* and hinge. All depend on z = -x_t (x for a negative, -x for the positive) and its weight w alone, so
+// one branch-free term serves all elements of a row; it never takes the log of a probability that has underflowed.
 #include "ops/focal_loss.h"
 
 #include <algorithm>
@@ -52,6 +52,19 @@ template <class T> struct StarTerm {
   T gamma, beta;
   HD T value(T z) const { return math::softplus(gamma * z - beta) / gamma; }
   HD T slope(T z) const { return math::sigmoid(gamma * z - beta); }
+};
+
+// max(0, q - slack) with slack = 1 - margin, d/dz = q (1 - q) where there is a loss.
+template <class T> struct HingeTerm {
+  T slack;
+  HD T value(T z) const {
+    const T over = math::sigmoid(z) - slack;
+    return over > 0 ? over : T(0);
+  }
+  HD T slope(T z) const {
+    const T q = math::sigmoid(z);
+    return q > slack ? q * (1 - q) : T(0);
+  }
 };
 
 // Sum over a chunk of anchors of one image.
@@ -116,7 +129,7 @@ template <class T, class Term> struct LossGradient {
 
 struct LossState {
   std::optional<double> alpha;
-  double gamma = 2, beta = 1;
+  double gamma = 2, beta = 1, slack = 0;
   Saved logits, labels;
 
   // term(f): calls f with the term for elements of type T.
@@ -166,6 +179,12 @@ struct FocalLossStar : LossState {
   Tensor forward(const Tensor& x, const Tensor& y) { return logits = x, labels = y, total(*this); }
   void backward(const Tensor& dy, Grads& g) const { gradient(*this, dy, g); }
 };
+struct HingeLoss : LossState {
+  static constexpr auto name = "sigmoid_hinge_loss";
+  template <class T, class F> void term(F f) const { f(HingeTerm<T>{T(slack)}); }
+  Tensor forward(const Tensor& x, const Tensor& y) { return logits = x, labels = y, total(*this); }
+  void backward(const Tensor& dy, Grads& g) const { gradient(*this, dy, g); }
+};
 
 void check_inputs(const char* op, const Tensor& x, const Tensor& y, std::optional<double> alpha) {
   check(x.rank() == 3 && y.shape() == x.shape().without(2), op, ": needs logits [N,R,K] and labels [N,R]\n  logits ",
@@ -195,6 +214,13 @@ Tensor focal_loss_star(const Tensor& logits, const Tensor& labels, FocalStarOpti
   check(o.gamma > 0, "focal_loss_star: gamma ", o.gamma, " must be above 0");
   FocalLossStar op;
   op.alpha = o.alpha, op.gamma = o.gamma, op.beta = o.beta;
+  return apply(std::move(op), logits, labels);
+}
+Tensor sigmoid_hinge_loss(const Tensor& logits, const Tensor& labels, HingeOptions o) {
+  check_inputs(HingeLoss::name, logits, labels, o.alpha);
+  check(o.margin > 0 && o.margin <= 1, "sigmoid_hinge_loss: margin ", o.margin, " must be in (0, 1]");
+  HingeLoss op;
+  op.alpha = o.alpha, op.slack = 1 - o.margin;
   return apply(std::move(op), logits, labels);
 }
 

@@ -24,4 +24,12 @@ struct FocalStarOptions {
 // Appendix A: FL* = -log(sigmoid(gamma x_t + beta)) / gamma.
 Tensor focal_loss_star(const Tensor& logits, const Tensor& labels, FocalStarOptions options = {});
 
+struct HingeOptions {
+  std::optional<double> alpha = 0.25;
+  double margin = 0.9;  // 0..1: no loss where p_t is above
+};
+
+// Section 3: max(0, margin - p_t). Not convex, and flat for the worst logits: the paper could not train with it.
+Tensor sigmoid_hinge_loss(const Tensor& logits, const Tensor& labels, HingeOptions options = {});
+
 }  // namespace fovea

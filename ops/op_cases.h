@@ -325,6 +325,12 @@ class OpTable {
       const Tensor labels = d.indices({n, r}, -2, k - 1);
       return OpSample{{d.normal({n, r, k}), labels}, [o](In x) { return focal_loss_star(x[0], x[1], o); }};
     });
+    row("sigmoid_hinge_loss", [](Draw& d) {  // the kink at p_t = margin is at logit 0
+      const HingeOptions o{d.dice.chance(0.5) ? std::optional(0.25) : std::nullopt, 0.5};
+      const int64_t n = d.size(0, 3), r = d.size(0, 5), k = d.size(1, 40);
+      const Tensor labels = d.indices({n, r}, -2, k - 1);
+      return OpSample{{d.away({n, r, k}), labels}, [o](In x) { return sigmoid_hinge_loss(x[0], x[1], o); }};
+    });
     row("smooth_l1", [](Draw& d) {  // kinks: at 0 for beta 0; that at beta is of second order
       const double beta = d.dice.chance(0.3) ? 0 : d.dice.uniform(0.1, 1);
       return OpSample{distant_rows(d), [beta](In x) { return smooth_l1(x[0], x[1], beta); }};

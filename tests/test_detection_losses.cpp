@@ -98,6 +98,22 @@ TEST_CASE("focal loss over cross entropy is alpha_t (1 - p_t)^gamma; gamma 0 wit
     }
 }
 
+TEST_CASE("hinge loss on p_t: by hand, flat above the margin and for saturated logits") {
+  for (const bool positive : {true, false})
+    for (const double x : {-1000.0, -6.0, -1.0, 0.0, 0.7, 3.0, 800.0})
+      for (const double margin : {0.5, 0.9, 1.0}) {
+        const Point p = at_logit(x, positive ? 0 : -1, DType::f64, [&](const Tensor& a, const Tensor& b) {
+          return sigmoid_hinge_loss(a, b, {.alpha = 0.3, .margin = margin});
+        });
+        const double pt = 1 / (1 + std::exp(positive ? -x : x)), weight = positive ? 0.3 : 0.7;
+        INFO(x << " " << positive << " " << margin);
+        CHECK(p.loss == Approx(weight * std::max(0.0, margin - pt)).margin(1e-12));
+        CHECK(p.slope == Approx(pt < margin ? (positive ? -weight : weight) * pt * (1 - pt) : 0.0).margin(1e-12));
+      }
+  const Tensor x = Tensor::zeros({1, 1, 1}), y = Tensor::zeros({1, 1}, DType::i64);
+  REQUIRE_THROWS_WITH(sigmoid_hinge_loss(x, y, {.alpha = {}, .margin = 0}), contains("margin 0"));
+}
+
 TEST_CASE("focal loss sums over an image; -1 is background, -2 is left out") {
   Dice dice(1);
   for (const DType t : {DType::f64, DType::f32})

@@ -141,7 +141,7 @@ TEST_CASE("initial values: the prior, towers of N(0, 0.01), the pyramid's unifor
 
 TEST_CASE("a softmax's head: the background's logit comes first and holds the prior") {
   RetinaNetOptions o = tiny(5);
-  o.class_loss = "softmax", o.final_std = 0;
+  o.loss.kind = "softmax", o.final_std = 0;
   RetinaNet model(o);
   const auto out = model(noise({1, 64, 64, 3}, 2));
   CHECK(out.logits[0].shape() == Shape{1, out.anchors[0].dim(0), 6});
@@ -405,20 +405,20 @@ TEST_CASE("options as text") {
   set_option(o, "anchors.ratios", "[1, 2, 0.5]");
   CHECK(o.anchors.ratios == std::vector<double>{1, 2, 0.5});
   try {
-    set_option(o, "gama", "1");
+    set_option(o, "loss.gama", "1");
     FAIL("an unknown key was taken");
   } catch (const Error& e) {
     CHECK(e.code == Code::usage);
-    CHECK(std::string(e.what()).find("'gamma'") != std::string::npos);
+    CHECK(std::string(e.what()).find("'loss.gamma'") != std::string::npos);
   }
-  CHECK_THROWS_AS(set_option(o, "gamma", "two"), Error);
+  CHECK_THROWS_AS(set_option(o, "loss.gamma", "two"), Error);
   CHECK_THROWS_AS(set_option(o, "classes", "3.5"), Error);
   o.box_loss = "giuo";
   CHECK_THROWS_AS(check_options(o), Error);
   o.box_loss = "giou", o.matcher.low = 0.6;
   CHECK_THROWS_AS(check_options(o), Error);
-  o = {.class_loss = "softmax", .gamma = 0.5};
-  CHECK_THROWS_WITH(check_options(o), contains("softmax needs gamma = 0 or gamma >= 1"));
+  o = {.loss = {.kind = "softmax", .gamma = 0.5}};
+  CHECK_THROWS_WITH(check_options(o), contains("softmax needs loss.gamma = 0 or loss.gamma >= 1"));
   o = {};
   set_option(o, "coder.style", "corners");
   CHECK(o.coder.style == BoxCoder::Style::corners);

@@ -63,7 +63,7 @@ std::vector<Detection> brute(const RetinaNetOptions& o, const RetinaNet::Output&
     const int64_t rows = out.logits[level].dim(1);
     for (int64_t i = 0; i < rows * o.classes; ++i) {
       const int64_t a = i / o.classes;
-      const float score = o.class_loss == "softmax"
+      const float score = o.loss.kind == "softmax"
                               ? softmax_score(out.logits[level], image * rows + a, i % o.classes)
                               : float(1 / (1 + std::exp(-out.logits[level].at(image * rows * o.classes + i))));
       if (!(score > 0.05f)) continue;
@@ -99,8 +99,8 @@ TEST_CASE("detections: equal to brute force") {
   for (uint64_t seed = 0; seed < 12; ++seed) {
     RetinaNetOptions o = small_options(3);
     o.level_top = seed % 3 == 0 ? 20 : 1000, o.detections = seed % 2 == 0 ? 15 : 300;
-    if (seed % 4 == 3) o.class_loss = "softmax";
-    const auto out = random_output(seed, 2, o.class_loss == "softmax" ? 4 : 3);
+    if (seed % 4 == 3) o.loss.kind = "softmax";
+    const auto out = random_output(seed, 2, o.loss.kind == "softmax" ? 4 : 3);
     const auto found = RetinaNet(o).detect(out, {{100, 120}, {80, 70}});
     for (int64_t image = 0; image < 2; ++image) {
       const auto expected = brute(o, out, image, image ? 80 : 100, image ? 70 : 120);

@@ -116,7 +116,7 @@ TEST_CASE("losses: ignore regions and padding take anchors out of the background
 
 TEST_CASE("losses: softmax with a background, by hand; ignored anchors have no part") {
   Small s(1);
-  s.options.class_loss = "softmax";
+  s.options.loss.kind = "softmax";
   s.targets[0].ignore = {{15, 15, 45, 45}};  // around anchor 1
   std::vector<float> logits = {0.2f, -1, 3, 5, 5, 5, 1, 0.5f, -2};
   const auto log_p = [&](int anchor, int k) {  // k 0: the background
@@ -126,7 +126,7 @@ TEST_CASE("losses: softmax with a background, by hand; ignored anchors have no p
   };
   for (double gamma : {0.0, 1.0, 2.0})
     for (double alpha : {-1.0, 0.25}) {
-      s.options.gamma = gamma, s.options.alpha = alpha;
+      s.options.loss.gamma = gamma, s.options.loss.alpha = alpha;
       s.out.logits[0] = Tensor::from({1, 3, 3}, logits).set_requires_grad();
       const auto term = [&](double l) { return -std::pow(1 - std::exp(l), gamma) * l; };
       const double found = log_p(0, 2), empty = log_p(2, 0);  // class 1 is logit 2
@@ -139,6 +139,84 @@ TEST_CASE("losses: softmax with a background, by hand; ignored anchors have no p
       for (int64_t a : {0, 2}) CHECK(g.at(3 * a) + g.at(3 * a + 1) + g.at(3 * a + 2) == Approx(0).margin(1e-6));
       if (gamma == 0 && alpha < 0) CHECK(g.at(8) == Approx(std::exp(log_p(2, 2))));  // p - 0
     }
+}
+
+TEST_CASE("losses: every kind of sigmoid loss, by hand") {
+  Small s;
+  s.options.loss.alpha = 0.3, s.options.loss.gamma = 1.5, s.options.loss.beta = 0.5, s.options.loss.margin = 0.8;
+  struct Case {
+    const char* kind;
+    double (*loss)(double pt, double weight);
+  };
+  for (auto [kind, loss] :
+       {Case{"focal", [](double p, double w) { return -w * std::pow(1 - p, 1.5) * std::log(p); }},
+        Case{"ce", [](double p, double) { return -std::log(p); }},
+        Case{"alpha_ce", [](double p, double w) { return -w * std::log(p); }},
+        Case{"focal_star",
+             [](double p, double w) { return -w / 1.5 * std::log(sigmoid(1.5 * std::log(p / (1 - p)) + 0.5)); }},
+        Case{"hinge", [](double p, double w) { return w * std::max(0.0, 0.8 - p); }}}) {
+    INFO(kind);
+    s.options.loss.kind = kind;
+    double sum = 0;
+    for (int64_t i = 0; i < 12; ++i) {  // element 1: anchor 0 of image 0 holds class 1
+      const double p = sigmoid(s.out.logits[0].at(i));
+      sum += loss(i == 1 ? p : 1 - p, i == 1 ? 0.3 : 0.7);
+    }
+    CHECK(s.loss().classification.item() == Approx(sum / 2).epsilon(1e-5));
+  }
+}
+
+TEST_CASE("losses: the observer sees labels and the very gradient that training uses") {
+  Small s;
+  s.targets[0].ignore = {{15, 15, 45, 45}};
+  for (const char* kind : {"focal", "ce", "hinge", "focal_star"}) {
+    s.options.loss.kind = kind;
+    RetinaNet model(s.options);
+    std::vector<ClassTerms> seen;
+    model.observer = [&](const ClassTerms& t) { seen.push_back(t); };
+    s.out.logits[0] = s.out.logits[0].detach().set_requires_grad();
+    const auto losses = model.loss(s.out, s.targets);
+    backward(losses.classification);
+    REQUIRE(seen.size() == 1);
+    CHECK(seen[0].labels.at(0) == 1);
+    CHECK(seen[0].labels.at(1) == -2);
+    CHECK(seen[0].labels.at(3) == -1);
+    for (int64_t i = 0; i < 12; ++i) {
+      CHECK(seen[0].logits.at(i) == s.out.logits[0].at(i));
+      CHECK(seen[0].gradient.at(i) == s.out.logits[0].grad().at(i));
+    }
+    const NoGrad off;  // without gradients: the terms alone
+    model.loss(s.out, s.targets);
+    REQUIRE(seen.size() == 2);
+    CHECK(!seen[1].gradient);
+  }
+}
+
+TEST_CASE("losses: with ohem only the hardest anchors count, in both losses") {
+  Small s(1);
+  s.options.loss.kind = "ce", s.options.sampler = "ohem", s.options.sampler_batch = 4;
+  const auto all = s.loss();  // three anchors: all are kept
+  const auto ce = [&](int64_t a) {
+    double sum = 0;
+    for (int64_t k = 0; k < 2; ++k) {
+      const double x = s.out.logits[0].at(2 * a + k);
+      sum -= std::log(a == 0 && k == 1 ? sigmoid(x) : 1 - sigmoid(x));
+    }
+    return sum;
+  };
+  CHECK(all.classification.item() == Approx((ce(0) + ce(1) + ce(2)) / 3));
+  s.options.sampler_nms = 1e-6;  // a twin of anchor 2 right below it, of higher loss
+  s.out.anchors = {Tensor::from<float>({3, 4}, {0, 0, 10, 10, 99, 99, 110, 110, 100, 100, 110, 110})};
+  const bool second = ce(1) > ce(2);
+  const auto two = s.loss();
+  CHECK(two.classification.item() == Approx((ce(0) + (second ? ce(1) : ce(2))) / 2));
+  CHECK(two.stats.image_ignored == std::vector<int64_t>{1});
+  backward(two.total());
+  for (int64_t k = 0; k < 2; ++k) CHECK(s.out.logits[0].grad().at(2 * (second ? 2 : 1) + k) == 0);
+  s.options.sampler = "ohem_1_3", s.targets[0] = {};  // no positive, so no background either
+  const auto none = s.loss();
+  CHECK(none.classification.item() == 0);
+  CHECK(none.box.item() == 0);
 }
 
 TEST_CASE("losses: a batch without any box has a finite loss, box loss exactly 0, and gradients") {
@@ -190,20 +268,20 @@ TEST_CASE("the prior predicts the first classification loss") {
                   .image_scale = {1.0 / 50},
                   .image_ignored = {0}};
   CHECK(expected_initial_loss(o, stats) == Approx(1.12838 + 201600 * 80 * 7.5378e-7 / 50).epsilon(1e-4));
-  o.gamma = 0, o.alpha = 0.5;
+  o.loss.gamma = 0, o.loss.alpha = 0.5;
   CHECK(expected_initial_loss(o, stats) == Approx(201600 * 80 * 0.005025 / 50 + 0.5 * -std::log(0.01)).epsilon(1e-3));
 
-  for (const char* kind : {"focal", "focal_star"})
+  for (const char* kind : {"focal", "focal_star", "ce", "alpha_ce", "hinge"})
     for (const char* normaliser : {"per_image", "batch", "detectron"}) {
       Small s;
-      s.options.class_loss = kind, s.options.normaliser = normaliser;
+      s.options.loss.kind = kind, s.options.normaliser = normaliser;
       s.out.logits[0].fill(-std::log((1 - s.options.prior) / s.options.prior));
       const auto losses = s.loss();
       CHECK(losses.classification.item() == Approx(expected_initial_loss(s.options, losses.stats)).epsilon(1e-4));
     }
   for (double gamma : {0.0, 2.0}) {
     Small s;
-    s.options.class_loss = "softmax", s.options.gamma = gamma;
+    s.options.loss.kind = "softmax", s.options.loss.gamma = gamma;
     s.out.logits[0] = Tensor::zeros({2, 3, 3});
     for (int64_t a = 0; a < 6; ++a) s.out.logits[0].data<float>()[3 * a] = float(std::log(2 * 0.99 / 0.01));
     const auto losses = s.loss();

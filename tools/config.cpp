@@ -169,7 +169,7 @@ std::vector<Key> other_keys() {
   };
 }
 
-// "gamma" of RetinaNetOptions is the key "model.gamma".
+// "loss.gamma" of RetinaNetOptions is the key "model.loss.gamma"; "model." may be left out.
 std::vector<Key> model_keys() {
   std::vector<Key> keys;
   for (auto& [name, unused] : to_text(RetinaNetOptions{})) {
@@ -187,7 +187,7 @@ std::vector<Key> model_keys() {
 
 const Key* find_key(const std::string& name) {
   for (auto& k : config_keys())
-    if (k.name == name) return &k;
+    if (k.name == name || (k.name.starts_with("model.") && k.name.compare(6, std::string::npos, name) == 0)) return &k;
   return nullptr;
 }
 
@@ -325,7 +325,7 @@ void set_key(Config& config, const std::string& name, const std::string& value, 
   try {
     k->set(config, value);
   } catch (const Error& error) { fail(error.code, origin + ": " + name + ": " + error.what()); }
-  config.origin[name] = origin;
+  config.origin[k->name] = origin;
 }
 
 Config load_config(const ConfigSources& sources) {
