@@ -29,17 +29,15 @@ int run(const std::string& command) {
   return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
 }
 
-// The case's path; empty where it cannot be made here.
-std::string make_case(const std::string& arch, const std::string& size, int seed) {
+// The case's path; empty where it cannot be made here. `wrapper`: a script that runs the case script.
+std::string make_case(const std::string& arch, const std::string& size, int seed, const std::string& wrapper = "") {
   fs::create_directories(kFolder);
   if (!fs::exists(script()) || !fs::exists(kProgram)) return "";
   const std::string path = (kFolder / (arch + ".safetensors")).string();
   if (run("/usr/bin/python3 -c 'import torchvision'") != 0) return "";
   const std::string seed_text = std::to_string(seed);
-  return run("/usr/bin/python3 " + script() + " --arch " + arch + " --size " + size + " --seed " + seed_text + " " +
-             path) == 0
-             ? path
-             : "";
+  const std::string arguments = " --arch " + arch + " --size " + size + " --seed " + seed_text + " " + path;
+  return run("/usr/bin/python3 " + wrapper + " " + script() + arguments) == 0 ? path : "";
 }
 
 int parity(const std::string& path, const std::string& flags = "") {
@@ -53,6 +51,7 @@ int parity_with(const std::string& path, const std::string& name, int64_t index,
     if (n != name) continue;
     t = t.clone();
     if (t.dtype() == DType::i64) t.data<int64_t>()[index] += int64_t(change);
+    else if (t.dtype() == DType::f64) t.data<double>()[index] += change;
     else t.data<float>()[index] += float(change);
   }
   const std::string changed = path + ".changed";
@@ -101,4 +100,21 @@ TEST_CASE("parity with torchvision's v2: group norms, GIoU, P6 from C5") {
   CHECK(parity(path) == 0);
   CHECK(parity_with(path, "param/head.classification_head.conv.1.1.weight", 17, 0.5) == 1);
   fs::remove_all(kFolder);
+}
+
+TEST_CASE("parity with torchvision in f64: to 1e-9, in every gradient") {
+  const std::string wrapper = FOVEA_SOURCE_DIR "/tests/parity_case_f64.py";
+  for (const char* arch : {"resnet50", "v2"}) {
+    const std::string path = make_case(arch, "32x64", 13, wrapper);
+    if (path.empty()) {
+      WARN("skipped: needs torchvision for /usr/bin/python3, " << script() << " and " << kProgram);
+      return;
+    }
+    INFO(arch);
+    CHECK(parity(path) == 0);
+    CHECK(parity_with(path, "param/backbone.body.layer3.1.bn2.weight", 100, 1e-6) == 1);
+    CHECK(parity_with(path, "expect/grad/backbone.body.layer1.0.conv1.weight", 3, 1e-6) == 1);
+    CHECK(parity_with(path, "expect/eval/bbox_regression", 9, 1e-6) == 1);
+    fs::remove_all(kFolder);
+  }
 }

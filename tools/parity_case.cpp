@@ -16,7 +16,8 @@
 namespace fovea {
 namespace {
 
-std::vector<Box<float>> boxes_of(const Tensor& t) {
+std::vector<Box<float>> boxes_of(const Tensor& any) {
+  const Tensor t = any.to(DType::f32);
   std::vector<Box<float>> boxes(static_cast<size_t>(t.size() / 4));
   if (!boxes.empty()) std::memcpy(boxes.data(), t.data<float>(), boxes.size() * sizeof boxes[0]);
   return boxes;
@@ -102,7 +103,8 @@ ParityRun finish(const ParityCase& c, ParityStep& step, const ParityStep& other)
   const auto losses = step.model.loss(step.out, c.targets);
   run.values.emplace_back("loss_classification", losses.classification.detach());
   run.values.emplace_back("loss_bbox", losses.box.detach());
-  const auto kinks = take_sides(step, other, c);
+  const bool exact = step.out.logits[0].dtype() == DType::f64 && c.type() == DType::f64;  // no side is left to chance
+  const auto kinks = exact ? std::make_shared<Kinks>() : take_sides(step, other, c);
   backward(losses.total());
   run.near = kinks->near, run.moved = kinks->moved;
   for (const auto& p : step.model.parameters()) {

@@ -12,6 +12,7 @@ namespace fovea {
 // The file, and what its metadata says about the network. Throws Error{Code::model} where a field is missing.
 struct ParityCase {
   explicit ParityCase(const std::string& path);
+  DType type() const { return images.dtype(); }  // what the reference computed in: f32 or f64
   NamedTensors file;
   std::string path, arch;
   RetinaNetOptions options;

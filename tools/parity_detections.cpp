@@ -15,8 +15,8 @@ constexpr double kSame = 1e-4;                 // of two detections: they are on
 
 std::vector<Detection> reference_of(const ParityCase& c, size_t image) {
   const std::string name = text("expect/", image, "/");
-  const Tensor &boxes = c.file.at(name + "boxes"), &scores = c.file.at(name + "scores"),
-               &labels = c.file.at(name + "labels");
+  const Tensor boxes = c.file.at(name + "boxes").to(DType::f32), scores = c.file.at(name + "scores").to(DType::f32),
+               labels = c.file.at(name + "labels");
   check(Code::model, boxes.size() == 4 * scores.size() && labels.size() == scores.size(), c.path, ": ", name,
         "* have different lengths");
   std::vector<Detection> out;
@@ -38,7 +38,7 @@ double apart(const Detection& a, const Detection& b, double size) {
 
 // The score of the last candidate of each level that reaches NMS.
 std::vector<float> level_cuts(const ParityCase& c, size_t image) {
-  const Tensor logits = c.file.at("expect/eval/cls_logits");
+  const Tensor logits = c.file.at("expect/eval/cls_logits").to(DType::f32);
   std::vector<float> cuts;
   int64_t begin = 0;
   const int64_t h = c.images.dim(1), w = c.images.dim(2);
