@@ -69,6 +69,18 @@ std::string shortest(double v) {
   return {buffer, std::to_chars(buffer, buffer + sizeof buffer, v).ptr};
 }
 
+std::string escaped(const std::string& text) {
+  std::string s;
+  for (char c : text)
+    s += c == '<'    ? "&lt;"
+         : c == '>'  ? "&gt;"
+         : c == '&'  ? "&amp;"
+         : c == '"'  ? "&quot;"
+         : c == '\'' ? "&#39;"
+                     : std::string(1, c);
+  return s;
+}
+
 std::string quoted(const std::string& s) {
   std::string out = "\"";
   for (const char c : s) {

@@ -17,7 +17,8 @@ std::vector<std::string> split(const std::string& text, char at);  // "a, b" at 
 
 std::string shortest(double v);  // the shortest text that reads back as the same number
 
-std::string quoted(const std::string& text);  // as a JSON string
+std::string quoted(const std::string& text);   // as a JSON string
+std::string escaped(const std::string& text);  // for XML and HTML
 
 uint64_t hash64(const std::string& text);  // FNV-1a
 

@@ -120,6 +120,9 @@ struct LossStats {
   int64_t total_positives() const;
 };
 
+// [N], the sum over each image: logits [N,R,K], labels [N,R] as sigmoid_focal_loss() takes them.
+Tensor class_loss_of(const ClassLossOptions& options, const Tensor& logits, const Tensor& labels);
+
 // What the class loss of one level saw, for experiments.
 struct ClassTerms {
   Tensor logits;    // [N,R,K], detached

@@ -136,6 +136,8 @@ Tensor softmax_focal_loss(const Tensor& logits, const Tensor& labels, FocalOptio
   return sum(o.gamma == 0 ? loss : loss * pow(1 - exp(log_p), o.gamma), {1});
 }
 
+}  // namespace
+
 Tensor class_loss_of(const ClassLossOptions& o, const Tensor& logits, const Tensor& labels) {
   const std::optional<double> alpha = o.alpha < 0 ? std::nullopt : std::optional<double>(o.alpha);
   if (o.kind == "softmax") return softmax_focal_loss(logits, labels, {.alpha = alpha, .gamma = o.gamma});
@@ -145,8 +147,6 @@ Tensor class_loss_of(const ClassLossOptions& o, const Tensor& logits, const Tens
   if (o.kind == "hinge") return sigmoid_hinge_loss(logits, labels, {.alpha = alpha, .margin = o.margin});
   return focal_loss_star(logits, labels, {.alpha = alpha, .gamma = o.gamma, .beta = o.beta});
 }
-
-}  // namespace
 
 // Level by level, so that no copy of all logits is made.
 Tensor RetinaNet::class_loss(const Output& output, const std::vector<Matches>& matches,

@@ -1,11 +1,24 @@
-// The laboratory's statistics against tables, hand counts and simulation.
+// The laboratory: its statistics against tables, hand counts and simulation; its numbers against brute force; its cells
+// and pages as a user meets them, killed runs included.
+#include <unistd.h>
+
+#include <algorithm>
 #include <cmath>
+#include <csignal>
+#include <numeric>
+#include <thread>
 
 #include "core/random.h"
 #include "tests/catch.h"
-#include "tools/lab/stats.h"
+#include "tests/program.h"
+#include "tools/lab/cells.h"
+#include "tools/lab/probe.h"
+#include "tools/lab/scores.h"
+#include "tools/lab/svg.h"
+#include "tools/lab/terms.h"
 
 using namespace fovea;
+using namespace fovea::lab;
 
 TEST_CASE("student's t: tables and closed forms") {
   // Published two-sided 95 % quantiles, and one-sided ones.
@@ -76,4 +89,235 @@ TEST_CASE("simulation: intervals cover 95 %, tests err as often as they say") {
     CHECK(std::abs(flipped / double(trials) - 0.125) < 4 * std::sqrt(0.125 * 0.875 / trials));
     CHECK(equivalent / double(trials) < 0.05 + four);
   }
+}
+
+TEST_CASE("cells: written and read back, what a kill cut off is trained again") {
+  const test::Folder folder;
+  const std::string path = folder / "cells.csv", odd = "full a,\"b\" loss.gamma=0.5 model.anchors.scales=1,2";
+  const Metrics one{{"ap", {0.1 + 0.2}}, {"list", {1, -2.5e-7, 3e300}}, {"none", {}}};
+  {
+    CellFile cells(path);
+    CHECK(cells.size() == 0);
+    cells.add(odd, 1, one);
+    cells.add("quick shapes", 18446744073709551615u, {{"ap", {0}}});
+  }
+  const std::string whole = test::slurp(path);
+  for (size_t cut = 0; cut <= whole.size(); ++cut) {
+    std::ofstream(path, std::ios::binary) << whole.substr(0, cut);
+    CellFile cells(path);
+    const size_t first = whole.find('\n') + 1;
+    CHECK(cells.size() == (cut + 1 >= whole.size() ? 2u : cut + 1 >= first ? 1u : 0u));  // only line ends are spare
+    if (cut >= first) CHECK(*cells.find(odd, 1) == one);
+    if (cut % 7 != 0) continue;
+    cells.add("next", 2, {{"ap", {0.25}}});  // after a cut line: on a line of its own
+    CellFile again(path);
+    REQUIRE(again.find("next", 2));
+    CHECK(again.find("next", 2)->at("ap")[0] == 0.25);
+    CHECK(again.size() == cells.size());
+  }
+}
+
+TEST_CASE("the arithmetic of the slides, to the printed digit") {
+  const auto near = [](double v, double printed, double digit) { CHECK(std::abs(v - printed) <= digit / 2); };
+  const Balance ce = balance(0, -1), fl = balance(2, -1), both = balance(2, 0.25);
+  near(ce.easy, 10536, 1), near(ce.hard, 230.3, 0.1), near(ce.ratio(), 45.8, 0.1);
+  near(fl.easy, 105.4, 0.1), near(fl.hard, 186.5, 0.1), near(fl.ratio(), 0.565, 0.001);
+  near(both.easy, 79.0, 0.1), near(both.hard, 46.6, 0.1);
+  // Section 3: with gamma 2, p_t 0.9 costs 100 times less than with cross entropy, 0.968 about 1000 times less.
+  for (auto [p, factor] : {std::pair{0.9, 100.0}, {0.96875, 1024.0}, {0.5, 4.0}}) {
+    const std::vector<double> x{std::log(p / (1 - p))};
+    CHECK(terms_at({.alpha = -1, .gamma = 0}, x).loss[0] / terms_at({.alpha = -1}, x).loss[0] == Approx(factor));
+  }
+}
+
+TEST_CASE("drawn derivatives are central differences of the drawn losses") {
+  const double h = 1e-5;
+  for (const ClassLossOptions& loss : {ClassLossOptions{.kind = "ce"},
+                                       {.kind = "focal", .gamma = 0.5},
+                                       {.kind = "focal"},
+                                       {.kind = "focal_star"},
+                                       {.kind = "focal_star", .gamma = 4, .beta = 0},
+                                       {.kind = "hinge"}})
+    for (double x = -6.05; x < 6; x += 0.5) {
+      const TermCurve c = terms_at(loss, {x - h, x, x + h});
+      INFO(loss.kind << " " << x);
+      CHECK(c.slope[1] == Approx((c.loss[2] - c.loss[0]) / (2 * h)).epsilon(1e-6).margin(1e-9));
+    }
+}
+
+TEST_CASE("loss curves of Figure 4 equal sorting every sample by the engine's loss") {
+  Dice dice(5);
+  std::vector<double> histogram(kBins), samples;
+  for (int i = 0; i < 2000; ++i) {
+    const int bin = int(std::clamp<int64_t>(std::llround(dice.normal(170, 40)), 0, kBins - 1));
+    histogram[size_t(bin)] += 1, samples.push_back(bin_logit(bin));
+  }
+  for (double gamma : {0.0, 0.5, 1.0, 2.0, 5.0}) {
+    std::vector<double> loss = terms_at({.alpha = -1, .gamma = gamma}, samples).loss;
+    std::sort(loss.begin(), loss.end());
+    double total = 0, hard = 0;
+    for (double v : loss) total += v;
+    for (size_t i = 1600; i < 2000; ++i) hard += loss[i];
+    const LossCurve c = loss_curve(histogram, gamma);
+    CHECK(c.hardest(0.2) == Approx(hard / total).epsilon(0.02));  // the edge may lie inside a bin
+    CHECK(c.hardest(c.carrying(0.5)) == Approx(0.5));
+    CHECK(c.x.front() == 0);
+    CHECK(c.y.back() == Approx(1));
+    CHECK(c.x.back() == Approx(1));
+    for (size_t i = 1; i < c.x.size(); ++i) {
+      CHECK(c.y[i] >= c.y[i - 1]);
+      CHECK(c.y[i] <= c.x[i] + 1e-12);  // easiest first: below the diagonal
+      double sum = 0;
+      for (size_t k = 0; k < size_t(std::llround(2000 * c.x[i])); ++k) sum += loss[k];
+      CHECK(c.y[i] == Approx(sum / total).epsilon(1e-9));
+    }
+  }
+  CHECK(loss_curve(std::vector<double>(kBins), 2).hardest(0.2) == 0);
+}
+
+TEST_CASE("probe: histograms and shares of a hand-made level") {
+  Probe probe({.kind = "ce"});
+  const double big = std::log(19.0);  // p 0.95
+  const Tensor x = Tensor::from<double>({1, 3, 2}, {big, -big, -big, big, 0, 0});
+  probe.add({x, Tensor::from<int64_t>({1, 3}, {0, -1, -2}), Tensor::from<double>({1, 3, 2}, {-5, 1, 2, 3, 9, 9})});
+  Metrics m;
+  probe.write_shares(m), probe.write_histograms(m);
+  CHECK(m["positives_share"][0] == Approx(5.0 / 11));  // anchor 0, class 0
+  CHECK(m["easy_negatives"][0] == Approx(3.0 / 11));   // p_t 0.95: anchor 0 class 1, anchor 1 class 0
+  CHECK(m["hard_negatives"][0] == Approx(3.0 / 11));   // anchor 1 class 1, p_t 0.05
+  const double easy = -3 * std::log(0.95), hard = -std::log(0.05);
+  CHECK(m["deciles"][0] == Approx(hard / (easy + hard)));
+  CHECK(m["deciles"][9] == Approx(easy / (easy + hard)));
+  CHECK(std::accumulate(m["positive_histogram"].begin(), m["positive_histogram"].end(), 0.0) == 1);
+  CHECK(std::accumulate(m["negative_histogram"].begin(), m["negative_histogram"].end(), 0.0) == 3);
+}
+
+TEST_CASE("ranking and calibration against brute force") {
+  for (uint64_t seed = 0; seed < 50; ++seed) {
+    Dice dice(seed);
+    Scores scores;
+    std::vector<std::pair<double, bool>> all;
+    const int64_t n = dice.integer(2, 40);
+    for (int64_t i = 0; i < n; ++i) {
+      all.push_back({double(dice.integer(0, 10)) / 10, i < 2 ? i == 0 : dice.chance(0.4)});  // ties; both classes
+      scores.add(all.back().first, all.back().second);
+    }
+    double wins = 0, pairs = 0, precision = 0, positives = 0;
+    for (auto& [p, up] : all) {
+      double above = 0, own = 0;
+      for (auto& [q, other] : all) {
+        if (up && !other) wins += p > q ? 1 : p == q ? 0.5 : 0, ++pairs;
+        above += q >= p, own += q >= p && other;
+      }
+      if (up) precision += own / above, ++positives;
+    }
+    CHECK(scores.auc() == Approx(wins / pairs));
+    CHECK(scores.average_precision() == Approx(precision / positives));
+  }
+  Scores s;
+  for (bool up : {true, false, false, false}) s.add(0.45, up);  // a quarter where 0.45 was said
+  s.add(0.95, true);
+  CHECK(s.ece() == Approx((4 * 0.2 + 1 * 0.05) / 5));
+}
+
+TEST_CASE("differences are paired by seed") {
+  const auto cell = [](double ap) { return Metrics{{"ap", {ap}}}; };
+  const Results r{{{.name = "a"}, {{1, cell(5)}, {2, cell(7)}, {4, cell(1)}}},
+                  {{.name = "b"}, {{2, cell(3)}, {1, cell(1)}}}};
+  CHECK(differences(r, {.a = {"a", "ap"}, .b = {"b", "ap"}}) == std::vector<double>{4, 4});
+  CHECK(results_csv(r) == "setting,seed,ap\na,1,5\na,2,7\na,4,1\nb,2,3\nb,1,1\n");
+  CHECK_THROWS_AS(find(r, "c"), Error);
+}
+
+TEST_CASE("figures: gaps, escapes, and no number that is not one") {
+  LineChart chart{.title = "a < b & \"c\"", .x = {.log = true}, .y = {.log = true}};
+  chart.curves = {
+      {.name = "x", .x = {1, 10, 100, 0}, .y = {1, NAN, 5, 3}, .low = {0.5, NAN, 4, 1}, .high = {2, NAN, 6, 9}},
+      {.name = "empty"}};
+  DotChart dots;
+  dots.rows = {{.name = "one", .values = {1}, .mean = 1, .low = -INFINITY, .high = INFINITY},
+               {.name = "nothing", .mean = NAN, .low = NAN, .high = NAN}};
+  HeatMap map{.columns = {"a", "b"}, .rows = {"r"}, .value = {{1, 1e-5}}};
+  for (const std::string& s : {svg(chart), svg(dots), svg(map), svg(LineChart{})}) {
+    CHECK(s.find("nan") == std::string::npos);
+    CHECK(s.find("inf") == std::string::npos);
+    CHECK(s.rfind("<svg ", 0) == 0);
+    CHECK(std::count(s.begin(), s.end(), '<') == std::count(s.begin(), s.end(), '>'));
+  }
+  CHECK(svg(chart).find("a &lt; b &amp; &quot;c&quot;") != std::string::npos);
+  chart.curves[0].x.pop_back();
+  CHECK_THROWS_AS(svg(chart), Error);
+}
+
+TEST_CASE("program: every experiment is listed, an unknown one is refused with the nearest") {
+  const test::Result r = test::run("lab list");
+  CHECK(r.code == 0);
+  for (const char* name :
+       {"loss", "prior", "alpha", "gamma", "ohem", "anchors", "speed", "cdf", "variants", "classify", "imbalance"})
+    CHECK(r.out.find("\n" + std::string(name) + " ") != std::string::npos);
+  test::fails("lab gama", 2, {"unknown experiment 'gama'", "did you mean 'gamma'"});
+  test::fails("lab cdf --quick --data . --format folders", 2, {"--format folders is for classify"});
+}
+
+TEST_CASE("program: the page of an experiment is one file that asks for nothing") {
+  REQUIRE(test::run("lab loss --out pages").code == 0);
+  const std::string page = test::slurp(test::shared() / "pages/loss/report.html");
+  for (const char* part :
+       {"45.8 : 1", "0.565 : 1", "10536.1", "<svg", "id=gamma", "fovea lab loss", "prefers-color-scheme"})
+    CHECK(page.find(part) != std::string::npos);
+  for (const char* part : {"src=", "@import", "url(", "fetch("}) CHECK(page.find(part) == std::string::npos);
+  for (size_t at = page.find("http"); at != std::string::npos; at = page.find("http", at + 1))
+    CHECK(page.compare(at, 26, "http://www.w3.org/2000/svg") == 0);  // a name, never fetched
+}
+
+TEST_CASE("program: finished cells are not trained again; the verdict follows from them") {
+  namespace fs = std::filesystem;
+  const std::string out = test::shared() / "kept";
+  fs::create_directories(out);
+  Metrics m;
+  Probe probe({});
+  probe.add({Tensor::from<double>({1, 2, 1}, {-1, 2}), Tensor::from<int64_t>({1, 2}, {0, -1}), {}});
+  probe.write_histograms(m);
+  m["ap"] = {0.5};
+  std::string lines;
+  for (uint64_t seed = 1; seed <= 3; ++seed) {
+    m["focus_negatives"] = {1 + 0.01 * double(seed)}, m["focus_positives"] = {0.25};
+    lines += cell_line(cell_name("quick shapes", {}), seed, m);
+  }
+  std::ofstream(out + "/cells.csv", std::ios::binary) << lines;
+  const test::Result r = test::run("lab cdf --quick --out kept");
+  INFO(r.err);
+  CHECK(r.code == 0);
+  CHECK(r.out.rfind("cdf: reproduced\n", 0) == 0);
+  CHECK(test::slurp(out + "/cells.csv") == lines);
+  CHECK(!fs::exists(out + "/shapes-quick"));
+  CHECK(test::slurp(out + "/cdf/results.csv").find("FL,3,") != std::string::npos);
+  CHECK(test::slurp(out + "/cdf/report.html").find("verdict yes") != std::string::npos);
+}
+
+TEST_CASE("program: killed in the middle it goes on with the next cell") {
+  const std::string file = test::shared() / "killed/cells.csv";
+  const auto lines = [&] {
+    const std::string s = test::slurp(file);
+    return std::count(s.begin(), s.end(), '\n');
+  };
+  std::string before;
+  for (int64_t wanted : {1, 2}) {
+    const pid_t child = fork();
+    if (child == 0) {
+      const std::string line = "cd '" + test::shared().path.string() + "' && exec " + test::kProgram +
+                               " lab classify --quick --out killed >.out 2>.err";
+      execl("/bin/sh", "sh", "-c", line.c_str(), nullptr);
+      _exit(127);
+    }
+    for (int i = 0; i < 30000 && lines() < wanted; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    kill(child, SIGKILL);
+    waitpid(child, nullptr, 0);
+    const std::string now = test::slurp(file);
+    REQUIRE(now.size() > before.size());
+    CHECK(now.compare(0, before.size(), before) == 0);
+    before = now.substr(0, now.rfind('\n') + 1);
+  }
+  const CellFile cells(file);
+  CHECK(cells.size() >= 2);
 }

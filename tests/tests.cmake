@@ -21,7 +21,9 @@ if(NOT CMAKE_CROSSCOMPILING)  # a cross compiler has no Catch2 nor rapidcheck fo
     add_test(NAME ${name} COMMAND ${name})
     set_tests_properties(${name} PROPERTIES TIMEOUT ${test_seconds})
   endforeach()
-  target_sources(test_lab PRIVATE tools/lab/stats.cpp)
+  foreach(part stats cells results probe scores svg terms)
+    target_sources(test_lab PRIVATE ${PROJECT_SOURCE_DIR}/tools/lab/${part}.cpp)
+  endforeach()
   set_tests_properties(test_parity PROPERTIES LABELS release-only)  # whole networks in f64: minutes under a sanitizer
 endif()
 

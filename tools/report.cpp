@@ -25,13 +25,6 @@ std::string base64(const std::vector<uint8_t>& bytes) {
   return s;
 }
 
-std::string escaped(const std::string& text) {
-  std::string s;
-  for (char c : text)
-    s += c == '<' ? "&lt;" : c == '>' ? "&gt;" : c == '&' ? "&amp;" : c == '"' ? "&quot;" : std::string(1, c);
-  return s;
-}
-
 double figure(const Json& event, const char* name) {
   auto it = event.find(name);
   return it != event.end() && it->is_number() ? it->get<double>() : NAN;

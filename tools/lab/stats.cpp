@@ -8,7 +8,7 @@
 #include "core/error.h"
 #include "core/random.h"
 
-namespace fovea {
+namespace fovea::lab {
 namespace {
 
 // I_x(a, b) by Lentz's continued fraction (Abramowitz and Stegun 26.5.8), for x < (a + 1) / (a + b + 2).
@@ -117,4 +117,4 @@ std::string name_of(Verdict verdict, int seeds) {
   return verdict == Verdict::reproduced ? "reproduced" : "not reproduced";
 }
 
-}  // namespace fovea
+}  // namespace fovea::lab

@@ -3,7 +3,7 @@
 #include <string>
 #include <vector>
 
-namespace fovea {
+namespace fovea::lab {
 
 double t_probability(double t, double freedom);  // P(T <= t) of Student's distribution
 double t_quantile(double part, double freedom);  // its inverse, 0 < part < 1
@@ -29,4 +29,4 @@ enum class Verdict { reproduced, not_reproduced, not_decided };
 Verdict judge(const std::vector<double>& d, double margin);
 std::string name_of(Verdict verdict, int seeds);  // "reproduced", "not decided at 3 seeds"
 
-}  // namespace fovea
+}  // namespace fovea::lab

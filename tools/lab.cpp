@@ -1,0 +1,191 @@
+// fovea lab: trains the cells of an experiment that are missing, judges its primary contrast, and writes its page.
+#include <chrono>
+#include <filesystem>
+#include <iostream>
+#include <nlohmann/json.hpp>
+
+#include "nn/atomic_file.h"
+#include "tools/command.h"
+#include "tools/lab/bench.h"
+#include "tools/lab/cells.h"
+#include "tools/lab/svg.h"
+
+namespace fovea {
+namespace {
+
+using namespace lab;
+
+const char* const kExamples =
+    "fovea lab list                             # the experiments, and how long they take\n"
+    "fovea lab loss --out lab                   # no training: a page with sliders\n"
+    "fovea lab gamma --quick --out lab          # three seeds, some minutes; then open lab/gamma/report.html\n"
+    "fovea lab all --quick --out lab            # all of them, half an hour; lab/index.html\n"
+    "fovea lab gamma --out lab                  # in full: hours. Killed, it goes on where it was\n"
+    "fovea lab classify --data cats_vs_dogs --format folders --out lab";
+
+struct Flags {
+  std::string name;
+  LabOptions lab;
+  bool json = false;
+};
+
+// Seconds of a cell on two cores of an EPYC (Zen 4), for what is said before the first cell is timed.
+double usual_seconds(const Experiment& e, bool quick) {
+  if (e.measure == measure_classifier) return quick ? 3 : 20;
+  return e.measure ? quick ? 7.5 : 75 : 0;
+}
+
+bool wanted(const Setting& s, const LabOptions& o) {
+  using When = Setting::When;
+  return s.when == When::always || (s.when == When::full && !o.quick) || (s.when == When::grid && o.grid);
+}
+bool in_contrast(const Experiment& e, const Setting& s) {
+  return s.name == e.primary.a.setting || s.name == e.primary.b.setting;
+}
+int seeds_of(const Experiment& e, const Setting& s, const LabOptions& o) {
+  return o.seeds > 0 ? o.seeds : o.quick ? 3 : in_contrast(e, s) ? 10 : 5;
+}
+double usual_time(const Experiment& e, const LabOptions& o) {
+  double cells = 0;
+  for (auto& s : e.settings) cells += wanted(s, o) ? seeds_of(e, s, o) : 0;
+  return cells * usual_seconds(e, o.quick);
+}
+
+std::string command_of(const std::string& name, const LabOptions& o) {
+  std::string s = "fovea lab " + name;
+  if (o.quick) s += " --quick";
+  if (o.grid) s += " --grid";
+  if (o.seeds > 0) s += " --seeds " + std::to_string(o.seeds);
+  if (!o.data.empty()) s += " --data " + o.data + " --format " + o.format;
+  return s;
+}
+
+// Seed by seed over all settings, so that what a stopped run leaves can be compared.
+Results collect(const Experiment& e, Bench& bench, CellFile& cells) {
+  using Clock = std::chrono::steady_clock;
+  const LabOptions& o = bench.options;
+  Results results;
+  int most = 0, missing = 0;
+  for (auto& s : e.settings) {
+    if (!wanted(s, o)) continue;
+    results.push_back({.setting = s, .primary = in_contrast(e, s)});
+    most = std::max(most, seeds_of(e, s, o));
+    for (int seed = 1; seed <= seeds_of(e, s, o); ++seed)
+      missing += !cells.find(cell_name(bench.profile(), s.keys), uint64_t(seed));
+  }
+  double spent = 0;
+  int done = 0;
+  for (int seed = 1; seed <= most; ++seed)
+    for (auto& r : results) {
+      if (seed > seeds_of(e, r.setting, o)) continue;
+      const std::string cell = cell_name(bench.profile(), r.setting.keys);
+      if (!cells.find(cell, uint64_t(seed))) {
+        const auto start = Clock::now();
+        cells.add(cell, uint64_t(seed), e.measure(bench, r.setting.keys, uint64_t(seed)));
+        spent += std::chrono::duration<double>(Clock::now() - start).count(), ++done;
+        const Metrics& m = *cells.find(cell, uint64_t(seed));
+        const auto& judged = m.count("auc") ? m.at("auc") : m.at("ap");
+        std::fprintf(stderr, "%s  %d/%d  %s, seed %d: %s %.3f  (%s left)\n", e.name.c_str(), done, missing,
+                     r.setting.name.c_str(), seed, m.count("auc") ? "AUC" : "AP", judged[0],
+                     duration(spent / done * (missing - done)).c_str());
+      }
+      r.seeds.push_back({uint64_t(seed), *cells.find(cell, uint64_t(seed))});
+    }
+  return results;
+}
+
+void judge_report(Report& r) {
+  const Contrast& c = r.experiment->primary;
+  const std::vector<double> d = differences(r.results, c);
+  const Interval i = interval(d);
+  r.verdict = name_of(judge(d, c.margin), i.n);
+  char s[400];
+  std::snprintf(s, sizeof s, "Difference %.4f, 95 %% interval %.4f to %.4f, paired over %d seeds; ", i.mean, i.low,
+                i.high, i.n);
+  r.judged = s;
+  if (c.margin > 0)
+    std::snprintf(s, sizeof s, "two one-sided t tests within %.3g: p = %.3g.", c.margin, equivalence(d, c.margin));
+  else
+    std::snprintf(s, sizeof s, "one-sided t test p = %.3g, sign-flip permutation test p = %.3g (at best %.3g).",
+                  t_test_above(d), sign_flip_above(d), std::pow(2, -i.n));
+  r.judged += s;
+}
+
+Report run_one(const Experiment& e, Bench& bench, CellFile& cells) {
+  const std::string folder = bench.options.out + "/" + e.name;
+  Report r{.experiment = &e, .setting = bench.described(), .command = command_of(e.name, bench.options)};
+  if (e.measure) r.results = collect(e, bench, cells), judge_report(r);
+  if (e.measure == measure_classifier) r.setting = "a ResNet of three stages on pictures of 32 x 32";
+  e.show(r.results, r.page);
+  std::filesystem::create_directories(folder);
+  for (auto& [name, figure] : r.page.figures) write_file_atomically(folder + "/" + name + ".svg", figure);
+  if (e.measure) write_file_atomically(folder + "/results.csv", results_csv(r.results));
+  write_file_atomically(folder + "/report.html", html_page(r));
+  return r;
+}
+
+void list(const LabOptions& options, bool json) {
+  LabOptions quick = options, full = options;
+  quick.quick = true, full.quick = false;
+  nlohmann::ordered_json all = nlohmann::ordered_json::array();
+  Table table({"experiment", "--quick", "in full", "claim", "source"});
+  const auto time = [](double s) { return s > 0 ? duration(s) : std::string("at once"); };
+  for (auto& e : experiments()) {
+    table.row({e.name, time(usual_time(e, quick)), time(usual_time(e, full)), e.claim, e.source});
+    all.push_back({{"name", e.name}, {"claim", e.claim}, {"source", e.source}, {"primary", e.primary.statement}});
+  }
+  json ? print_json(all) : void(std::cout << table.str());
+}
+
+void run_lab(const Flags& flags) {
+  if (flags.name == "list") return list(flags.lab, flags.json);
+  std::vector<std::string> names{"list", "all"};
+  std::vector<const Experiment*> chosen;
+  for (auto& e : experiments()) {
+    names.push_back(e.name);
+    if (flags.name == e.name || (flags.name == "all" && (flags.lab.data.empty() || e.measure == measure_detector)))
+      chosen.push_back(&e);
+  }
+  if (chosen.empty())
+    fail(Code::usage, "unknown experiment '" + flags.name + "'" + suggestion(flags.name, names) +
+                          "\n  hint: fovea lab list names them");
+  std::filesystem::create_directories(flags.lab.out);
+  Bench bench(flags.lab);
+  CellFile cells(flags.lab.out + "/cells.csv");
+  std::vector<Report> reports;
+  nlohmann::ordered_json all = nlohmann::ordered_json::array();
+  for (const Experiment* e : chosen) {
+    const double seconds = usual_time(*e, flags.lab);
+    if (seconds > 0) std::fprintf(stderr, "%s: about %s on two cores\n", e->name.c_str(), duration(seconds).c_str());
+    reports.push_back(run_one(*e, bench, cells));
+    const Report& r = reports.back();
+    const std::string verdict = r.verdict.empty() ? "arithmetic" : r.verdict;
+    if (!flags.json) std::cout << e->name << ": " << verdict << "\n" << std::flush;
+    if (!flags.json && !r.judged.empty()) std::cout << "  " << e->primary.statement << "\n  " << r.judged << "\n";
+    all.push_back({{"name", e->name}, {"verdict", verdict}, {"judged", r.judged}});
+  }
+  if (flags.name == "all") write_file_atomically(flags.lab.out + "/index.html", html_index(reports));
+  if (flags.json) print_json(all);
+  std::fprintf(stderr, "page  %s/%s\n", flags.lab.out.c_str(),
+               flags.name == "all" ? "index.html" : (flags.name + "/report.html").c_str());
+}
+
+}  // namespace
+
+void add_lab(Command& program) {
+  Command app =
+      program.command("lab", "Reruns the paper's claims as experiments, with a page and a verdict each.", kExamples);
+  auto flags = std::make_shared<Flags>();
+  app.option("name", flags->name, "an experiment, list, or all").required().type("NAME");
+  app.flag("--quick", flags->lab.quick, "three seeds and a small setting: minutes");
+  app.flag("--grid", flags->lab.grid, "gamma: also the grid of gamma and alpha");
+  app.option("--seeds", flags->lab.seeds, "of every setting").type("N").range(1, 1000);
+  app.option("--data", flags->lab.data, "a data set of boxes instead of the made shapes; for classify, folders")
+      .type("DIR");
+  app.option("--format", flags->lab.format, "auto, coco, voc, shapes, or folders: a folder a class").show_default();
+  app.option("--out", flags->lab.out, "folder of pages and finished cells").type("DIR").show_default();
+  app.flag("--json", flags->json, "print verdicts as JSON");
+  app.run([flags] { run_lab(*flags); });
+}
+
+}  // namespace fovea

@@ -1,0 +1,109 @@
+// The two profiles, quick and full: the toy preset on one kind of shape at 96 pixels, or on three at 128.
+#include "tools/lab/bench.h"
+
+#include <algorithm>
+#include <filesystem>
+
+#include "core/error.h"
+#include "data/augment.h"
+#include "data/shapes.h"
+#include "tools/command.h"
+
+namespace fovea::lab {
+namespace {
+
+// Everything is trained from scratch; the schedule is short, so the averaged weights forget quickly.
+const Keys kCommon = {{"preset", "toy"},     {"eval.every", "0"},    {"train.warmup", "30"},
+                      {"train.ema", "0.95"}, {"train.threads", "0"}, {"data.group_by_aspect", "true"}};
+const Keys kQuick = {
+    {"train.steps", "300"}, {"data.short_side", "96"}, {"data.max_side", "96"}, {"model.channels", "32"}};
+const Keys kFull = {{"train.steps", "1200"}, {"data.short_side", "128"}, {"data.max_side", "128"}};
+const Keys kPhotographs = {{"data.short_side", "192"}, {"data.max_side", "256"}};  // of --data, after the profile
+
+ShapesOptions shapes(bool quick) {
+  if (quick) return {.train = 300, .val = 100, .size = 96, .classes = 1};
+  return {.train = 1200, .val = 200, .size = 128, .classes = 3};
+}
+
+}  // namespace
+
+std::string Bench::profile() const {
+  return (options.quick ? "quick " : "full ") + (options.data.empty() ? std::string("shapes") : options.data);
+}
+
+std::string Bench::described() const {
+  const Config c = config({}, 0);
+  const ShapesOptions s = shapes(options.quick);
+  const std::string data = options.data.empty() ? text(s.train, " made pictures of ", s.classes,
+                                                       s.classes > 1 ? " kinds" : " kind", " of shape")
+                                                : "the pictures of " + options.data;
+  return text(data, ", a thin network of its own (preset toy, ", c.model.channels,
+              " channels) trained from scratch for ", c.train.steps, " steps of ", c.train.batch, " pictures at ",
+              c.data.short_side[0], " pixels with AdamW");
+}
+
+Config Bench::config(const Keys& keys, uint64_t seed) const {
+  ConfigSources sources;
+  sources.environment = false;
+  for (const Keys* list : {&kCommon, options.quick ? &kQuick : &kFull})
+    for (auto& entry : *list) sources.flags.push_back(entry);
+  if (!options.data.empty()) sources.flags.insert(sources.flags.end(), kPhotographs.begin(), kPhotographs.end());
+  for (auto& entry : keys)
+    if (!entry.first.starts_with("lab.")) sources.flags.push_back(entry);  // those are for `measure` alone
+  sources.flags.push_back({"train.seed", std::to_string(seed)});
+  return load_config(sources);
+}
+
+namespace {
+
+std::vector<Image> folder_pictures(const std::string& dir, int label) {
+  namespace fs = std::filesystem;
+  std::vector<fs::path> classes, files;
+  check(Code::data, fs::is_directory(dir), dir,
+        ": is not a folder\n  hint: DIR/train/CLASS and DIR/test/CLASS are needed");
+  for (auto& entry : fs::directory_iterator(dir))
+    if (entry.is_directory()) classes.push_back(entry.path());
+  std::sort(classes.begin(), classes.end());
+  check(Code::data, classes.size() >= 2, dir, ": holds ", classes.size(), " folders of classes; two are needed");
+  for (auto& entry : fs::directory_iterator(classes[size_t(label)]))
+    if (is_image_name(entry.path().string())) files.push_back(entry.path());
+  std::sort(files.begin(), files.end());
+  std::vector<Image> all;
+  for (auto& file : files) all.push_back(resize(read_image(file.string()), 32, 32));
+  return all;
+}
+
+}  // namespace
+
+const Bench::Pictures& Bench::pictures(bool test, int label) {
+  Pictures& all = pictures_[test][label];
+  if (!all.empty()) return all;
+  if (!options.data.empty()) {
+    check(Code::usage, options.format == "folders", "classify needs --format folders: a folder a class");
+    return all = folder_pictures(options.data + (test ? "/test" : "/train"), label);
+  }
+  const ShapesOptions one{.size = 32, .classes = 2, .empty = 0, .max_objects = 1, .seed = 3};
+  for (uint64_t i = 0; all.size() < size_t(test ? 300 : 1000); ++i) {
+    const Sample scene = make_scene(one, test, i);
+    if (scene.labels.size() == 1 && scene.labels[0] == label) all.push_back(resize(scene.image, 32, 32));
+  }
+  return all;
+}
+
+const Dataset& Bench::open(bool val) {
+  check(Code::usage, options.format != "folders", "--format folders is for classify: the other experiments need boxes");
+  std::optional<Dataset>& data = val ? val_ : train_;
+  if (data) return *data;
+  DatasetOptions o{.dir = options.data, .format = options.format, .split = val ? "val" : "train"};
+  if (options.data.empty()) {
+    o.dir = options.out + (options.quick ? "/shapes-quick" : "/shapes-full");
+    if (!std::filesystem::exists(o.dir + "/val/annotations.json")) {  // written last
+      std::filesystem::remove_all(o.dir);
+      make_shapes(o.dir, shapes(options.quick));
+    }
+  }
+  if (val) o.classes = train().classes();
+  return *(data = open_dataset(o));
+}
+
+}  // namespace fovea::lab

@@ -1,0 +1,30 @@
+// What experiments train on: the data of the chosen profile, and the configuration that a setting changes.
+#pragma once
+#include <optional>
+
+#include "data/dataset.h"
+#include "tools/lab/lab.h"
+
+namespace fovea::lab {
+
+class Bench {
+ public:
+  explicit Bench(LabOptions options) : options(std::move(options)) {}
+  const LabOptions options;
+  std::string profile() const;    // "quick shapes": part of the name of a cell
+  std::string described() const;  // data, network and schedule in a sentence
+  Config config(const Keys& keys, uint64_t seed) const;
+  const Dataset& train() { return open(false); }
+  const Dataset& val() { return open(true); }
+  // For classifiers: whole pictures [n][32 x 32 rgb] of class 0 and 1. Of --format folders, DIR/train and DIR/test hold
+  // a folder a class, the first two by name; of the shapes, circles and squares.
+  using Pictures = std::vector<Image>;
+  const Pictures& pictures(bool test, int label);
+
+ private:
+  const Dataset& open(bool val);
+  std::optional<Dataset> train_, val_;
+  Pictures pictures_[2][2];
+};
+
+}  // namespace fovea::lab

@@ -1,0 +1,69 @@
+// Results of an experiment as lists, differences and CSV.
+#include <cmath>
+
+#include "core/error.h"
+#include "core/words.h"
+#include "tools/lab/cells.h"
+
+namespace fovea::lab {
+
+std::vector<double> SettingResult::values(const std::string& metric) const {
+  std::vector<double> all;
+  for (auto& [seed, metrics] : seeds)
+    if (auto it = metrics.find(metric); it != metrics.end() && it->second.size() == 1) all.push_back(it->second[0]);
+  return all;
+}
+
+std::vector<double> SettingResult::mean(const std::string& metric) const {
+  std::vector<double> sum;
+  double n = 0;
+  for (auto& [seed, metrics] : seeds) {
+    const auto it = metrics.find(metric);
+    if (it == metrics.end() || (n > 0 && it->second.size() != sum.size())) continue;
+    sum.resize(it->second.size()), ++n;
+    for (size_t i = 0; i < sum.size(); ++i) sum[i] += it->second[i];
+  }
+  for (double& v : sum) v /= n;
+  return sum;
+}
+
+const SettingResult& find(const Results& results, const std::string& setting) {
+  for (auto& r : results)
+    if (r.setting.name == setting) return r;
+  fail(Code::failure, "lab: there is no setting '" + setting + "'");
+}
+
+std::vector<double> differences(const Results& results, const Contrast& c) {
+  std::vector<double> d;
+  const SettingResult &a = find(results, c.a.setting), &b = find(results, c.b.setting);
+  for (auto& [seed, metrics] : a.seeds)
+    for (auto& [other, others] : b.seeds) {
+      if (seed != other) continue;
+      const auto x = metrics.find(c.a.metric), y = others.find(c.b.metric);
+      if (x != metrics.end() && y != others.end()) d.push_back(x->second.at(0) - y->second.at(0));
+    }
+  return d;
+}
+
+std::string results_csv(const Results& results) {
+  std::map<std::string, bool> columns;  // numbers only: lists stay in the file of cells
+  for (auto& r : results)
+    for (auto& [seed, metrics] : r.seeds)
+      for (auto& [name, values] : metrics)
+        if (values.size() == 1) columns[name] = true;
+  std::string s = "setting,seed";
+  for (auto& [name, unused] : columns) s += "," + name;
+  s += "\n";
+  for (auto& r : results)
+    for (auto& [seed, metrics] : r.seeds) {
+      s += csv_field(r.setting.name) + "," + std::to_string(seed);
+      for (auto& [name, unused] : columns) {
+        const auto it = metrics.find(name);
+        s += "," + (it == metrics.end() ? std::string() : shortest(it->second[0]));
+      }
+      s += "\n";
+    }
+  return s;
+}
+
+}  // namespace fovea::lab
