@@ -115,7 +115,9 @@ Report run_one(const Experiment& e, Bench& bench, CellFile& cells) {
   const std::string folder = bench.options.out + "/" + e.name;
   Report r{.experiment = &e, .setting = bench.described(), .command = command_of(e.name, bench.options)};
   if (e.measure) r.results = collect(e, bench, cells), judge_report(r);
-  if (e.measure == measure_classifier) r.setting = "a ResNet of three stages on pictures of 32 x 32";
+  if (e.measure == measure_classifier)
+    r.setting =
+        text("the backbone of the preset toy on pictures of 32 x 32, ", bench.classifier_steps(), " steps of 32");
   e.show(r.results, r.page);
   std::filesystem::create_directories(folder);
   for (auto& [name, figure] : r.page.figures) write_file_atomically(folder + "/" + name + ".svg", figure);

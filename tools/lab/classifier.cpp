@@ -92,7 +92,7 @@ Metrics measure_classifier(Bench& bench, const Keys& keys, uint64_t seed) {
   for (int label : {0, 1})
     for (const Image& picture : bench.pictures(true, label)) test.push_back({&picture, label == 0 ? 0 : -1});
   Classifier model(body_options(), seed);
-  train(model, config, pool, bench.options.quick ? 250 : 1500, seed);
+  train(model, config, pool, bench.classifier_steps(), seed);
   model.train(false);
   const NoGrad no_grad;
   Scores scores;

@@ -106,7 +106,7 @@ void show_cdf(const Results& results, Page& page) {
                             short_number(std::round(100 * mean_of(fl, "hardest_fifth"))),
                             " %; the paper says about half, and that gamma changes it little."));
   page.notes.push_back(
-      "focus_negatives and focus_positives: how many powers of ten fewer samples carry half of the loss "
+      "Focus: how many powers of ten fewer samples carry half of the loss "
       "with gamma 2 than with gamma 0, in the same trained network.");
 }
 

@@ -38,6 +38,28 @@ bool percent(const std::string& metric) {
          metric.starts_with("hardest");
 }
 
+std::string title_of(const std::string& metric) {
+  static const std::map<std::string, std::string> titles = {
+      {"ap", "AP"},
+      {"ap50", "AP50"},
+      {"auc", "ROC-AUC"},
+      {"ece", "calibration error"},
+      {"ms", "ms a picture"},
+      {"coverage", "boxes covered"},
+      {"easy_mean", "gradient of easy negatives"},
+      {"positives", "positive anchors"},
+      {"first_loss", "first loss"},
+      {"expected_loss", "... by the formula"},
+      {"hardest_fifth_ce", "loss of hardest 20 % positives, gamma 0"},
+      {"hardest_fifth", "... gamma 2"},
+      {"hardest_hundredth_ce", "loss of hardest 1 % negatives, gamma 0"},
+      {"hardest_hundredth", "... gamma 2"},
+      {"focus_positives", "focus of positives"},
+      {"focus_negatives", "focus of negatives"}};
+  const auto it = titles.find(metric);
+  return it == titles.end() ? metric : it->second;
+}
+
 std::string verdict_class(const std::string& verdict) {
   return verdict == "reproduced" ? " yes" : verdict == "not reproduced" ? " no" : "";
 }
@@ -46,7 +68,7 @@ std::string table(const Report& r) {
   bool paper = false;
   for (auto& row : r.results) paper = paper || row.setting.paper;
   std::string s = "<div class=wide><table><tr><th>setting<th class=n>seeds";
-  for (auto& c : r.experiment->columns) s += "<th class=n>" + escaped(c) + (percent(c) ? " (%)" : "");
+  for (auto& c : r.experiment->columns) s += "<th class=n>" + escaped(title_of(c)) + (percent(c) ? " (%)" : "");
   s += std::string(paper ? "<th class=n>the paper's AP" : "") + "\n";
   for (auto& row : r.results) {
     const std::string name = escaped(row.setting.name);
@@ -57,7 +79,7 @@ std::string table(const Report& r) {
       char cell[80] = "";
       if (i.n > 0) std::snprintf(cell, sizeof cell, "%.4g", f * i.mean);
       s += std::string("<td class=n>") + cell;
-      if (i.n > 1 && i.deviation > 0)
+      if (i.n > 1 && i.deviation > 1e-9 * std::abs(i.mean))
         std::snprintf(cell, sizeof cell, " &plusmn; %.2g", f * (i.high - i.mean)), s += cell;
     }
     if (paper) s += "<td class=n>" + (row.setting.paper ? short_number(*row.setting.paper) : std::string());
@@ -87,9 +109,12 @@ std::string html_page(const Report& r) {
   s += "<h2>How to read it</h2>";
   for (auto& note : r.page.notes) s += "<p>" + escaped(note) + "</p>\n";
   if (!r.results.empty())
-    s += "<p>What differs from the paper, which trained ResNets from ImageNet weights on COCO for 90,000 steps of 16 "
-         "pictures: here " +
-         escaped(r.setting) + ". The numbers beside ours are for the direction, not the level.</p>\n";
+    s += e.measure == measure_classifier
+             ? "<p>Here: " + escaped(r.setting) + ".</p>\n"
+             : "<p>What differs from the paper, which trained ResNets from ImageNet weights on COCO for 90,000 steps "
+               "of 16 "
+               "pictures: here " +
+                   escaped(r.setting) + ". The numbers beside ours are for the direction, not the level.</p>\n";
   if (!e.differs.empty()) s += "<p>" + escaped(e.differs) + "</p>\n";
   return s + "<footer><p>Made by <code>" + escaped(r.command) + "</code></p></footer></html>\n";
 }
@@ -101,8 +126,8 @@ std::string html_index(const std::vector<Report>& reports) {
                   "<table><tr><th>experiment<th>claim<th>verdict\n";
   for (auto& r : reports)
     s += "<tr><td><a href=\"" + r.experiment->name + "/report.html\">" + r.experiment->name + "</a><td>" +
-         escaped(r.experiment->claim) + "<td><span class=\"verdict" + verdict_class(r.verdict) + "\"><b>" +
-         (r.verdict.empty() ? "arithmetic" : escaped(r.verdict)) + "</b></span>\n";
+         escaped(r.experiment->claim) + "<td><div class=\"verdict" + verdict_class(r.verdict) + "\"><b>" +
+         (r.verdict.empty() ? "arithmetic" : escaped(r.verdict)) + "</b></div>\n";
   s += "</table>";
   if (!reports.empty()) s += "<p class=soft>" + escaped(reports.back().setting) + ".</p>";
   return s + "</html>\n";

@@ -103,7 +103,7 @@ struct Legend {
   double x = 8, y;
   explicit Legend(double top) : y(top) {}
   void add(const std::string& sample, const std::string& name) {
-    const double width = 34 + 6.9 * double(name.size());
+    const double width = 42 + 7 * double(name.size());
     if (x > 8 && x + width > kWidth) x = 8, y += kLine;
     svg += format("<g transform='translate(%.1f %.1f)'>", x, y) + sample + words(24, 4, name) + "</g>\n";
     x += width;
