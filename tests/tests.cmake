@@ -59,6 +59,12 @@ foreach(readme ${readmes})
   set_tests_properties(readme_${name} PROPERTIES TIMEOUT ${test_seconds})
 endforeach()
 
+find_program(NODE node)
+if(NODE AND FOVEA_IO)
+  add_test(NAME lab_page COMMAND ${NODE} ${PROJECT_SOURCE_DIR}/tests/lab_page.js $<TARGET_FILE:fovea>
+    ${PROJECT_BINARY_DIR}/lab_page)
+endif()
+
 find_program(PYTHON3 python3)
 if(PYTHON3)
   add_test(NAME house COMMAND ${PYTHON3} ${PROJECT_SOURCE_DIR}/tests/house.py)

@@ -158,7 +158,9 @@ void run_lab(const Flags& flags) {
   nlohmann::ordered_json all = nlohmann::ordered_json::array();
   for (const Experiment* e : chosen) {
     const double seconds = usual_time(*e, flags.lab);
-    if (seconds > 0) std::fprintf(stderr, "%s: about %s on two cores\n", e->name.c_str(), duration(seconds).c_str());
+    if (seconds > 0)
+      std::fprintf(stderr, "%s: about %s on two cores. Will be judged: %s\n", e->name.c_str(),
+                   duration(seconds).c_str(), e->primary.statement.c_str());
     reports.push_back(run_one(*e, bench, cells));
     const Report& r = reports.back();
     const std::string verdict = r.verdict.empty() ? "arithmetic" : r.verdict;
