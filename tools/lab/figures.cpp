@@ -17,7 +17,8 @@ DotChart dots(const Results& results, const std::string& metric, double factor, 
     DotRow row{.name = r.setting.name, .reference = r.setting.paper, .strong = r.primary};
     for (double v : r.values(metric)) row.values.push_back(factor * v);
     const Interval i = interval(row.values);
-    row.mean = i.n > 0 ? i.mean : NAN, row.low = i.low, row.high = i.high;
+    row.mean = i.n > 0 ? i.mean : NAN;
+    row.low = i.n > 1 ? std::max(0.0, i.low) : NAN, row.high = i.n > 1 ? std::min(100.0, i.high) : NAN;  // percent
     chart.rows.push_back(row);
   }
   return chart;

@@ -2,9 +2,9 @@
 #include <cmath>
 
 #include "core/words.h"
-#include "tools/lab/svg.h"
-
 #include "tools/lab/lab.h"
+#include "tools/lab/svg.h"
+#include "tools/terminal.h"
 
 namespace fovea::lab {
 namespace {
@@ -116,7 +116,11 @@ std::string html_page(const Report& r) {
                "pictures: here " +
                    escaped(r.setting) + ". The numbers beside ours are for the direction, not the level.</p>\n";
   if (!e.differs.empty()) s += "<p>" + escaped(e.differs) + "</p>\n";
-  return s + "<footer><p>Made by <code>" + escaped(r.command) + "</code></p></footer></html>\n";
+  double seconds = 0;
+  for (auto& row : r.results)
+    for (double v : row.values("seconds")) seconds += v;
+  s += "<footer><p>Made by <code>" + escaped(r.command) + "</code>";
+  return s + (seconds > 0 ? "; its cells took " + duration(seconds) : "") + "</p></footer></html>\n";
 }
 
 std::string html_index(const std::vector<Report>& reports) {
