@@ -103,7 +103,7 @@ class Walk {
       if (slot.record && slot.sum.value) run_hooks(*slot.record, slot.sum.value);
       dy.push_back(slot.sum.value);
     }
-    Grads g{{}, std::vector<Tensor>(node.inputs.size())};
+    Grads g{{}, std::vector<Tensor>(node.inputs.size()), !options_.retain_graph};
     for (auto& x : node.inputs) g.wanted.push_back(x.wanted());
     {
       OpTimer timer(node.name(), OpTimer::Pass::backward);

@@ -16,6 +16,7 @@ namespace fovea {
 struct Grads {
   std::vector<bool> wanted;
   std::vector<Tensor> value;
+  bool last = true;  // the op is not asked again: it may change what it saved, and hand it out
   bool wants(size_t i) const { return wanted[i]; }
   Tensor& operator[](size_t i) { return value[i]; }
   size_t size() const { return value.size(); }

@@ -18,38 +18,38 @@ HD inline uint32_t float_to_bits(float f) {
   memcpy(&u, &f, sizeof u);
   return u;
 }
+HD inline float abs(float x) { return bits_to_float(float_to_bits(x) & 0x7fffffffu); }
+HD inline double abs(double x) { return x < 0 ? -x : x; }
 
-// e^x = 2^k e^r with k = round(x / ln 2), |r| <= ln 2 / 2, e^r by a polynomial of degree 6; at most 2 ulp.
+// e^x = 2^k e^r with k = round(x / ln 2), |r| <= ln 2 / 2, e^r by a polynomial of degree 6; at most 0.9 ulp.
 struct ExpParts {
-  float p;    // e^r
-  int32_t k;  // exact for |x| up to 2^21
+  float p;     // e^r
+  uint32_t k;  // its lower 9 bits: k, for |x| below 177
 };
 HD inline ExpParts exp_parts(float x) {
   const float shifted = x * 1.44269504f + 12582912.0f;  // round to nearest by adding 1.5 * 2^23
-  const float k = shifted - 12582912.0f;
-  float r = x - k * 0.693359375f;
-  r = r + k * 2.12194440e-4f;
-  float p = 1.3930436e-3f;
-  p = p * r + 8.3607944e-3f;
-  p = p * r + 4.1666485e-2f;
-  p = p * r + 1.6666577e-1f;
+  const float k = shifted - 12582912.0f, high = x - k * 0.693359375f, low = k * 2.12194440e-4f, r = high + low;
+  float p = 1.38655282e-3f;
+  p = p * r + 8.36758502e-3f;
+  p = p * r + 4.16672193e-2f;
+  p = p * r + 1.66665331e-1f;
   p = p * r + 0.5f;
-  return {p * (r * r) + r + 1.0f, static_cast<int32_t>(float_to_bits(shifted) << 9) >> 9};
+  return {1.0f + (high + (p * (r * r) + low)), float_to_bits(shifted)};
 }
 // Above 88.72 infinity, below -87.33 (where the result would be denormal) 0; NaN stays NaN.
 HD inline float exp(float x) {
-  const auto [p, k] = exp_parts(x < -88.0f ? -88.0f : (x > 89.0f ? 89.0f : x));  // NaN passes through both
-  const int32_t half = k >> 1;  // 2^k in two factors, so that k = 128 and k = -127 do not leave the exponent's range
-  const float y = p * bits_to_float(static_cast<uint32_t>(half + 127) << 23) *
-                  bits_to_float(static_cast<uint32_t>(k - half + 127) << 23);
-  const float top = x > 88.7228394f ? INFINITY : y;
-  return x < -87.3365479f ? 0.0f : top;
+  const auto [p, k] = exp_parts(x);
+  const float y = bits_to_float(float_to_bits(p) + (k << 23)), top = x <= 88.7228394f ? y : x + INFINITY;
+  return x < -87.3365402f ? 0.0f : top;
 }
-// For x <= 0 alone: the same bits with less work.
+// For |x| <= 87 and NaN, without the checks; and for x <= 0.
+HD inline float exp_inside(float x) {
+  const auto [p, k] = exp_parts(x);
+  return p * bits_to_float((k + 127) << 23);
+}
 HD inline float exp_negative(float x) {
-  const auto [p, k] = exp_parts(x < -88.0f ? -88.0f : x);
-  const float y = p * bits_to_float(static_cast<uint32_t>(k + 127) << 23);
-  return x < -87.3365479f ? 0.0f : y;
+  const float y = exp_inside(x);
+  return x < -87.3365402f ? 0.0f : y;
 }
 HD inline double exp(double x) { return ::exp(x); }
 HD inline double exp_negative(double x) { return ::exp(x); }
@@ -66,61 +66,110 @@ HD inline float log(float x) {
   const float h = 0.5f * f * f;
   const float y = k * 0.693138123f - ((h - (s * (h + r) + k * 9.05800061e-6f)) - f);
   const float normal = x <= 3.40282347e38f ? y : x + x;  // infinity and NaN
-  const float low = x < 1.17549435e-38f ? (x < 0.0f ? NAN : -INFINITY) : normal;
-  return x != x ? x : low;
+  return x < 1.17549435e-38f ? (x < 0.0f ? NAN : -INFINITY) : normal;
 }
 HD inline double log(double x) { return ::log(x); }
 
-// log(1 + e) for 0 <= e <= 1 (e^-|x|): log() without its exponent and its special cases; exact for tiny e, at most 1.2
-// ulp.
-HD inline float log1p_unit(float e, float s) {  // s = e / (2 + e)
-  const float z = s * s, h = 0.5f * e * e;
-  const float r = z * (0.66666667f + z * (0.39999701f + z * (0.28592583f + z * (0.21703315f + z * 0.23239051f))));
-  return e - (h - s * (h + r));
+// log(1 + e) for 0 <= e <= 1 (e^-|x|) as e P(e - 1/2): at most 2 ulp.
+HD inline float log1p_unit(float e) {
+  const float t = e - 0.5f;
+  float p = 5.11417165e-3f;
+  p = p * t - 8.49523209e-3f;
+  p = p * t + 1.16569689e-2f;
+  p = p * t - 2.02663075e-2f;
+  p = p * t + 3.66195254e-2f;
+  p = p * t - 6.77059293e-2f;
+  p = p * t + 1.32610217e-1f;
+  p = p * t - 2.88526893e-1f;
+  p = p * t + 8.10930192e-1f;
+  return e * p;
 }
-HD inline float log1p_unit(float e) { return log1p_unit(e, e / (2.0f + e)); }
-HD inline double log1p_unit(double e, double = 0) { return ::log1p(e); }
+HD inline double log1p_unit(double e) { return ::log1p(e); }
 
-// 1 / (1 + e^-x), without overflow.
+// 1 / (1 + e^-x), without overflow; what the sum 1 + e loses comes off the quotient: at most 2 ulp.
 template <class T> HD inline T sigmoid(T x) {
-  const T e = math::exp_negative(x < 0 ? x : -x);
-  return (x < 0 ? e : T(1)) / (T(1) + e);
+  const T e = math::exp_negative(-math::abs(x)), sum = T(1) + e, y = (x < 0 ? e : T(1)) / sum;
+  return y - y * (e - (sum - T(1)));
 }
 // log(1 + e^x), without overflow.
 template <class T> HD inline T softplus(T x) {
-  const T e = math::exp_negative(x < 0 ? x : -x);
+  const T e = math::exp_negative(-math::abs(x));
   return (x > 0 ? x : T(0)) + log1p_unit(e);
 }
 // (e^2x - 1) / (e^2x + 1); near 0, where that cancels, x + x^3 P(x^2) (Cephes); at most 2 ulp.
 HD inline float tanh(float x) {
-  const float a = x < 0 ? -x : x, z = x * x;
+  const float a = abs(x), z = x * x;
   float p = -5.70498872745e-3f;
   p = p * z + 2.06390887954e-2f;
   p = p * z - 5.37397155531e-2f;
   p = p * z + 1.33314422036e-1f;
   p = p * z - 3.33332819422e-1f;
-  const float near = p * z * x + x, far = 1.0f - 2.0f / (math::exp(a + a) + 1.0f);
+  const float far = 1.0f - 2.0f / (exp_inside(a > 9.5f ? 19.0f : a + a) + 1.0f), near = p * z * x + x;
   return a < 0.625f ? near : x < 0 ? -far : far;
 }
 HD inline double tanh(double x) { return ::tanh(x); }
-// t e^(P(t) - z^2) with z = |x|, t = 1 / (1 + z / 2), P of degree 9 (fitted for z <= 10; relative error 5e-8 but for
-// the rounding of z^2); 2 - that for negative x.
-HD inline float erfc(float x) {
-  const float z = x < 0 ? -x : x, t = 1.0f / (1.0f + 0.5f * z);
-  float p = 0.144930214f;
-  p = p * t - 0.680827178f;
-  p = p * t + 1.15673376f;
-  p = p * t - 0.696251901f;
-  p = p * t - 0.0802804302f;
-  p = p * t + 1.26758522e-3f;
-  p = p * t + 0.0346028004f;
-  p = p * t + 0.386640412f;
-  p = p * t + 0.998632783f;
-  p = p * t - 1.265448f;
-  const float y = t * math::exp_negative(p) * math::exp_negative(-z * z);
-  return x < 0 ? 2.0f - y : y;
+// The complementary error function of z >= 0, given e = e^-z^2: e t P(t) with t = 1 / (1 + z / 2), P of degree 10
+// fitted for z <= 10; at most 6 ulp beside the error of e.
+HD inline float erfc(float z, float e) {
+  const float t = 1.0f / (1.0f + 0.5f * z);
+  float p = 3.61295380e-2f;
+  p = p * t - 1.93182319e-1f;
+  p = p * t + 3.87004077e-1f;
+  p = p * t - 2.97949344e-1f;
+  p = p * t - 1.40029630e-2f;
+  p = p * t + 3.03820949e-2f;
+  p = p * t + 5.70022613e-2f;
+  p = p * t + 1.85002446e-1f;
+  p = p * t + 2.45283216e-1f;
+  p = p * t + 2.82242030e-1f;
+  p = p * t + 2.82088965e-1f;
+  return e * (t * p);
 }
-HD inline double erfc(double x) { return ::erfc(x); }
+HD inline double erfc(double z, double) { return ::erfc(z); }
+
+// x^e with the exponent e log2 |x| in double precision, so that it is right to 1 ulp; one branch-free formula for all
+// x. Denormals count as 0.
+HD inline float pow(float x, float e) {
+  const float a = abs(x);
+  const uint32_t shifted = float_to_bits(a) - 0x3f3504f3u;  // as in log()
+  const double m = double(bits_to_float((shifted & 0x007fffffu) + 0x3f3504f3u));
+  const double s = (m - 1) / (m + 1), z = s * s;
+  double p = 0.340727964386;
+  p = p * z + 0.411672829236;
+  p = p * z + 0.577083583230;
+  p = p * z + 0.961796673350;
+  p = p * z + 2.88539008179;
+  float whole = static_cast<float>(static_cast<int32_t>(shifted) >> 23);
+  whole = a < 1.17549435e-38f ? -1e30f : a > 3.40282347e38f ? 1e30f : whole;
+  const double t = double(e) * (double(whole) + s * p);
+  const double inside = t < -160 ? -160 : t > 160 ? 160 : t, k = (inside + 6755399441055744.0) - 6755399441055744.0;
+  const float q = exp_parts(float((inside - k) * 0.6931471805599453)).p;
+  const int32_t n = int32_t(float(k)), n2 = n >> 1;
+  const float y = q * bits_to_float(uint32_t(n2 + 127) << 23) * bits_to_float(uint32_t(n - n2 + 127) << 23);
+  const float odd = e - 2 * floorf(0.5f * e), sign = 1 - 2 * odd + sqrtf(floorf(e) - e);  // NaN for a fraction
+  const float any = x < 0 ? sign * y : y;
+  return x != x ? x : any;
+}
+HD inline double pow(double x, double e) { return ::pow(x, e); }
+
+// The angle of (x, y), as std::atan2: atan of the smaller over the larger side; at most 2 ulp.
+HD inline float atan2(float y, float x) {
+  const float u = abs(x), v = abs(y), low = u < v ? u : v, high = u < v ? v : u;
+  const float r = low / (high == 0 ? 1.0f : high), z = r * r;
+  float p = 2.91975634e-3f;
+  p = p * z - 1.63642373e-2f;
+  p = p * z + 4.32059728e-2f;
+  p = p * z - 7.55172893e-2f;
+  p = p * z + 1.06657863e-1f;
+  p = p * z - 1.42110035e-1f;
+  p = p * z + 1.99937671e-1f;
+  p = p * z - 3.33331525e-1f;
+  float angle = r + r * (z * p);
+  angle = u < v ? 1.57079637f - angle : angle;
+  angle = x < 0 ? 3.14159274f - angle : angle;
+  return y < 0 ? -angle : angle;
+}
+HD inline double atan2(double y, double x) { return ::atan2(y, x); }
 
 template <class T> HD inline T min(T a, T b) { return a < b ? a : b; }
 template <class T> HD inline T max(T a, T b) { return a > b ? a : b; }

@@ -24,23 +24,30 @@ struct Max {
 constexpr int kTeam = 128;  // threads of a CUDA team
 
 // team.each(n, f): f(i) for every i. team.reduce(n, zero, f, op): f(0) op f(1) op ...; `zero` is op's neutral element.
-// Without op it is a sum.
+// Without op it is a sum. f may
+// write what belongs to its index.
 struct Solo {
   template <class F> HD void each(int64_t n, F f) const { FOVEA_INDEPENDENT for (int64_t i = 0; i < n; ++i) f(i); }
   template <class T, class F, class Op = Plus> HD T reduce(int64_t n, T zero, F f, Op op = {}) const {
-    constexpr int kLanes = 16;  // independent sums, so that the loop vectorises
-    if (n < 2 * kLanes) {
+    constexpr int kLanes = 32;  // independent sums, so that the loops vectorise
+    if (n < kLanes / 2) {
       for (int64_t i = 0; i < n; ++i) zero = op(zero, f(i));
       return zero;
     }
     T lane[kLanes];
     for (int l = 0; l < kLanes; ++l) lane[l] = zero;
-    int64_t i = 0;
-    for (; i + kLanes <= n; i += kLanes)
-      for (int l = 0; l < kLanes; ++l) lane[l] = op(lane[l], f(i + l));
-    for (; i < n; ++i) lane[0] = op(lane[0], f(i));
-    for (int half = kLanes / 2; half > 0; half /= 2)
-      for (int l = 0; l < half; ++l) lane[l] = op(lane[l], lane[l + half]);
+    const int64_t rest = n % kLanes;
+    for (int64_t i = 0; i < n - rest; i += kLanes) {
+      FOVEA_INDEPENDENT for (int l = 0; l < kLanes; ++l) lane[l] = op(lane[l], f(i + l));
+    }
+    FOVEA_INDEPENDENT for (int64_t l = 0; l < rest; ++l) lane[l] = op(lane[l], f(n - rest + l));
+    return fold<kLanes / 2>(lane, op);
+  }
+
+ private:
+  template <int kHalf, class T, class Op> HD static T fold(T* lane, Op op) {
+    for (int l = 0; l < kHalf; ++l) lane[l] = op(lane[l], lane[l + kHalf]);
+    if constexpr (kHalf > 1) return fold<kHalf / 2>(lane, op);
     return lane[0];
   }
 };

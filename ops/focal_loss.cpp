@@ -1,5 +1,6 @@
 // Focal loss, FL* and hinge. All depend on z = -x_t (x for a negative, -x for the positive) and its weight w alone, so
 // one branch-free term serves all elements of a row; it never takes the log of a probability that has underflowed.
+// Where the logits want a gradient, the pass that sums the loss leaves its slopes behind: they share what is costly.
 #include "ops/focal_loss.h"
 
 #include <algorithm>
@@ -23,76 +24,75 @@ template <class T> struct PowerAny {
   HD T operator()(T, T log_q) const { return math::exp(gamma * log_q); }
 };
 
+template <class T> struct Point { T value, slope; };
+
 // FL = q^g softplus(z): with pt = 1 - q, -log(pt) = softplus(z).
 // dFL/dz = q^g (g (1 - q) softplus(z) + q)      (Appendix B with dz = -y dx; g q^g (1 - q) is d(q^g)/dz)
 template <class T, class Power> struct FocalTerm {
   Power power;
   T gamma;
-  struct Parts {
-    T q, softplus, factor;
-  };
-  HD Parts parts(T z) const {
-    const T e = math::exp_negative(z < 0 ? z : -z), up = T(1) + e, inverse = T(1) / (up * (T(1) + up));
-    const T share = (T(1) + up) * inverse, l = math::log1p_unit(e, e * up * inverse);  // 1 / (1 + e), log(1 + e)
-    const T q = z < 0 ? e * share : share, log_q = (z < 0 ? z : T(0)) - l;
-    return {q, (z > 0 ? z : T(0)) + l, power(q, log_q)};
-  }
-  HD T value(T z) const {
-    const Parts p = parts(z);
-    return p.factor * p.softplus;
-  }
-  HD T slope(T z) const {
-    const Parts p = parts(z);
-    return p.factor * (gamma * (1 - p.q) * p.softplus + p.q);
+  HD Point<T> operator()(T z) const {
+    const T e = math::exp_negative(-math::abs(z)), share = T(1) / (T(1) + e), l = math::log1p_unit(e);
+    const T q = z < 0 ? e * share : share, up = (z > 0 ? z : T(0)) + l, factor = power(q, (z < 0 ? z : T(0)) - l);
+    return {factor * up, factor * (gamma * (1 - q) * up + q)};
   }
 };
 
 // FL* = softplus(g z - b) / g, dFL*/dz = sigmoid(g z - b).
 template <class T> struct StarTerm {
   T gamma, beta;
-  HD T value(T z) const { return math::softplus(gamma * z - beta) / gamma; }
-  HD T slope(T z) const { return math::sigmoid(gamma * z - beta); }
+  HD Point<T> operator()(T z) const {
+    const T v = gamma * z - beta, e = math::exp_negative(-math::abs(v));
+    return {((v > 0 ? v : T(0)) + math::log1p_unit(e)) / gamma, (v < 0 ? e : T(1)) / (T(1) + e)};
+  }
 };
 
 // max(0, q - slack) with slack = 1 - margin, d/dz = q (1 - q) where there is a loss.
 template <class T> struct HingeTerm {
   T slack;
-  HD T value(T z) const {
-    const T over = math::sigmoid(z) - slack;
-    return over > 0 ? over : T(0);
-  }
-  HD T slope(T z) const {
-    const T q = math::sigmoid(z);
-    return q > slack ? q * (1 - q) : T(0);
+  HD Point<T> operator()(T z) const {
+    const T q = math::sigmoid(z), over = q - slack;
+    return {over > 0 ? over : T(0), over > 0 ? q * (1 - q) : T(0)};
   }
 };
 
-// Sum over a chunk of anchors of one image.
+// Sum over a chunk of anchors of one image; slope [N,R,K] is dloss/dlogits, or null.
 template <class T, class Term> struct LossChunk {
   const T* logits;
   const int64_t* labels;
   double* partial;
+  T* slope;
   int64_t anchors, classes, chunk, per;
   Term term;
   T positive, negative;  // weights
   template <class Team> HD void operator()(const Team& team, int64_t i) const {
     const int64_t n = i / per, begin = i % per * chunk, end = begin + chunk < anchors ? begin + chunk : anchors;
-    const Term f = term;
-    const T up = positive, down = negative;
     double sum = 0;
-    for (int64_t r = n * anchors + begin; r < n * anchors + end; ++r) {
-      if (labels[r] == -2) continue;
-      const T* x = logits + r * classes;
-      const int label = int(labels[r]);
-      sum += team.reduce(
-          classes, T(0),
-          [=](int64_t k) {
-            const bool own = int(k) == label;
-            return (own ? up : down) * f.value(own ? -x[k] : x[k]);
-          },
-          Plus{});
-    }
+    for (int64_t r = n * anchors + begin; r < n * anchors + end; ++r)
+      sum += slope ? row<true>(team, r) : row<false>(team, r);
     partial[i] = sum;
+  }
+  template <bool kSlope, class Team> HD T row(const Team& team, int64_t r) const {
+    const T *x = logits + r * classes, up = positive, down = negative;
+    T* out = kSlope ? slope + r * classes : nullptr;
+    const int label = int(labels[r]);
+    const Term f = term;
+    if (label == -2) {
+      if (kSlope) team.each(classes, [=](int64_t k) { out[k] = 0; });
+      return 0;
+    }
+    if (label < 0)
+      return team.reduce(classes, T(0), [=](int64_t k) {
+        const Point<T> p = f(x[k]);
+        if (kSlope) out[k] = down * p.slope;
+        return down * p.value;
+      });
+    return team.reduce(classes, T(0), [=](int64_t k) {
+      const bool own = int(k) == label;
+      const Point<T> p = f(own ? -x[k] : x[k]);
+      if (kSlope) out[k] = (own ? -up : down) * p.slope;
+      return (own ? up : down) * p.value;
+    });
   }
 };
 template <class T> struct ImageTotal {
@@ -105,60 +105,46 @@ template <class T> struct ImageTotal {
     out[n] = T(sum);
   }
 };
-// dx = dy[n] w dz/dx dterm/dz, of one anchor.
-template <class T, class Term> struct LossGradient {
-  const T *logits, *dy;
-  const int64_t* labels;
+template <class T> struct ScaleImages {  // dx = dy[n] slope, of one anchor; dx may be slope
+  const T *slope, *dy;
   T* dx;
   int64_t anchors, classes;
-  Term term;
-  T positive, negative;
   template <class Team> HD void operator()(const Team& team, int64_t r) const {
-    const T* x = logits + r * classes;
-    T* __restrict out = dx + r * classes;
-    if (labels[r] == -2) return team.each(classes, [=](int64_t k) { out[k] = 0; });
-    const int label = int(labels[r]);
-    const Term f = term;
-    const T scale = dy[r / anchors], up = -scale * positive, down = scale * negative;
-    team.each(classes, [=](int64_t k) {
-      const bool own = int(k) == label;
-      out[k] = (own ? up : down) * f.slope(own ? -x[k] : x[k]);
-    });
+    const T *from = slope + r * classes, factor = dy[r / anchors];
+    T* to = dx + r * classes;
+    team.each(classes, [=](int64_t k) { to[k] = factor * from[k]; });
   }
 };
 
 struct LossState {
   std::optional<double> alpha;
   double gamma = 2, beta = 1, slack = 0;
-  Saved logits, labels;
+  bool graded = false;  // the logits want a gradient
+  Tensor slope;
 
-  // term(f): calls f with the term for elements of type T.
-  template <class Self> Tensor total(const Self& self) const {
-    const int64_t images = logits->dim(0), anchors = logits->dim(1), classes = logits->dim(2);
+  // self.term(f): calls f with the term for elements of type T.
+  template <class Self> Tensor total(const Self& self, const Tensor& logits, const Tensor& labels) {
+    const int64_t images = logits.dim(0), anchors = logits.dim(1), classes = logits.dim(2);
     const int64_t chunk = kGrain / (classes > 0 ? classes : 1) + 1, per = (anchors + chunk - 1) / chunk;
-    Tensor out({images}, logits->dtype(), logits->device());
+    Tensor out({images}, logits.dtype(), logits.device());
+    if (graded) slope = empty_like(logits);
     Workspace partial(static_cast<size_t>(images * per) * sizeof(double), out.device());
     dispatch_float(out.dtype(), [&]<class T>() {
       self.template term<T>([&](auto term) {
-        for_rows(
-            out.device(), images * per, kGrain,
-            LossChunk<T, decltype(term)>{logits->data<T>(), labels->data<int64_t>(), partial.as<double>(), anchors,
-                                         classes, chunk, per, term, T(alpha.value_or(1)), T(alpha ? 1 - *alpha : 1)});
+        for_rows(out.device(), images * per, kGrain,
+                 LossChunk<T, decltype(term)>{logits.data<T>(), labels.data<int64_t>(), partial.as<double>(),
+                                              graded ? slope.data<T>() : nullptr, anchors, classes, chunk, per, term,
+                                              T(alpha.value_or(1)), T(alpha ? 1 - *alpha : 1)});
       });
       for_each(out.device(), images, ImageTotal<T>{partial.as<double>(), out.data<T>(), per});
     });
     return out;
   }
-  template <class Self> void gradient(const Self& self, const Tensor& dy, Grads& g) const {
-    const int64_t images = logits->dim(0), anchors = logits->dim(1), classes = logits->dim(2);
-    g[0] = empty_like(logits);
+  void backward(const Tensor& dy, Grads& g) const {
+    g[0] = g.last ? slope : empty_like(slope);
     dispatch_float(dy.dtype(), [&]<class T>() {
-      self.template term<T>([&](auto term) {
-        for_rows(
-            dy.device(), images * anchors, classes,
-            LossGradient<T, decltype(term)>{logits->data<T>(), dy.data<T>(), labels->data<int64_t>(), g[0].data<T>(),
-                                            anchors, classes, term, T(alpha.value_or(1)), T(alpha ? 1 - *alpha : 1)});
-      });
+      for_rows(dy.device(), slope.dim(0) * slope.dim(1), slope.dim(2),
+               ScaleImages<T>{slope.data<T>(), dy.data<T>(), g[0].data<T>(), slope.dim(1), slope.dim(2)});
     });
   }
 };
@@ -170,21 +156,20 @@ struct FocalLoss : LossState {
     if (gamma == 2) return f(FocalTerm<T, PowerTwo<T>>{{}, 2});
     f(FocalTerm<T, PowerAny<T>>{{T(gamma)}, T(gamma)});
   }
-  Tensor forward(const Tensor& x, const Tensor& y) { return logits = x, labels = y, total(*this); }
-  void backward(const Tensor& dy, Grads& g) const { gradient(*this, dy, g); }
+  Tensor forward(const Tensor& x, const Tensor& y) { return total(*this, x, y); }
 };
 struct FocalLossStar : LossState {
   static constexpr auto name = "focal_loss_star";
   template <class T, class F> void term(F f) const { f(StarTerm<T>{T(gamma), T(beta)}); }
-  Tensor forward(const Tensor& x, const Tensor& y) { return logits = x, labels = y, total(*this); }
-  void backward(const Tensor& dy, Grads& g) const { gradient(*this, dy, g); }
+  Tensor forward(const Tensor& x, const Tensor& y) { return total(*this, x, y); }
 };
 struct HingeLoss : LossState {
   static constexpr auto name = "sigmoid_hinge_loss";
   template <class T, class F> void term(F f) const { f(HingeTerm<T>{T(slack)}); }
-  Tensor forward(const Tensor& x, const Tensor& y) { return logits = x, labels = y, total(*this); }
-  void backward(const Tensor& dy, Grads& g) const { gradient(*this, dy, g); }
+  Tensor forward(const Tensor& x, const Tensor& y) { return total(*this, x, y); }
 };
+
+bool graded(const Tensor& x) { return x.requires_grad() && !NoGrad::active(); }
 
 void check_inputs(const char* op, const Tensor& x, const Tensor& y, std::optional<double> alpha) {
   check(x.rank() == 3 && y.shape() == x.shape().without(2), op, ": needs logits [N,R,K] and labels [N,R]\n  logits ",
@@ -206,21 +191,21 @@ Tensor sigmoid_focal_loss(const Tensor& logits, const Tensor& labels, FocalOptio
   check_inputs(FocalLoss::name, logits, labels, o.alpha);
   check(o.gamma >= 0, "sigmoid_focal_loss: gamma ", o.gamma, " must be at least 0");
   FocalLoss op;
-  op.alpha = o.alpha, op.gamma = o.gamma;
+  op.alpha = o.alpha, op.gamma = o.gamma, op.graded = graded(logits);
   return apply(std::move(op), logits, labels);
 }
 Tensor focal_loss_star(const Tensor& logits, const Tensor& labels, FocalStarOptions o) {
   check_inputs(FocalLossStar::name, logits, labels, o.alpha);
   check(o.gamma > 0, "focal_loss_star: gamma ", o.gamma, " must be above 0");
   FocalLossStar op;
-  op.alpha = o.alpha, op.gamma = o.gamma, op.beta = o.beta;
+  op.alpha = o.alpha, op.gamma = o.gamma, op.beta = o.beta, op.graded = graded(logits);
   return apply(std::move(op), logits, labels);
 }
 Tensor sigmoid_hinge_loss(const Tensor& logits, const Tensor& labels, HingeOptions o) {
   check_inputs(HingeLoss::name, logits, labels, o.alpha);
   check(o.margin > 0 && o.margin <= 1, "sigmoid_hinge_loss: margin ", o.margin, " must be in (0, 1]");
   HingeLoss op;
-  op.alpha = o.alpha, op.slack = 1 - o.margin;
+  op.alpha = o.alpha, op.slack = 1 - o.margin, op.graded = graded(logits);
   return apply(std::move(op), logits, labels);
 }
 

@@ -92,7 +92,7 @@ class OpTable {
     unary("log_sigmoid", normal(5), log_sigmoid);
     unary("leaky_relu", away, [](const Tensor& x) { return leaky_relu(x, 0.1); });
     unary("scale", normal(), [](const Tensor& x) { return -2.5 * x; });
-    unary("shift", normal(), [](const Tensor& x) { return 1 - x + 2; });
+    unary("shift", normal(), [](const Tensor& x) { return 3 + x; });
     row("clamp", [](Draw& d) {
       return OpSample{{d.distinct(d.shape())}, [](In x) { return clamp(x[0], -0.5, 0.7); }};
     });

@@ -78,10 +78,16 @@ struct Silu {  // y = x s(x); dy/dx = s (1 + x (1 - s))
 struct Gelu {  // y = x Phi(x); dy/dx = Phi(x) + x phi(x), the normal distribution and its density
   static constexpr auto name = "gelu";
   static constexpr Keep keep = Keep::x;
-  template <class T> HD static T distribution(T x) { return T(0.5) * math::erfc(x * T(-0.7071067811865476)); }
-  template <class T> HD static T density(T x) { return T(0.3989422804014327) * math::exp(T(-0.5) * x * x); }
-  HD static auto f(auto x) { return x * distribution(x); }
-  HD static auto df(auto x, auto) { return distribution(x) + x * density(x); }
+  template <class T> HD static T bell(T x) { return math::exp_negative(T(-0.5) * x * x); }  // sqrt(2 pi) phi
+  template <class T> HD static T distribution(T x, T bell) {
+    const T tail = T(0.5) * math::erfc((x < 0 ? -x : x) * T(0.7071067811865476), bell);
+    return x < 0 ? tail : T(1) - tail;
+  }
+  HD static auto f(auto x) { return x * distribution(x, bell(x)); }
+  template <class T> HD static T df(T x, T) {
+    const T b = bell(x);
+    return distribution(x, b) + x * (T(0.3989422804014327) * b);
+  }
 };
 struct Softplus {  // y = log(1 + e^x); dy/dx = s(x)
   static constexpr auto name = "softplus";
@@ -99,11 +105,22 @@ struct Pow {  // y = x^e; dy/dx = e x^(e - 1)
   static constexpr auto name = "pow";
   static constexpr Keep keep = Keep::x;
   double exponent;
-  template <class T> HD static T power(T x, double e) {
-    return e == 2 ? x * x : e == 1 ? x : e == 0 ? T(1) : e == -1 ? 1 / x : std::pow(x, T(e));
+  template <class T> HD T f(T x) const { return math::pow(x, T(exponent)); }
+  template <class T> HD T df(T x, T) const {
+    return exponent == 0 ? T(0) : T(exponent) * math::pow(x, T(exponent - 1));
   }
-  template <class T> HD T f(T x) const { return power(x, exponent); }
-  template <class T> HD T df(T x, T) const { return exponent == 0 ? T(0) : T(exponent) * power(x, exponent - 1); }
+};
+struct Square {
+  static constexpr auto name = "pow";
+  static constexpr Keep keep = Keep::x;
+  HD static auto f(auto x) { return x * x; }
+  HD static auto df(auto x, auto) { return 2 * x; }
+};
+struct Reciprocal {  // dy/dx = -y^2
+  static constexpr auto name = "pow";
+  static constexpr Keep keep = Keep::y;
+  HD static auto f(auto x) { return 1 / x; }
+  HD static auto df(auto, auto y) { return -y * y; }
 };
 struct Clamp {  // kinks at both ends, where the gradient is 1
   static constexpr auto name = "clamp";
@@ -256,7 +273,11 @@ Tensor silu(const Tensor& x) { return apply(Unary<Silu>{}, x); }
 Tensor gelu(const Tensor& x) { return apply(Unary<Gelu>{}, x); }
 Tensor softplus(const Tensor& x) { return apply(Unary<Softplus>{}, x); }
 Tensor log_sigmoid(const Tensor& x) { return apply(Unary<LogSigmoid>{}, x); }
-Tensor pow(const Tensor& x, double exponent) { return apply(Unary<Pow>{{exponent}}, x); }
+Tensor pow(const Tensor& x, double exponent) {
+  if (exponent == 2) return apply(Unary<Square>{}, x);
+  if (exponent == -1) return apply(Unary<Reciprocal>{}, x);
+  return exponent == 0.5 ? sqrt(x) : apply(Unary<Pow>{{exponent}}, x);
+}
 Tensor clamp(const Tensor& x, double low, double high) {
   check(low <= high, "clamp: the lower bound ", low, " exceeds the upper bound ", high);
   return apply(Unary<Clamp>{{low, high}}, x);

@@ -114,6 +114,17 @@ TEST_CASE("hinge loss on p_t: by hand, flat above the margin and for saturated l
   REQUIRE_THROWS_WITH(sigmoid_hinge_loss(x, y, {.alpha = {}, .margin = 0}), contains("margin 0"));
 }
 
+TEST_CASE("the slopes that focal loss keeps survive a graph that is retained") {
+  Tensor x = Tensor::from<double>({1, 2, 2}, {0.3, -1.2, 2.0, 0.1});
+  const Tensor loss = sigmoid_focal_loss(x.set_requires_grad(), Tensor::from<int64_t>({1, 2}, {1, -1}));
+  std::vector<double> once;
+  for (const int times : {1, 2, 3}) {  // the gradients add up
+    backward(loss, Tensor::full({1}, 0.5, DType::f64), {.retain_graph = times < 3});
+    if (times == 1) once = x.grad().values<double>();
+    for (int64_t i = 0; i < 4; ++i) CHECK(x.grad().at(i) == Approx(times * once[size_t(i)]));
+  }
+}
+
 TEST_CASE("focal loss sums over an image; -1 is background, -2 is left out") {
   Dice dice(1);
   for (const DType t : {DType::f64, DType::f32})

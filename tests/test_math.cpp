@@ -2,6 +2,7 @@
 // loops.
 #include "core/math.h"
 
+#include <atomic>
 #include <cmath>
 #include <cstring>
 #include <functional>
@@ -43,16 +44,49 @@ double worst(const std::function<float(float)>& f, const std::function<double(do
 }  // namespace
 
 TEST_CASE("the f32 functions are within a few units of the last place over all floats") {
-  CHECK(worst([](float x) { return math::exp(x); }, [](double x) { return std::exp(x); }) <= 2);
-  CHECK(worst([](float x) { return math::log(x); }, [](double x) { return std::log(x); }) <= 2);
+  CHECK(worst([](float x) { return math::exp(x); }, [](double x) { return std::exp(x); }) <= 1);
+  CHECK(worst([](float x) { return math::log(x); }, [](double x) { return std::log(x); }) <= 1);
   CHECK(worst([](float x) { return math::tanh(x); }, [](double x) { return std::tanh(x); }) <= 2);
-  CHECK(worst([](float x) { return math::sigmoid(x); }, [](double x) { return 1 / (1 + std::exp(-x)); }) <= 4);
+  CHECK(worst([](float x) { return math::sigmoid(x); }, [](double x) { return 1 / (1 + std::exp(-x)); }) <= 2);
   const auto softplus = [](double x) { return std::max(x, 0.0) + std::log1p(std::exp(-std::abs(x))); };
-  CHECK(worst([](float x) { return math::softplus(x); }, softplus) <= 4);
-  CHECK(worst([](float x) { return math::exp_negative(x); }, [](double x) { return std::exp(x); }, -kInf, 0) <= 2);
-  CHECK(worst([](float x) { return math::erfc(x); }, [](double x) { return std::erfc(x); }, -kInf, 1) <= 8);
-  CHECK(worst([](float x) { return math::erfc(x); }, [](double x) { return std::erfc(x); }, 1, 9) <= 100);  // z^2
-  CHECK(worst([](float e) { return math::log1p_unit(e); }, [](double e) { return std::log1p(e); }, 0, 1) <= 3);
+  CHECK(worst([](float x) { return math::softplus(x); }, softplus) <= 3);
+  CHECK(worst([](float x) { return math::exp_negative(x); }, [](double x) { return std::exp(x); }, -kInf, 0) <= 1);
+  CHECK(worst([](float x) { return math::exp_inside(x); }, [](double x) { return std::exp(x); }, -87, 87) <= 1);
+  const auto erfc = [](float z) { return math::erfc(z, float(std::exp(-double(z) * z))); };
+  CHECK(worst(
+            erfc, [](double x) { return std::erfc(x); }, 0, 9) <= 7);
+  CHECK(worst([](float e) { return math::log1p_unit(e); }, [](double e) { return std::log1p(e); }, 0, 1) <= 2);
+  for (const float e : {-17.3f, -1.0f, 0.0f, 0.01f, 0.5f, 2.7f, 3.0f}) {
+    const auto pow = [=](float x) { return math::pow(x, e); };
+    CHECK(worst(
+              pow, [=](double x) { return std::pow(x, double(e)); }, 0, kInf, 200'003) <= 1);
+  }
+  for (const float x : {-2.0f, 0.3f, 1.0f}) {
+    const auto angle = [=](float y) { return math::atan2(y, x); };
+    CHECK(worst(
+              angle, [=](double y) { return std::atan2(y == 0 ? 0 : y, double(x)); }, -kInf, kInf, 200'003) <= 2);
+  }
+}
+
+TEST_CASE("exp, log and sigmoid are within 2 units of the last place for every float of a range") {
+  const auto every = [](float (*f)(float), double (*exact)(double), float low, float high) {
+    std::atomic<int64_t> bad = 0;
+    const int64_t first = math::float_to_bits(low), last = math::float_to_bits(high);
+    parallel_for(last - first, 1 << 16, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
+        const float x = math::bits_to_float(uint32_t(first + i));
+        if (ulps(f(x), exact(x)) > 2) ++bad;
+      }
+    });
+    return bad.load();
+  };
+  for (const float sign : {1.0f, -1.0f}) {  // the bits of floats of one sign are in the order of their sizes
+    CHECK(every([](float x) { return math::exp(x); }, [](double x) { return std::exp(x); }, sign * 0.5f, sign * 8) ==
+          0);
+    CHECK(every([](float x) { return math::sigmoid(x); }, [](double x) { return 1 / (1 + std::exp(-x)); }, sign * 0.5f,
+                sign * 8) == 0);
+  }
+  CHECK(every([](float x) { return math::log(x); }, [](double x) { return std::log(x); }, 0.5f, 4) == 0);
 }
 
 TEST_CASE("edges: infinities, NaN and zero") {
@@ -73,6 +107,20 @@ TEST_CASE("edges: infinities, NaN and zero") {
   CHECK(math::tanh(kInf) == 1);
   CHECK(math::tanh(-kInf) == -1);
   CHECK(std::isnan(math::tanh(NAN)));
+  CHECK(math::exp(1e30f) == kInf);
+  CHECK(math::exp(-1e30f) == 0);
+  CHECK(math::exp_negative(-kInf) == 0);
+  const float payload = math::bits_to_float(0x7fc12345);  // a NaN with other bits set
+  for (const float y : {math::exp(payload), math::exp_negative(payload), math::tanh(payload), math::log(payload),
+                        math::sigmoid(payload), math::pow(payload, 2.7f), math::atan2(payload, 1.0f)})
+    CHECK(std::isnan(y));
+  for (const float x : {0.0f, kInf, -kInf, -8.0f})
+    for (const float e : {-3.0f, -2.0f, 0.0f, 2.0f, 3.0f})
+      if (x != 0 || e != -3) CHECK(math::pow(x, e) == std::pow(x, e));
+  CHECK(math::pow(0.0f, -3.0f) == kInf);
+  CHECK(std::isnan(math::pow(-8.0f, 0.5f)));
+  CHECK(math::atan2(0.0f, 0.0f) == 0);
+  CHECK(math::atan2(-1.0f, 0.0f) == -1.57079637f);
 }
 
 TEST_CASE("Philox gives Random123's known answers") {

@@ -78,6 +78,19 @@ void add_row(Report& report, const Machine& machine, const std::string& op, cons
   report.add(std::move(row));
 }
 
+// Times of one call: a round is as many as take 4 ms, since a single one of a small op shows its memory's first touch.
+template <class Step> Times measure_calls(const OpsFlags& o, Step&& step) {
+  step();
+  const auto start = Clock::now();
+  step();
+  const int calls = 1 + int(std::min(4 / std::max(ms_since(start), 1e-6), 1e4));
+  Times times = measure(o, [&] {
+    for (int i = 0; i < calls; ++i) step();
+  });
+  for (double& ms : times.ms) ms /= calls;
+  return times;
+}
+
 // Forward: each input is read once, the result is written once (nothing, where it shares the input's memory). With
 // backward: the result's gradient is read, too, and the gradient of each input written; products count three times.
 // What an op reads again is its own fault.
@@ -86,7 +99,7 @@ void bench_op(Report& report, const Machine& machine, const OpCase& row, const O
   const double flops = product_flops(row.name, s), moved = s.y.shares_storage(s.x[0]) ? 0 : s.bytes();
   {
     const NoGrad off;
-    const Times times = measure(o, [&] { s.y = s.drawn.run(s.x); });
+    const Times times = measure_calls(o, [&] { s.y = s.drawn.run(s.x); });
     add_row(report, machine, row.name, "forward", s, moved, flops, times);
   }
   double gradients = double(s.y.bytes());
@@ -94,7 +107,7 @@ void bench_op(Report& report, const Machine& machine, const OpCase& row, const O
     if (x && x.dtype() == DType::f32) x.set_requires_grad(), gradients += double(x.bytes());
   if (!s.drawn.run(s.x).requires_grad()) return;
   const Tensor dy = noise(s.y.shape(), 9);
-  const Times times = measure(o, [&] {
+  const Times times = measure_calls(o, [&] {
     for (const Tensor& x : s.x)
       if (x && x.requires_grad()) Tensor(x).set_grad({});
     backward(s.drawn.run(s.x), dy);
