@@ -5,7 +5,8 @@
 
 #include "core/autograd.h"
 #include "core/box.h"
-#include "core/loops.h"
+#include "core/math.h"
+#include "ops/broadcast.h"
 
 namespace fovea {
 namespace {
@@ -38,7 +39,7 @@ template <bool kOfA> struct OverlapOp {
   }
 };
 
-template <class T> struct EncodeBody {
+template <bool kCorners, class T> struct EncodeBody {
   const Box<T>*boxes, *anchors;
   T* out;
   BoxCoder w;
@@ -46,15 +47,15 @@ template <class T> struct EncodeBody {
     const Box<T> b = boxes[i], a = anchors[i];
     const T aw = a.width(), ah = a.height(), least = T(w.least);
     T* y = out + 4 * i;
-    if (w.style == BoxCoder::Style::corners) {
+    if constexpr (kCorners) {
       y[0] = T(w.wx) * (b.x1 - a.x1) / aw, y[1] = T(w.wy) * (b.y1 - a.y1) / ah;
       y[2] = T(w.ww) * (b.x2 - a.x2) / aw, y[3] = T(w.wh) * (b.y2 - a.y2) / ah;
-      return;
+    } else {
+      y[0] = T(w.wx) * ((b.x1 + b.x2) - (a.x1 + a.x2)) / (2 * aw);
+      y[1] = T(w.wy) * ((b.y1 + b.y2) - (a.y1 + a.y2)) / (2 * ah);
+      y[2] = T(w.ww) * math::log((b.width() > least ? b.width() : least) / aw);
+      y[3] = T(w.wh) * math::log((b.height() > least ? b.height() : least) / ah);
     }
-    y[0] = T(w.wx) * ((b.x1 + b.x2) - (a.x1 + a.x2)) / (2 * aw);
-    y[1] = T(w.wy) * ((b.y1 + b.y2) - (a.y1 + a.y2)) / (2 * ah);
-    y[2] = T(w.ww) * log((b.width() > least ? b.width() : least) / aw);
-    y[3] = T(w.wh) * log((b.height() > least ? b.height() : least) / ah);
   }
 };
 struct Encode {
@@ -63,58 +64,70 @@ struct Encode {
   Tensor forward(const Tensor& boxes, const Tensor& anchors) const {
     Tensor y = empty_like(boxes);
     dispatch_float(y.dtype(), [&]<class T>() {
-      for_each(y.device(), y.dim(0),
-               EncodeBody<T>{reinterpret_cast<const Box<T>*>(boxes.data<T>()),
-                             reinterpret_cast<const Box<T>*>(anchors.data<T>()), y.data<T>(), coder});
+      const auto *b = reinterpret_cast<const Box<T>*>(boxes.data<T>()),
+                 *a = reinterpret_cast<const Box<T>*>(anchors.data<T>());
+      if (coder.style == BoxCoder::Style::corners)
+        for_each(y.device(), y.dim(0), EncodeBody<true, T>{b, a, y.data<T>(), coder});
+      else for_each(y.device(), y.dim(0), EncodeBody<false, T>{b, a, y.data<T>(), coder});
     });
     return y;
   }
 };
 
 // Size of a decoded side, e^min(d / w, limit) times the anchor's; NaN stays.
-template <class T> HD T grown(T side, T delta) { return side * exp(delta > T(kMaxLogSize) ? T(kMaxLogSize) : delta); }
+template <class T> HD T grown(T side, T delta) {
+  return side * math::exp(delta > T(kMaxLogSize) ? T(kMaxLogSize) : delta);
+}
 
-template <class T> struct DecodeBody {
+// A box of one image and its anchor at a time, in pieces of consecutive anchors.
+template <class T, class Box4> struct EachDecoded {
+  Stretch at;
+  Box4 one;
+  template <class Team> HD void operator()(Team team, int64_t piece) const {
+    const auto p = at[piece];
+    const Box4 f = one;
+    const Box<T>* anchor = f.anchors + p.at[1];
+    if (at.step[1]) return team.each(p.count, [=](int64_t i) { f(p.out + i, anchor[i]); });
+    const Box<T> only = *anchor;
+    team.each(p.count, [=](int64_t i) { f(p.out + i, only); });
+  }
+};
+template <bool kCorners, class T> struct DecodeBody {
   const T* deltas;
   const Box<T>* anchors;
   T* out;
-  int64_t count;  // anchors
   BoxCoder w;
-  HD void operator()(int64_t i) const {
-    const Box<T> a = anchors[i % count];
+  HD void operator()(int64_t i, const Box<T>& a) const {
     const T* d = deltas + 4 * i;
     T* o = out + 4 * i;
-    if (w.style == BoxCoder::Style::corners) {
+    if constexpr (kCorners) {
       o[0] = a.x1 + d[0] / T(w.wx) * a.width(), o[1] = a.y1 + d[1] / T(w.wy) * a.height();
       o[2] = a.x2 + d[2] / T(w.ww) * a.width(), o[3] = a.y2 + d[3] / T(w.wh) * a.height();
-      return;
+    } else {
+      const T x = (a.x1 + a.x2) / 2 + d[0] / T(w.wx) * a.width(), y = (a.y1 + a.y2) / 2 + d[1] / T(w.wy) * a.height();
+      const T half_w = grown(a.width(), d[2] / T(w.ww)) / 2, half_h = grown(a.height(), d[3] / T(w.wh)) / 2;
+      o[0] = x - half_w, o[1] = y - half_h, o[2] = x + half_w, o[3] = y + half_h;
     }
-    const T x = (a.x1 + a.x2) / 2 + d[0] / T(w.wx) * a.width(), y = (a.y1 + a.y2) / 2 + d[1] / T(w.wy) * a.height();
-    const T half_w = grown(a.width(), d[2] / T(w.ww)) / 2, half_h = grown(a.height(), d[3] / T(w.wh)) / 2;
-    o[0] = x - half_w, o[1] = y - half_h, o[2] = x + half_w, o[3] = y + half_h;
   }
 };
-template <class T>
-struct DecodeSlope {  // d(x +- half_w) = a_w/w_x dx +- half_w/w_w dw; nothing to dw where it is clamped. corners:
-                      // linear
+// d(x +- half_w) = a_w/w_x dx +- half_w/w_w dw; nothing to dw where it is clamped. corners: linear
+template <bool kCorners, class T> struct DecodeSlope {
   const T *deltas, *dy;
   const Box<T>* anchors;
   T* out;
-  int64_t count;
   BoxCoder w;
-  HD void operator()(int64_t i) const {
-    const Box<T> a = anchors[i % count];
-    const T *d = deltas + 4 * i, *g = dy + 4 * i, dw = d[2] / T(w.ww), dh = d[3] / T(w.wh);
+  HD void operator()(int64_t i, const Box<T>& a) const {
+    const T *d = deltas + 4 * i, *g = dy + 4 * i;
     T* o = out + 4 * i;
-    if (w.style == BoxCoder::Style::corners) {
+    if constexpr (kCorners) {
       o[0] = g[0] * a.width() / T(w.wx), o[1] = g[1] * a.height() / T(w.wy);
       o[2] = g[2] * a.width() / T(w.ww), o[3] = g[3] * a.height() / T(w.wh);
-      return;
+    } else {
+      const T dw = d[2] / T(w.ww), dh = d[3] / T(w.wh), to_w = (g[2] - g[0]) * grown(a.width(), dw) / (2 * T(w.ww)),
+              to_h = (g[3] - g[1]) * grown(a.height(), dh) / (2 * T(w.wh));
+      o[0] = (g[0] + g[2]) * a.width() / T(w.wx), o[1] = (g[1] + g[3]) * a.height() / T(w.wy);
+      o[2] = dw > T(kMaxLogSize) ? T(0) : to_w, o[3] = dh > T(kMaxLogSize) ? T(0) : to_h;
     }
-    o[0] = (g[0] + g[2]) * a.width() / T(w.wx);
-    o[1] = (g[1] + g[3]) * a.height() / T(w.wy);
-    o[2] = dw > T(kMaxLogSize) ? T(0) : (g[2] - g[0]) * grown(a.width(), dw) / (2 * T(w.ww));
-    o[3] = dh > T(kMaxLogSize) ? T(0) : (g[3] - g[1]) * grown(a.height(), dh) / (2 * T(w.wh));
   }
 };
 struct Decode {
@@ -125,30 +138,46 @@ struct Decode {
   Tensor forward(const Tensor& deltas_, const Tensor& anchors_) {
     deltas = deltas_, anchors = anchors_;
     Tensor y = empty_like(deltas_);
-    dispatch_float(y.dtype(), [&]<class T>() {
-      for_each(y.device(), y.size() / 4,
-               DecodeBody<T>{deltas->data<T>(), reinterpret_cast<const Box<T>*>(anchors->data<T>()), y.data<T>(),
-                             anchors->size() / 4, coder});
-    });
+    if (coder.style == BoxCoder::Style::corners) decode<true>(y);
+    else decode<false>(y);
     return y;
   }
   void backward(const Tensor& dy, Grads& g) const {
     g[0] = empty_like(deltas);
-    dispatch_float(dy.dtype(), [&]<class T>() {
-      for_each(dy.device(), dy.size() / 4,
-               DecodeSlope<T>{deltas->data<T>(), dy.data<T>(), reinterpret_cast<const Box<T>*>(anchors->data<T>()),
-                              g[0].data<T>(), anchors->size() / 4, coder});
+    if (coder.style == BoxCoder::Style::corners) slope<true>(dy, g[0]);
+    else slope<false>(dy, g[0]);
+  }
+
+ private:
+  template <bool kCorners> void decode(const Tensor& y) const {
+    dispatch_float(y.dtype(), [&]<class T>() {
+      each<T>(DecodeBody<kCorners, T>{deltas->data<T>(), boxes<T>(), y.data<T>(), coder});
     });
+  }
+  template <bool kCorners> void slope(const Tensor& dy, const Tensor& dx) const {
+    dispatch_float(dy.dtype(), [&]<class T>() {
+      each<T>(DecodeSlope<kCorners, T>{deltas->data<T>(), dy.data<T>(), boxes<T>(), dx.data<T>(), coder});
+    });
+  }
+  template <class T> const Box<T>* boxes() const { return reinterpret_cast<const Box<T>*>(anchors->data<T>()); }
+  template <class T, class Body> void each(const Body& body) const {
+    const int64_t count = anchors->size() / 4;
+    if (deltas->size() == 0) return;
+    const Shape all{deltas->size() / 4 / count, count};
+    const Stretch at = stretch(all, all, Shape{count});
+    for_pieces(deltas->device(), at, EachDecoded<T, Body>{at, body});
   }
 };
 
 template <class T> struct ClipBody {
   const T* x;
   T* y;
-  T limit[2];  // of x and of y
+  T w, h;
+  HD static T within(T v, T top) { return v < 0 ? T(0) : v > top ? top : v; }
   HD void operator()(int64_t i) const {
-    const T v = x[i], top = limit[i % 2];
-    y[i] = v < 0 ? T(0) : v > top ? top : v;
+    const T* from = x + 4 * i;
+    T* to = y + 4 * i;
+    to[0] = within(from[0], w), to[1] = within(from[1], h), to[2] = within(from[2], w), to[3] = within(from[3], h);
   }
 };
 struct Clip {
@@ -157,7 +186,7 @@ struct Clip {
   Tensor forward(const Tensor& x) const {
     Tensor y = empty_like(x);
     dispatch_float(x.dtype(), [&]<class T>() {
-      for_each(x.device(), x.size(), ClipBody<T>{x.data<T>(), y.data<T>(), {T(w), T(h)}});
+      for_each(x.device(), x.size() / 4, ClipBody<T>{x.data<T>(), y.data<T>(), T(w), T(h)});
     });
     return y;
   }

@@ -1,5 +1,8 @@
-// Dropout: four elements share one block of random bits; the backward pass draws the same ones again.
+// Dropout: eight elements share one block of random bits, 16 each; the backward pass draws the same ones again.
 #include "ops/dropout.h"
+
+#include <algorithm>
+#include <cmath>
 
 #include "core/loops.h"
 #include "core/random.h"
@@ -8,24 +11,27 @@ namespace fovea {
 
 namespace {
 
-template <class T> struct Drop {  // y = x [u >= p] / (1 - p), u uniform in [0, 1)
+template <class T> struct Drop {  // y = x [u >= level] factor, u uniform in 0..2^16-1
   const T* x;
   T* y;
   Philox random;
-  float p, factor;
-  HD void one(int64_t i, uint32_t bits) const {
+  uint32_t level;
+  float factor;
+  HD void one(int64_t i, uint32_t u) const {
     const T kept = T(compute_t<T>(x[i]) * compute_t<T>(factor));
-    y[i] = float(bits >> 8) * 0x1p-24f >= p ? kept : T(0);
+    y[i] = u >= level ? kept : T(0);
   }
   HD void operator()(int64_t block) const {
     const Philox::Block u = random.block(uint64_t(block));
-    for (int k = 0; k < 4; ++k) one(4 * block + k, u.v[k]);
+    for (int k = 0; k < 4; ++k) one(8 * block + 2 * k, u.v[k] & 0xffff), one(8 * block + 2 * k + 1, u.v[k] >> 16);
   }
 };
 template <class T> struct DropRest {  // the last elements, less than a block
   Drop<T> drop;
   int64_t first;
-  HD void operator()(int64_t i) const { drop.one(first + i, drop.random.bits(uint64_t(first + i))); }
+  HD void operator()(int64_t i) const {
+    drop.one(first + i, drop.random.bits(uint64_t(first + i) / 2) >> i % 2 * 16 & 0xffff);
+  }
 };
 
 struct Dropout {
@@ -36,9 +42,10 @@ struct Dropout {
   Tensor forward(const Tensor& x) const {
     Tensor y = empty_like(x);
     dispatch_storage(x.dtype(), [&]<class T>() {
-      const Drop<T> drop{x.data<T>(), y.data<T>(), random, float(p), float(1 / (1 - p))};
-      for_each(x.device(), x.size() / 4, drop);
-      for_each(x.device(), x.size() % 4, DropRest<T>{drop, x.size() / 4 * 4});
+      const double level = std::min(std::round(p * 65536), 65535.0);  // the factor is of this p, so the mean is kept
+      const Drop<T> drop{x.data<T>(), y.data<T>(), random, uint32_t(level), float(65536 / (65536 - level))};
+      for_each(x.device(), x.size() / 8, drop);
+      for_each(x.device(), x.size() % 8, DropRest<T>{drop, x.size() / 8 * 8});
     });
     return y;
   }

@@ -4,8 +4,8 @@
 
 namespace fovea {
 
-// Each element is 0 with probability p, else x / (1 - p) (Srivastava et al. 2014, inverted). 0 <= p < 1; p = 0 returns
-// x.
+// Each element is 0 with probability p, else x / (1 - p) (Srivastava et al. 2014, inverted). 0 <= p < 1, taken to
+// the next 1/65536; p = 0 returns x.
 Tensor dropout(const Tensor& x, double p, uint64_t seed, uint64_t stream);
 
 }  // namespace fovea

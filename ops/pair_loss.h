@@ -5,45 +5,94 @@
 
 namespace fovea {
 
+// Rows of four, as of boxes: one index a row, so that the rows vectorise.
 template <class T, class Kind> struct PairValue {
   Kind kind;
   const T *a, *b;
   T* y;
-  int64_t cols;
-  HD void operator()(int64_t r) const { y[r] = kind.value(a + r * cols, b + r * cols, cols); }
+  HD void operator()(int64_t r) const { y[r] = kind.value(a + 4 * r, b + 4 * r); }
 };
-template <class T, class Kind> struct PairSlope {
+template <bool kA, bool kB, class T, class Kind> struct PairSlope {
   Kind kind;
   const T *a, *b, *dy;
-  T *da, *db;  // either may be null
-  int64_t cols;
+  T *da, *db;
   HD void operator()(int64_t r) const {
-    const int64_t at = r * cols;
-    kind.slope(a + at, b + at, dy[r], da ? da + at : da, db ? db + at : db, cols);
+    T u[4], v[4];
+    kind.slope(a + 4 * r, b + 4 * r, dy[r], u, v);
+    for (int i = 0; i < 4; ++i) {
+      if constexpr (kA) da[4 * r + i] = u[i];
+      if constexpr (kB) db[4 * r + i] = v[i];
+    }
+  }
+};
+// Rows of any length, for sums of f(a - b): a team a row.
+template <class T, class Kind> struct RowValue {
+  Kind kind;
+  const T *a, *b;
+  T* y;
+  int64_t cols;
+  template <class Team> HD void operator()(Team team, int64_t r) const {
+    const T *u = a + r * cols, *v = b + r * cols;
+    const Kind k = kind;
+    T *out = y + r, sum = team.reduce(cols, T(0), [=](int64_t i) { return k.f(u[i] - v[i]); });
+    team.each(1, [=](int64_t) { *out = sum; });
+  }
+};
+template <bool kA, bool kB, class T, class Kind> struct RowSlope {
+  Kind kind;
+  const T *a, *b, *dy;
+  T *da, *db;
+  int64_t cols;
+  template <class Team> HD void operator()(Team team, int64_t r) const {
+    const T *u = a + r * cols, *v = b + r * cols, up = dy[r];
+    T *to_a = da + r * cols, *to_b = db + r * cols;
+    const Kind k = kind;
+    team.each(cols, [=](int64_t i) {
+      const T d = up * k.df(u[i] - v[i]);
+      if constexpr (kA) to_a[i] = d;
+      if constexpr (kB) to_b[i] = -d;
+    });
   }
 };
 
-// Kind: static constexpr auto name; value(a, b, cols); slope(a, b, dy, da, db, cols), which writes where not null.
+// Kind: static constexpr auto name; value(a, b) and slope(a, b, dy, da, db) of rows of four; f(d) and df(d) where it is
+// a sum of f(a - b).
 template <class Kind> struct PairLoss {
   static constexpr auto name = Kind::name;
+  static constexpr bool kSum = requires(const Kind& k) { k.f(1.f); };
   Kind kind;
   Saved a{}, b{};
 
   Tensor forward(const Tensor& a_, const Tensor& b_) {
     a = a_, b = b_;
-    Tensor y({a->dim(0)}, a->dtype(), a->device());
+    const int64_t rows = a->dim(0), cols = a->dim(1);
+    Tensor y({rows}, a->dtype(), a->device());
     dispatch_float(y.dtype(), [&]<class T>() {
-      for_each(y.device(), y.size(), PairValue<T, Kind>{kind, a->data<T>(), b->data<T>(), y.data<T>(), a->dim(1)});
+      const T *u = a->data<T>(), *v = b->data<T>();
+      if constexpr (kSum)
+        if (cols != 4) return for_rows(y.device(), rows, cols, RowValue<T, Kind>{kind, u, v, y.data<T>(), cols});
+      for_each(y.device(), rows, PairValue<T, Kind>{kind, u, v, y.data<T>()});
     });
     return y;
   }
   void backward(const Tensor& dy, Grads& g) const {
     for (const size_t i : {0, 1})
       if (g.wants(i)) g[i] = empty_like(a);
+    if (!g.wants(1)) run<true, false>(dy, g);
+    else if (!g.wants(0)) run<false, true>(dy, g);
+    else run<true, true>(dy, g);
+  }
+
+ private:
+  template <bool kA, bool kB> void run(const Tensor& dy, Grads& g) const {
+    const int64_t rows = a->dim(0), cols = a->dim(1);
     dispatch_float(dy.dtype(), [&]<class T>() {
-      T *da = g.wants(0) ? g[0].data<T>() : nullptr, *db = g.wants(1) ? g[1].data<T>() : nullptr;
-      for_each(dy.device(), dy.size(),
-               PairSlope<T, Kind>{kind, a->data<T>(), b->data<T>(), dy.data<T>(), da, db, a->dim(1)});
+      const T *u = a->data<T>(), *v = b->data<T>(), *up = dy.data<T>();
+      T *da = kA ? g[0].data<T>() : nullptr, *db = kB ? g[1].data<T>() : nullptr;
+      if constexpr (kSum)
+        if (cols != 4)
+          return for_rows(dy.device(), rows, cols, RowSlope<kA, kB, T, Kind>{kind, u, v, up, da, db, cols});
+      for_each(dy.device(), rows, PairSlope<kA, kB, T, Kind>{kind, u, v, up, da, db});
     });
   }
 };

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <type_traits>
 
 #include "ops/broadcast.h"
 #include "ops/columns.h"
@@ -118,28 +119,39 @@ struct Mean : Sum {
 // --- the largest, and where ---
 
 struct Larger {  // NaN is larger than every number
-  template <class T> HD T operator()(T a, T b) const { return a > b || a != a ? a : b; }
+  template <class T> HD T operator()(T a, T b) const { return (a > b) | (a != a) ? a : b; }
 };
 struct Lower {
-  HD int64_t operator()(int64_t a, int64_t b) const { return a < b ? a : b; }
+  HD int32_t operator()(int32_t a, int32_t b) const { return a < b ? a : b; }
 };
-template <class T> struct MaxRow {  // value[r], index[r] of the best of x[r, :], of equals the first: two plain passes
-  const T* x;
+// Piece r % per of row r / per: its best value, and where in the row the first such one is (`from`: as told there).
+template <class T> struct MaxRow {
+  const T* x;  // [rows, n]
+  const int64_t* from;
   T* value;
   int64_t* index;
-  int64_t n;
+  int64_t n, piece, per;
   template <class Team> HD void operator()(Team team, int64_t r) const {
     using C = compute_t<T>;
-    const T* row = x + r * n;
+    const int64_t first = r / per * n, begin = r % per * piece, count = n - begin < piece ? n - begin : piece;
+    const T* row = x + first + begin;
     const C best = team.reduce(
-        n, C(-INFINITY), [=](int64_t i) { return C(row[i]); }, Larger{});
-    const int64_t first = team.reduce(
-        n, n,
-        [=](int64_t i) { return (C(row[i]) == best) | ((C(row[i]) != C(row[i])) & (best != best)) ? i : INT64_MAX; },
-        Lower{});
-    T* v = value + r;
-    int64_t* k = index + r;
-    team.each(1, [=](int64_t) { *v = row[first], *k = first; });
+        count, C(-INFINITY), [=](int64_t i) { return C(row[i]); }, Larger{});
+    constexpr int32_t kBlock = 4096;  // of a second pass, which ends early
+    int64_t at = 0;
+    for (int32_t found = kBlock; found == kBlock; at += found < kBlock ? found : kBlock) {
+      const T* block = row + at;
+      found = team.reduce(
+          count - at < kBlock ? count - at : kBlock, kBlock,
+          [=](int64_t i) {
+            const C v = C(block[i]);
+            return (v == best) | ((v != v) & (best != best)) ? int32_t(i) : kBlock;
+          },
+          Lower{});
+    }
+    T *to = value + r, top = row[at];
+    int64_t *k = index + r, place = from ? from[first + begin + at] : begin + at;
+    team.each(1, [=](int64_t) { *to = top, *k = place; });
   }
 };
 template <class T> struct MaxGrad {  // dx[r, i] = dy[r] where i is the index
@@ -152,6 +164,54 @@ template <class T> struct MaxGrad {  // dx[r, i] = dy[r] where i is the index
     const int64_t best = index[r];
     const T up = dy[r];
     team.each(n, [=](int64_t i) { row[i] = i == best ? up : T(0); });
+  }
+};
+
+// The same down the columns of [outer, n, inner]; a team takes a block of columns, or a row of dx.
+constexpr int64_t kColumns = 128;
+template <class T> struct MaxColumns {
+  const T* x;
+  T* value;
+  int64_t* index;
+  int64_t n, inner, blocks;
+  template <class Team> HD void operator()(Team team, int64_t r) const {
+    using C = compute_t<T>;
+    constexpr int64_t kWidth = std::is_same_v<Team, Solo> ? 64 : 1;  // columns at a time: a CUDA thread takes one
+    const int64_t o = r / blocks, from = r % blocks * kColumns, left = inner - from, rows = n, cols = inner;
+    const T* top = x + o * n * inner + from;
+    T* v = value + o * inner + from;
+    int64_t *k = index + o * inner + from, width = left < kColumns ? left : kColumns;
+    team.each((width + kWidth - 1) / kWidth, [=](int64_t block) {
+      const int64_t c0 = block * kWidth, count = width - c0 < kWidth ? width - c0 : kWidth;
+      C best[kWidth];
+      int32_t where[kWidth] = {};
+      for (int64_t c = 0; c < count; ++c) best[c] = C(top[c0 + c]);
+      for (int32_t i = 1; i < rows; ++i) {
+        const T* row = top + i * cols + c0;
+        for (int64_t c = 0; c < count; ++c) {
+          const C a = C(row[c]), b = best[c];
+          const int32_t before = where[c];
+          const bool take = (a > b) | ((a != a) & (b == b));
+          best[c] = take ? a : b, where[c] = take ? i : before;
+        }
+      }
+      for (int64_t c = 0; c < count; ++c) v[c0 + c] = T(best[c]), k[c0 + c] = where[c];
+    });
+  }
+};
+template <class T> struct MaxColumnsGrad {  // row r is (o, i)
+  const T* dy;
+  const int64_t* index;
+  T* dx;
+  int64_t n, inner;
+  template <class Team> HD void operator()(Team team, int64_t r) const {
+    T* row = dx + r * inner;
+    const T* up = dy + r / n * inner;
+    const int64_t *best = index + r / n * inner, i = r % n;
+    team.each(inner, [=](int64_t c) {
+      const T d = up[c];
+      row[c] = best[c] == i ? d : T(0);
+    });
   }
 };
 
@@ -168,20 +228,24 @@ struct Largest {
   static constexpr auto name = "max";
   std::vector<bool> mark;
   bool keep = false;
-  Tensor index{};  // [rows]
+  Tensor index{};  // of the results
   Shape shape{};
-  int64_t n = 1;
+  int64_t n = 1, inner = 1;  // a column has n elements where inner > 1, otherwise a row
 
   Tensor forward(const Tensor& x) {
     shape = x.shape();
-    n = 1;
-    for (int d = 0; d < x.rank(); ++d) n *= mark[d] ? shape[d] : 1;
+    int first = x.rank(), last = 0, count = 0;
+    for (int d = 0; d < x.rank(); ++d)
+      if (mark[d]) n *= shape[d], first = std::min(first, d), last = d + 1, ++count;
     check(n > 0, name, ": nothing to compare along the reduced axes of ", shape);
     Tensor y(reduced(shape, mark, keep), x.dtype(), x.device());
     index = Tensor({y.size()}, DType::i64, x.device());
-    const Tensor rows = permute(x, marked_last(mark));
+    if (count == last - first && n < INT32_MAX) inner = shape.span(last, x.rank());  // adjacent axes
     dispatch_storage(x.dtype(), [&]<class T>() {
-      for_rows(x.device(), y.size(), n, MaxRow<T>{rows.data<T>(), y.data<T>(), index.data<int64_t>(), n});
+      if (inner == 1) return rows(permute(x, marked_last(mark)).data<T>(), y);
+      const int64_t blocks = (inner + kColumns - 1) / kColumns, outer = inner > 0 ? y.size() / inner : 0;
+      for_rows(x.device(), outer * blocks, n * kColumns,
+               MaxColumns<T>{x.data<T>(), y.data<T>(), index.data<int64_t>(), n, inner, blocks});
     });
     return y;
   }
@@ -190,11 +254,27 @@ struct Largest {
     std::vector<int64_t> dims;
     std::vector<int> back(order.size());
     for (size_t i = 0; i < order.size(); ++i) dims.push_back(shape[order[i]]), back[order[i]] = static_cast<int>(i);
-    Tensor dx(Shape(dims), dy.dtype(), dy.device());
+    Tensor dx(inner == 1 ? Shape(dims) : shape, dy.dtype(), dy.device());
     dispatch_storage(dy.dtype(), [&]<class T>() {
-      for_rows(dy.device(), index.size(), n, MaxGrad<T>{dy.data<T>(), index.data<int64_t>(), dx.data<T>(), n});
+      const T* up = dy.data<T>();
+      const int64_t* best = index.data<int64_t>();
+      if (inner == 1) for_rows(dy.device(), index.size(), n, MaxGrad<T>{up, best, dx.data<T>(), n});
+      else for_rows(dy.device(), dx.size() / inner, inner, MaxColumnsGrad<T>{up, best, dx.data<T>(), n, inner});
     });
-    g[0] = permute(dx, back);
+    g[0] = inner == 1 ? permute(dx, back) : dx;
+  }
+
+ private:
+  template <class T> void rows(const T* x, Tensor& y) const {
+    const int64_t count = y.size(), per = n < 2 * kGrain ? 1 : (n + kGrain - 1) / kGrain, piece = per == 1 ? n : kGrain;
+    int64_t* best = index.data<int64_t>();
+    if (per == 1) return for_rows(y.device(), count, n, MaxRow<T>{x, nullptr, y.data<T>(), best, n, piece, 1});
+    Workspace values(static_cast<size_t>(count * per) * sizeof(T), y.device());  // long rows: in pieces
+    Workspace places(static_cast<size_t>(count * per) * sizeof(int64_t), y.device());
+    T* v = values.as<T>();
+    int64_t* k = places.as<int64_t>();
+    for_rows(y.device(), count * per, piece, MaxRow<T>{x, nullptr, v, k, n, piece, per});
+    for_rows(y.device(), count, per, MaxRow<T>{v, k, y.data<T>(), best, per, per, 1});
   }
 };
 struct ArgMax {

@@ -1,6 +1,7 @@
 // Row sums of a penalty of d = a - b; the gradient to b is minus that to a.
 #include "ops/regression_loss.h"
 
+#include "core/math.h"
 #include "ops/pair_loss.h"
 
 namespace fovea {
@@ -10,11 +11,11 @@ struct SmoothL1 {  // f = d^2 / (2 beta), df = d / beta; beyond beta f = |d| - b
   static constexpr auto name = "smooth_l1";
   double beta = 1;
   template <class T> HD T f(T d) const {
-    const T a = d < 0 ? -d : d, b = T(beta);
+    const T a = math::abs(d), b = T(beta);
     return a < b ? d * d / (2 * b) : a - b / 2;
   }
   template <class T> HD T df(T d) const {
-    const T a = d < 0 ? -d : d, b = T(beta);
+    const T a = math::abs(d), b = T(beta);
     return a < b ? d / b : d > 0 ? T(1) : d < 0 ? T(-1) : d;  // NaN stays
   }
 };
@@ -27,17 +28,14 @@ struct L2 {
   template <class T> HD T df(T d) const { return 2 * d; }
 };
 
-template <class Penalty> struct RowSum {
-  static constexpr auto name = Penalty::name;
-  Penalty penalty;
-  template <class T> HD T value(const T* a, const T* b, int64_t cols) const {
+template <class Penalty> struct RowSum : Penalty {
+  template <class T> HD T value(const T* a, const T* b) const {
     T sum = 0;
-    for (int64_t i = 0; i < cols; ++i) sum += penalty.f(a[i] - b[i]);
+    for (int i = 0; i < 4; ++i) sum += this->f(a[i] - b[i]);
     return sum;
   }
-  template <class T> HD void slope(const T* a, const T* b, T dy, T* da, T* db, int64_t cols) const {
-    for (int64_t i = 0; da && i < cols; ++i) da[i] = dy * penalty.df(a[i] - b[i]);
-    for (int64_t i = 0; db && i < cols; ++i) db[i] = -dy * penalty.df(a[i] - b[i]);
+  template <class T> HD void slope(const T* a, const T* b, T dy, T* da, T* db) const {
+    for (int i = 0; i < 4; ++i) da[i] = dy * this->df(a[i] - b[i]), db[i] = -da[i];
   }
 };
 

@@ -3,6 +3,7 @@
 #include <functional>
 #include <numeric>
 
+#include "core/threads.h"
 #include "ops/broadcast.h"
 #include "ops/draw.h"
 #include "ops/dropout.h"
@@ -223,11 +224,42 @@ TEST_CASE("softmax and cross entropy stay finite and agree") {
       says([&] { cross_entropy(z, Tensor::full({5}, 7, DType::i64)); }, {"cross_entropy", "label 7", "row 0", "0..6"}));
 }
 
+TEST_CASE("max takes the first of equals down long rows and columns, NaN before numbers, for any number of threads") {
+  const int before = num_threads();
+  Dice dice(3);
+  for (const Shape& shape : {Shape{1, 70'001, 1}, Shape{3, 40'000, 1}, Shape{1, 90, 300}, Shape{5, 33, 129}}) {
+    Tensor x(shape);
+    for (int64_t i = 0; i < x.size(); ++i) x.data<float>()[i] = float(dice.integer(0, 30));
+    if (shape[0] != 5) x.data<float>()[x.size() / 2] = x.data<float>()[x.size() / 2 + 1] = NAN;
+    const int64_t n = shape[1], inner = shape[2];
+    std::vector<int64_t> want;
+    for (int64_t r = 0; r < shape[0] * inner; ++r) {
+      const float* column = x.data<float>() + r / inner * n * inner + r % inner;
+      int64_t best = 0;
+      for (int64_t i = 1; i < n; ++i) {
+        const float a = column[i * inner], b = column[best * inner];
+        if (a > b || (std::isnan(a) && !std::isnan(b))) best = i;
+      }
+      want.push_back(best);
+    }
+    for (const int threads : {1, 2, 3, 8}) {
+      set_num_threads(threads);
+      CHECK(argmax(x, 1).values<int64_t>() == want);
+      Tensor leaf = x.clone().set_requires_grad();
+      backward(sum(max(leaf, {1})));
+      CHECK(argmax(leaf.grad(), 1).values<int64_t>() == want);
+      CHECK(sum(leaf.grad()).item() == double(want.size()));
+    }
+  }
+  set_num_threads(before);
+}
+
 TEST_CASE("dropout is a pure function of seed, stream and element, and keeps the mean") {
   const Tensor x = Tensor::full({100'003}, 1);
   const Tensor y = dropout(x, 0.3, 1, 2);
   CHECK(difference(y, dropout(x, 0.3, 1, 2)) == 0);
   CHECK(difference(y, dropout(x, 0.3, 1, 3)) > 0);
+  for (const int64_t n : {1, 7, 12, 13}) CHECK(difference(y.rows(0, n), dropout(x.rows(0, n), 0.3, 1, 2)) == 0);
   CHECK(mean(y).item() == Approx(1).margin(0.01));
   CHECK(dropout(x, 0, 1, 2).shares_storage(x));
   Tensor leaf = x.clone().set_requires_grad();
