@@ -1,8 +1,6 @@
 // Pooling of NHWC images, one pixel a row; gradients gather from the windows that cover a pixel.
 #include "ops/pool.h"
 
-#include <type_traits>
-
 #include "core/autograd.h"
 #include "core/loops.h"
 
@@ -60,33 +58,51 @@ struct Grid {
   }
 };
 
-// where [N,OH,OW,C]: the winner's place in its window.
+// The pixels of a window and their places in it, nine at a time, so that the best so far stays in a register. Fewer are
+// filled up in front with the first one, which changes nothing.
+template <class T> struct Nine {
+  const T* from[9];
+  int32_t at[9];
+};
+// where [N,OH,OW,C]: the winner's place in its window. NaN wins, the last one of several.
 template <class T, class I> struct MaxForward {
   const T* x;
   T* y;
   I* where;
   Grid grid;
   template <class Team> HD void operator()(const Team& team, int64_t r) const {
-    const int64_t cols = grid.channels;
-    constexpr int kWidth = std::is_same_v<Team, Solo> ? 64 : 1;  // channels at a time: a CUDA thread takes one
-    team.each((cols + kWidth - 1) / kWidth, [=, this](int64_t block) {
-      const int64_t c = block * kWidth, left = cols - c, count = left < kWidth ? left : kWidth;
-      T best[kWidth] = {};
-      int32_t winner[kWidth] = {};
-      bool first = true;
-      grid.each_in_window(r, [&](int64_t p, int64_t at) {
-        const T* from = x + p * cols + c;
-        const int32_t here = int32_t(at);
-        FOVEA_INDEPENDENT for (int64_t k = 0; k < count; ++k) {
-          const T v = from[k], b = best[k];
-          const int32_t before = winner[k];
-          const bool take = first | (v > b) | (v != v);
-          best[k] = take ? v : b, winner[k] = take ? here : before;
-        }
-        first = false;
-      });
-      for (int64_t k = 0; k < count; ++k) y[r * cols + c + k] = best[k], where[r * cols + c + k] = I(winner[k]);
+    Nine<T> taps{};
+    int count = 0;
+    bool begun = false;
+    grid.each_in_window(r, [&](int64_t p, int64_t at) {
+      if (count == 9) best<9>(team, r, taps, begun), begun = true, count = 0;
+      taps.from[count] = x + p * grid.channels, taps.at[count++] = int32_t(at);
     });
+    if (count <= 4) best<4>(team, r, filled(taps, count, 4), begun);
+    else best<9>(team, r, filled(taps, count, 9), begun);
+  }
+  HD static Nine<T> filled(const Nine<T>& t, int count, int size) {
+    Nine<T> all = t;
+    for (int i = 0; i < size; ++i) {
+      const int k = i < size - count ? 0 : i - (size - count);
+      all.from[i] = t.from[k], all.at[i] = t.at[k];
+    }
+    return all;
+  }
+  template <int kCount, class Team> HD void best(const Team& team, int64_t r, const Nine<T>& taps, bool begun) const {
+    const int64_t cols = grid.channels;
+    T* to = y + r * cols;
+    I* winner = where + r * cols;
+    const auto rest = [=](T top, int32_t at, int64_t c) {
+      for (int i = 0; i < kCount; ++i) {
+        const T v = taps.from[i][c];
+        const bool take = (v > top) | (v != v);
+        top = take ? v : top, at = take ? taps.at[i] : at;
+      }
+      to[c] = top, winner[c] = I(at);
+    };
+    if (begun) team.each(cols, [=](int64_t c) { rest(to[c], int32_t(winner[c]), c); });
+    else team.each(cols, [=](int64_t c) { rest(taps.from[0][c], taps.at[0], c); });
   }
 };
 template <class T, class I> struct MaxBackward {  // dx of a pixel: the sum of dy over the windows that it won
@@ -97,15 +113,20 @@ template <class T, class I> struct MaxBackward {  // dx of a pixel: the sum of d
   template <class Team> HD void operator()(const Team& team, int64_t p) const {
     const int64_t cols = grid.channels;
     T* __restrict sum = dx + p * cols;
-    team.each(cols, [=](int64_t c) { sum[c] = 0; });
+    bool begun = false;
     grid.each_window_with(p, [&](int64_t r, int64_t at) {
       const T* d = dy + r * cols;
-      const I *winner = where + r * cols, here = I(at);
-      team.each(cols, [=](int64_t c) {
+      const I* winner = where + r * cols;
+      const int32_t here = int32_t(at);
+      const auto won = [=](int64_t c) {
         const T v = d[c];  // loaded in any case, so that the choice vectorises
-        sum[c] += winner[c] == here ? v : T(0);
-      });
+        return int32_t(winner[c]) == here ? v : T(0);
+      };
+      if (begun) team.each(cols, [=](int64_t c) { sum[c] += won(c); });
+      else team.each(cols, [=](int64_t c) { sum[c] = won(c); });
+      begun = true;
     });
+    if (!begun) team.each(cols, [=](int64_t c) { sum[c] = 0; });
   }
 };
 
@@ -119,9 +140,9 @@ template <bool kGradient, class T> struct Average {
     const int64_t cols = grid.channels;
     T* __restrict sum = to + i * cols;
     team.each(cols, [=](int64_t c) { sum[c] = 0; });
+    const T own = kGradient ? T(0) : T(grid.share(i, count_pad));
     const auto add = [&](int64_t other, int64_t) {
-      const T* d = from + other * cols;
-      const T part = T(grid.share(kGradient ? other : i, count_pad));
+      const T *d = from + other * cols, part = kGradient ? T(grid.share(other, count_pad)) : own;
       team.each(cols, [=](int64_t c) { sum[c] += part * d[c]; });
     };
     if constexpr (kGradient) grid.each_window_with(i, add);
@@ -148,8 +169,7 @@ struct MaxPool : PoolState {
     Tensor y(to, x.dtype(), x.device());
     where = Tensor(to, position(), x.device());
     dispatch(x.dtype(), [&]<class T, class I>() {
-      for_rows(x.device(), to.rows(), grid.channels * grid.y.kernel * grid.x.kernel,
-               MaxForward<T, I>{x.data<T>(), y.data<T>(), where.data<I>(), grid});
+      for_rows(x.device(), to.rows(), grid.channels, MaxForward<T, I>{x.data<T>(), y.data<T>(), where.data<I>(), grid});
     });
     return y;
   }
