@@ -66,6 +66,7 @@ TEST_CASE("verdicts: decided by the interval alone, both ways") {
   CHECK(judge({0.5, 0.5}, 0) == Verdict::reproduced);  // no spread at all
   CHECK(judge({0, 0}, 0) == Verdict::not_decided);
   CHECK(name_of(Verdict::not_decided, 3) == "not decided at 3 seeds");
+  CHECK(name_of(Verdict::not_decided, 1) == "not decided at 1 seed");
 }
 
 TEST_CASE("simulation: intervals cover 95 %, tests err as often as they say") {

@@ -31,8 +31,8 @@ struct Flags {
 
 // Seconds of a cell on two cores of an EPYC (Zen 4), for what is said before the first cell is timed.
 double usual_seconds(const Experiment& e, bool quick) {
-  if (e.measure == measure_classifier) return quick ? 3 : 20;
-  return e.measure ? quick ? 7.5 : 75 : 0;
+  if (e.measure == measure_classifier) return quick ? 3 : 17;
+  return e.measure ? quick ? 7 : 55 : 0;
 }
 
 bool wanted(const Setting& s, const LabOptions& o) {
@@ -99,6 +99,7 @@ void judge_report(Report& r) {
   const std::vector<double> d = differences(r.results, c);
   const Interval i = interval(d);
   r.verdict = name_of(judge(d, c.margin), i.n);
+  if (i.n < 2) return void(r.judged = "One seed has no interval: --seeds 3 or more.");
   char s[400];
   std::snprintf(s, sizeof s, "Difference %.4f, 95 %% interval %.4f to %.4f, paired over %d seeds; ", i.mean, i.low,
                 i.high, i.n);

@@ -73,6 +73,15 @@ std::vector<Image> folder_pictures(const std::string& dir, int label) {
   return all;
 }
 
+// The object with a margin, 32 x 32: a square of 1.4 times its box's longer side, which may reach over the edge.
+Image around(const Sample& scene) {
+  const Box<float>& b = scene.boxes[0];
+  const double side = 1.4 * std::max(b.width(), b.height()), scale = 32 / side;
+  const Transform t{scale, -scale * ((b.x1 + b.x2) / 2 - side / 2), scale, -scale * ((b.y1 + b.y2) / 2 - side / 2), 32,
+                    32};
+  return warp(scene.image, t);
+}
+
 }  // namespace
 
 const Bench::Pictures& Bench::pictures(bool test, int label) {
@@ -82,10 +91,10 @@ const Bench::Pictures& Bench::pictures(bool test, int label) {
     check(Code::usage, options.format == "folders", "classify needs --format folders: a folder a class");
     return all = folder_pictures(options.data + (test ? "/test" : "/train"), label);
   }
-  const ShapesOptions one{.size = 32, .classes = 2, .empty = 0, .max_objects = 1, .seed = 3};
+  const ShapesOptions one{.size = 96, .classes = 2, .empty = 0, .max_objects = 1, .seed = 3};
   for (uint64_t i = 0; all.size() < size_t(test ? 300 : 1000); ++i) {
     const Sample scene = make_scene(one, test, i);
-    if (scene.labels.size() == 1 && scene.labels[0] == label) all.push_back(resize(scene.image, 32, 32));
+    if (scene.labels.size() == 1 && scene.labels[0] == label) all.push_back(around(scene));
   }
   return all;
 }

@@ -135,6 +135,20 @@ void show_variants(const Results& results, Page& page) {
       "not train with it.");
 }
 
+// The bins of all seeds together; those with fewer than five pictures are left out.
+static Curve reliability(const SettingResult& r, const std::string& name) {
+  std::vector<double> count(10), x(10), y(10);
+  for (auto& [seed, m] : r.seeds)
+    for (size_t i = 0; i < 10; ++i) {
+      const double n = m.at("count").at(i);
+      count[i] += n, x[i] += n * m.at("confidence").at(i), y[i] += n * m.at("frequency").at(i);
+    }
+  Curve c{.name = name, .marks = true};
+  for (size_t i = 0; i < 10; ++i)
+    if (count[i] >= 5) c.x.push_back(x[i] / count[i]), c.y.push_back(y[i] / count[i]);
+  return c;
+}
+
 void show_classify(const Results& results, Page& page) {
   LineChart auc{.title = "Ranking by imbalance",
                 .x = {.title = "common pictures for each rare one", .log = true},
@@ -151,19 +165,16 @@ void show_classify(const Results& results, Page& page) {
       c.y.push_back(i.mean), c.low.push_back(std::max(0.0, i.low)), c.high.push_back(std::min(1.0, i.high));
     }
     auc.curves.push_back(c);
-    const SettingResult& ten = find(results, kind + ", 1:10");
-    Curve bins{.name = kind, .marks = true};
-    const std::vector<double> count = ten.mean("count"), x = ten.mean("confidence"), y = ten.mean("frequency");
-    for (size_t i = 0; i < count.size(); ++i)
-      if (count[i] >= 5) bins.x.push_back(x[i]), bins.y.push_back(y[i]);
-    reliable.curves.push_back(bins);
+    reliable.curves.push_back(reliability(find(results, kind + ", 1:10"), kind));
   }
   reliable.curves.push_back({.name = "perfect", .x = {0, 1}, .y = {0, 1}, .colour = 7});
   page.figures.push_back({"auc", svg(auc)});
   page.figures.push_back({"calibration", svg(reliable)});
+  if (mean_of(find(results, "CE, 1:1"), "auc") < 0.6)
+    page.notes.push_back("Even at 1:1 the classes are hardly told apart: an equality says nothing here.");
   page.notes.push_back(
-      "auc, ap and ece are of a balanced test set, so a network that learnt that one class is rare is "
-      "not calibrated there: ece shows how far.");
+      "All scores are of a balanced test set, so a network that learnt that one class is rare is "
+      "not calibrated there: the calibration error shows how far.");
 }
 
 void show_imbalance(const Results& results, Page& page) {

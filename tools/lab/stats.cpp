@@ -113,7 +113,8 @@ Verdict judge(const std::vector<double>& d, double margin) {
 }
 
 std::string name_of(Verdict verdict, int seeds) {
-  if (verdict == Verdict::not_decided) return "not decided at " + std::to_string(seeds) + " seeds";
+  if (verdict == Verdict::not_decided)
+    return "not decided at " + std::to_string(seeds) + (seeds == 1 ? " seed" : " seeds");
   return verdict == Verdict::reproduced ? "reproduced" : "not reproduced";
 }
 
