@@ -1,6 +1,8 @@
 // Pooling of NHWC images, one pixel a row; gradients gather from the windows that cover a pixel.
 #include "ops/pool.h"
 
+#include <type_traits>
+
 #include "core/autograd.h"
 #include "core/loops.h"
 
@@ -89,20 +91,41 @@ template <class T, class I> struct MaxForward {
     }
     return all;
   }
+  // Channels in blocks whose places are kept as int32: a loop over T and bytes would take 64 at a time, or one.
   template <int kCount, class Team> HD void best(const Team& team, int64_t r, const Nine<T>& taps, bool begun) const {
+    constexpr int kWidth = std::is_same_v<Team, Solo> ? 64 : 1, kVector = 16;
     const int64_t cols = grid.channels;
-    T* to = y + r * cols;
-    I* winner = where + r * cols;
-    const auto rest = [=](T top, int32_t at, int64_t c) {
-      for (int i = 0; i < kCount; ++i) {
-        const T v = taps.from[i][c];
-        const bool take = (v > top) | (v != v);
-        top = take ? v : top, at = take ? taps.at[i] : at;
+    team.each((cols + kWidth - 1) / kWidth, [=, this](int64_t block) {
+      const int64_t c0 = block * kWidth, n = cols - c0 < kWidth ? cols - c0 : kWidth;
+      T* to = y + r * cols + c0;
+      I* winner = where + r * cols + c0;
+      int32_t place[kWidth];
+      const auto span = [&](int64_t begin, int64_t end) {
+        FOVEA_INDEPENDENT for (int64_t k = begin; k < end; ++k) {
+          T top = taps.from[0][c0 + k];
+          int32_t at = taps.at[0];
+          for (int i = 0; i < kCount; ++i) {
+            const T v = taps.from[i][c0 + k];
+            const bool take = (v > top) | (v != v);
+            top = take ? v : top, at = take ? taps.at[i] : at;
+          }
+          to[k] = top, place[k] = at;
+        }
+      };
+      T before[kWidth];
+      for (int64_t k = 0; begun && k < n; ++k) before[k] = to[k];
+      const int64_t whole = n < kVector ? n : n / kVector * kVector;
+      span(0, whole);
+      if (whole < n) span(n - kVector, n);  // a full vector that overlaps, instead of the rest one by one
+      if (!begun) {
+        FOVEA_INDEPENDENT for (int64_t k = 0; k < n; ++k) winner[k] = I(place[k]);
+        return;
       }
-      to[c] = top, winner[c] = I(at);
-    };
-    if (begun) team.each(cols, [=](int64_t c) { rest(to[c], int32_t(winner[c]), c); });
-    else team.each(cols, [=](int64_t c) { rest(taps.from[0][c], taps.at[0], c); });
+      for (int64_t k = 0; k < n; ++k) {
+        if (to[k] > before[k] || to[k] != to[k]) winner[k] = I(place[k]);
+        else to[k] = before[k];
+      }
+    });
   }
 };
 template <class T, class I> struct MaxBackward {  // dx of a pixel: the sum of dy over the windows that it won

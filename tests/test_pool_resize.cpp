@@ -4,6 +4,7 @@
 #include "core/autograd.h"
 #include "core/random.h"
 #include "ops/pool.h"
+#include "ops/reduce.h"
 #include "ops/resize.h"
 #include "tests/catch.h"
 
@@ -71,6 +72,10 @@ TEST_CASE("max pooling: the first of equal values wins, NaN wins, padding never 
   x.set_requires_grad();
   backward(max_pool2d(x));
   REQUIRE(x.grad().values<float>() == std::vector<float>{1, 0, 0, 0});
+  Tensor flat = Tensor::full({1, 4, 4, 21}, 2);  // more pixels in a window than are compared at a time
+  backward(sum(max_pool2d(flat.set_requires_grad(), {.kernel = 4})));
+  REQUIRE(sum(flat.grad()).item() == 21);
+  REQUIRE(sum(flat.grad().view({16, 21}).rows(0, 1)).item() == 21);
   const Tensor nan = Tensor::from<float>({1, 1, 4, 1}, {1, NAN, 3, 2});
   REQUIRE(std::isnan(max_pool2d(nan, {.kernel = {1, 4}}).item()));
   const Tensor low = Tensor::full({1, 2, 2, 1}, -7);
