@@ -18,6 +18,11 @@ HD inline uint32_t float_to_bits(float f) {
   memcpy(&u, &f, sizeof u);
   return u;
 }
+// A polynomial in t by Horner's rule, highest coefficient first.
+template <class T> HD inline T polynomial(T, T last) { return last; }
+template <class T, class... Rest> HD inline T polynomial(T t, T first, T second, Rest... rest) {
+  return polynomial(t, first * t + second, rest...);
+}
 HD inline float abs(float x) { return bits_to_float(float_to_bits(x) & 0x7fffffffu); }
 HD inline double abs(double x) { return x < 0 ? -x : x; }
 
@@ -29,11 +34,7 @@ struct ExpParts {
 HD inline ExpParts exp_parts(float x) {
   const float shifted = x * 1.44269504f + 12582912.0f;  // round to nearest by adding 1.5 * 2^23
   const float k = shifted - 12582912.0f, high = x - k * 0.693359375f, low = k * 2.12194440e-4f, r = high + low;
-  float p = 1.38655282e-3f;
-  p = p * r + 8.36758502e-3f;
-  p = p * r + 4.16672193e-2f;
-  p = p * r + 1.66665331e-1f;
-  p = p * r + 0.5f;
+  const float p = polynomial(r, 1.38655282e-3f, 8.36758502e-3f, 4.16672193e-2f, 1.66665331e-1f, 0.5f);
   return {1.0f + (high + (p * (r * r) + low)), float_to_bits(shifted)};
 }
 // Above 88.72 infinity, below -87.33 (where the result would be denormal) 0; NaN stays NaN.
@@ -73,15 +74,8 @@ HD inline double log(double x) { return ::log(x); }
 // log(1 + e) for 0 <= e <= 1 (e^-|x|) as e P(e - 1/2): at most 2 ulp.
 HD inline float log1p_unit(float e) {
   const float t = e - 0.5f;
-  float p = 5.11417165e-3f;
-  p = p * t - 8.49523209e-3f;
-  p = p * t + 1.16569689e-2f;
-  p = p * t - 2.02663075e-2f;
-  p = p * t + 3.66195254e-2f;
-  p = p * t - 6.77059293e-2f;
-  p = p * t + 1.32610217e-1f;
-  p = p * t - 2.88526893e-1f;
-  p = p * t + 8.10930192e-1f;
+  const float p = polynomial(t, 5.11417165e-3f, -8.49523209e-3f, 1.16569689e-2f, -2.02663075e-2f, 3.66195254e-2f,
+                             -6.77059293e-2f, 1.32610217e-1f, -2.88526893e-1f, 8.10930192e-1f);
   return e * p;
 }
 HD inline double log1p_unit(double e) { return ::log1p(e); }
@@ -99,11 +93,8 @@ template <class T> HD inline T softplus(T x) {
 // (e^2x - 1) / (e^2x + 1); near 0, where that cancels, x + x^3 P(x^2) (Cephes); at most 2 ulp.
 HD inline float tanh(float x) {
   const float a = abs(x), z = x * x;
-  float p = -5.70498872745e-3f;
-  p = p * z + 2.06390887954e-2f;
-  p = p * z - 5.37397155531e-2f;
-  p = p * z + 1.33314422036e-1f;
-  p = p * z - 3.33332819422e-1f;
+  const float p =
+      polynomial(z, -5.70498872745e-3f, 2.06390887954e-2f, -5.37397155531e-2f, 1.33314422036e-1f, -3.33332819422e-1f);
   const float far = 1.0f - 2.0f / (exp_inside(a > 9.5f ? 19.0f : a + a) + 1.0f), near = p * z * x + x;
   return a < 0.625f ? near : x < 0 ? -far : far;
 }
@@ -112,17 +103,9 @@ HD inline double tanh(double x) { return ::tanh(x); }
 // fitted for z <= 10; at most 6 ulp beside the error of e.
 HD inline float erfc(float z, float e) {
   const float t = 1.0f / (1.0f + 0.5f * z);
-  float p = 3.61295380e-2f;
-  p = p * t - 1.93182319e-1f;
-  p = p * t + 3.87004077e-1f;
-  p = p * t - 2.97949344e-1f;
-  p = p * t - 1.40029630e-2f;
-  p = p * t + 3.03820949e-2f;
-  p = p * t + 5.70022613e-2f;
-  p = p * t + 1.85002446e-1f;
-  p = p * t + 2.45283216e-1f;
-  p = p * t + 2.82242030e-1f;
-  p = p * t + 2.82088965e-1f;
+  const float p =
+      polynomial(t, 3.61295380e-2f, -1.93182319e-1f, 3.87004077e-1f, -2.97949344e-1f, -1.40029630e-2f, 3.03820949e-2f,
+                 5.70022613e-2f, 1.85002446e-1f, 2.45283216e-1f, 2.82242030e-1f, 2.82088965e-1f);
   return e * (t * p);
 }
 HD inline double erfc(double z, double) { return ::erfc(z); }
@@ -134,11 +117,7 @@ HD inline float pow(float x, float e) {
   const uint32_t shifted = float_to_bits(a) - 0x3f3504f3u;  // as in log()
   const double m = double(bits_to_float((shifted & 0x007fffffu) + 0x3f3504f3u));
   const double s = (m - 1) / (m + 1), z = s * s;
-  double p = 0.340727964386;
-  p = p * z + 0.411672829236;
-  p = p * z + 0.577083583230;
-  p = p * z + 0.961796673350;
-  p = p * z + 2.88539008179;
+  const double p = polynomial(z, 0.340727964386, 0.411672829236, 0.577083583230, 0.961796673350, 2.88539008179);
   float whole = static_cast<float>(static_cast<int32_t>(shifted) >> 23);
   whole = a < 1.17549435e-38f ? -1e30f : a > 3.40282347e38f ? 1e30f : whole;
   const double t = double(e) * (double(whole) + s * p);
@@ -156,14 +135,8 @@ HD inline double pow(double x, double e) { return ::pow(x, e); }
 HD inline float atan2(float y, float x) {
   const float u = abs(x), v = abs(y), low = u < v ? u : v, high = u < v ? v : u;
   const float r = low / (high == 0 ? 1.0f : high), z = r * r;
-  float p = 2.91975634e-3f;
-  p = p * z - 1.63642373e-2f;
-  p = p * z + 4.32059728e-2f;
-  p = p * z - 7.55172893e-2f;
-  p = p * z + 1.06657863e-1f;
-  p = p * z - 1.42110035e-1f;
-  p = p * z + 1.99937671e-1f;
-  p = p * z - 3.33331525e-1f;
+  const float p = polynomial(z, 2.91975634e-3f, -1.63642373e-2f, 4.32059728e-2f, -7.55172893e-2f, 1.06657863e-1f,
+                             -1.42110035e-1f, 1.99937671e-1f, -3.33331525e-1f);
   float angle = r + r * (z * p);
   angle = u < v ? 1.57079637f - angle : angle;
   angle = x < 0 ? 3.14159274f - angle : angle;
