@@ -2,7 +2,6 @@
 #include "core/words.h"
 
 #include <algorithm>
-#include <charconv>
 #include <numeric>
 #include <sstream>
 

@@ -1,7 +1,9 @@
 // Words and lists of them as text, the nearest of several names to a mistyped one, and a hash that never changes.
 #pragma once
+#include <charconv>
 #include <cstdint>
 #include <string>
+#include <string_view>
 #include <vector>
 
 namespace fovea {
@@ -16,6 +18,10 @@ std::string trimmed(const std::string& text);                      // without wh
 std::vector<std::string> split(const std::string& text, char at);  // "a, b" at ',': {"a", "b"}, trimmed
 
 std::string shortest(double v);  // the shortest text that reads back as the same number
+template <class N> bool read_number(std::string_view text, N& v) {  // all of the text, or false
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), v);
+  return error == std::errc() && end == text.data() + text.size();
+}
 
 std::string quoted(const std::string& text);   // as a JSON string
 std::string escaped(const std::string& text);  // for XML and HTML

@@ -1,6 +1,5 @@
 // The options of RetinaNet by name: as text, from text, and the checks that belong to them.
 #include <algorithm>
-#include <charconv>
 #include <sstream>
 
 #include "core/error.h"
@@ -82,10 +81,6 @@ template <class List> std::string show(const List& list) {
   return joined(words, ",");
 }
 
-template <class N> bool read_number(std::string_view s, N& v) {
-  const auto [end, error] = std::from_chars(s.data(), s.data() + s.size(), v);
-  return error == std::errc() && end == s.data() + s.size();
-}
 bool read(const std::string& s, std::string& v) { return v = s, !s.empty(); }
 bool read(const std::string& s, bool& v) { return v = s == "true" || s == "1", v || s == "false" || s == "0"; }
 bool read(const std::string& s, BoxCoder::Style& v) {

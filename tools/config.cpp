@@ -43,8 +43,7 @@ template <class T>
 requires std::is_arithmetic_v<T>
 void parse(T& out, const std::string& s, Range range) {
   double value = 0;
-  auto [end, error] = std::from_chars(s.data(), s.data() + s.size(), value);
-  check(Code::usage, error == std::errc() && end == s.data() + s.size(), "'", s, "' is not a number");
+  check(Code::usage, read_number(s, value), "'", s, "' is not a number");
   check(Code::usage, value >= range.low && value <= range.high, s, " is out of range (", text_of(range.low), " to ",
         text_of(range.high), ")");
   if constexpr (std::is_integral_v<T>) {
@@ -301,8 +300,7 @@ std::string toml_value(const Key& k, const Config& config) {
   const bool list = k.type == "list of numbers" || (k.type.empty() && value.find(',') != std::string::npos);
   if (list) return "[" + value + "]";
   double ignored = 0;
-  auto [end, error] = std::from_chars(value.data(), value.data() + value.size(), ignored);
-  const bool bare = value == "true" || value == "false" || (error == std::errc() && end == value.data() + value.size());
+  const bool bare = value == "true" || value == "false" || read_number(value, ignored);
   const bool is_text = k.type == "text" || k.type.find('|') != std::string::npos;
   return bare && !(is_text && k.type != "true | false") ? value : quoted(value);
 }

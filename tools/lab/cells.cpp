@@ -1,7 +1,6 @@
 // The CSV of finished cells: a closing field "end" tells a whole line from one that was cut off.
 #include "tools/lab/cells.h"
 
-#include <charconv>
 #include <fstream>
 
 #include "core/error.h"
@@ -21,11 +20,6 @@ std::vector<std::string> fields(const std::string& line) {
     else all.back() += c;
   }
   return all;
-}
-
-template <class N> bool number_of(const std::string& s, N& v) {
-  const auto [end, error] = std::from_chars(s.data(), s.data() + s.size(), v);
-  return error == std::errc() && end == s.data() + s.size();
 }
 
 }  // namespace
@@ -55,7 +49,7 @@ std::string cell_line(const std::string& cell, uint64_t seed, const Metrics& met
 
 bool parse_cell(const std::string& line, std::string& cell, uint64_t& seed, Metrics& metrics) {
   const std::vector<std::string> f = fields(line);
-  if (f.size() < 4 || f.back() != "end" || !number_of(f[1], seed)) return false;
+  if (f.size() < 4 || f.back() != "end" || !read_number(f[1], seed)) return false;
   cell = f[0], metrics.clear();
   for (size_t i = 2; i + 1 < f.size(); ++i) {
     const size_t equals = f[i].find('=');
@@ -63,7 +57,7 @@ bool parse_cell(const std::string& line, std::string& cell, uint64_t& seed, Metr
     std::vector<double>& list = metrics[f[i].substr(0, equals)];
     if (equals + 1 == f[i].size()) continue;
     for (const std::string& word : split(f[i].substr(equals + 1), ' '))
-      if (!number_of(word, list.emplace_back())) return false;
+      if (!read_number(word, list.emplace_back())) return false;
   }
   return true;
 }
