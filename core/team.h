@@ -2,6 +2,7 @@
 // CPU.
 #pragma once
 #include <cstdint>
+#include <type_traits>
 
 #include "core/platform.h"
 
@@ -24,8 +25,7 @@ struct Max {
 constexpr int kTeam = 128;  // threads of a CUDA team
 
 // team.each(n, f): f(i) for every i. team.reduce(n, zero, f, op): f(0) op f(1) op ...; `zero` is op's neutral element.
-// Without op it is a sum. f may
-// write what belongs to its index.
+// Without op it is a sum. f may write what belongs to its index.
 struct Solo {
   template <class F> HD void each(int64_t n, F f) const { FOVEA_INDEPENDENT for (int64_t i = 0; i < n; ++i) f(i); }
   template <class T, class F, class Op = Plus> HD T reduce(int64_t n, T zero, F f, Op op = {}) const {
@@ -51,6 +51,17 @@ struct Solo {
     return lane[0];
   }
 };
+
+// What a body takes at a time where it keeps a number for each: 64 on one CPU thread, one in a CUDA team.
+template <class Team> constexpr int64_t kBlockOf = std::is_same_v<Team, Solo> ? 64 : 1;
+// f(first, count) for all blocks of [0, n).
+template <class Team, class F> HD void each_block(const Team& team, int64_t n, F f) {
+  constexpr int64_t size = kBlockOf<Team>;
+  team.each((n + size - 1) / size, [=](int64_t block) {
+    const int64_t first = block * size;
+    f(first, n - first < size ? n - first : size);
+  });
+}
 
 // The CUDA team on one CPU thread: the same strides and reduction tree, so the same rounding; lanes run backwards.
 struct Rehearsal {

@@ -1,8 +1,6 @@
 // Gathers by index. The reverse sorts the index first, so that each row is written by one owner, in a fixed order.
 #include "ops/index.h"
 
-#include <type_traits>
-
 #include "core/loops.h"
 
 namespace fovea {
@@ -35,10 +33,8 @@ template <class T> struct SumRows {  // dx[o, s, :] = sum of dy[o, place[k], :] 
       const T* row = from + where[begin] * n;
       return team.each(n, [=](int64_t i) { to[i] = row[i]; });
     }
-    constexpr int64_t kWidth = std::is_same_v<Team, Solo> ? 64 : 1;  // columns at a time: a CUDA thread takes one
-    team.each((n + kWidth - 1) / kWidth, [=](int64_t block) {
-      const int64_t c = block * kWidth, count = n - c < kWidth ? n - c : kWidth;
-      C sum[kWidth] = {};
+    each_block(team, n, [=](int64_t c, int64_t count) {
+      C sum[kBlockOf<Team>] = {};
       for (int64_t k = begin; k < end; ++k) {
         const T* row = from + where[k] * n + c;
         for (int64_t i = 0; i < count; ++i) sum[i] += C(row[i]);

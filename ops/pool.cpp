@@ -1,8 +1,6 @@
 // Pooling of NHWC images, one pixel a row; gradients gather from the windows that cover a pixel.
 #include "ops/pool.h"
 
-#include <type_traits>
-
 #include "core/autograd.h"
 #include "core/loops.h"
 
@@ -93,7 +91,7 @@ template <class T, class I> struct MaxForward {
   }
   // Channels in blocks whose places are kept as int32: a loop over T and bytes would take 64 at a time, or one.
   template <int kCount, class Team> HD void best(const Team& team, int64_t r, const Nine<T>& taps, bool begun) const {
-    constexpr int kWidth = std::is_same_v<Team, Solo> ? 64 : 1, kVector = 16;
+    constexpr int64_t kWidth = kBlockOf<Team>, kVector = 16;
     const int64_t cols = grid.channels;
     team.each((cols + kWidth - 1) / kWidth, [=, this](int64_t block) {
       const int64_t c0 = block * kWidth, n = cols - c0 < kWidth ? cols - c0 : kWidth;

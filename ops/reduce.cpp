@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
-#include <type_traits>
 
 #include "ops/broadcast.h"
 #include "ops/columns.h"
@@ -176,15 +175,13 @@ template <class T> struct MaxColumns {
   int64_t n, inner, blocks;
   template <class Team> HD void operator()(Team team, int64_t r) const {
     using C = compute_t<T>;
-    constexpr int64_t kWidth = std::is_same_v<Team, Solo> ? 64 : 1;  // columns at a time: a CUDA thread takes one
     const int64_t o = r / blocks, from = r % blocks * kColumns, left = inner - from, rows = n, cols = inner;
     const T* top = x + o * n * inner + from;
     T* v = value + o * inner + from;
-    int64_t *k = index + o * inner + from, width = left < kColumns ? left : kColumns;
-    team.each((width + kWidth - 1) / kWidth, [=](int64_t block) {
-      const int64_t c0 = block * kWidth, count = width - c0 < kWidth ? width - c0 : kWidth;
-      C best[kWidth];
-      int32_t where[kWidth] = {};
+    int64_t* k = index + o * inner + from;
+    each_block(team, left < kColumns ? left : kColumns, [=](int64_t c0, int64_t count) {
+      C best[kBlockOf<Team>];
+      int32_t where[kBlockOf<Team>] = {};
       for (int64_t c = 0; c < count; ++c) best[c] = C(top[c0 + c]);
       for (int32_t i = 1; i < rows; ++i) {
         const T* row = top + i * cols + c0;
