@@ -81,8 +81,10 @@ Results collect(const Experiment& e, Bench& bench, CellFile& cells) {
       const std::string cell = cell_name(bench.profile(), r.setting.keys);
       if (!cells.find(cell, uint64_t(seed))) {
         const auto start = Clock::now();
-        cells.add(cell, uint64_t(seed), e.measure(bench, r.setting.keys, uint64_t(seed)));
-        spent += std::chrono::duration<double>(Clock::now() - start).count(), ++done;
+        Metrics measured = e.measure(bench, r.setting.keys, uint64_t(seed));
+        const double seconds = std::chrono::duration<double>(Clock::now() - start).count();
+        measured["seconds"] = {seconds}, spent += seconds, ++done;
+        cells.add(cell, uint64_t(seed), measured);
         const Metrics& m = *cells.find(cell, uint64_t(seed));
         const auto& judged = m.count("auc") ? m.at("auc") : m.at("ap");
         std::fprintf(stderr, "%s  %d/%d  %s, seed %d: %s %.3f  (%s left)\n", e.name.c_str(), done, missing,

@@ -1,6 +1,5 @@
 // One cell of `classify`: a small ResNet says which of two classes a picture is, one of them rare in training.
 #include <algorithm>
-#include <chrono>
 #include <cmath>
 #include <numeric>
 
@@ -73,7 +72,6 @@ void train(Classifier& model, const Config& config, const std::vector<Example>& 
 }  // namespace
 
 Metrics measure_classifier(Bench& bench, const Keys& keys, uint64_t seed) {
-  const auto start = std::chrono::steady_clock::now();
   size_t ratio = 1;
   for (auto& [key, value] : keys)
     if (key == "lab.ratio") ratio = std::stoul(value);
@@ -105,7 +103,6 @@ Metrics measure_classifier(Bench& bench, const Keys& keys, uint64_t seed) {
   }
   Metrics m = scores.metrics();
   m["rare"] = {double(wanted)}, m["common"] = {double(common.size())};
-  m["seconds"] = {std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count()};
   return m;
 }
 

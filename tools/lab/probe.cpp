@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "ops/shape.h"
+#include "tools/lab/terms.h"
 
 namespace fovea::lab {
 
@@ -54,14 +55,13 @@ void Probe::write_histograms(Metrics& m) const {
 LossCurve loss_curve(const std::vector<double>& histogram, double gamma) {
   LossCurve c{{0}, {0}};
   double samples = 0, loss = 0;
-  const auto focal = [gamma](int bin) {
-    const double xt = bin_logit(bin), softplus = std::max(-xt, 0.0) + std::log1p(std::exp(-std::abs(xt)));
-    return std::exp(-gamma * (softplus + xt)) * softplus;  // log(1 - p_t) = -softplus - x_t
-  };
+  std::vector<double> logits;
+  for (int bin = 0; bin < int(histogram.size()); ++bin) logits.push_back(bin_logit(bin));
+  const std::vector<double> focal = terms_at({.alpha = -1, .gamma = gamma}, logits).loss;
   for (int bin = int(histogram.size()) - 1; bin >= 0; --bin) {  // highest p_t, lowest loss first
     const double n = histogram[size_t(bin)];
     if (n == 0) continue;
-    samples += n, loss += n * focal(bin);
+    samples += n, loss += n * focal[size_t(bin)];
     c.x.push_back(samples), c.y.push_back(loss);
   }
   for (double& v : c.x) v /= std::max(samples, 1e-300);
