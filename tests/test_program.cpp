@@ -67,6 +67,18 @@ void wait_for_lines(const std::string& run, int wanted) {
     std::this_thread::sleep_for(std::chrono::milliseconds(5));
 }
 
+// The value that a key has in the configuration of these arguments.
+std::string value(const std::string& arguments, const std::string& environment, const std::string& key) {
+  const Result r = run("train --keys --preset toy " + arguments, environment);
+  REQUIRE(r.code == 0);
+  const size_t at = r.out.find("\n" + key + " ");
+  REQUIRE(at != std::string::npos);
+  std::istringstream words(r.out.substr(at));
+  std::string name, found;
+  words >> name >> found;
+  return found;
+}
+
 }  // namespace
 
 TEST_CASE("help begins with examples and exits 0") {
@@ -107,16 +119,6 @@ TEST_CASE("a mistyped command, flag, key, preset or value names the nearest, and
 
 TEST_CASE("precedence: flag > environment > file > preset > default") {
   shared().write("some.toml", "[train]\nlr = 0.5\nepochs = 7\nbatch = 3\n");
-  const auto value = [](const std::string& arguments, const std::string& environment, const std::string& key) {
-    const Result r = run("train --keys --preset toy " + arguments, environment);
-    REQUIRE(r.code == 0);
-    const size_t at = r.out.find("\n" + key + " ");
-    REQUIRE(at != std::string::npos);
-    std::istringstream words(r.out.substr(at));
-    std::string name, found;
-    words >> name >> found;
-    return found;
-  };
   CHECK(value("", "", "train.momentum") == "0.9");
   CHECK(value("", "", "data.short_side") == "160");
   CHECK(value("", "", "train.batch") == "8");
@@ -124,6 +126,14 @@ TEST_CASE("precedence: flag > environment > file > preset > default") {
   CHECK(value("--config some.toml", "FOVEA_TRAIN_EPOCHS=8", "train.epochs") == "8");
   CHECK(value("--config some.toml --epochs 9", "FOVEA_TRAIN_EPOCHS=8", "train.epochs") == "9");
   CHECK(value("--config some.toml --set train.lr=0.25", "", "train.lr") == "0.25");
+}
+
+TEST_CASE("configurations with the loss's earlier names still load") {
+  shared().write("earlier.toml", "[model]\nclass_loss = 'focal_star'\nalpha = 0.5\ngamma = 3\nstar_beta = 0.25\n");
+  CHECK(value("--config earlier.toml", "", "model.loss.kind") == "focal_star");
+  CHECK(value("--config earlier.toml", "", "model.loss.alpha") == "0.5");
+  CHECK(value("--config earlier.toml --set gamma=4", "", "model.loss.gamma") == "4");
+  CHECK(value("--config earlier.toml", "", "model.loss.beta") == "0.25");
 }
 
 TEST_CASE("a run leaves its files, and its configuration reads back the same") {

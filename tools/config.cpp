@@ -184,7 +184,13 @@ std::vector<Key> model_keys() {
   return keys;
 }
 
-const Key* find_key(const std::string& name) {
+// Names of version 0.1's first configurations and checkpoints, which still load.
+const std::map<std::string, std::string> kEarlierNames = {
+    {"class_loss", "loss.kind"}, {"alpha", "loss.alpha"}, {"gamma", "loss.gamma"}, {"star_beta", "loss.beta"}};
+
+const Key* find_key(std::string name) {
+  const auto earlier = kEarlierNames.find(name.starts_with("model.") ? name.substr(6) : name);
+  if (earlier != kEarlierNames.end()) name = "model." + earlier->second;
   for (auto& k : config_keys())
     if (k.name == name || (k.name.starts_with("model.") && k.name.compare(6, std::string::npos, name) == 0)) return &k;
   return nullptr;
