@@ -1,32 +1,13 @@
 // Element types. f32 trains, f64 checks gradients, bf16 is storage only: every functor computes in compute_t<T>.
 #pragma once
 #include <cstdint>
-#include <cstring>
 
+#include "core/bf16.h"
 #include "core/error.h"
-#include "core/platform.h"
 
 namespace fovea {
 
 enum class DType : uint8_t { f32, f64, bf16, i64, u8 };
-
-// The upper half of an f32, rounded to nearest even; NaN stays NaN.
-struct bf16 {
-  uint16_t bits = 0;
-  bf16() = default;
-  HD explicit bf16(float value) {
-    uint32_t u;
-    memcpy(&u, &value, sizeof u);
-    const bool nan = (u & 0x7fffffffu) > 0x7f800000u;
-    bits = nan ? static_cast<uint16_t>((u >> 16) | 0x40) : static_cast<uint16_t>((u + 0x7fff + ((u >> 16) & 1)) >> 16);
-  }
-  HD operator float() const {
-    const uint32_t u = static_cast<uint32_t>(bits) << 16;
-    float value;
-    memcpy(&value, &u, sizeof value);
-    return value;
-  }
-};
 
 template <class T> struct compute_of { using type = T; };
 template <> struct compute_of<bf16> { using type = float; };
@@ -45,6 +26,7 @@ constexpr const char* name_of(DType t) {
   constexpr const char* names[] = {"f32", "f64", "bf16", "i64", "u8"};
   return names[static_cast<int>(t)];
 }
+constexpr DType compute_type(DType t) { return t == DType::bf16 ? DType::f32 : t; }
 constexpr bool is_float(DType t) { return t == DType::f32 || t == DType::f64 || t == DType::bf16; }
 
 // dispatch_float(x.dtype(), [&]<class T>() { ... }): T = float or double. Throws for any other type.

@@ -36,7 +36,7 @@ FOVEA_CLONE(chunk_v4, "x86-64-v4")
 
 template <class Body> void run_each(const Body& body, int64_t begin, int64_t end) {
 #if FOVEA_X86_CLONES
-  if (isa() == Isa::v4) return chunk_v4(body, begin, end);
+  if (isa() >= Isa::v4) return chunk_v4(body, begin, end);
   if (isa() == Isa::v3) return chunk_v3(body, begin, end);
 #endif
   chunk_plain(body, begin, end);

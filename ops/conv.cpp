@@ -28,42 +28,51 @@ template <class T> struct Epilogue {
 template <class T> struct Masked {  // dz = dy where y > 0, else 0: the gradient of relu, from its saved result
   const T *y, *dy;
   T* dz;
-  HD void operator()(int64_t i) const { dz[i] = y[i] > 0 ? dy[i] : T(0); }
+  HD void operator()(int64_t i) const { dz[i] = y[i] > 0 ? dy[i] : T{}; }
 };
 template <class T> struct Scaled {  // out = scale dz
-  const T *dz, *scale;
+  const T* dz;
+  const compute_t<T>* scale;
   T* out;
   int64_t o;
-  HD void operator()(int64_t i) const { out[i] = dz[i] * scale[i % o]; }
+  HD void operator()(int64_t i) const { out[i] = T(dz[i] * scale[i % o]); }
 };
 template <class T> struct Element {
   const T* x;
   int64_t cols;
-  HD T operator()(int64_t r, int64_t c) const { return x[r * cols + c]; }
+  HD compute_t<T> operator()(int64_t r, int64_t c) const { return x[r * cols + c]; }
 };
 
 // The three sums of a convolution, over maps that share the weights. A transposed convolution is made of the same, in
 // other roles.
-bool fast(Device d) { return d == Device::cpu && conv_algo() != ConvAlgo::reference && !rehearsal(); }
-template <class T> void value(Device d, const std::vector<ConvMap<T>>& maps, const T* w, const ConvEnd<T>& end) {
-  if constexpr (std::is_same_v<T, float>)
-    if (fast(d)) return cpu::conv_value(maps, w, end, conv_algo(), cpu::kernels());
-  for (auto& [s, x, y, dx, dy, residual] : maps) {
-    reference::conv_value(d, s, x, w, y);
-    if (end.scale || end.b || residual || end.relu)
-      for_each(d, s.n * s.oh * s.ow * s.o, Epilogue<T>{y, residual, end, s.o});
-  }
+template <class T> constexpr bool has_kernels = !std::is_same_v<T, double>;
+template <class T> constexpr bool has_reference = !std::is_same_v<T, bf16>;
+template <class T> bool fast(Device d) {
+  return !has_reference<T> || (d == Device::cpu && conv_algo() != ConvAlgo::reference && !rehearsal());
 }
-template <class T> void input_gradient(Device d, const std::vector<ConvMap<T>>& maps, const T* w) {
-  if constexpr (std::is_same_v<T, float>)
-    if (fast(d)) return cpu::conv_input_gradient(maps, w, conv_algo(), cpu::kernels());
-  for (auto& [s, x, y, dx, dy, residual] : maps) reference::conv_input_gradient(d, s, dy, w, dx);
+template <class T>
+void value(Device d, const std::vector<ConvMap<T>>& maps, const compute_t<T>* w, const ConvEnd<compute_t<T>>& end) {
+  if constexpr (has_kernels<T>)
+    if (fast<T>(d)) return cpu::conv_value(maps, w, end, conv_algo(), cpu::kernels());
+  if constexpr (has_reference<T>)
+    for (auto& [s, x, y, dx, dy, residual] : maps) {
+      reference::conv_value(d, s, x, w, y);
+      if (end.scale || end.b || residual || end.relu)
+        for_each(d, s.n * s.oh * s.ow * s.o, Epilogue<T>{y, residual, end, s.o});
+    }
 }
-template <class T> void weight_gradient(Device d, const std::vector<ConvMap<T>>& maps, T* dw) {
-  if constexpr (std::is_same_v<T, float>)
-    if (fast(d)) return cpu::conv_weight_gradient(maps, dw, conv_algo(), cpu::kernels());
-  for (size_t i = 0; i < maps.size(); ++i)
-    reference::conv_weight_gradient(d, maps[i].s, maps[i].x, maps[i].dy, dw, i > 0);
+template <class T> void input_gradient(Device d, const std::vector<ConvMap<T>>& maps, const compute_t<T>* w) {
+  if constexpr (has_kernels<T>)
+    if (fast<T>(d)) return cpu::conv_input_gradient(maps, w, conv_algo(), cpu::kernels());
+  if constexpr (has_reference<T>)
+    for (auto& [s, x, y, dx, dy, residual] : maps) reference::conv_input_gradient(d, s, dy, w, dx);
+}
+template <class T> void weight_gradient(Device d, const std::vector<ConvMap<T>>& maps, compute_t<T>* dw) {
+  if constexpr (has_kernels<T>)
+    if (fast<T>(d)) return cpu::conv_weight_gradient(maps, dw, conv_algo(), cpu::kernels());
+  if constexpr (has_reference<T>)
+    for (size_t i = 0; i < maps.size(); ++i)
+      reference::conv_weight_gradient(d, maps[i].s, maps[i].x, maps[i].dy, dw, i > 0);
 }
 
 // db [o] = column sums of all dy [rows, o]
@@ -71,9 +80,10 @@ Tensor bias_gradient(const std::vector<Tensor>& dys) {
   Tensor db;
   for (const Tensor& dy : dys) {
     if (!dy) continue;
-    Tensor sum({dy.dim(-1)}, dy.dtype(), dy.device());
-    dispatch_float(dy.dtype(), [&]<class T>() {
-      sum_columns(dy.device(), dy.shape().rows(), dy.dim(-1), Element<T>{dy.data<T>(), dy.dim(-1)}, sum.data<T>());
+    Tensor sum({dy.dim(-1)}, compute_type(dy.dtype()), dy.device());
+    dispatch_storage(dy.dtype(), [&]<class T>() {
+      sum_columns(dy.device(), dy.shape().rows(), dy.dim(-1), Element<T>{dy.data<T>(), dy.dim(-1)},
+                  sum.data<compute_t<T>>());
     });
     if (db) add_into(db, sum);
     else db = sum;
@@ -97,16 +107,17 @@ struct Conv2d {
     for (size_t i = 0; i < maps.size(); ++i) {
       const ConvShape& s = shapes[i];
       x.emplace_back() = maps[i];
-      out.emplace_back(Shape{s.n, s.oh, s.ow, s.o}, weight.dtype(), weight.device());
+      out.emplace_back(Shape{s.n, s.oh, s.ow, s.o}, maps[i].dtype(), weight.device());
       if (relu) y.emplace_back() = out[i];
     }
-    dispatch_float(weight.dtype(), [&]<class T>() {
+    dispatch_storage(maps[0].dtype(), [&]<class T>() {
+      using C = compute_t<T>;
       std::vector<ConvMap<T>> list;
       for (size_t i = 0; i < maps.size(); ++i)
         list.push_back({shapes[i], maps[i].data<T>(), out[i].data<T>(), nullptr, nullptr,
                         residual ? residual.data<T>() : nullptr});
-      value<T>(weight.device(), list, weight.data<T>(),
-               {scale ? scale->data<T>() : nullptr, b ? b.data<T>() : nullptr, relu});
+      value<T>(weight.device(), list, weight.data<C>(),
+               {scale ? scale->data<C>() : nullptr, b ? b.data<C>() : nullptr, relu});
     });
     return out;
   }
@@ -119,7 +130,8 @@ struct Conv2d {
     if (g.wants(bi + 1)) g[bi + 1] = dys[0];
     if (scale) dys = scaled(dys);
     if (g.wants(wi)) g[wi] = empty_like(*w);
-    dispatch_float(w->dtype(), [&]<class T>() {
+    dispatch_storage(x[0]->dtype(), [&]<class T>() {
+      using C = compute_t<T>;
       std::vector<ConvMap<T>> down, all;
       for (size_t i = 0; i < x.size(); ++i) {
         if (g.wants(i)) g[i] = dys[i] ? empty_like(*x[i]) : zeros_like(*x[i]);
@@ -127,8 +139,8 @@ struct Conv2d {
         all.push_back({shapes[i], x[i]->data<T>(), nullptr, g.wants(i) ? g[i].data<T>() : nullptr, dys[i].data<T>()});
         if (g.wants(i)) down.push_back(all.back());
       }
-      if (!down.empty()) input_gradient<T>(w->device(), down, w->data<T>());
-      if (g.wants(wi)) weight_gradient<T>(w->device(), all, g[wi].data<T>());
+      if (!down.empty()) input_gradient<T>(w->device(), down, w->data<C>());
+      if (g.wants(wi)) weight_gradient<T>(w->device(), all, g[wi].data<C>());
     });
   }
 
@@ -139,7 +151,7 @@ struct Conv2d {
     for (size_t i = 0; i < xs.size(); ++i) {
       if (!xs[i]) continue;
       ys[i] = empty_like(xs[i]);
-      dispatch_float(ys[i].dtype(), [&]<class T>() {
+      dispatch_storage(ys[i].dtype(), [&]<class T>() {
         for_each(ys[i].device(), ys[i].size(), body(i, xs[i].data<T>(), ys[i].data<T>()));
       });
     }
@@ -150,7 +162,7 @@ struct Conv2d {
   }
   std::vector<Tensor> scaled(const std::vector<Tensor>& dzs) const {
     return mapped(dzs, [&]<class T>(size_t, const T* dz, T* out) {
-      return Scaled<T>{dz, scale->data<T>(), out, scale->dim(0)};
+      return Scaled<T>{dz, scale->data<compute_t<T>>(), out, scale->dim(0)};
     });
   }
 };
@@ -195,9 +207,10 @@ void check_tensors(const char* op, const Tensor& x, const Tensor& w, const Tenso
   check(x && w, op, ": input and weight must be defined");
   check(x.rank() == 4, op, ": input has rank ", x.rank(), ", expected 4", described(x, w, layout));
   check(w.rank() == 4, op, ": weight has rank ", w.rank(), ", expected 4", described(x, w, layout));
-  check(x.dtype() == w.dtype() && (!b || b.dtype() == x.dtype()), op, ": input is ", name_of(x.dtype()), ", weight ",
+  const DType type = compute_type(x.dtype());
+  check(w.dtype() == type && (!b || b.dtype() == type), op, ": input is ", name_of(x.dtype()), ", weight ",
         name_of(w.dtype()), b ? text(", bias ", name_of(b.dtype())) : "", "\n  hint: convert one with to()");
-  check(x.dtype() == DType::f32 || x.dtype() == DType::f64, op, ": expected f32 or f64, got ", name_of(x.dtype()));
+  check(is_float(x.dtype()), op, ": expected f32, f64 or bf16, got ", name_of(x.dtype()));
 }
 void check_window(const char* op, const Tensor& w, Int2 stride, Int2 pad, Int2 dilation, int groups) {
   check(w.dim(0) > 0 && w.dim(1) > 0, op, ": the kernel of weight ", w.shape(), " (kh,kw,in,out) is empty");
@@ -214,6 +227,7 @@ void check_bias(const char* op, const Tensor& b, int64_t channels) {
 ConvShape conv_shape(const Tensor& x, const Tensor& w, const Tensor& b, const Conv2dOptions& o) {
   constexpr auto op = "conv2d", layout = "kh,kw,in,out";
   check_tensors(op, x, w, b, layout);
+  if (x.dtype() == DType::bf16) check_bf16_convolutions(x.device());
   check_window(op, w, o.stride, o.pad, o.dilation, o.groups);
   check(x.dim(3) == w.dim(2) * o.groups, op, ": input has ", x.dim(3), " channels, weight expects ",
         w.dim(2) * o.groups, o.groups > 1 ? text(" in ", o.groups, " groups") : "", described(x, w, layout),
@@ -237,6 +251,7 @@ ConvShape conv_shape(const Tensor& x, const Tensor& w, const Tensor& b, const Co
 ConvShape transposed_shape(const Tensor& x, const Tensor& w, const Tensor& b, const ConvTranspose2dOptions& o) {
   constexpr auto op = "conv_transpose2d", layout = "kh,kw,out,in";
   check_tensors(op, x, w, b, layout);
+  check(x.dtype() != DType::bf16, op, ": there is none of bf16");
   check_window(op, w, o.stride, o.pad, o.dilation, o.groups);
   check(x.dim(3) == w.dim(3), op, ": input has ", x.dim(3), " channels, weight expects ", w.dim(3),
         described(x, w, layout));
@@ -279,6 +294,13 @@ ConvAlgo conv_algo_named(const std::string& name) {
 void set_conv_algo(ConvAlgo algo) { chosen_algo() = algo; }
 ConvAlgo conv_algo() { return chosen_algo(); }
 
+void check_bf16_convolutions(Device device) {
+  check(Code::impossible, device == Device::cpu && cpu::kernels().half, "bf16 needs avx512_bf16; this processor ",
+        "(or FOVEA_ISA) has ", name_of(isa()), "\n  hint: --precision f32");
+  check(Code::impossible, conv_algo() != ConvAlgo::reference, "conv.algo=reference has no bf16",
+        "\n  hint: --precision f32, or another conv.algo");
+}
+
 std::vector<Tensor> conv2d(const std::vector<Tensor>& maps, const Tensor& w, const Tensor& b, Conv2dOptions options) {
   check(!maps.empty(), "conv2d: no input");
   std::vector<ConvShape> shapes;
@@ -293,8 +315,8 @@ Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& b, Conv2dOptions o
 Tensor conv2d_norm(const Tensor& x, const Tensor& w, const Tensor& scale, const Tensor& shift, const Tensor& residual,
                    Conv2dOptions options) {
   const ConvShape s = conv_shape(x, w, shift, options);
-  check(!scale || (scale.shape() == Shape{s.o} && scale.dtype() == x.dtype()), "conv2d_norm: scale ", scale.shape(),
-        ", expected ", name_of(x.dtype()), " [", s.o, "], one an output channel");
+  check(!scale || (scale.shape() == Shape{s.o} && scale.dtype() == w.dtype()), "conv2d_norm: scale ", scale.shape(),
+        ", expected ", name_of(w.dtype()), " [", s.o, "], one an output channel");
   const Shape out{s.n, s.oh, s.ow, s.o};
   check(!residual || (residual.shape() == out && residual.dtype() == x.dtype()), "conv2d_norm: residual ",
         residual.shape(), ", expected ", out, " as the result");

@@ -18,6 +18,7 @@ struct Conv2dOptions {
 // outside x; cross-correlation, as every framework has it. x [N,H,W,C], w [kh,kw,C/groups,O], b [O] or undefined ->
 // [N,H',W',O], H' = (H + 2 pad - dilation (kh - 1) - 1) / stride + 1. Output channel o sees the input channels of its
 // group. Throws Error{failure} for shapes and options that do not fit.
+// x of bf16: w, b and their gradients are f32; products of bf16, sums of f32, y and dx bf16.
 Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& b = {}, Conv2dOptions options = {});
 
 // The same weights on several maps (the levels of a pyramid): what conv2d gives for each, with the weights prepared
@@ -48,5 +49,9 @@ enum class ConvAlgo { automatic, direct, winograd, reference };
 ConvAlgo conv_algo_named(const std::string& name);  // throws Error{Code::usage} that lists the names
 void set_conv_algo(ConvAlgo algo);
 ConvAlgo conv_algo();
+
+// Throws Error{Code::impossible} where this processor, FOVEA_ISA, the device or conv_algo() leaves no convolutions of
+// bf16.
+void check_bf16_convolutions(Device device = Device::cpu);
 
 }  // namespace fovea

@@ -27,7 +27,8 @@ template <class T> struct ConvMap {
   const T* residual = nullptr;  // as y
 };
 
-// What follows the sums: y = scale y + b + residual, then max(0, y) if asked for; scale, b [o], null: left out.
+// What follows the sums: y = scale y + b + residual, then max(0, y) if asked for; scale, b [o], null: left out. They
+// and the weights are f32 (f64), whatever the maps are stored in.
 template <class T> struct ConvEnd {
   const T *scale = nullptr, *b = nullptr;
   bool relu = false;

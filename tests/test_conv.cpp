@@ -7,6 +7,7 @@
 #include "core/autograd.h"
 #include "core/threads.h"
 #include "ops/conv_reference.h"
+#include "ops/cpu/kernels.h"
 #include "ops/draw.h"
 #include "ops/pointwise.h"
 #include "tests/catch.h"
@@ -213,6 +214,34 @@ TEST_CASE("conv2d_norm is the convolution and what follows it, on every path, re
     });
     for (size_t j = 0; j < plain.size(); ++j) CHECK(difference(fused[j], plain[j]) < (f32 ? 2e-5 : 1e-13));
   }
+}
+
+TEST_CASE("bf16 maps: weights and their gradients stay f32, every sum is rounded once") {
+  if (!cpu::kernels().half) return;
+  for (int i = 0; i < 24; ++i) {
+    Draw d(static_cast<uint64_t>(i) + 900);
+    const int k = i % 3 == 0 ? 1 : 3, stride = i % 2 + 1;
+    const int64_t h = d.pick(1, 20), c = d.pick(1, 40), o = d.pick(1, 150);
+    const Shape out{2, (h - 1) / stride + 1, 8 / stride + 1, o};
+    const auto rounded = [&](const Shape& s) { return d.normal(s).to(DType::bf16).to(DType::f32); };
+    const Tensor x0 = rounded({2, h, 9, c}), r0 = rounded(out), dy = rounded(out), w0 = rounded({k, k, c, o});
+    const Tensor scale = rounded({o}), b0 = rounded({o});
+    std::vector<std::vector<Tensor>> runs;
+    for (const DType type : {DType::bf16, DType::f32}) {
+      const Tensor x = leaf(x0, type), r = leaf(r0, type), w = leaf(w0, DType::f32), b = leaf(b0, DType::f32);
+      const Tensor y =
+          conv2d_norm(x, w, i % 5 ? scale : Tensor(), b, r, {.stride = stride, .pad = k / 2, .relu = i % 4 == 0});
+      backward(y, dy.to(type));
+      runs.push_back({y.detach(), x.grad(), r.grad(), w.grad(), b.grad()});
+    }
+    const DType types[] = {DType::bf16, DType::bf16, DType::bf16, DType::f32, DType::f32};
+    for (size_t j = 0; j < 5; ++j) {
+      INFO("sample " << i << ", result " << j);
+      CHECK(runs[0][j].dtype() == types[j]);
+      CHECK(difference(runs[0][j], runs[1][j]) < 0.01);  // with a scale, dy is rounded once more
+    }
+  }
+  CHECK_THROWS_AS(conv2d(Tensor({1, 4, 4, 2}, DType::bf16), Tensor({3, 3, 2, 2}, DType::bf16)), Error);
 }
 
 TEST_CASE("convolution errors name the op, both shapes and a hint") {

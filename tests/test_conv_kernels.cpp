@@ -1,5 +1,6 @@
 // Every fast convolution kernel, on every instruction set of this machine, against its plain twin in f64.
 #include <cmath>
+#include <string_view>
 
 #include "core/random.h"
 #include "core/threads.h"
@@ -11,22 +12,23 @@ using namespace fovea;
 
 namespace {
 
-struct Buffers {  // one map in both precisions
+template <class T> struct Buffers {  // one map as stored and in f64
   ConvShape s;
-  std::vector<float> x, dy, y, dx;
+  std::vector<T> x, dy, y, dx;
   std::vector<double> x64, dy64, y64, dx64;
 };
-struct Case {
-  std::vector<Buffers> maps;
+template <class T> struct Case {
+  std::vector<Buffers<T>> maps;
   std::vector<float> w, b, dw;
   std::vector<double> w64, dw64;
 };
 
-void fill(std::vector<float>& v, std::vector<double>& v64, int64_t n, Dice& dice) {
-  for (int64_t i = 0; i < n; ++i) v.push_back(float(dice.normal())), v64.push_back(v.back());
+template <class T, class V> void fill(V& v, std::vector<double>& v64, int64_t n, Dice& dice) {  // numbers that T has
+  using E = typename V::value_type;
+  for (int64_t i = 0; i < n; ++i) v.push_back(E(T(float(dice.normal())))), v64.push_back(v.back());
 }
 
-Case make(uint64_t seed) {
+template <class T> Case<T> make(uint64_t seed) {
   Dice d(seed);
   const auto pick = [&](int64_t low, int64_t high) { return d.chance(0.2) ? low : d.integer(low, high); };
   const bool three = d.chance(0.5);  // what Winograd applies to
@@ -38,52 +40,53 @@ Case make(uint64_t seed) {
   s.pad = Int2(int(pick(0, 3)), int(pick(0, 3)));
   s.c = s.groups * pick(1, three ? 90 : 40), s.o = s.groups * pick(1, d.chance(0.1) ? 700 : 140);
   if (d.chance(0.1)) s.c = s.groups * 600;
-  Case c;
+  Case<T> c;
   for (int64_t maps = pick(1, 3); maps-- > 0;) {
     s.n = pick(0, 3);
     s.h = pick(1, 15) + s.dilation.h * (s.kernel.h - 1), s.w = pick(1, 15) + s.dilation.w * (s.kernel.w - 1);
     s.oh = (s.h + 2 * s.pad.h - s.dilation.h * (s.kernel.h - 1) - 1) / s.stride.h + 1;
     s.ow = (s.w + 2 * s.pad.w - s.dilation.w * (s.kernel.w - 1) - 1) / s.stride.w + 1;
-    Buffers m{s, {}, {}, {}, {}, {}, {}, {}, {}};
+    Buffers<T> m{s, {}, {}, {}, {}, {}, {}, {}, {}};
     const int64_t in = s.n * s.h * s.w * s.c, out = s.n * s.oh * s.ow * s.o;
-    fill(m.x, m.x64, in, d), fill(m.dy, m.dy64, out, d);
-    m.y.assign(out, NAN), m.dx.assign(in, NAN), m.y64.assign(out, 0), m.dx64.assign(in, 0);
+    fill<T>(m.x, m.x64, in, d), fill<T>(m.dy, m.dy64, out, d);
+    m.y.assign(out, T(NAN)), m.dx.assign(in, T(NAN)), m.y64.assign(out, 0), m.dx64.assign(in, 0);
     c.maps.push_back(m);
   }
   std::vector<double> unused;
-  fill(c.w, c.w64, s.taps() * s.group_c() * s.o, d), fill(c.b, unused, s.o, d);
+  fill<T>(c.w, c.w64, s.taps() * s.group_c() * s.o, d), fill<T>(c.b, unused, s.o, d);
   c.dw.assign(c.w.size(), NAN), c.dw64.assign(c.w.size(), 0);
   return c;
 }
 
-void solve(Case& c) {  // the twin: value without bias, both gradients
+template <class T> void solve(Case<T>& c) {  // the twin: value without bias, both gradients
   for (size_t i = 0; i < c.maps.size(); ++i) {
-    Buffers& m = c.maps[i];
+    Buffers<T>& m = c.maps[i];
     reference::conv_value(Device::cpu, m.s, m.x64.data(), c.w64.data(), m.y64.data());
     reference::conv_input_gradient(Device::cpu, m.s, m.dy64.data(), c.w64.data(), m.dx64.data());
     reference::conv_weight_gradient(Device::cpu, m.s, m.x64.data(), m.dy64.data(), c.dw64.data(), i > 0);
   }
 }
 
-void run(Case& c, ConvAlgo algo, const cpu::Kernels& k, bool relu) {
-  cpu::Maps maps;
-  for (Buffers& m : c.maps) maps.push_back({m.s, m.x.data(), m.y.data(), m.dx.data(), m.dy.data()});
+template <class T> void run(Case<T>& c, ConvAlgo algo, const cpu::Kernels& k, bool relu) {
+  cpu::Maps<T> maps;
+  for (Buffers<T>& m : c.maps) maps.push_back({m.s, m.x.data(), m.y.data(), m.dx.data(), m.dy.data()});
   cpu::conv_value(maps, c.w.data(), {nullptr, c.b.data(), relu}, algo, k);
   cpu::conv_input_gradient(maps, c.w.data(), algo, k);
   cpu::conv_weight_gradient(maps, c.dw.data(), algo, k);
 }
 
-template <class F> double worst(size_t n, const float* x, F want) {  // max |x - want| / max |want|
+template <class T, class F> double worst(size_t n, const T* x, F want) {  // max |x - want| / max |want|
   double error = 0, scale = 1e-30;
   for (size_t i = 0; i < n; ++i) {
-    const double e = std::fabs(x[i] - want(i));
+    const double e = std::fabs(double(x[i]) - want(i));
     error = e > error || std::isnan(e) ? e : error, scale = std::max(scale, std::fabs(want(i)));
   }
   return error / scale;
 }
 
-void compare(const Case& c, bool relu, double bound) {
-  for (const Buffers& m : c.maps) {
+template <class T> void compare(const Case<T>& c, bool relu, double bound) {
+  const double stored = sizeof(T) == 2 ? 0x1p-8 + bound : bound;  // half a unit in the last of 8 bits
+  for (const Buffers<T>& m : c.maps) {
     INFO("x [" << m.s.n << "," << m.s.h << "," << m.s.w << "," << m.s.c << "] kernel " << m.s.kernel.h << "x"
                << m.s.kernel.w << " -> " << m.s.o << " stride " << m.s.stride.h << "x" << m.s.stride.w << " pad "
                << m.s.pad.h << "x" << m.s.pad.w << " dilation " << m.s.dilation.h << "x" << m.s.dilation.w << " groups "
@@ -91,23 +94,21 @@ void compare(const Case& c, bool relu, double bound) {
     CHECK(worst(m.y.size(), m.y.data(), [&](size_t i) {
             const double v = m.y64[i] + c.b[i % size_t(m.s.o)];
             return relu && v < 0 ? 0 : v;
-          }) < bound);
-    CHECK(worst(m.dx.size(), m.dx.data(), [&](size_t i) { return m.dx64[i]; }) < bound);
+          }) < stored);
+    CHECK(worst(m.dx.size(), m.dx.data(), [&](size_t i) { return m.dx64[i]; }) < stored);
   }
   CHECK(worst(c.dw.size(), c.dw.data(), [&](size_t i) { return c.dw64[i]; }) < bound);
 }
 
-}  // namespace
-
-TEST_CASE("fast convolutions equal the plain one in f64, on every instruction set") {
+template <class T> void check_levels() {
   for (uint64_t seed = 0; seed < 60; ++seed) {
-    Case c = make(seed);
+    Case<T> c = make<T>(seed);
     solve(c);
-    for (const Isa level : {Isa::baseline, Isa::v3, Isa::v4}) {
-      if (level > best_isa()) continue;
+    for (const Isa level : {Isa::baseline, Isa::v3, Isa::v4, Isa::v4_bf16}) {
+      if (level > best_isa() || (sizeof(T) == 2 && !cpu::kernels(level).half)) continue;
       for (const ConvAlgo algo : {ConvAlgo::direct, ConvAlgo::winograd, ConvAlgo::automatic}) {
         if (algo == ConvAlgo::winograd && !cpu::winograd::applies(c.maps[0].s)) continue;
-        Case mine = c;
+        Case<T> mine = c;
         INFO("seed " << seed << " " << name_of(level) << (algo == ConvAlgo::direct ? " direct" : " Winograd"));
         run(mine, algo, cpu::kernels(level), seed % 2);
         compare(mine, seed % 2, algo == ConvAlgo::direct ? 3e-6 : 2e-5);
@@ -116,19 +117,22 @@ TEST_CASE("fast convolutions equal the plain one in f64, on every instruction se
   }
 }
 
-TEST_CASE("fast convolutions give the same bits on any number of threads") {
+template <class T> void check_threads() {
   const int threads = num_threads();
+  const auto bits = [](const std::vector<T>& v) {
+    return std::string_view(reinterpret_cast<const char*>(v.data()), v.size() * sizeof(T));
+  };
   for (uint64_t seed = 100; seed < 112; ++seed) {
-    const Case c = make(seed);
+    const Case<T> c = make<T>(seed);
     for (const ConvAlgo algo : {ConvAlgo::direct, ConvAlgo::automatic}) {
-      Case first;
+      Case<T> first;
       for (const int n : {1, 2, 3, 8}) {
         set_num_threads(n);
-        Case mine = c;
+        Case<T> mine = c;
         run(mine, algo, cpu::kernels(), false);
         if (n == 1) first = mine;
         for (size_t i = 0; i < c.maps.size(); ++i)
-          CHECK((mine.maps[i].y == first.maps[i].y && mine.maps[i].dx == first.maps[i].dx));
+          CHECK((bits(mine.maps[i].y) == bits(first.maps[i].y) && bits(mine.maps[i].dx) == bits(first.maps[i].dx)));
         CHECK(mine.dw == first.dw);
       }
     }
@@ -136,15 +140,15 @@ TEST_CASE("fast convolutions give the same bits on any number of threads") {
   set_num_threads(threads);
 }
 
-TEST_CASE("large maps: several blocks of tiles, several shares of pixels") {
+template <class T> void check_large() {
   Dice d(5);
-  Case c;
+  Case<T> c;
   ConvShape s{1, 90, 70, 40, 90, 70, 70, 3, 1, 1, 1, 1};
-  Buffers m{s, {}, {}, {}, {}, {}, {}, {}, {}};
-  fill(m.x, m.x64, s.h * s.w * s.c, d), fill(m.dy, m.dy64, s.oh * s.ow * s.o, d);
+  Buffers<T> m{s, {}, {}, {}, {}, {}, {}, {}, {}};
+  fill<T>(m.x, m.x64, s.h * s.w * s.c, d), fill<T>(m.dy, m.dy64, s.oh * s.ow * s.o, d);
   m.y.resize(m.dy.size()), m.dx.resize(m.x.size()), m.y64.resize(m.dy.size()), m.dx64.resize(m.x.size());
   std::vector<double> unused;
-  fill(c.w, c.w64, 9 * s.c * s.o, d), fill(c.b, unused, s.o, d);
+  fill<T>(c.w, c.w64, 9 * s.c * s.o, d), fill<T>(c.b, unused, s.o, d);
   c.dw.resize(c.w.size()), c.dw64.resize(c.w.size());
   c.maps.push_back(m);
   solve(c);
@@ -152,4 +156,21 @@ TEST_CASE("large maps: several blocks of tiles, several shares of pixels") {
     run(c, algo, cpu::kernels(), true);
     compare(c, true, algo == ConvAlgo::direct ? 3e-6 : 2e-5);
   }
+}
+
+}  // namespace
+
+TEST_CASE("fast convolutions equal the plain one in f64, on every instruction set") {
+  check_levels<float>();
+  check_levels<bf16>();
+}
+
+TEST_CASE("fast convolutions give the same bits on any number of threads") {
+  check_threads<float>();
+  if (cpu::kernels().half) check_threads<bf16>();
+}
+
+TEST_CASE("large maps: several blocks of tiles, several shares of pixels") {
+  check_large<float>();
+  if (cpu::kernels().half) check_large<bf16>();
 }

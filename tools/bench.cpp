@@ -101,20 +101,20 @@ Machine measure_machine() {
     parallel_for(kParts, 1, [&](int64_t, int64_t) {
       Workspace c(static_cast<size_t>(kRows * k.panel) * 4);
       for (int64_t i = 0; i < kCalls; ++i)
-        k.product({kRows,
-                   k.panel,
-                   kDepth,
-                   a.data<float>(),
-                   kDepth,
-                   false,
-                   b.data<float>(),
-                   kDepth,
-                   0,
-                   c.as<float>(),
-                   k.panel,
-                   nullptr,
-                   false,
-                   {}});
+        k.f32.product({kRows,
+                       k.panel,
+                       kDepth,
+                       a.data<float>(),
+                       kDepth,
+                       false,
+                       b.data<float>(),
+                       kDepth,
+                       0,
+                       c.as<float>(),
+                       k.panel,
+                       false,
+                       nullptr,
+                       {}});
     });
   });
   const double flops = 2.0 * double(kRows * k.panel * kDepth) * double(kParts * kCalls);

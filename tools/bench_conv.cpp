@@ -43,7 +43,7 @@ ConvShape parse(const std::string& shape, int batch) {
 double direct_products(const ConvShape& s) { return double(s.n * s.oh * s.ow * s.taps()) * double(s.c * s.o); }
 
 cpu::ConvChoice choice(const ConvShape& s) {
-  return cpu::choose({{s, nullptr, nullptr, nullptr, nullptr}}, conv_algo());
+  return cpu::choose<float>({{s, nullptr, nullptr, nullptr, nullptr}}, conv_algo());
 }
 std::string algo_of(const ConvShape& s) {
   if (conv_algo() == ConvAlgo::reference) return "reference";

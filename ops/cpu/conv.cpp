@@ -6,7 +6,7 @@
 namespace fovea::cpu {
 
 // Winograd does a quarter of the multiplies, but has 36 numbers for each 9 of the weights: with few tiles those decide.
-ConvChoice choose(const Maps& maps, ConvAlgo algo) {
+template <class T> ConvChoice choose(const Maps<T>& maps, ConvAlgo algo) {
   const ConvShape& s = maps[0].s;
   if (!winograd::applies(s)) return {false, 0, 0, "Winograd is for 3x3 of stride 1, in one group"};
   const int64_t tiles = winograd::tiles(maps), least = 3;
@@ -17,14 +17,23 @@ ConvChoice choose(const Maps& maps, ConvAlgo algo) {
   return {true, tiles, least, "a quarter of the multiplies outweighs the transforms"};
 }
 
-void conv_value(const Maps& maps, const float* w, const ConvEnd& end, ConvAlgo algo, const Kernels& k) {
+template <class T>
+void conv_value(const Maps<T>& maps, const float* w, const ConvEnd& end, ConvAlgo algo, const Kernels& k) {
   choose(maps, algo).winograd ? winograd::value(maps, w, end, k) : direct::value(maps, w, end, k);
 }
-void conv_input_gradient(const Maps& maps, const float* w, ConvAlgo algo, const Kernels& k) {
+template <class T> void conv_input_gradient(const Maps<T>& maps, const float* w, ConvAlgo algo, const Kernels& k) {
   choose(maps, algo).winograd ? winograd::input_gradient(maps, w, k) : direct::input_gradient(maps, w, k);
 }
-void conv_weight_gradient(const Maps& maps, float* dw, ConvAlgo algo, const Kernels& k) {
+template <class T> void conv_weight_gradient(const Maps<T>& maps, float* dw, ConvAlgo algo, const Kernels& k) {
   choose(maps, algo).winograd ? winograd::weight_gradient(maps, dw, k) : direct::weight_gradient(maps, dw, k);
 }
+
+#define FOVEA_CONV(T)                                                                                  \
+  template ConvChoice choose<T>(const Maps<T>&, ConvAlgo);                                             \
+  template void conv_value<T>(const Maps<T>&, const float*, const ConvEnd&, ConvAlgo, const Kernels&); \
+  template void conv_input_gradient<T>(const Maps<T>&, const float*, ConvAlgo, const Kernels&);        \
+  template void conv_weight_gradient<T>(const Maps<T>&, float*, ConvAlgo, const Kernels&);
+FOVEA_CONV(float)
+FOVEA_CONV(bf16)
 
 }  // namespace fovea::cpu

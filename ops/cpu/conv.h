@@ -1,4 +1,4 @@
-// f32 convolutions on the CPU: which algorithm for which shape, and the loops around the kernels.
+// Convolutions of f32 and bf16 on the CPU: which algorithm for which shape, and the loops around the kernels.
 #pragma once
 #include <vector>
 
@@ -8,7 +8,9 @@
 
 namespace fovea::cpu {
 
-using Maps = std::vector<ConvMap<float>>;  // same weights, kernel, stride, ...: only n, h, w differ
+// T = float or bf16; weights and their gradients are f32 for both. Maps share weights, kernel, stride, ...: only n, h,
+// w differ.
+template <class T> using Maps = std::vector<ConvMap<T>>;
 
 // Which algorithm a shape gets, and the numbers that decide (`fovea bench conv --explain`).
 struct ConvChoice {
@@ -16,28 +18,29 @@ struct ConvChoice {
   int64_t tiles, least;  // 4x4 tiles of all results, and from how many on Winograd is chosen; 0 where it cannot be
   const char* why;
 };
-ConvChoice choose(const Maps& maps, ConvAlgo algo);
+template <class T> ConvChoice choose(const Maps<T>& maps, ConvAlgo algo);
 
 using ConvEnd = fovea::ConvEnd<float>;
-inline Epilogue epilogue(const ConvEnd& end, const float* residual, const float* y) {
+template <class T> Epilogue<T> epilogue(const ConvEnd& end, const T* residual, const T* y) {
   return {end.scale, end.b, residual, y, end.relu};
 }
-void conv_value(const Maps& maps, const float* w, const ConvEnd& end, ConvAlgo algo, const Kernels& k);
-void conv_input_gradient(const Maps& maps, const float* w, ConvAlgo algo, const Kernels& k);
-void conv_weight_gradient(const Maps& maps, float* dw, ConvAlgo algo, const Kernels& k);
+template <class T>
+void conv_value(const Maps<T>& maps, const float* w, const ConvEnd& end, ConvAlgo algo, const Kernels& k);
+template <class T> void conv_input_gradient(const Maps<T>& maps, const float* w, ConvAlgo algo, const Kernels& k);
+template <class T> void conv_weight_gradient(const Maps<T>& maps, float* dw, ConvAlgo algo, const Kernels& k);
 
 // The two families of algorithms.
 namespace direct {
-void value(const Maps& maps, const float* w, const ConvEnd& end, const Kernels& k);
-void input_gradient(const Maps& maps, const float* w, const Kernels& k);
-void weight_gradient(const Maps& maps, float* dw, const Kernels& k);
+template <class T> void value(const Maps<T>& maps, const float* w, const ConvEnd& end, const Kernels& k);
+template <class T> void input_gradient(const Maps<T>& maps, const float* w, const Kernels& k);
+template <class T> void weight_gradient(const Maps<T>& maps, float* dw, const Kernels& k);
 }  // namespace direct
 namespace winograd {  // 3x3, stride 1, dilation 1, one group
 bool applies(const ConvShape& s);
-int64_t tiles(const Maps& maps);
-void value(const Maps& maps, const float* w, const ConvEnd& end, const Kernels& k);
-void input_gradient(const Maps& maps, const float* w, const Kernels& k);
-void weight_gradient(const Maps& maps, float* dw, const Kernels& k);
+template <class T> int64_t tiles(const Maps<T>& maps);
+template <class T> void value(const Maps<T>& maps, const float* w, const ConvEnd& end, const Kernels& k);
+template <class T> void input_gradient(const Maps<T>& maps, const float* w, const Kernels& k);
+template <class T> void weight_gradient(const Maps<T>& maps, float* dw, const Kernels& k);
 }  // namespace winograd
 
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }

@@ -12,42 +12,41 @@ constexpr int64_t kPixels = 96, kDepth = 512;  // a block of A: 96 x 512 floats 
 constexpr int64_t kUnits = 16;                 // parts to aim at where the pixels alone give too few
 
 // Where the results for a grid of pixels (n,i,j) go: y + n*image + i*row + j*pixel.
-struct Grid {
-  float* y;
+template <class T> struct Grid {
+  T* y;
   int64_t n, rows, cols, image, row, pixel;
   int64_t size() const { return n * rows * cols; }
 };
 
-// B packed: depths x n, see Product.
-struct Packed {
-  int64_t depth, n;
-  float* data;
-  int64_t size(const Kernels& k) const { return depth * round_up(n, k.vector); }
-  void fill(const float* src, int64_t ld, bool transposed, int64_t count, int64_t first, const Kernels& k) const {
-    parallel_for(count, 64, [&](int64_t begin, int64_t end) {
-      k.pack(src + begin * (transposed ? 1 : ld), ld, transposed, end - begin, n, data, depth, first + begin);
-    });
-  }
+// B packed: depths x n, see Product. `rows`, the depths of A, are odd only where bf16 has one row of zeros more.
+template <class T> struct Packed {
+  int64_t rows, n, depth = round_up(rows, 4 / int64_t{sizeof(T)});
+  T* data = nullptr;
+  int64_t bytes(const Kernels& k) const { return depth * round_up(n, k.vector) * int64_t{sizeof(T)}; }
 };
 
 // Pixel rows that can be used as they lie: a 1x1 kernel without stride, not so deep that neighbouring rows share cache
 // sets.
-bool in_place(const Patches& p, int64_t depth) {
-  return p.kh == 1 && p.kw == 1 && p.step_h == 1 && p.step_w == 1 && p.base_h == 0 && p.base_w == 0 && p.rows == p.h &&
-         p.cols == p.w && depth <= kDepth;
+template <class T> bool in_place(const Patches<T>& p, int64_t depth) {
+  const bool whole = sizeof(T) == 4 || (depth % 2 == 0 && p.ldx % 2 == 0);  // pairs
+  return whole && p.kh == 1 && p.kw == 1 && p.step_h == 1 && p.step_w == 1 && p.base_h == 0 && p.base_w == 0 &&
+         p.rows == p.h && p.cols == p.w && depth <= kDepth;
 }
 
 // y[pixel, 0..n) = patches[pixel] B, then the epilogue, for all pixels of the grid
-void convolve(const Patches& p, const Grid& grid, const Packed& b, const Epilogue& epilogue, const Kernels& k) {
+template <class T>
+void convolve(const Patches<T>& p, const Grid<T>& grid, const Packed<T>& b, const Epilogue<T>& epilogue,
+              const Kernels& k) {
   const int64_t pixels = grid.size(), chunks = ceil_div(pixels, kPixels);
   const int64_t groups = std::min(ceil_div(kUnits, std::max<int64_t>(chunks, 1)), ceil_div(b.n, 2 * k.panel));
   const int64_t width = round_up(ceil_div(b.n, groups), k.panel), parts = ceil_div(b.n, width);
-  const int64_t blocks = std::max<int64_t>(ceil_div(b.depth, kDepth), 1),
-                step = round_up(ceil_div(b.depth, blocks), 16);
-  const bool gathered = !in_place(p, b.depth);
+  const int64_t blocks = std::max<int64_t>(ceil_div(b.rows, kDepth), 1), step = round_up(ceil_div(b.rows, blocks), 16);
+  const bool gathered = !in_place(p, b.rows);
+  const int64_t gathers = gathered ? kPixels * (step + 16) : 0, sums = blocks > 1 ? kPixels * width : 0;
   parallel_for(chunks * parts, 1, [&](int64_t first, int64_t last) {
-    Workspace memory(static_cast<size_t>(gathered ? kPixels * (step + 16) : 0) * 4);
-    float* rows[kPixels];
+    Workspace memory(static_cast<size_t>(4 * sums + int64_t{sizeof(T)} * gathers));
+    float* sum = memory.as<float>();
+    T *a = reinterpret_cast<T*>(sum + sums), *rows[kPixels];
     for (int64_t unit = first; unit < last; ++unit) {
       const int64_t begin = unit / parts * kPixels, count = std::min(kPixels, pixels - begin), j = unit % parts * width;
       for (int64_t r = 0; r < count; ++r) {
@@ -55,20 +54,20 @@ void convolve(const Patches& p, const Grid& grid, const Packed& b, const Epilogu
                       n = q / grid.cols / grid.rows;
         rows[r] = grid.y + n * grid.image + row * grid.row + col * grid.pixel + j;
       }
-      for (int64_t d = 0; d < std::max<int64_t>(b.depth, 1); d += step) {
-        const int64_t depth = std::min(step, b.depth - d);
-        const bool end = d + step >= b.depth;
-        if (gathered && depth > 0) k.gather(p, begin, count, d, depth, memory.as<float>(), step + 16);
-        k.product({count, std::min(width, b.n - j), depth, gathered ? memory.as<float>() : p.x + begin * p.ldx,
-                   gathered ? step + 16 : p.ldx, false, b.data + j * b.depth, b.depth, d, nullptr, 0, rows, d > 0,
-                   end ? epilogue.from(j) : Epilogue{}});
+      for (int64_t d = 0; d < std::max<int64_t>(b.rows, 1); d += step) {
+        const int64_t depth = std::min(step, b.rows - d);
+        const bool end = d + step >= b.rows;
+        if (gathered && depth > 0) k.of<T>().gather(p, begin, count, d, depth, a, step + 16);
+        k.of<T>().product({count, std::min(width, b.n - j), depth, gathered ? a : p.x + begin * p.ldx,
+                           gathered ? step + 16 : p.ldx, false, b.data + j * b.depth, b.depth, d, sums ? sum : nullptr,
+                           width, d > 0, end ? rows : nullptr, epilogue.from(j)});
         if (depth <= 0) break;
       }
     }
   });
 }
 
-Patches patches(const ConvShape& s, const float* x, int64_t group) {
+template <class T> Patches<T> patches(const ConvShape& s, const T* x, int64_t group) {
   return {x + group * s.group_c(),
           s.h,
           s.w,
@@ -105,16 +104,19 @@ Taps taps(int64_t a, int kernel, int stride, int pad, int dilation) {
 
 }  // namespace
 
-void value(const Maps& maps, const float* w, const ConvEnd& end, const Kernels& k) {
+template <class T> void value(const Maps<T>& maps, const float* w, const ConvEnd& end, const Kernels& k) {
   const ConvShape& s0 = maps[0].s;
   for (int64_t g = 0; g < s0.groups; ++g) {
-    Packed packed{s0.taps() * s0.group_c(), s0.group_o(), nullptr};
-    Workspace memory(static_cast<size_t>(packed.size(k)) * 4);
-    packed.data = memory.as<float>();
-    packed.fill(w + g * s0.group_o(), s0.o, false, packed.depth, 0, k);
+    Packed<T> packed{s0.taps() * s0.group_c(), s0.group_o()};
+    Workspace memory(static_cast<size_t>(packed.bytes(k)));
+    packed.data = memory.as<T>();
+    parallel_for(packed.rows, 64, [&](int64_t first, int64_t last) {
+      k.of<T>().pack_weights(w + g * s0.group_o() + first * s0.o, s0.o, last - first, packed.n, packed.data,
+                             packed.depth, first);
+    });
     for (const auto& map : maps) {
       const ConvShape& s = map.s;
-      const Grid grid{map.y + g * s.group_o(), s.n, s.oh, s.ow, s.oh * s.ow * s.o, s.ow * s.o, s.o};
+      const Grid<T> grid{map.y + g * s.group_o(), s.n, s.oh, s.ow, s.oh * s.ow * s.o, s.ow * s.o, s.o};
       convolve(patches(s, map.x, g), grid, packed, epilogue(end, map.residual, map.y).from(g * s.group_o()), k);
     }
   }
@@ -122,39 +124,56 @@ void value(const Maps& maps, const float* w, const ConvEnd& end, const Kernels& 
 
 // Input pixels of one residue class modulo the stride see a fixed set of taps: each class is a convolution of dy with
 // stride 1.
-void input_gradient(const Maps& maps, const float* w, const Kernels& k) {
+template <class T> void input_gradient(const Maps<T>& maps, const float* w, const Kernels& k) {
   const ConvShape& s0 = maps[0].s;
   const int64_t cg = s0.group_c(), og = s0.group_o();
   for (int64_t part = 0; part < int64_t{s0.groups} * s0.stride.h * s0.stride.w; ++part) {
     const int64_t g = part / s0.stride.w / s0.stride.h, a = part / s0.stride.w % s0.stride.h, b = part % s0.stride.w;
     const Taps th = taps(a, s0.kernel.h, s0.stride.h, s0.pad.h, s0.dilation.h);
     const Taps tw = taps(b, s0.kernel.w, s0.stride.w, s0.pad.w, s0.dilation.w);
-    Packed packed{th.count * tw.count * og, cg, nullptr};
-    Workspace memory(static_cast<size_t>(packed.size(k)) * 4);
-    packed.data = memory.as<float>();
-    for (int64_t i = 0; i < th.count * tw.count; ++i) {
-      const int64_t u = th.last - i / tw.count * th.step, v = tw.last - i % tw.count * tw.step;
-      packed.fill(w + (u * s0.kernel.w + v) * cg * s0.o + g * og, s0.o, true, og, i * og, k);
-    }
+    Packed<T> packed{th.count * tw.count * og, cg};
+    Workspace memory(static_cast<size_t>(packed.bytes(k)));
+    packed.data = memory.as<T>();
+    parallel_for(packed.rows, 64, [&](int64_t first, int64_t last) {  // row i * og + o: of tap i, output channel o
+      Workspace turned(static_cast<size_t>((last - first) * cg) * 4);
+      for (int64_t r = first, n; r < last; r += n) {
+        const int64_t i = r / og, u = th.last - i / tw.count * th.step, v = tw.last - i % tw.count * tw.step;
+        n = std::min(last, (i + 1) * og) - r;
+        k.transpose(w + (u * s0.kernel.w + v) * cg * s0.o + g * og + r % og, s0.o, cg, n,
+                    turned.as<float>() + (r - first) * cg, cg);
+      }
+      k.of<T>().pack_weights(turned.as<float>(), cg, last - first, cg, packed.data, packed.depth, first);
+    });
     for (const auto& [s, x, y, dx, dy, unused] : maps) {
-      const Grid grid{dx + (a * s.w + b) * s.c + g * cg,
-                      s.n,
-                      ceil_div(s.h - a, s.stride.h),
-                      ceil_div(s.w - b, s.stride.w),
-                      s.h * s.w * s.c,
-                      s.stride.h * s.w * s.c,
-                      s.stride.w * s.c};
+      const Grid<T> grid{dx + (a * s.w + b) * s.c + g * cg,
+                         s.n,
+                         ceil_div(s.h - a, s.stride.h),
+                         ceil_div(s.w - b, s.stride.w),
+                         s.h * s.w * s.c,
+                         s.stride.h * s.w * s.c,
+                         s.stride.w * s.c};
       if (a >= s.h || b >= s.w) continue;
-      convolve({dy + g * og, s.oh, s.ow, s.o, og, th.count, tw.count, th.base, tw.base, th.delta, tw.delta, 1, 1,
-                grid.rows, grid.cols},
-               grid, packed, {}, k);
+      const Patches<T> seen{dy + g * og, s.oh,     s.ow,     s.o, og, th.count,  tw.count, th.base,
+                            tw.base,     th.delta, tw.delta, 1,   1,  grid.rows, grid.cols};
+      convolve(seen, grid, packed, {}, k);
     }
+  }
+}
+
+// The product p with its A [pixels,m] as it was gathered. bf16 wants two pixels side by side: A is packed as B is, into
+// `pairs`, and used panel by panel.
+template <class T> void multiply_pixels(Product<T> p, T* pairs, const Kernels& k) {
+  if constexpr (std::is_same_v<T, float>) return k.f32.product(p);
+  k.of<T>().pack(p.a, p.lda, p.k, p.m, pairs, p.depth, 0);
+  for (int64_t left = p.m; left > 0; left -= k.panel, p.c += k.panel * p.ldc, pairs += k.panel * p.depth) {
+    p.m = std::min<int64_t>(k.panel, left), p.a = pairs, p.lda = 2 * round_up(p.m, k.vector);
+    k.of<T>().product(p);
   }
 }
 
 // dw [depth,o] = sum over pixels of patches' dy, in parts of rows x columns; where those are few, over fixed shares of
 // the pixels too, which are added up in order.
-void weight_gradient(const Maps& maps, float* dw, const Kernels& k) {
+template <class T> void weight_gradient(const Maps<T>& maps, float* dw, const Kernels& k) {
   constexpr int64_t kRows = 192, kColumns = 512;
   struct Block {
     size_t map;
@@ -165,6 +184,7 @@ void weight_gradient(const Maps& maps, float* dw, const Kernels& k) {
     for (int64_t p = 0, n = maps[i].s.n * maps[i].s.oh * maps[i].s.ow; p < n; p += 2 * kPixels)
       blocks.push_back({i, p, std::min(2 * kPixels, n - p)});
   const ConvShape& s = maps[0].s;
+  const Typed<T>& images = k.of<T>();
   const int64_t depth = s.taps() * s.group_c(), og = s.group_o(), size = s.taps() * s.group_c() * s.o;
   if (blocks.empty()) return std::fill(dw, dw + size, 0.f);
   const int64_t across = ceil_div(depth, kRows), along = ceil_div(og, kColumns), parts = across * along * s.groups;
@@ -172,8 +192,8 @@ void weight_gradient(const Maps& maps, float* dw, const Kernels& k) {
   const int64_t shares = std::min(ceil_div(kUnits, parts), ceil_div(int64_t(blocks.size()), 4));
   Workspace sums(static_cast<size_t>((shares - 1) * size) * 4);
   parallel_for(parts * shares, 1, [&](int64_t first, int64_t last) {
-    Workspace memory(static_cast<size_t>(2 * kPixels * (rows + 16 + columns)) * 4);
-    float *a = memory.as<float>(), *b = a + 2 * kPixels * (rows + 16);
+    Workspace memory(static_cast<size_t>(2 * kPixels * (2 * rows + 16 + k.panel + columns)) * sizeof(T));
+    T *a = memory.as<T>(), *pairs = a + 2 * kPixels * (rows + 16), *b = pairs + 2 * kPixels * (rows + k.panel);
     for (int64_t unit = first; unit < last; ++unit) {
       const int64_t part = unit / shares, share = unit % shares, g = part / along / across;
       const int64_t i = part / along % across * rows, j = part % along * columns;
@@ -183,10 +203,10 @@ void weight_gradient(const Maps& maps, float* dw, const Kernels& k) {
       if (m <= 0 || n <= 0) continue;
       for (size_t q = from; q < to; ++q) {
         const auto& map = maps[blocks[q].map];
-        const int64_t begin = blocks[q].begin, count = blocks[q].count;
-        k.gather(patches(map.s, map.x, g), begin, count, i, m, a, rows + 16);
-        k.pack(map.dy + begin * s.o + g * og + j, s.o, false, count, n, b, count, 0);
-        k.product({m, n, count, a, rows + 16, true, b, count, 0, c, s.o, nullptr, q > from, {}});
+        const int64_t begin = blocks[q].begin, count = blocks[q].count, even = round_up(count, 2);
+        images.gather(patches(map.s, map.x, g), begin, count, i, m, a, rows + 16);
+        images.pack(map.dy + begin * s.o + g * og + j, s.o, count, n, b, even, 0);
+        multiply_pixels({m, n, count, a, rows + 16, true, b, even, 0, c, s.o, q > from, nullptr, {}}, pairs, k);
       }
     }
   });
@@ -195,5 +215,12 @@ void weight_gradient(const Maps& maps, float* dw, const Kernels& k) {
       k.add(sums.as<float>() + (share - 1) * size + first, last - first, dw + first);
     });
 }
+
+#define FOVEA_DIRECT(T)                                                                 \
+  template void value<T>(const Maps<T>&, const float*, const ConvEnd&, const Kernels&); \
+  template void input_gradient<T>(const Maps<T>&, const float*, const Kernels&);        \
+  template void weight_gradient<T>(const Maps<T>&, float*, const Kernels&);
+FOVEA_DIRECT(float)
+FOVEA_DIRECT(bf16)
 
 }  // namespace fovea::cpu::direct

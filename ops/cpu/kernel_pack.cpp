@@ -4,17 +4,35 @@
 namespace fovea::cpu::FOVEA_KERNELS {
 namespace {
 
-inline void copy(const float* x, int64_t n, float* y) {
-  if (n < kVector) {
+template <class T> inline void copy(const T* x, int64_t n, T* y) {
+  typedef float Any __attribute__((vector_size(kVector * 4), may_alias, aligned(2)));
+  constexpr int64_t step = kVector * 4 / int64_t{sizeof(T)};
+  const auto part = [=](int64_t i) { *reinterpret_cast<Any*>(y + i) = *reinterpret_cast<const Any*>(x + i); };
+  if (n < step) {
     for (int64_t i = 0; i < n; ++i) y[i] = x[i];
     return;
   }
-  for (int64_t i = 0; i + kVector < n; i += kVector) store(y + i, load(x + i));
-  store(y + n - kVector, load(x + n - kVector));  // overlaps the one before
+  for (int64_t i = 0; i + step < n; i += step) part(i);
+  part(n - step);  // overlaps the one before
 }
-inline void zero(float* y, int64_t n) {
-  for (int64_t i = 0; i < n; ++i) y[i] = 0;
+template <class T> inline void zero(T* y, int64_t n) {
+  for (int64_t i = 0; i < n; ++i) y[i] = {};
 }
+
+// A row of a panel from rows of numbers: y[j] = x[j]; or two rows side by side, y[j] = (x[j], below[j]).
+inline void fill_row(const float* x, const float*, int64_t cols, int64_t width, float* y) {
+  copy(x, cols, y);
+  zero(y + cols, width - cols);
+}
+#if defined(__AVX512BF16__)
+template <class S> inline void fill_row(const S* x, const S* below, int64_t cols, int64_t width, bf16* y) {
+  const auto wide = [](Vec v) { return __builtin_convertvector(rounded(v), Bits); };
+  for (int64_t j = 0; j < width; j += kVector) {
+    const Bits low = wide(load(x + j, cols - j)), high = below ? wide(load(below + j, cols - j)) : Bits{};
+    *reinterpret_cast<LooseBits*>(y + 2 * j) = low | high << 16;
+  }
+}
+#endif
 
 #if defined(__GNUC__) && !defined(__clang__)
 // A square of vectors is transposed by swapping its off-diagonal quarters, then theirs, ...
@@ -60,21 +78,22 @@ void transpose(const float* x, int64_t ldx, int64_t rows, int64_t cols, float* y
     }
 }
 
-// A run is what lies together in the image: one place (c floats), or, where neighbouring places touch, a row of kw of
+// A run is what lies together in the image: one place (c numbers), or, where neighbouring places touch, a row of kw of
 // them.
-void gather(const Patches& p, int64_t begin, int64_t count, int64_t first, int64_t k, float* a, int64_t lda) {
+template <class T>
+void gather(const Patches<T>& p, int64_t begin, int64_t count, int64_t first, int64_t k, T* a, int64_t lda) {
   const bool touch = p.ldx == p.c && p.delta_w == 1;
   const int64_t runs = touch ? p.kh : p.kh * p.kw, length = touch ? p.kw * p.c : p.c, line = p.w * p.ldx;
   int64_t j = begin % p.cols, i = begin / p.cols % p.rows, n = begin / p.cols / p.rows;
   for (int64_t r = 0; r < count; ++r) {
-    const float* image = p.x + n * p.h * line;
+    const T* image = p.x + n * p.h * line;
     for (int64_t run = first / length; run < runs && run * length < first + k; ++run) {
       const int64_t from = most(first, run * length) - run * length,
                     to = least(first + k, (run + 1) * length) - run * length;
       const int64_t u = touch ? run : run / p.kw, v = touch ? 0 : run % p.kw;
       const int64_t row = i * p.step_h + p.base_h + u * p.delta_h, at = j * p.step_w + p.base_w + v * p.delta_w;
-      float* y = a + r * lda + run * length + from - first;
-      // the floats [low, high) of the run lie inside the image
+      T* y = a + r * lda + run * length + from - first;
+      // the numbers [low, high) of the run lie inside the image
       const bool inside = row >= 0 && row < p.h;
       int64_t low = touch ? most(from, -at * p.c) : at < 0 ? to : from;
       int64_t high = touch ? least(to, (p.w - at) * p.c) : at < p.w ? to : from;
@@ -83,26 +102,33 @@ void gather(const Patches& p, int64_t begin, int64_t count, int64_t first, int64
       if (low < high) copy(image + row * line + at * p.ldx + low, high - low, y + low - from);
       zero(y + high - from, to - high);
     }
+    if (sizeof(T) == 2 && k % 2) a[r * lda + k] = {};
     if (++j == p.cols) j = 0, ++i;
     if (i == p.rows) i = 0, ++n;
   }
 }
 
-void pack(const float* src, int64_t ld, bool transposed, int64_t k, int64_t n, float* b, int64_t depth, int64_t first) {
+template <class S, class T>
+void pack(const S* src, int64_t ld, int64_t k, int64_t n, T* b, int64_t depth, int64_t first) {
+  constexpr int64_t step = 4 / int64_t{sizeof(T)};
   for (int64_t j = 0; j < n; j += kPanel) {
     const int64_t cols = least(kPanel, n - j), width = padded(cols);
-    float* panel = b + j * depth + first * width;
-    if (!transposed) {
-      for (int64_t r = 0; r < k; ++r) {
-        prefetch(src + (r + 8) * ld + j, cols);
-        copy(src + r * ld + j, cols, panel + r * width);
-        zero(panel + r * width + cols, width - cols);
-      }
-      continue;
+    T* panel = b + j * depth + first * width;
+    for (int64_t r = 0; r < k; r += step) {
+      const S* row = src + r * ld + j;
+      for (int64_t next = 0; next < step; ++next) prefetch(row + (8 + next) * ld, cols);
+      fill_row(row, r + 1 < k ? row + ld : nullptr, cols, width, panel + r * width);
     }
-    transpose(src + j * ld, ld, cols, k, panel, width);
-    for (int64_t r = 0; r < k && cols < width; ++r) zero(panel + r * width + cols, width - cols);
   }
 }
+
+#define FOVEA_GATHER(T) template void gather(const Patches<T>&, int64_t, int64_t, int64_t, int64_t, T*, int64_t);
+#define FOVEA_PACK(S, T) template void pack(const S*, int64_t, int64_t, int64_t, T*, int64_t, int64_t);
+FOVEA_STORED(FOVEA_GATHER)
+FOVEA_PACK(float, float)
+#if defined(__AVX512BF16__)
+FOVEA_PACK(float, bf16)
+FOVEA_PACK(bf16, bf16)
+#endif
 
 }  // namespace fovea::cpu::FOVEA_KERNELS

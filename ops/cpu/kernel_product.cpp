@@ -5,81 +5,103 @@
 namespace fovea::cpu::FOVEA_KERNELS {
 namespace {
 
-struct Job {  // one register tile
-  const float* a;
+template <class T> struct Job {  // one register tile
+  const T* a;
   int64_t lda;
-  const float* b;
+  const T* b;
   int64_t k, n;
   float* c[kRows];
   bool add;
-  Epilogue end;
+  T* y[kRows];  // null: the sums go to c
+  Epilogue<T> end;
 };
 
+// What one step of the depth takes from a row of A and a column of B: a number, or two of bf16 side by side.
+template <class T> constexpr int kDepths = 4 / int{sizeof(T)};
+inline Vec everywhere(const float* a) { return *a - Vec{}; }
+inline Vec multiply_add(const float*, Vec sum, Vec a, Vec b) { return sum + a * b; }
+#if defined(__AVX512BF16__)
+inline Vec everywhere(const bf16* a) {
+  typedef uint32_t Pair __attribute__((may_alias, aligned(2)));
+  return reinterpret_cast<Vec>(*reinterpret_cast<const Pair*>(a) + Bits{});
+}
+inline Vec multiply_add(const bf16*, Vec sum, Vec a, Vec b) {
+  return _mm512_dpbf16_ps(sum, reinterpret_cast<__m512bh>(a), reinterpret_cast<__m512bh>(b));
+}
+#endif
+template <class T> inline Vec load_bits(const T* p) { return *reinterpret_cast<const Loose*>(p); }
+
 // c[i,j] (+)= sum_k a[i,k] b[k,j]: R rows, N vectors of columns; a is [k,i] where kTransposed.
-template <int R, int N, bool kTransposed> void tile(const Job& job) {
+template <class T, int R, int N, bool kTransposed> void tile(const Job<T>& job) {
+  constexpr int64_t depths = kDepths<T>;
   Vec sum[R][N] = {};
-  const float *a = job.a, *b = job.b;
-  const int64_t row = kTransposed ? 1 : job.lda, next = kTransposed ? job.lda : 1;
-  for (int64_t k = 0; k < job.k; ++k, a += next, b += N * kVector) {
+  const T *a = job.a, *b = job.b;
+  const int64_t row = kTransposed ? depths : job.lda, next = kTransposed ? job.lda : depths;
+  for (int64_t k = 0; k < job.k; k += depths, a += next, b += N * kVector * depths) {
     Vec v[N];
 #pragma GCC unroll 8
-    for (int j = 0; j < N; ++j) v[j] = load(b + j * kVector);
+    for (int j = 0; j < N; ++j) v[j] = load_bits(b + j * kVector * depths);
 #pragma GCC unroll 8
     for (int i = 0; i < R; ++i) {
-      const Vec s = Vec{} + a[i * row];
+      const Vec s = everywhere(a + i * row);
 #pragma GCC unroll 8
-      for (int j = 0; j < N; ++j) sum[i][j] += s * v[j];
+      for (int j = 0; j < N; ++j) sum[i][j] = multiply_add(a, sum[i][j], s, v[j]);
     }
   }
   for (int j = 0; j < N; ++j) {  // the last vector may be cut off by the matrix' edge
-    const int64_t cols = job.n - j * kVector;
-    const Finish finish(job.end, j * kVector, cols);
+    const int64_t at = j * kVector, cols = job.n - at;
+    const Finish<T> finish(job.end, at, cols);
 #pragma GCC unroll 8
     for (int i = 0; i < R; ++i) {
-      float* c = job.c[i] + j * kVector;
-      finish(job.add ? sum[i][j] + load(c, cols) : sum[i][j], c);
+      const Vec v = job.add ? sum[i][j] + load(job.c[i] + at, cols) : sum[i][j];
+      if (job.y[i]) finish(v, job.y[i] + at);
+      else store(job.c[i] + at, v, cols);
     }
   }
 }
 
-using Function = void (*)(const Job&);
-template <int R, bool kTransposed> Function by_width(int64_t vectors) {
+template <class T> using Function = void (*)(const Job<T>&);
+template <class T, int R, bool kTransposed> Function<T> by_width(int64_t vectors) {
   if constexpr (kVectors == 4) {
-    if (vectors == 4) return tile<R, 4, kTransposed>;
-    if (vectors == 3) return tile<R, 3, kTransposed>;
+    if (vectors == 4) return tile<T, R, 4, kTransposed>;
+    if (vectors == 3) return tile<T, R, 3, kTransposed>;
   }
-  return vectors == 2 ? tile<R, 2, kTransposed> : tile<R, 1, kTransposed>;
+  return vectors == 2 ? tile<T, R, 2, kTransposed> : tile<T, R, 1, kTransposed>;
 }
-template <bool kTransposed> Function choose(int64_t rows, int64_t vectors) {
+template <class T, bool kTransposed> Function<T> choose(int64_t rows, int64_t vectors) {
   switch (rows) {
-    case 1: return by_width<1, kTransposed>(vectors);
-    case 2: return by_width<2, kTransposed>(vectors);
-    case 3: return by_width<3, kTransposed>(vectors);
-    case 4: return by_width<4, kTransposed>(vectors);
-    case 5: return by_width<5, kTransposed>(vectors);
-    default: return by_width<6, kTransposed>(vectors);
+    case 1: return by_width<T, 1, kTransposed>(vectors);
+    case 2: return by_width<T, 2, kTransposed>(vectors);
+    case 3: return by_width<T, 3, kTransposed>(vectors);
+    case 4: return by_width<T, 4, kTransposed>(vectors);
+    case 5: return by_width<T, 5, kTransposed>(vectors);
+    default: return by_width<T, 6, kTransposed>(vectors);
   }
 }
 
 }  // namespace
 
-void product(const Product& p) {
+template <class T> void product(const Product<T>& p) {
   for (int64_t j = 0; j < p.n; j += kPanel) {
     const int64_t cols = least(kPanel, p.n - j), width = padded(cols);
-    const auto pick = p.transposed ? choose<true> : choose<false>;
-    const Function full = pick(kRows, width / kVector);
-    Job job{p.a, p.lda, p.b + j * p.depth + p.first * width, p.k, cols, {}, p.add, p.end.from(j)};
+    const auto pick = p.transposed ? choose<T, true> : choose<T, false>;
+    const Function<T> full = pick(kRows, width / kVector);
+    Job<T> job{p.a, p.lda, p.b + j * p.depth + p.first * width, p.k, cols, {}, p.add, {}, p.end.from(j)};
     for (int64_t i = 0; i < p.m; i += kRows) {
       const int64_t rows = least(kRows, p.m - i);
-      for (int64_t r = 0; r < rows; ++r) job.c[r] = (p.rows ? p.rows[i + r] : p.c + (i + r) * p.ldc) + j;
       for (int64_t r = 0; r < rows; ++r) {
-        if (p.end.residual) prefetch(p.end.residual + (job.c[r] - p.end.y), cols);
+        if (p.c) job.c[r] = p.c + (i + r) * p.ldc + j;
+        if (!p.rows) continue;
+        job.y[r] = p.rows[i + r] + j;
+        if (p.end.residual) prefetch(p.end.residual + (job.y[r] - p.end.y), cols);
       }
-      job.a = p.transposed ? p.a + i : p.a + i * p.lda;
+      job.a = p.transposed ? p.a + i * kDepths<T> : p.a + i * p.lda;
       (rows == kRows ? full : pick(rows, width / kVector))(job);
     }
   }
 }
+#define FOVEA_PRODUCT(T) template void product(const Product<T>&);
+FOVEA_STORED(FOVEA_PRODUCT)
 
 void add(const float* x, int64_t n, float* sum) {
   int64_t i = 0;

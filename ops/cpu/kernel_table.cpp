@@ -3,8 +3,16 @@
 
 namespace fovea::cpu::FOVEA_KERNELS {
 
+template <class T>
+constexpr Typed<T> functions{product<T>,    gather<T>,      pack<T, T>,      pack<float, T>,
+                             tile_input<T>, tile_output<T>, tile_gradient<T>};
+#if defined(__AVX512BF16__)
+constexpr const Typed<bf16>* half = &functions<bf16>;
+#else
+constexpr const Typed<bf16>* half = nullptr;
+#endif
+
 extern const Kernels table;
-const Kernels table{Isa::FOVEA_LEVEL, kVector,     kPanel,        product, gather,         pack, transpose, add,
-                    tile_input,       tile_output, tile_gradient, filter,  filter_gradient};
+const Kernels table{Isa::FOVEA_LEVEL, kVector, kPanel, transpose, add, filter, filter_gradient, functions<float>, half};
 
 }  // namespace fovea::cpu::FOVEA_KERNELS

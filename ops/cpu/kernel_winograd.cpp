@@ -57,8 +57,8 @@ template <int I, int O, class F> inline void square(const Vec (&in)[I][I], Vec (
 }
 
 // The S x S pixels of a tile at channel c, zero where there are none.
-template <int S> inline void read(const Tile& t, int64_t c, int64_t n, Vec (&x)[S][S]) {
-  const float* p = t.x + c;
+template <int S, class T> inline void read(const Tile<T>& t, int64_t c, int64_t n, Vec (&x)[S][S]) {
+  const T* p = t.x + c;
   if (n >= kVector && t.r0 == 0 && t.c0 == 0 && t.r1 == S && t.c1 == S) {
 #pragma GCC unroll 6
     for (int i = 0; i < S; ++i)
@@ -90,7 +90,7 @@ inline int64_t packed_at(int64_t c, int64_t n, int64_t depth, int64_t index) {
 
 }  // namespace
 
-void tile_input(const Tile& t, int64_t channels, float* v, int64_t plane) {
+template <class T> void tile_input(const Tile<T>& t, int64_t channels, float* v, int64_t plane) {
   for (int64_t c = 0; c < channels; c += kVector) {
     Vec x[6][6], y[6][6];
     read(t, c, channels - c, x);
@@ -99,14 +99,15 @@ void tile_input(const Tile& t, int64_t channels, float* v, int64_t plane) {
   }
 }
 
-void tile_output(const float* m, int64_t plane, int64_t channels, float* y, int64_t row, int64_t pixel, int rows,
-                 int cols, const Epilogue& end) {
+template <class T>
+void tile_output(const float* m, int64_t plane, int64_t channels, T* y, int64_t row, int64_t pixel, int rows, int cols,
+                 const Epilogue<T>& end) {
   for (int64_t c = 0; c < channels; c += kVector) {
     const int64_t n = channels - c;
     Vec x[6][6], z[4][4];
     read_planes(m + c, plane, n, x);
     square<6, 4>(x, z, output4);
-    const Finish finish(end, c, n);
+    const Finish<T> finish(end, c, n);
 #pragma GCC unroll 4
     for (int i = 0; i < 4; ++i) {
 #pragma GCC unroll 4
@@ -117,7 +118,8 @@ void tile_output(const float* m, int64_t plane, int64_t channels, float* y, int6
   }
 }
 
-void tile_gradient(const Tile& t, int64_t channels, float* d, int64_t plane, int64_t depth, int64_t index) {
+template <class T>
+void tile_gradient(const Tile<T>& t, int64_t channels, float* d, int64_t plane, int64_t depth, int64_t index) {
   for (int64_t c = 0; c < channels; c += kVector) {
     Vec x[4][4], y[6][6];
     read(t, c, channels - c, x);
@@ -125,6 +127,12 @@ void tile_gradient(const Tile& t, int64_t channels, float* d, int64_t plane, int
     write_planes(y, d + packed_at(c, channels, depth, index), plane, kVector);
   }
 }
+
+#define FOVEA_TILES(T)                                                                                           \
+  template void tile_input(const Tile<T>&, int64_t, float*, int64_t);                                            \
+  template void tile_output(const float*, int64_t, int64_t, T*, int64_t, int64_t, int, int, const Epilogue<T>&); \
+  template void tile_gradient(const Tile<T>&, int64_t, float*, int64_t, int64_t, int64_t);
+FOVEA_STORED(FOVEA_TILES)
 
 void filter(const float* w, int64_t tap, bool flipped, int64_t n, float* u, int64_t plane, int64_t depth,
             int64_t index) {

@@ -14,12 +14,16 @@ extern const Kernels table;
 namespace v4 {
 extern const Kernels table;
 }
+namespace v4_bf16 {
+extern const Kernels table;
+}
 #endif
 
 const Kernels& kernels(Isa level) {
   check(Code::impossible, level <= best_isa(), "kernels for ", name_of(level), ": this processor only has ",
         name_of(best_isa()));
 #if FOVEA_X86_KERNELS
+  if (level == Isa::v4_bf16) return v4_bf16::table;
   if (level == Isa::v4) return v4::table;
   if (level == Isa::v3) return v3::table;
 #endif

@@ -10,20 +10,20 @@ namespace fovea::cpu::winograd {
 namespace {
 
 // One map seen as 4x4 tiles of its result: x [n,h,w,c] with padding -> y [n,oh,ow,o].
-struct Plane {
-  const float* x;
-  float* y;  // null for the weight gradient
-  const float *residual, *dy;
+template <class T> struct Plane {
+  const T* x;
+  T* y;  // null for the weight gradient
+  const T *residual, *dy;
   int64_t n, h, w, oh, ow, pad_h, pad_w;
   int64_t first;  // number of its first tile
   int64_t down() const { return ceil_div(oh, 4); }
   int64_t across() const { return ceil_div(ow, 4); }
 };
 
-struct Tiling {
-  std::vector<Plane> planes;
+template <class T> struct Tiling {
+  std::vector<Plane<T>> planes;
   int64_t count = 0, c, o;
-  void append(Plane p) {
+  void append(Plane<T> p) {
     p.first = count;
     count += p.n * p.down() * p.across();
     planes.push_back(p);
@@ -32,13 +32,13 @@ struct Tiling {
   template <class F> void at(int64_t t, F f) const {
     size_t k = planes.size() - 1;
     while (planes[k].first > t) --k;
-    const Plane& p = planes[k];
+    const Plane<T>& p = planes[k];
     t -= p.first;
     f(p, t / p.across() / p.down(), t / p.across() % p.down() * 4, t % p.across() * 4);
   }
-  Tile input(int64_t t) const {
-    Tile tile;
-    at(t, [&](const Plane& p, int64_t n, int64_t i, int64_t j) {
+  Tile<T> input(int64_t t) const {
+    Tile<T> tile;
+    at(t, [&](const Plane<T>& p, int64_t n, int64_t i, int64_t j) {
       const int64_t y = i - p.pad_h, x = j - p.pad_w;
       tile = {p.x + ((n * p.h + y) * p.w + x) * c,
               p.w * c,
@@ -50,9 +50,9 @@ struct Tiling {
     });
     return tile;
   }
-  Tile gradient(int64_t t) const {
-    Tile tile;
-    at(t, [&](const Plane& p, int64_t n, int64_t i, int64_t j) {
+  Tile<T> gradient(int64_t t) const {
+    Tile<T> tile;
+    at(t, [&](const Plane<T>& p, int64_t n, int64_t i, int64_t j) {
       tile = {p.dy + ((n * p.oh + i) * p.ow + j) * o, p.ow * o, o, 0, int(std::min<int64_t>(4, p.oh - i)), 0,
               int(std::min<int64_t>(4, p.ow - j))};
     });
@@ -98,8 +98,10 @@ int64_t slab_size(int64_t c, int64_t o, int64_t bytes) {
   return std::min(round_up(ceil_div(o, ceil_div(o, most)), 64), o);
 }
 
-void convolve(const Tiling& tiling, const Weights& weights, const ConvEnd& end, const Kernels& k) {
+template <class T>
+void convolve(const Tiling<T>& tiling, const Weights& weights, const ConvEnd& end, const Kernels& k) {
   if (tiling.count == 0) return;
+  const Typed<T>& images = k.of<T>();
   const int64_t c = weights.c, o = weights.o, lv = round_up(c, 16) + 16,
                 size = block_size(tiling.count, lv + round_up(o, 16) + 16);
   const bool one = size >= tiling.count;
@@ -118,33 +120,33 @@ void convolve(const Tiling& tiling, const Weights& weights, const ConvEnd& end, 
       const int64_t first = block * size, count = std::min(size, tiling.count - first);
       if (!one || column == 0)
         parallel_for(count, 4, [&](int64_t b, int64_t e) {
-          for (int64_t t = b; t < e; ++t) k.tile_input(tiling.input(first + t), c, v + t * lv, v_plane);
+          for (int64_t t = b; t < e; ++t) images.tile_input(tiling.input(first + t), c, v + t * lv, v_plane);
         });
       parallel_for(36 * parts, 1, [&](int64_t b, int64_t e) {
         for (int64_t i = b; i < e; ++i) {
           const int64_t p = i / parts, j = i % parts * 64;
-          k.product({count,
-                     std::min<int64_t>(64, n - j),
-                     c,
-                     v + p * v_plane,
-                     lv,
-                     false,
-                     u + p * u_plane + j * c,
-                     c,
-                     0,
-                     m + p * m_plane + j,
-                     lm,
-                     nullptr,
-                     false,
-                     {}});
+          k.f32.product({count,
+                         std::min<int64_t>(64, n - j),
+                         c,
+                         v + p * v_plane,
+                         lv,
+                         false,
+                         u + p * u_plane + j * c,
+                         c,
+                         0,
+                         m + p * m_plane + j,
+                         lm,
+                         false,
+                         nullptr,
+                         {}});
         }
       });
       parallel_for(count, 4, [&](int64_t b, int64_t e) {
         for (int64_t t = b; t < e; ++t)
-          tiling.at(first + t, [&](const Plane& p, int64_t image, int64_t i, int64_t j) {
-            k.tile_output(m + t * lm, m_plane, n, p.y + ((image * p.oh + i) * p.ow + j) * o + column, p.ow * o, o,
-                          int(std::min<int64_t>(4, p.oh - i)), int(std::min<int64_t>(4, p.ow - j)),
-                          epilogue(end, p.residual, p.y).from(column));
+          tiling.at(first + t, [&](const Plane<T>& p, int64_t image, int64_t i, int64_t j) {
+            images.tile_output(m + t * lm, m_plane, n, p.y + ((image * p.oh + i) * p.ow + j) * o + column, p.ow * o, o,
+                               int(std::min<int64_t>(4, p.oh - i)), int(std::min<int64_t>(4, p.ow - j)),
+                               epilogue(end, p.residual, p.y).from(column));
           });
       });
     });
@@ -155,22 +157,22 @@ void convolve(const Tiling& tiling, const Weights& weights, const ConvEnd& end, 
 
 bool applies(const ConvShape& s) { return s.kernel == 3 && s.stride == 1 && s.dilation == 1 && s.groups == 1; }
 
-int64_t tiles(const Maps& maps) {
+template <class T> int64_t tiles(const Maps<T>& maps) {
   int64_t n = 0;
   for (auto& m : maps) n += m.s.n * ceil_div(m.s.oh, 4) * ceil_div(m.s.ow, 4);
   return n;
 }
 
-void value(const Maps& maps, const float* w, const ConvEnd& end, const Kernels& k) {
-  Tiling tiling{{}, 0, maps[0].s.c, maps[0].s.o};
+template <class T> void value(const Maps<T>& maps, const float* w, const ConvEnd& end, const Kernels& k) {
+  Tiling<T> tiling{{}, 0, maps[0].s.c, maps[0].s.o};
   for (auto& [s, x, y, dx, dy, residual] : maps)
     tiling.append({x, y, residual, nullptr, s.n, s.h, s.w, s.oh, s.ow, s.pad.h, s.pad.w, 0});
   convolve(tiling, {w, tiling.c, tiling.o, false}, end, k);
 }
 
 // dx is the convolution of dy with the flipped weights, channels exchanged, padding 2 - pad.
-void input_gradient(const Maps& maps, const float* w, const Kernels& k) {
-  Tiling tiling{{}, 0, maps[0].s.o, maps[0].s.c};
+template <class T> void input_gradient(const Maps<T>& maps, const float* w, const Kernels& k) {
+  Tiling<T> tiling{{}, 0, maps[0].s.o, maps[0].s.c};
   for (auto& [s, x, y, dx, dy, residual] : maps)
     tiling.append({dy, dx, nullptr, nullptr, s.n, s.oh, s.ow, s.h, s.w, 2 - s.pad.h, 2 - s.pad.w, 0});
   convolve(tiling, {w, tiling.c, tiling.o, true}, {}, k);
@@ -178,11 +180,12 @@ void input_gradient(const Maps& maps, const float* w, const Kernels& k) {
 
 // dw = G' dU G, dU[p] = sum over tiles of (B' x B)[p]' (A dy A')[p]. The tiles come in blocks that fit the cache. With
 // few tiles dU is the largest of the matrices: then each part of it is made and used up at once, in L2.
-void weight_gradient(const Maps& maps, float* dw, const Kernels& k) {
+template <class T> void weight_gradient(const Maps<T>& maps, float* dw, const Kernels& k) {
   const ConvShape& s0 = maps[0].s;
-  Tiling tiling{{}, 0, s0.c, s0.o};
+  Tiling<T> tiling{{}, 0, s0.c, s0.o};
   for (auto& [s, x, y, dx, dy, residual] : maps)
     tiling.append({x, nullptr, nullptr, dy, s.n, s.h, s.w, s.oh, s.ow, s.pad.h, s.pad.w, 0});
+  const Typed<T>& images = k.of<T>();
   if (tiling.count == 0) return std::fill(dw, dw + 9 * s0.c * s0.o, 0.f);
   const int64_t c = s0.c, o = s0.o, lv = round_up(c, 16) + 16, wide = round_up(o, k.vector), lu = wide + 16;
   // a block reads and writes all of dU once: it should hold a few times as much
@@ -197,7 +200,7 @@ void weight_gradient(const Maps& maps, float* dw, const Kernels& k) {
   const auto rows = [&](int64_t i) { return std::min(part, c - i * part); };
   const auto multiply = [&](int64_t i, int64_t p, float* u, int64_t count, bool add) {
     const float *av = v + p * v_plane + i * part, *bd = d + p * d_plane;
-    k.product({rows(i), o, count, av, lv, true, bd, count, 0, u + p * u_plane, lu, nullptr, add, {}});
+    k.f32.product({rows(i), o, count, av, lv, true, bd, count, 0, u + p * u_plane, lu, add, nullptr, {}});
   };
   const auto finish = [&](int64_t i, int64_t r, const float* u) {
     k.filter_gradient(u + r * lu, u_plane, o, dw + (i * part + r) * o, c * o);
@@ -206,8 +209,8 @@ void weight_gradient(const Maps& maps, float* dw, const Kernels& k) {
     const int64_t count = std::min(size, tiling.count - first);
     parallel_for(count, 4, [&](int64_t b, int64_t e) {
       for (int64_t t = b; t < e; ++t) {
-        k.tile_input(tiling.input(first + t), c, v + t * lv, v_plane);
-        k.tile_gradient(tiling.gradient(first + t), o, d, d_plane, count, t);
+        images.tile_input(tiling.input(first + t), c, v + t * lv, v_plane);
+        images.tile_gradient(tiling.gradient(first + t), o, d, d_plane, count, t);
       }
     });
     if (few) break;
@@ -227,5 +230,13 @@ void weight_gradient(const Maps& maps, float* dw, const Kernels& k) {
     }
   });
 }
+
+#define FOVEA_WINOGRAD(T)                                                               \
+  template int64_t tiles<T>(const Maps<T>&);                                            \
+  template void value<T>(const Maps<T>&, const float*, const ConvEnd&, const Kernels&); \
+  template void input_gradient<T>(const Maps<T>&, const float*, const Kernels&);        \
+  template void weight_gradient<T>(const Maps<T>&, float*, const Kernels&);
+FOVEA_WINOGRAD(float)
+FOVEA_WINOGRAD(bf16)
 
 }  // namespace fovea::cpu::winograd
