@@ -1,6 +1,8 @@
 // Loops that run on either device. A body is a named functor with an HD operator(): nvcc calls host/device lambdas
 // through a pointer. A body owns what it writes: no two indices write the same element.
 #pragma once
+#include <string_view>
+
 #include "core/isa.h"
 #include "core/platform.h"
 #include "core/team.h"
@@ -11,7 +13,8 @@ namespace fovea {
 
 constexpr int64_t kGrain = 1 << 14;  // elements of a chunk: below it a loop is not worth threads
 
-// While on, CPU loops run as CUDA would: blocks of lanes, in reverse order (finds bodies that lean on an order).
+// While on, CPU loops run as CUDA would: blocks of lanes, in reverse order (finds bodies that lean on an order). Bodies
+// of f32 and bf16 do not play: their twins of f64 do.
 inline bool& rehearsal() {
   static bool on = false;
   return on;
@@ -19,27 +22,40 @@ inline bool& rehearsal() {
 
 namespace detail {
 
-template <class Body> void chunk_plain(const Body& body, int64_t begin, int64_t end) {
-  for (int64_t i = begin; i < end; ++i) body(i);
+// A copy of a body for each instruction set costs time to compile, so bodies get those that serve them: the name of a
+// body says what its numbers are. f64 checks gradients: once will do.
+template <class Body> constexpr bool mentions(std::string_view type) {
+  return std::string_view(__PRETTY_FUNCTION__).find(type) != std::string_view::npos;
 }
+template <class Body> constexpr bool kNarrow = mentions<Body>("float") || mentions<Body>("bf16");
+template <class Body> constexpr bool kCloned = FOVEA_X86_CLONES && (kNarrow<Body> || !mentions<Body>("double"));
+
 #if FOVEA_X86_CLONES
-#define FOVEA_CLONE(name, arch)                                                                                        \
-  template <class Body>                                                                                                \
-  __attribute__((target("arch=" arch), flatten, noinline)) void name(const Body& shared, int64_t begin, int64_t end) { \
-    const Body body = shared;                                                                                          \
-    for (int64_t i = begin; i < end; ++i) body(i);                                                                     \
+#define FOVEA_CLONE(name, attributes)                                                                        \
+  template <class Body>                                                                                      \
+  __attribute__((attributes, flatten, noinline)) void name(const Body& shared, int64_t begin, int64_t end) { \
+    const Body body = shared;                                                                                \
+    for (int64_t i = begin; i < end; ++i) body(i);                                                           \
   }
-FOVEA_CLONE(chunk_v3, "x86-64-v3")
-FOVEA_CLONE(chunk_v4, "x86-64-v4")
+FOVEA_CLONE(chunk_fallback, cold)
+FOVEA_CLONE(chunk_v3, target("arch=x86-64-v3"))
+FOVEA_CLONE(chunk_v4, target("arch=x86-64-v4"))
 #undef FOVEA_CLONE
 #endif
 
 template <class Body> void run_each(const Body& body, int64_t begin, int64_t end) {
 #if FOVEA_X86_CLONES
-  if (isa() >= Isa::v4) return chunk_v4(body, begin, end);
-  if (isa() == Isa::v3) return chunk_v3(body, begin, end);
+  if constexpr (kCloned<Body>) {
+    if (isa() >= Isa::v4) return chunk_v4(body, begin, end);
+    if constexpr (!mentions<Body>("bf16"))
+      if (isa() == Isa::v3) return chunk_v3(body, begin, end);
+    return chunk_fallback(body, begin, end);
+  }
 #endif
-  chunk_plain(body, begin, end);
+  for (int64_t i = begin; i < end; ++i) body(i);
+}
+template <class Body> __attribute__((cold)) void backwards(int64_t n, const Body& body) {
+  while (n-- > 0) body(n);
 }
 template <class Body> struct SoloRow {  // a row on one thread
   Body body;
@@ -55,10 +71,8 @@ template <class Body> void for_each(Device device, int64_t n, const Body& body) 
   if (device == Device::cuda) return detail::launch_each(n, body);
 #endif
   check(device == Device::cpu, "this build has no CUDA device");
-  if (rehearsal()) {
-    for (int64_t i = n; i-- > 0;) body(i);
-    return;
-  }
+  if constexpr (!detail::kNarrow<Body>)
+    if (rehearsal()) return detail::backwards(n, body);
   parallel_for(n, kGrain, [&](int64_t begin, int64_t end) { detail::run_each(body, begin, end); });
 }
 
@@ -69,10 +83,8 @@ template <class Body> void for_rows(Device device, int64_t rows, int64_t cols, c
   if (device == Device::cuda) return detail::launch_rows(rows, body);
 #endif
   check(device == Device::cpu, "this build has no CUDA device");
-  if (rehearsal()) {
-    for (int64_t r = rows; r-- > 0;) body(Rehearsal{}, r);
-    return;
-  }
+  if constexpr (!detail::kNarrow<Body>)
+    if (rehearsal()) return detail::backwards(rows, [&](int64_t r) { body(Rehearsal{}, r); });
   const int64_t grain = cols >= kGrain ? 1 : kGrain / (cols > 0 ? cols : 1);
   parallel_for(rows, grain,
                [&](int64_t begin, int64_t end) { detail::run_each(detail::SoloRow<Body>{body}, begin, end); });

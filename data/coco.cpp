@@ -60,7 +60,7 @@ struct Picture {
   bool sized = false;
 };
 
-Picture read_picture(const Record& record, const fs::path& folder) {
+Picture read_picture(const JsonRecord& record, const fs::path& folder) {
   Picture picture;
   const Json& name = record.field("file_name");
   if (!name.is_string()) record.reject("has file_name ", name.dump(), ", which is not a text");
@@ -107,7 +107,7 @@ Source read_coco(const DatasetOptions& options) {
   std::vector<CocoRecord> records;
   std::vector<std::pair<int64_t, std::string>> categories;
   std::unordered_map<int64_t, size_t> at;
-  const Json rest = read_records(path, 2, "", [&](const Record& record) {
+  const Json rest = read_records(path, 2, "", [&](const JsonRecord& record) {
     if (record.list == "annotations") records.push_back(read_annotation(record));
     if (record.list == "categories") {
       const auto name = record.json.find("name");

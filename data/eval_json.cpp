@@ -13,9 +13,9 @@ namespace fovea {
 
 using detail::CocoRecord;
 using detail::Json;
+using detail::JsonRecord;
 using detail::read_annotation;
 using detail::read_records;
-using detail::Record;
 
 namespace {
 
@@ -48,7 +48,7 @@ CocoTruthFile read_coco_truth(const std::string& path, bool strict) {
   std::set<std::int64_t> images;
   std::map<std::int64_t, std::string> categories;
   std::vector<CocoRecord> annotations;
-  const Json rest = read_records(path, 2, "", [&](const Record& record) {
+  const Json rest = read_records(path, 2, "", [&](const JsonRecord& record) {
     if (record.list == "images") images.insert(record.integer("id"));
     if (record.list == "annotations") annotations.push_back(read_annotation(record));
     if (record.list == "categories") {
@@ -82,7 +82,7 @@ CocoTruthFile read_coco_truth(const std::string& path, bool strict) {
 std::vector<std::vector<CocoDetection>> read_coco_detections(const std::string& path, const CocoTruthFile& truth) {
   std::vector<std::vector<CocoDetection>> detections(truth.images.size());
   const auto at = places(truth.images);
-  read_records(path, 1, "detections", [&](const Record& record) {
+  read_records(path, 1, "detections", [&](const JsonRecord& record) {
     const std::int64_t image = record.integer("image_id");
     const auto place = at.find(image);
     if (place == at.end()) record.reject("is of image ", image, ", which ", truth.path, " does not have");

@@ -12,7 +12,7 @@ class Reader {
  public:
   Reader(const std::string& path, int depth, std::string list) : path_(path), list_(std::move(list)), depth_(depth) {}
 
-  Json read(const std::function<void(const Record&)>& visit) {
+  Json read(const std::function<void(const JsonRecord&)>& visit) {
     const std::vector<uint8_t> file = read_bytes(path_);
     const std::string_view bytes(reinterpret_cast<const char*>(file.data()), file.size());
     try {
@@ -25,7 +25,7 @@ class Reader {
   }
 
  private:
-  bool keep(int depth, Event event, Json& value, const std::function<void(const Record&)>& visit) {
+  bool keep(int depth, Event event, Json& value, const std::function<void(const JsonRecord&)>& visit) {
     if (depth == 0 && event != Event::object_end && event != Event::array_end)
       check(Code::data, event == (depth_ == 2 ? Event::object_start : Event::array_start), path_, ": is not ",
             depth_ == 2 ? "a COCO annotation file, which is one object" : "a COCO results file, which is one list",
@@ -42,7 +42,7 @@ class Reader {
       return false;
     }
     if (event == Event::value || event == Event::array_end)
-      Record{path_, list_, index_, value}.reject("is ", value.dump().substr(0, 40), ", not an object");
+      JsonRecord{path_, list_, index_, value}.reject("is ", value.dump().substr(0, 40), ", not an object");
     return true;
   }
   bool known() const {
@@ -70,11 +70,11 @@ class Reader {
 }  // namespace
 
 Json read_records(const std::string& path, int depth, const std::string& list,
-                  const std::function<void(const Record&)>& visit) {
+                  const std::function<void(const JsonRecord&)>& visit) {
   return Reader(path, depth, list).read(visit);
 }
 
-CocoRecord read_annotation(const Record& record) {
+CocoRecord read_annotation(const JsonRecord& record) {
   CocoRecord a{record.integer("image_id"), record.index, {}};
   a.truth.category = record.integer("category_id");
   a.truth.box = record.box();

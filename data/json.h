@@ -15,7 +15,7 @@ namespace fovea::detail {
 using Json = nlohmann::json;
 
 // One object of a file's list, e.g. annotations[12] of val.json.
-struct Record {
+struct JsonRecord {
   const std::string& path;
   const std::string& list;  // "images", "annotations", "categories"; "detections" for a results file
   std::size_t index;
@@ -55,13 +55,13 @@ struct Record {
 // `list`) and hands every object in a list to `visit`. What is left of the document is returned: its lists, emptied.
 // Throws Code::data in one line: a file that cannot be read or is cut off, anything that is not JSON.
 Json read_records(const std::string& path, int depth, const std::string& list,
-                  const std::function<void(const Record&)>& visit);
+                  const std::function<void(const JsonRecord&)>& visit);
 
 struct CocoRecord {  // one of "annotations"
   std::int64_t image = 0;
   std::size_t index = 0;  // in the file
   CocoGroundTruth truth;
 };
-CocoRecord read_annotation(const Record& record);
+CocoRecord read_annotation(const JsonRecord& record);
 
 }  // namespace fovea::detail

@@ -110,7 +110,7 @@ template <class T, class I> struct MaxForward {
           to[k] = top, place[k] = at;
         }
       };
-      T before[kWidth];
+      T before[kWidth] = {};
       for (int64_t k = 0; begun && k < n; ++k) before[k] = to[k];
       const int64_t whole = n < kVector ? n : n / kVector * kVector;
       span(0, whole);

@@ -9,13 +9,17 @@ if(NOT CMAKE_CROSSCOMPILING)  # a cross compiler has no Catch2 nor rapidcheck fo
   find_path(RAPIDCHECK_INCLUDE rapidcheck.h REQUIRED)
   find_library(RAPIDCHECK_LIBRARY rapidcheck REQUIRED)
 
-  add_library(test_main STATIC tests/main.cpp)
-  target_link_libraries(test_main PUBLIC Catch2::Catch2)
+  # One object for the main() of all, which is also where they find their precompiled headers.
+  add_library(test_main OBJECT tests/main.cpp)
+  target_link_libraries(test_main PUBLIC Catch2::Catch2WithMain fovea::fovea fovea_flags)
+  target_compile_options(test_main PUBLIC $<$<CONFIG:Release>:-O1>)  # half the time to compile
+  target_precompile_headers(test_main PRIVATE tests/catch.h <algorithm> <filesystem>)
   file(GLOB test_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/test_*.cpp)
   foreach(source ${test_sources})
     get_filename_component(name ${source} NAME_WE)
     add_executable(${name} ${source})
-    target_link_libraries(${name} PRIVATE test_main fovea::fovea fovea_flags ${RAPIDCHECK_LIBRARY})
+    target_link_libraries(${name} PRIVATE test_main ${RAPIDCHECK_LIBRARY})
+    target_precompile_headers(${name} REUSE_FROM test_main)
     target_compile_definitions(${name} PRIVATE FOVEA_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
       FOVEA_BINARY_DIR="${PROJECT_BINARY_DIR}")
     add_test(NAME ${name} COMMAND ${name})
