@@ -64,6 +64,8 @@ std::vector<Tensor> Tower::forward(const std::vector<Tensor>& levels) {
     for (Tensor& map : maps) map = (*norms_[i])(map);
     for (Tensor& map : maps) map = (*relus_[i])(map);
   }
+  for (Tensor& map : maps)  // logits lie around the prior's, -4.6, where bf16 has steps of 1/32
+    if (map.dtype() == DType::bf16) map = cast(map, DType::f32);
   return last_(maps);
 }
 

@@ -47,7 +47,7 @@ RetinaNet::Output RetinaNet::forward(const Tensor& images) {
   check(images.rank() == 4 && images.dim(3) == 3, "retinanet: images have shape ", images.shape(),
         ", expected [N,H,W,3]");
   Output out;
-  out.features = backbone(images);
+  out.features = backbone(in_bf16 ? cast(images, DType::bf16) : images);
   Head::Output heads = head(out.features);
   out.logits = std::move(heads.logits), out.deltas = std::move(heads.deltas);
   out.anchors = anchors_for(out.features, images);

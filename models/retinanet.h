@@ -140,6 +140,10 @@ class RetinaNet : public Layer<RetinaNet> {
   const RetinaNetOptions options;
   Backbone backbone;
   Head head;
+  // From the images to the heads' last convolutions everything is stored and multiplied as bf16. Weights, statistics of
+  // norms, those convolutions, outputs and losses stay f32. Throws Code::impossible at the first call where the
+  // processor has no products of bf16.
+  bool in_bf16 = false;
 
   struct Output {                  // by level, P3 first
     std::vector<Tensor> features;  // [N,H,W,channels]

@@ -13,13 +13,15 @@ namespace {
 
 // Mean and sum of squared deviations of the columns of a chunk: two passes, the second one in cache.
 template <class T> struct Moments {
+  using C = compute_t<T>;
   const T* x;
-  T *mean, *m2;  // [chunks, cols]
+  C *mean, *m2;  // [chunks, cols]
   int64_t cols;
   HD void operator()(int64_t k, int64_t row, int64_t n, int64_t c0, int64_t c1) const {
-    T *m = mean + k * cols, *s = m2 + k * cols;
+    C *m = mean + k * cols, *s = m2 + k * cols;
     const int64_t w = cols, blocks = n / 4 * 4;  // four rows at a time
-    const T *p = x + row * cols, *end = p + n * w, part = T(1) / T(n);
+    const T *p = x + row * cols, *end = p + n * w;
+    const C part = C(1) / C(n);
     each_column(c0, c1, [=](int64_t c) { m[c] = s[c] = 0; });
     for (const T* q = p; q < p + blocks * w; q += 4 * w)
       each_column(c0, c1, [=](int64_t c) { m[c] += (q[c] + q[w + c]) + (q[2 * w + c] + q[3 * w + c]); });
@@ -27,7 +29,7 @@ template <class T> struct Moments {
     each_column(c0, c1, [=](int64_t c) { m[c] *= part; });
     for (const T* q = p; q < p + blocks * w; q += 4 * w)
       each_column(c0, c1, [=](int64_t c) {
-        const T a = q[c] - m[c], b = q[w + c] - m[c], d = q[2 * w + c] - m[c], e = q[3 * w + c] - m[c];
+        const C a = q[c] - m[c], b = q[w + c] - m[c], d = q[2 * w + c] - m[c], e = q[3 * w + c] - m[c];
         s[c] += (a * a + b * b) + (d * d + e * e);
       });
     for (const T* q = p + blocks * w; q < end; q += w)
@@ -97,46 +99,52 @@ template <class T> struct FrozenStats {
 
 // y = (x - mean) scale + beta of one pixel, and no less than `floor` (0 for a relu, otherwise -infinity; NaN stays).
 template <class T> struct Normalise {
-  const T *x, *mean, *scale, *beta;
+  using C = compute_t<T>;
+  const T* x;
+  const C *mean, *scale, *beta;
   T* y;
   int64_t cols, rows;  // rows of a segment
-  T floor;
+  C floor;
   template <class Team> HD void operator()(const Team& team, int64_t r) const {
     const int64_t s = r < rows ? 0 : r / rows * cols;
-    const T *p = x + r * cols, *m = mean + s, *a = scale + s, *b = beta;
+    const T* p = x + r * cols;
+    const C *m = mean + s, *a = scale + s, *b = beta;
     T* __restrict out = y + r * cols;
-    const T low = floor;
+    const C low = floor;
     team.each(cols, [=](int64_t c) {
-      const T v = (p[c] - m[c]) * a[c] + b[c];
-      out[c] = v < low ? low : v;
+      const C v = (p[c] - m[c]) * a[c] + b[c];
+      out[c] = T(v < low ? low : v);
     });
   }
 };
 
 // Where a relu let y through: dy, elsewhere 0. The value is made again, so that y need not be kept.
-template <class T> HD T through(T x, T dy, T mean, T scale, T beta) {
-  return (x - mean) * scale + beta <= 0 ? T(0) : dy;
+template <class C> HD C through(C x, C dy, C mean, C scale, C beta) {
+  return (x - mean) * scale + beta <= 0 ? C(0) : dy;
 }
 template <class T> struct Norm {  // what the gradients read
-  const T *x, *dy, *mean, *scale, *beta;
+  const T *x, *dy;
+  const compute_t<T>*mean, *scale, *beta;
   bool relu;
 };
 
 // Sums of a chunk's columns: of dy, and of dy (x - mean).
 template <class T> struct GradientSums {
+  using C = compute_t<T>;
   Norm<T> norm;
-  T *a, *b;  // [chunks, cols]
+  C *a, *b;  // [chunks, cols]
   int64_t cols, rows;
   HD void operator()(int64_t k, int64_t row, int64_t n, int64_t c0, int64_t c1) const {
     const int64_t s = row / rows * cols, w = cols;
-    const T *x = norm.x + row * w, *dy = norm.dy + row * w, *m = norm.mean + s, *g = norm.scale + s, *beta = norm.beta;
-    T *sa = a + k * w, *sb = b + k * w;
+    const T *x = norm.x + row * w, *dy = norm.dy + row * w;
+    const C *m = norm.mean + s, *g = norm.scale + s, *beta = norm.beta;
+    C *sa = a + k * w, *sb = b + k * w;
     each_column(c0, c1, [=](int64_t c) { sa[c] = sb[c] = 0; });
     int64_t r = 0;
     if (norm.relu) {
       for (; r < n; ++r, x += w, dy += w)
         each_column(c0, c1, [=](int64_t c) {
-          const T d = through(x[c], dy[c], m[c], g[c], beta[c]);
+          const C d = through<C>(x[c], dy[c], m[c], g[c], beta[c]);
           sa[c] += d, sb[c] += d * (x[c] - m[c]);
         });
     }
@@ -167,21 +175,21 @@ template <class T> struct GroupSlopes {
   }
 };
 template <class T> struct InputGradient {
+  using C = compute_t<T>;
   Norm<T> norm;
-  const T *q, *t;
+  const C *q, *t;
   T* dx;
   int64_t cols, rows;
   template <class Team> HD void operator()(const Team& team, int64_t r) const {
     const int64_t s = r < rows ? 0 : r / rows * cols;
-    const T *x = norm.x + r * cols, *dy = norm.dy + r * cols, *m = norm.mean + s, *g = norm.scale + s,
-            *beta = norm.beta;
-    const T *u = q + s, *v = t + s;
+    const T *x = norm.x + r * cols, *dy = norm.dy + r * cols;
+    const C *m = norm.mean + s, *g = norm.scale + s, *beta = norm.beta, *u = q + s, *v = t + s;
     T* out = dx + r * cols;
     if (norm.relu)
       team.each(cols, [=](int64_t c) {
-        out[c] = g[c] * through(x[c], dy[c], m[c], g[c], beta[c]) + u[c] * (x[c] - m[c]) + v[c];
+        out[c] = T(g[c] * through<C>(x[c], dy[c], m[c], g[c], beta[c]) + u[c] * (x[c] - m[c]) + v[c]);
       });
-    else team.each(cols, [=](int64_t c) { out[c] = g[c] * dy[c] + u[c] * (x[c] - m[c]) + v[c]; });
+    else team.each(cols, [=](int64_t c) { out[c] = T(g[c] * dy[c] + u[c] * (x[c] - m[c]) + v[c]); });
   }
 };
 template <class T> struct FrozenGradient {  // constants for statistics: dx = scale dy
@@ -189,10 +197,12 @@ template <class T> struct FrozenGradient {  // constants for statistics: dx = sc
   T* dx;
   int64_t cols;
   template <class Team> HD void operator()(const Team& team, int64_t r) const {
+    using C = compute_t<T>;
     T* __restrict out = dx + r * cols;
-    const T *x = norm.x + r * cols, *dy = norm.dy + r * cols, *m = norm.mean, *g = norm.scale, *beta = norm.beta;
-    if (norm.relu) team.each(cols, [=](int64_t c) { out[c] = g[c] * through(x[c], dy[c], m[c], g[c], beta[c]); });
-    else team.each(cols, [=](int64_t c) { out[c] = g[c] * dy[c]; });
+    const T *x = norm.x + r * cols, *dy = norm.dy + r * cols;
+    const C *m = norm.mean, *g = norm.scale, *beta = norm.beta;
+    if (norm.relu) team.each(cols, [=](int64_t c) { out[c] = T(g[c] * through<C>(x[c], dy[c], m[c], g[c], beta[c])); });
+    else team.each(cols, [=](int64_t c) { out[c] = T(g[c] * dy[c]); });
   }
 };
 
@@ -218,64 +228,67 @@ struct NormState {
   Saved x, gamma, beta, mean, inv, scale;
 
   void backward(const Tensor& dy, Grads& g) const {
-    dispatch_float(x->dtype(), [&]<class T>() { gradients<T>(dy, g); });
+    dispatch_storage(x->dtype(), [&]<class T>() { gradients<T>(dy, g); });
   }
 
   Strips strips() const { return {segments, x->shape().rows() / (segments > 0 ? segments : 1), x->dim(-1)}; }
-  template <class T> T floor() const { return relu ? T(0) : -std::numeric_limits<T>::infinity(); }
 
   template <class T> void statistics() {
+    using C = compute_t<T>;
     const Strips s = strips();
     const Device device = x->device();
     const int64_t part = s.chunks() * s.cols, stats = segments * s.cols;
     if (part > 0) {  // otherwise nothing reads the statistics
-      Workspace partial(static_cast<size_t>(2 * part) * sizeof(T), device);
+      Workspace partial(static_cast<size_t>(2 * part) * sizeof(C), device);
       Workspace columns(static_cast<size_t>(2 * stats) * sizeof(double), device);
-      T* p = partial.as<T>();
+      C* p = partial.as<C>();
       double* q = columns.as<double>();
       for_strips(device, s, Moments<T>{x->data<T>(), p, p + part, s.cols});
-      for_strips(device, s.partials(), MergeChunks<T>{p, p + part, q, q + stats, s});
+      for_strips(device, s.partials(), MergeChunks<C>{p, p + part, q, q + stats, s});
       for_each(device, segments * groups,
-               GroupStats<T>{q, q + stats, gamma->data<T>(), mean->data<T>(), inv->data<T>(), scale->data<T>(),
-                             running_mean ? running_mean.data<T>() : nullptr,
-                             running_var ? running_var.data<T>() : nullptr, s.rows, s.cols, groups, eps, momentum});
+               GroupStats<C>{q, q + stats, gamma->data<C>(), mean->data<C>(), inv->data<C>(), scale->data<C>(),
+                             running_mean ? running_mean.data<C>() : nullptr,
+                             running_var ? running_var.data<C>() : nullptr, s.rows, s.cols, groups, eps, momentum});
       if (running_mean) running_mean.touch(), running_var.touch();
     }
     running_mean = running_var = Tensor();
   }
   template <class T> Tensor normalise() const {
+    using C = compute_t<T>;
     Tensor y = empty_like(x);
     const Strips s = strips();
+    const C floor = relu ? C(0) : -std::numeric_limits<C>::infinity();
     for_rows(y.device(), segments * s.rows, s.cols,
-             Normalise<T>{x->data<T>(), mean->data<T>(), scale->data<T>(), beta->data<T>(), y.data<T>(), s.cols, s.rows,
-                          floor<T>()});
+             Normalise<T>{x->data<T>(), mean->data<C>(), scale->data<C>(), beta->data<C>(), y.data<T>(), s.cols, s.rows,
+                          floor});
     return y;
   }
   template <class T> void gradients(const Tensor& dy, Grads& g) const {
+    using C = compute_t<T>;
     const Strips s = strips();
     const Device device = x->device();
-    const Norm<T> norm{x->data<T>(), dy.data<T>(), mean->data<T>(), scale->data<T>(), beta->data<T>(), relu};
+    const Norm<T> norm{x->data<T>(), dy.data<T>(), mean->data<C>(), scale->data<C>(), beta->data<C>(), relu};
     const int64_t stats = segments * s.cols;
     Workspace sums(static_cast<size_t>(2 * stats) * sizeof(double), device),
-        slopes(static_cast<size_t>(2 * stats) * sizeof(T), device);
+        slopes(static_cast<size_t>(2 * stats) * sizeof(C), device);
     double *a = sums.as<double>(), *b = a + stats;
     if (groups > 0 || g.wants(1) || g.wants(2)) {
       const size_t part = static_cast<size_t>(s.chunks() * s.cols);
-      Workspace partial(2 * part * sizeof(T), device);
-      T* p = partial.as<T>();
+      Workspace partial(2 * part * sizeof(C), device);
+      C* p = partial.as<C>();
       for_strips(device, s, GradientSums<T>{norm, p, p + part, s.cols, s.rows});
       strip_total(device, s, p, a);
       strip_total(device, s, p + part, b);
       g[1] = empty_like(gamma), g[2] = empty_like(beta);
       for_each(device, s.cols,
-               ParameterGradient<T>{a, b, inv->data<T>(), g[1].data<T>(), g[2].data<T>(), segments, s.cols});
+               ParameterGradient<C>{a, b, inv->data<C>(), g[1].data<C>(), g[2].data<C>(), segments, s.cols});
     }
     if (!g.wants(0)) return;
     g[0] = empty_like(x);
     if (groups == 0) return for_rows(device, s.rows, s.cols, FrozenGradient<T>{norm, g[0].data<T>(), s.cols});
-    T *q = slopes.as<T>(), *t = q + stats;
+    C *q = slopes.as<C>(), *t = q + stats;
     for_each(device, segments * groups,
-             GroupSlopes<T>{a, b, gamma->data<T>(), inv->data<T>(), q, t, s.cols, groups, s.rows});
+             GroupSlopes<C>{a, b, gamma->data<C>(), inv->data<C>(), q, t, s.cols, groups, s.rows});
     for_rows(device, segments * s.rows, s.cols, InputGradient<T>{norm, q, t, g[0].data<T>(), s.cols, s.rows});
   }
 };
@@ -285,8 +298,8 @@ struct BatchNorm : NormState {
   Tensor forward(const Tensor& x_, const Tensor& gamma_, const Tensor& beta_) {
     x = x_, gamma = gamma_, beta = beta_;
     const Shape shape{segments, x->dim(-1)};
-    mean = Tensor::zeros(shape, x->dtype(), x->device()), inv = zeros_like(mean), scale = zeros_like(mean);
-    return dispatch_float(x->dtype(), [&]<class T>() { return statistics<T>(), normalise<T>(); });
+    mean = Tensor::zeros(shape, gamma->dtype(), x->device()), inv = zeros_like(mean), scale = zeros_like(mean);
+    return dispatch_storage(x->dtype(), [&]<class T>() { return statistics<T>(), normalise<T>(); });
   }
 };
 struct GroupNorm : BatchNorm {
@@ -297,9 +310,10 @@ struct FrozenBatchNorm : NormState {
   Tensor forward(const Tensor& x_, const Tensor& gamma_, const Tensor& beta_, const Tensor& mean_, const Tensor& var) {
     x = x_, gamma = gamma_, beta = beta_, mean = mean_;
     inv = empty_like(mean_), scale = empty_like(mean_);
-    return dispatch_float(x->dtype(), [&]<class T>() {
+    return dispatch_storage(x->dtype(), [&]<class T>() {
+      using C = compute_t<T>;
       for_each(x->device(), var.size(),
-               FrozenStats<T>{var.data<T>(), gamma->data<T>(), inv->data<T>(), scale->data<T>(), eps});
+               FrozenStats<C>{var.data<C>(), gamma->data<C>(), inv->data<C>(), scale->data<C>(), eps});
       return normalise<T>();
     });
   }
@@ -310,7 +324,8 @@ void check_channels(const char* op, const Tensor& x, std::initializer_list<std::
   for (auto& [what, p] : parameters) {
     check(p && p.rank() == 1 && p.dim(0) == x.dim(-1), op, ": ", what, " must have one element a channel\n  x ",
           x.shape(), "\n  ", what, " ", p.shape());
-    check(p.dtype() == x.dtype(), op, ": x is ", name_of(x.dtype()), ", ", what, " is ", name_of(p.dtype()));
+    check(p.dtype() == compute_type(x.dtype()), op, ": x is ", name_of(x.dtype()), ", ", what, " is ",
+          name_of(p.dtype()));
   }
 }
 

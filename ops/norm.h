@@ -1,5 +1,6 @@
 // Normalisation over channels x [..,C]: y = gamma (x - mean) / sqrt(var + eps) + beta. They differ in where the mean
-// and the variance come from. Variances are two-pass (no E[x^2] - E[x]^2), so a large mean costs no accuracy.
+// and the variance come from. x and y may be bf16: all else is f32 then. Variances are two-pass (no E[x^2] - E[x]^2),
+// so a large mean costs no accuracy.
 #pragma once
 #include "core/tensor.h"
 

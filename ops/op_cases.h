@@ -93,6 +93,7 @@ class OpTable {
     unary("leaky_relu", away, [](const Tensor& x) { return leaky_relu(x, 0.1); });
     unary("scale", normal(), [](const Tensor& x) { return -2.5 * x; });
     unary("shift", normal(), [](const Tensor& x) { return 3 + x; });
+    unary("cast", normal(), [](const Tensor& x) { return cast(x, x.dtype()); });  // rounding has no slope: see test_ops
     row("clamp", [](Draw& d) {
       return OpSample{{d.distinct(d.shape())}, [](In x) { return clamp(x[0], -0.5, 0.7); }};
     });
@@ -270,7 +271,7 @@ class OpTable {
     row("frozen_batch_norm", [](Draw& d) {
       const Tensor mean = d.normal({6 * d.scale}), var = d.uniform({6 * d.scale}, 0.1, 2);
       return norm(d, [=](In x, bool relu) {
-        const auto part = [&](const Tensor& t) { return t.rows(0, x[0].dim(-1)).to(x[0].dtype()); };
+        const auto part = [&](const Tensor& t) { return t.rows(0, x[0].dim(-1)).to(x[1].dtype()); };
         return frozen_batch_norm(x[0], x[1], x[2], part(mean), part(var), 1e-5, relu);
       });
     });

@@ -246,6 +246,17 @@ struct Where {
   }
 };
 
+struct Cast {
+  static constexpr auto name = "cast";
+  DType to, from = to;
+  Tensor forward(const Tensor& x) {
+    check(x && is_float(x.dtype()) && is_float(to), name, ": from ", x ? name_of(x.dtype()) : "none", " to ",
+          name_of(to), ": expected floating-point types");
+    return from = x.dtype(), from == to ? x : x.to(to);
+  }
+  void backward(const Tensor& dy, Grads& g) const { g[0] = from == to ? dy : dy.to(from); }
+};
+
 }  // namespace
 
 Tensor add(const Tensor& a, const Tensor& b) { return apply(Binary<Add>{}, a, b); }
@@ -284,5 +295,6 @@ Tensor clamp(const Tensor& x, double low, double high) {
 }
 Tensor scale(const Tensor& x, double factor) { return apply(Unary<Scale>{{factor}}, x); }
 Tensor shift(const Tensor& x, double term) { return apply(Unary<Shift>{{term}}, x); }
+Tensor cast(const Tensor& x, DType type) { return apply(Cast{type}, x); }
 
 }  // namespace fovea

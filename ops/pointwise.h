@@ -34,6 +34,7 @@ Tensor pow(const Tensor& x, double exponent);
 Tensor clamp(const Tensor& x, double low, double high);  // gradient 1 inside and at both ends, 0 outside
 Tensor scale(const Tensor& x, double factor);
 Tensor shift(const Tensor& x, double term);  // x + term
+Tensor cast(const Tensor& x, DType type);    // to another floating-point type; the gradient comes back in x's
 
 inline Tensor operator+(const Tensor& a, const Tensor& b) { return add(a, b); }
 inline Tensor operator-(const Tensor& a, const Tensor& b) { return sub(a, b); }

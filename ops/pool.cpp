@@ -91,6 +91,7 @@ template <class T, class I> struct MaxForward {
   }
   // Channels in blocks whose places are kept as int32: a loop over T and bytes would take 64 at a time, or one.
   template <int kCount, class Team> HD void best(const Team& team, int64_t r, const Nine<T>& taps, bool begun) const {
+    using C = compute_t<T>;
     constexpr int64_t kWidth = kBlockOf<Team>, kVector = 16;
     const int64_t cols = grid.channels;
     team.each((cols + kWidth - 1) / kWidth, [=, this](int64_t block) {
@@ -100,14 +101,14 @@ template <class T, class I> struct MaxForward {
       int32_t place[kWidth];
       const auto span = [&](int64_t begin, int64_t end) {
         FOVEA_INDEPENDENT for (int64_t k = begin; k < end; ++k) {
-          T top = taps.from[0][c0 + k];
+          auto top = C(taps.from[0][c0 + k]);
           int32_t at = taps.at[0];
           for (int i = 0; i < kCount; ++i) {
-            const T v = taps.from[i][c0 + k];
+            const auto v = C(taps.from[i][c0 + k]);
             const bool take = (v > top) | (v != v);
             top = take ? v : top, at = take ? taps.at[i] : at;
           }
-          to[k] = top, place[k] = at;
+          to[k] = T(top), place[k] = at;
         }
       };
       T before[kWidth] = {};
@@ -132,22 +133,22 @@ template <class T, class I> struct MaxBackward {  // dx of a pixel: the sum of d
   T* dx;
   Grid grid;
   template <class Team> HD void operator()(const Team& team, int64_t p) const {
+    using C = compute_t<T>;
     const int64_t cols = grid.channels;
-    T* __restrict sum = dx + p * cols;
-    bool begun = false;
-    grid.each_window_with(p, [&](int64_t r, int64_t at) {
-      const T* d = dy + r * cols;
-      const I* winner = where + r * cols;
-      const int32_t here = int32_t(at);
-      const auto won = [=](int64_t c) {
-        const T v = d[c];  // loaded in any case, so that the choice vectorises
-        return int32_t(winner[c]) == here ? v : T(0);
-      };
-      if (begun) team.each(cols, [=](int64_t c) { sum[c] += won(c); });
-      else team.each(cols, [=](int64_t c) { sum[c] = won(c); });
-      begun = true;
+    each_block(team, cols, [=, this](int64_t c0, int64_t n) {
+      C sum[kBlockOf<Team>] = {};
+      grid.each_window_with(p, [&](int64_t r, int64_t at) {
+        const T* d = dy + r * cols + c0;
+        const I* winner = where + r * cols + c0;
+        const int32_t here = int32_t(at);
+        FOVEA_INDEPENDENT for (int64_t k = 0; k < n; ++k) {
+          const C v = C(d[k]);  // loaded in any case, so that the choice vectorises
+          sum[k] += int32_t(winner[k]) == here ? v : C(0);
+        }
+      });
+      T* to = dx + p * cols + c0;
+      FOVEA_INDEPENDENT for (int64_t k = 0; k < n; ++k) to[k] = T(sum[k]);
     });
-    if (!begun) team.each(cols, [=](int64_t c) { sum[c] = 0; });
   }
 };
 
@@ -181,7 +182,7 @@ struct MaxPool : PoolState {
   Tensor where;
   DType position() const { return grid.y.kernel * grid.x.kernel <= 256 ? DType::u8 : DType::i64; }
   template <class F> void dispatch(DType t, F f) const {
-    dispatch_float(t, [&]<class T>() {
+    dispatch_storage(t, [&]<class T>() {
       if (position() == DType::u8) f.template operator()<T, uint8_t>();
       else f.template operator()<T, int64_t>();
     });

@@ -75,15 +75,18 @@ template <class T> struct NearestBackward {
   T* dx;
   Grid<Nearest> g;
   template <class Team> HD void operator()(const Team& team, int64_t r) const {
-    const int64_t n = r / g.x.in / g.y.in;
+    const int64_t image = r / g.x.in / g.y.in;
     const Range ry = g.y.readers(r / g.x.in % g.y.in), rx = g.x.readers(r % g.x.in);
-    T* __restrict sum = dx + r * g.cols;
-    team.each(g.cols, [=](int64_t c) { sum[c] = 0; });
-    for (int64_t oy = ry.begin; oy < ry.end; ++oy)
-      for (int64_t ox = rx.begin; ox < rx.end; ++ox) {
-        const T* d = dy + ((n * g.y.out + oy) * g.x.out + ox) * g.cols;
-        team.each(g.cols, [=](int64_t c) { sum[c] += d[c]; });
-      }
+    each_block(team, g.cols, [=, this](int64_t c0, int64_t n) {
+      compute_t<T> sum[kBlockOf<Team>] = {};
+      for (int64_t oy = ry.begin; oy < ry.end; ++oy)
+        for (int64_t ox = rx.begin; ox < rx.end; ++ox) {
+          const T* d = dy + ((image * g.y.out + oy) * g.x.out + ox) * g.cols + c0;
+          FOVEA_INDEPENDENT for (int64_t k = 0; k < n; ++k) sum[k] += d[k];
+        }
+      T* to = dx + r * g.cols + c0;
+      FOVEA_INDEPENDENT for (int64_t k = 0; k < n; ++k) to[k] = T(sum[k]);
+    });
   }
 };
 
@@ -138,19 +141,24 @@ template <class T> struct NearestKind {
 
 template <template <class> class Kind> struct Resize {
   Shape from, to;
+  template <class F>
+  static void dispatch(DType t, F f) {  // nearest copies and adds: what it is stored in is all the same
+    if constexpr (std::is_same_v<Kind<float>, NearestKind<float>>) dispatch_storage(t, f);
+    else dispatch_float(t, f);
+  }
   template <class T> Grid<typename Kind<T>::AxisType> grid() const {
     return {{from[1], to[1]}, {from[2], to[2]}, from[3]};
   }
   Tensor forward(const Tensor& x) {
     Tensor y(to, x.dtype(), x.device());
-    dispatch_float(x.dtype(), [&]<class T>() {
+    dispatch(x.dtype(), [&]<class T>() {
       for_rows(x.device(), to.rows(), to[3], typename Kind<T>::Forward{x.data<T>(), y.data<T>(), grid<T>()});
     });
     return y;
   }
   void backward(const Tensor& dy, Grads& g) const {
     g[0] = Tensor(from, dy.dtype(), dy.device());
-    dispatch_float(dy.dtype(), [&]<class T>() {
+    dispatch(dy.dtype(), [&]<class T>() {
       for_rows(dy.device(), from.rows(), from[3], typename Kind<T>::Backward{dy.data<T>(), g[0].data<T>(), grid<T>()});
     });
   }

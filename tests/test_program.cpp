@@ -253,6 +253,31 @@ TEST_CASE("conv.algo decides how convolutions are computed, from a flag as from 
   CHECK(losses.size() > 1);
 }
 
+TEST_CASE("bf16: refused where the processor has none; a run may go on in the other precision") {
+  make_data();
+  const std::string with = " --precision bf16", small = "bench model --arch tiny --size 64x64 --rounds 1 --warmup 0";
+  for (const std::string& command :
+       {"train --data tiny --steps 2 --out none" + kSmall, std::string("eval --weights done --data tiny"),
+        std::string("detect --weights done tiny/val/images --out none"), small})
+    fails(command + with, 7, {"bf16 needs avx512_bf16", "has fallback", "--precision f32"}, "FOVEA_ISA=fallback");
+  fails(small + " --precision f16", 2, {"f16"});
+  if (run(small + with).code == 7) return;
+  const std::string train = "train --data tiny --steps 8 --out half --stop-after 4" + kSmall;
+  REQUIRE(run(train + with).code == 0);
+  const Result r = run("train --resume half --precision f32");
+  CHECK(r.code == 0);
+  CHECK(r.err.find("notice: train.precision is now f32 (was bf16)") != std::string::npos);
+  const auto loss = [](const std::string& precision) {
+    const Result r = run("eval --weights half --data tiny --split val --json --precision " + precision);
+    const size_t at = r.out.find("\"classification\":");
+    REQUIRE(at != std::string::npos);
+    return std::stod(r.out.substr(at + 17));
+  };
+  const double f32 = loss("f32"), bf16 = loss("bf16");
+  CHECK(bf16 == Approx(f32).epsilon(0.02));
+  CHECK(bf16 != f32);
+}
+
 TEST_CASE("40 steps are 20 and 20 more") {
   make_data();
   const std::string settings = kSmall + "--set train.ema=0.9 --set augment.scale_min=0.7 ";

@@ -16,7 +16,7 @@ namespace fovea {
 namespace {
 
 struct ModelFlags : BenchFlags {
-  std::string arch = "resnet50", size = "512x512", mode = "infer", trace, check;
+  std::string arch = "resnet50", size = "512x512", mode = "infer", precision = "f32", trace, check;
   int batch = 1, classes = 80;
   bool profile = false;
 };
@@ -50,6 +50,7 @@ class Work {
     options.backbone_norm = "batch", options.norm_eps = 1e-5;
     model_ = std::make_unique<RetinaNet>(options);
     model_->train(train_);
+    model_->in_bf16 = o.precision == "bf16";
     const auto [h, w] = parse_size(o.size);
     targets_ = random_targets(o, double(h), double(w));
     images_ = noise({o.batch, h, w, 3}, 2);
@@ -106,7 +107,8 @@ class Work {
 void bench_model(const ModelFlags& o) {
   Report report("model", o);
   report.head["arch"] = o.arch, report.head["size"] = o.size, report.head["batch"] = o.batch;
-  report.head["mode"] = o.mode, report.head["classes"] = o.classes;
+  report.head["mode"] = o.mode, report.head["precision"] = o.precision, report.head["classes"] = o.classes;
+  if (o.precision == "bf16") check_bf16_convolutions();
   Work work(o);
   std::ofstream("/proc/self/clear_refs") << "5";  // the high-water mark starts anew: what the work itself adds
   const double start_mb = resident_mb("VmRSS");
@@ -144,6 +146,7 @@ void add_bench_model(Command& bench) {
   model.option("--batch", o->batch, "images").show_default().range(1, 1e9);
   model.option("--classes", o->classes, "classes").show_default().range(1, 1e6);
   model.option("--mode", o->mode, "infer or train").show_default().one_of({"infer", "train"});
+  model.option("--precision", o->precision, "of maps and products: f32 or bf16").show_default().one_of({"f32", "bf16"});
   add_bench_flags(model, *o);
   model.option("--check", o->check, "write weights, images and outputs there, to hold against another program")
       .type("FILE");

@@ -27,6 +27,7 @@ struct Config {
     uint64_t seed = 0;
     int64_t checkpoint_every = 0, keep = 3, overfit = 0;
     std::string weights, skip_weights, backbone_weights;
+    std::string precision = "f32";
     int64_t threads = 0, loader_threads = 1;
   } train;
   struct Data {

@@ -45,10 +45,12 @@ DatasetOptions dataset_options(const Config& config, bool val) {
 Session::Session(SessionRequest request) : request_(std::move(request)), config_(request_.config) {
   if (config_.train.threads > 0) set_num_threads(static_cast<int>(config_.train.threads));
   set_conv_algo(conv_algo_named(config_.conv.algo));
+  if (config_.train.precision == "bf16") check_bf16_convolutions();
   open_data();
   check_options(config_.model);
   if (config_.train.weights.empty() && config_.train.backbone_weights.empty()) check_from_scratch(config_.model);
   model_ = std::make_unique<RetinaNet>(config_.model, config_.train.seed);
+  model_->in_bf16 = config_.train.precision == "bf16";
   per_epoch_ = Loader(*train_, loader_options(config_, true)).steps_per_epoch();
   check(Code::usage, per_epoch_ > 0, "an epoch has no step: train.batch is ", config_.train.batch,
         ", but there are only ", train_->size(), " pictures");

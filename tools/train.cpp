@@ -86,6 +86,7 @@ void add_train(Command& program) {
   key_flag(app, flags, "--lr", "train.lr", "learning rate");
   key_flag(app, flags, "--seed", "train.seed", "of everything random");
   key_flag(app, flags, "--threads", "train.threads", "of the computation; the results do not depend on it");
+  key_flag(app, flags, "--precision", "train.precision", "of maps and products: f32 or bf16");
   key_flag(app, flags, "--weights", "train.weights", "start from a file or a run");
   key_flag(app, flags, "--overfit", "train.overfit", "train and score on the first N pictures");
   app.option("--out", flags->out, "folder of the new run").type("DIR");

@@ -27,6 +27,7 @@ void add_weights_flags(Command& app, WeightsOptions& options) {
   app.option("--weights", options.weights, "a .safetensors file, or a run: its best checkpoint").type("FILE|RUN");
   app.option("--preset", options.preset, "the network of weights that do not name it").type("");
   app.option("--classes", options.classes, "their number of classes, where it is not the preset's").type("N");
+  app.option("--precision", options.precision, "of maps and products: f32 or bf16").one_of({"f32", "bf16"});
   app.option("--set", options.settings, "a key of the configuration, e.g. model.nms_threshold=0.6").type("KEY=VALUE");
 }
 
@@ -49,6 +50,7 @@ LoadedModel load_model(const WeightsOptions& options) {
   }
   loaded.config = load_config(sources);
   set_conv_algo(conv_algo_named(loaded.config.conv.algo));
+  if (options.precision == "bf16") check_bf16_convolutions();
   {
     const Uninitialised loaded_below;
     loaded.model = std::make_unique<RetinaNet>(loaded.config.model);
@@ -57,6 +59,7 @@ LoadedModel load_model(const WeightsOptions& options) {
   load.classes = loaded.config.model.classes;
   load_weights(*loaded.model, modern_names(read_safetensors(loaded.path, "optimizer/*")), load, loaded.path);
   loaded.model->train(false);
+  loaded.model->in_bf16 = options.precision == "bf16";
   return loaded;
 }
 

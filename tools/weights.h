@@ -27,11 +27,13 @@ struct WeightsOptions {
   std::string preset;                 // for a file without a configuration
   std::vector<std::string> settings;  // --set key=value
   int64_t classes = 0;                // of a foreign file; 0: the preset's
+  std::string precision = "f32";
 };
 
 void add_weights_flags(Command& app, WeightsOptions& options);
 
-// Throws Code::usage for a missing file or preset, Code::model for a file that does not fit.
+// Throws Code::usage for a missing file or preset, Code::model for a file that does not fit, Code::impossible for bf16
+// on a processor without it.
 LoadedModel load_model(const WeightsOptions& options);
 // The file that `path` means: itself, or the best (else latest) checkpoint of the run in it.
 std::string weights_file(const std::string& path);
