@@ -28,6 +28,36 @@ template <class F> HD void each_column(int64_t c0, int64_t c1, F f) {
   FOVEA_INDEPENDENT for (int64_t c = c0; c < c1; ++c) f(c);
 }
 
+// The sum of several rows of n <= kBlockOf<Team> numbers: held in compute_t<T>, rounded once.
+template <class Team, class T> struct SumOfRows {
+  using C = compute_t<T>;
+  static constexpr bool direct = std::is_same_v<T, C>;
+  T* to;
+  int64_t n;
+  bool begun = false;
+  C local[direct ? 1 : kBlockOf<Team>];
+
+  HD SumOfRows(T* to, int64_t n) : to(to), n(n) {}
+  HD C* sum() {
+    if constexpr (direct) return to;
+    else return local;
+  }
+  // The first row is not added to zeros: those would be stored in smaller pieces than they are loaded in, and a load
+  // waits for such.
+  template <class F> HD void add(F row) {
+    C* s = sum();
+    if (begun) each_column(0, n, [=](int64_t k) { s[k] += row(k); });
+    else each_column(0, n, [=](int64_t k) { s[k] = row(k); });
+    begun = true;
+  }
+  HD void finish() {
+    T* out = to;
+    const C* s = sum();
+    if (!begun) each_column(0, n, [=](int64_t k) { out[k] = T(0.f); });
+    else if constexpr (!direct) each_column(0, n, [=](int64_t k) { out[k] = T(s[k]); });
+  }
+};
+
 namespace detail {
 template <class Body> struct WholeStrip {  // a chunk on the CPU: columns vectorise
   Body body;

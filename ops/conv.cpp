@@ -28,7 +28,10 @@ template <class T> struct Epilogue {
 template <class T> struct Masked {  // dz = dy where y > 0, else 0: the gradient of relu, from its saved result
   const T *y, *dy;
   T* dz;
-  HD void operator()(int64_t i) const { dz[i] = y[i] > 0 ? dy[i] : T{}; }
+  HD void operator()(int64_t i) const {  // numbers, not bits of bf16: those would not vectorise
+    const compute_t<T> v = y[i], d = dy[i];
+    dz[i] = T(v > 0 ? d : compute_t<T>(0));
+  }
 };
 template <class T> struct Scaled {  // out = scale dz
   const T* dz;

@@ -2,7 +2,7 @@
 #include "ops/pool.h"
 
 #include "core/autograd.h"
-#include "core/loops.h"
+#include "ops/columns.h"
 
 namespace fovea {
 namespace {
@@ -103,7 +103,10 @@ template <class T, class I> struct MaxForward {
         FOVEA_INDEPENDENT for (int64_t k = begin; k < end; ++k) {
           auto top = C(taps.from[0][c0 + k]);
           int32_t at = taps.at[0];
-          for (int i = 0; i < kCount; ++i) {
+#ifndef __CUDACC__
+#pragma GCC unroll 9
+#endif
+          for (int i = 0; i < kCount; ++i) {  // unrolled, or the loop around it would not vectorise
             const auto v = C(taps.from[i][c0 + k]);
             const bool take = (v > top) | (v != v);
             top = take ? v : top, at = take ? taps.at[i] : at;
@@ -133,21 +136,19 @@ template <class T, class I> struct MaxBackward {  // dx of a pixel: the sum of d
   T* dx;
   Grid grid;
   template <class Team> HD void operator()(const Team& team, int64_t p) const {
-    using C = compute_t<T>;
     const int64_t cols = grid.channels;
     each_block(team, cols, [=, this](int64_t c0, int64_t n) {
-      C sum[kBlockOf<Team>] = {};
+      SumOfRows<Team, T> sum(dx + p * cols + c0, n);
       grid.each_window_with(p, [&](int64_t r, int64_t at) {
         const T* d = dy + r * cols + c0;
         const I* winner = where + r * cols + c0;
         const int32_t here = int32_t(at);
-        FOVEA_INDEPENDENT for (int64_t k = 0; k < n; ++k) {
-          const C v = C(d[k]);  // loaded in any case, so that the choice vectorises
-          sum[k] += int32_t(winner[k]) == here ? v : C(0);
-        }
+        sum.add([=](int64_t k) {
+          const auto v = compute_t<T>(d[k]);  // loaded in any case, so that the choice vectorises
+          return int32_t(winner[k]) == here ? v : 0;
+        });
       });
-      T* to = dx + p * cols + c0;
-      FOVEA_INDEPENDENT for (int64_t k = 0; k < n; ++k) to[k] = T(sum[k]);
+      sum.finish();
     });
   }
 };

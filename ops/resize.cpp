@@ -4,7 +4,7 @@
 #include <cmath>
 
 #include "core/autograd.h"
-#include "core/loops.h"
+#include "ops/columns.h"
 
 namespace fovea {
 namespace {
@@ -78,14 +78,13 @@ template <class T> struct NearestBackward {
     const int64_t image = r / g.x.in / g.y.in;
     const Range ry = g.y.readers(r / g.x.in % g.y.in), rx = g.x.readers(r % g.x.in);
     each_block(team, g.cols, [=, this](int64_t c0, int64_t n) {
-      compute_t<T> sum[kBlockOf<Team>] = {};
+      SumOfRows<Team, T> sum(dx + r * g.cols + c0, n);
       for (int64_t oy = ry.begin; oy < ry.end; ++oy)
         for (int64_t ox = rx.begin; ox < rx.end; ++ox) {
           const T* d = dy + ((image * g.y.out + oy) * g.x.out + ox) * g.cols + c0;
-          FOVEA_INDEPENDENT for (int64_t k = 0; k < n; ++k) sum[k] += d[k];
+          sum.add([=](int64_t k) { return compute_t<T>(d[k]); });
         }
-      T* to = dx + r * g.cols + c0;
-      FOVEA_INDEPENDENT for (int64_t k = 0; k < n; ++k) to[k] = T(sum[k]);
+      sum.finish();
     });
   }
 };
