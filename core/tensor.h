@@ -17,13 +17,19 @@ class Tensor;
 // A block of memory that several tensors may share. `version` counts in-place changes.
 struct Storage {
   Storage(size_t bytes, Device device) : data(allocate(bytes, device)), bytes(bytes), device(device) {}
-  ~Storage() { release(data, device); }
+  // Memory of somebody else on the CPU, whom `owner` keeps alive.
+  Storage(void* data, size_t bytes, std::shared_ptr<void> owner)
+      : data(data), bytes(bytes), device(Device::cpu), owner(std::move(owner)) {}
+  ~Storage() {
+    if (!owner) release(data, device);
+  }
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
   void* data;
   size_t bytes;
   Device device;
   uint64_t version = 0;
+  const std::shared_ptr<void> owner;  // null: the pool
 };
 
 // What the tape knows of a tensor: shared by all handles to it.
@@ -42,6 +48,8 @@ class Tensor {
   Tensor(const Shape& shape, DType dtype = DType::f32, Device device = Device::cpu);  // not initialised
   static Tensor zeros(const Shape& shape, DType dtype = DType::f32, Device device = Device::cpu);
   static Tensor full(const Shape& shape, double value, DType dtype = DType::f32, Device device = Device::cpu);
+  Tensor(std::shared_ptr<Storage> storage, size_t offset, const Shape& shape, DType dtype)  // from byte `offset` on
+      : storage_(std::move(storage)), offset_(offset), shape_(shape), dtype_(dtype) {}
   // Copies the values in row-major order. Throws if their number is not the shape's.
   template <class T> static Tensor from(const Shape& shape, const std::vector<T>& values);
   static Tensor scalar(double value, DType dtype = DType::f32) { return full({}, value, dtype); }

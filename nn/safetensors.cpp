@@ -10,6 +10,12 @@
 #include <numeric>
 #include <set>
 
+#if __has_include(<sys/mman.h>)
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <unistd.h>
+#endif
+
 #include "core/words.h"
 #include "nn/atomic_file.h"
 #include "nn/pattern.h"
@@ -38,39 +44,57 @@ const Tensor& NamedTensors::at(const std::string& name) const {
 
 namespace {
 
+// The bytes of a file, in memory as soon as they are touched: its tensors are views, nothing is copied.
 class File {
  public:
   explicit File(const std::string& path) : path_(path) {
     std::error_code error;
     check(Code::model, !std::filesystem::is_directory(path, error), path, ": is a folder, not a safetensors file");
-    in_.open(path, std::ios::binary | std::ios::ate);
-    check(Code::model, in_.good(), path, ": cannot be opened: ", std::strerror(errno), "; check the path");
-    size_ = static_cast<uint64_t>(in_.tellg());
-    in_.seekg(0);
+    std::ifstream in(path, std::ios::binary | std::ios::ate);
+    check(Code::model, in.good(), path, ": cannot be opened: ", std::strerror(errno), "; check the path");
+    size_ = static_cast<uint64_t>(in.tellg());
+#ifdef MAP_PRIVATE
+    const int file = open(path.c_str(), O_RDONLY);
+    void* bytes = size_ ? mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE, file, 0) : MAP_FAILED;
+    if (file >= 0) close(file);
+    if (bytes != MAP_FAILED) {
+      const std::shared_ptr<void> mapping(bytes, [size = size_](void* p) { munmap(p, size); });
+      storage_ = std::make_shared<Storage>(bytes, size_, mapping);
+      return;
+    }
+#endif
+    storage_ = std::make_shared<Storage>(size_, Device::cpu);
+    in.seekg(0).read(static_cast<char*>(storage_->data), static_cast<std::streamsize>(size_));
+    check(Code::model, in.good() || size_ == 0, path, ": could not be read to its end: ", std::strerror(errno));
   }
-  void read(void* to, uint64_t bytes) {
-    in_.read(static_cast<char*>(to), static_cast<std::streamsize>(bytes));
-    check(Code::model, in_.good() || bytes == 0, path_, ": could not be read to its end: ", std::strerror(errno));
-  }
-  void skip(uint64_t bytes) { in_.seekg(static_cast<std::streamoff>(bytes), std::ios::cur); }
-  SafetensorsHeader header() {  // leaves the file at its first tensor
+  SafetensorsHeader header() {
     const auto reject = [&](const std::string& why) {
       fail(Code::model, path_ + ": not a usable safetensors file: " + why + "; copy or download it again");
     };
     uint64_t length = 0;
     if (size_ < 8) reject(text("it has only ", size_, " bytes"));
-    read(&length, 8);
+    std::memcpy(&length, storage_->data, 8);
     if (length > size_ - 8) reject(text("it says that its header has ", length, " bytes, but the file has ", size_));
     if (length > kMaxHeader) reject(text("its header of ", length, " bytes is over the limit of ", kMaxHeader));
-    std::string json(length, '\0');
-    read(json.data(), length);
-    return parse_safetensors_header(json, size_ - 8 - length, path_);
+    begin_ = 8 + length;
+    return parse_safetensors_header({static_cast<const char*>(storage_->data) + 8, length}, size_ - begin_, path_);
   }
+  // Elements from byte `at` after the header on; copied where the file has them at an address that they cannot have.
+  Tensor tensor(uint64_t at, const Shape& shape, DType type) const {
+    Tensor t(storage_, begin_ + at, shape, type);
+    return (begin_ + at) % static_cast<uint64_t>(size_of(type)) == 0 ? t : aligned(t);
+  }
+  const void* raw(uint64_t at) const { return static_cast<const char*>(storage_->data) + begin_ + at; }
 
  private:
+  static Tensor aligned(const Tensor& t) {
+    Tensor copy = empty_like(t);
+    std::memcpy(copy.raw(), t.raw(), t.bytes());
+    return copy;
+  }
   const std::string& path_;
-  std::ifstream in_;
-  uint64_t size_ = 0;
+  std::shared_ptr<Storage> storage_;
+  uint64_t size_ = 0, begin_ = 0;
 };
 
 float half_to_float(uint16_t h) {
@@ -83,25 +107,24 @@ float half_to_float(uint16_t h) {
   return std::bit_cast<float>(sign | bits);
 }
 
-template <class From, class To, class Convert> Tensor converted(File& file, const Shape& shape, Convert convert) {
-  Tensor t(shape, dtype_of<To>);
+template <class From, class To, class Convert>
+Tensor converted(const File& file, const SafetensorsHeader::Entry& e, Convert convert) {
+  Tensor t(e.shape, dtype_of<To>);
   std::vector<From> raw(static_cast<size_t>(t.size()));
-  file.read(raw.data(), raw.size() * sizeof(From));
+  std::memcpy(raw.data(), file.raw(e.begin), raw.size() * sizeof(From));
   std::transform(raw.begin(), raw.end(), t.data<To>(), convert);
   return t;
 }
 
-Tensor read_tensor(File& file, const SafetensorsHeader::Entry& e) {
-  if (e.dtype == "F16") return converted<uint16_t, float>(file, e.shape, half_to_float);
-  if (e.dtype == "I32") return converted<int32_t, int64_t>(file, e.shape, [](int32_t v) { return int64_t{v}; });
+Tensor read_tensor(const File& file, const SafetensorsHeader::Entry& e) {
+  if (e.dtype == "F16") return converted<uint16_t, float>(file, e, half_to_float);
+  if (e.dtype == "I32") return converted<int32_t, int64_t>(file, e, [](int32_t v) { return int64_t{v}; });
   const DType type = e.dtype == "F32"    ? DType::f32
                      : e.dtype == "F64"  ? DType::f64
                      : e.dtype == "BF16" ? DType::bf16
                      : e.dtype == "I64"  ? DType::i64
                                          : DType::u8;
-  Tensor t(e.shape, type);
-  file.read(t.raw(), t.bytes());
-  return t;
+  return file.tensor(e.begin, e.shape, type);
 }
 
 const char* file_type(DType type) {
@@ -136,10 +159,8 @@ NamedTensors read_safetensors(const std::string& path, const std::string& skip) 
   SafetensorsHeader header = file.header();
   NamedTensors content;
   content.metadata = std::move(header.metadata);
-  for (auto& e : header.entries) {
-    if (matches(skip, e.name)) file.skip(e.end - e.begin);
-    else content.add(e.name, read_tensor(file, e));
-  }
+  for (auto& e : header.entries)
+    if (!matches(skip, e.name)) content.add(e.name, read_tensor(file, e));
   return content;
 }
 

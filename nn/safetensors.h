@@ -21,10 +21,11 @@ struct NamedTensors {
 };
 
 // Reads F32, F64, BF16, I64, U8 and BOOL as they are (BOOL as u8); F16 becomes f32, I32 becomes i64. In the file's
-// order, without those whose names match `skip` (nn/pattern.h). Throws Error{Code::model}, naming the file, for
-// anything that the format does not allow: a header over 100 MB or beyond the end of the file, JSON or UTF-8 that is
-// not valid, duplicate names, unknown element types, sizes that do not fit the shape, offsets that overlap, leave a
-// hole or do not end where the file ends.
+// order, without those whose names match `skip` (nn/pattern.h). The tensors are views of the file's pages: it must not
+// be cut while one lives (write_safetensors replaces files). Throws Error{Code::model}, naming the file, for anything
+// that the format does not allow: a header over 100 MB or beyond the end of the file, JSON or UTF-8 that is not valid,
+// duplicate names, unknown element types, sizes that do not fit the shape, offsets that overlap, leave a hole or do not
+// end where the file ends.
 NamedTensors read_safetensors(const std::string& path, const std::string& skip = "");
 std::map<std::string, std::string> read_safetensors_metadata(const std::string& path);  // the header alone is read
 

@@ -24,8 +24,7 @@ static Shape memory_shape(const Shape& f, Layout layout) {
 
 // y[(i A + j) F + k] = x[(k A + j) B + i], i < B, j < A, k < F; in tiles of i, j and k, which read and write whole
 // lines of memory.
-static Tensor transposed(const Tensor& x, const Shape& shape, int64_t field, int64_t a, int64_t b) {
-  Tensor y(shape, x.dtype());
+static void transpose(const Tensor& x, const Tensor& y, int64_t field, int64_t a, int64_t b) {
   dispatch_any(x.dtype(), [&]<class T>() {
     const T* from = x.data<T>();
     T* to = y.data<T>();
@@ -42,17 +41,24 @@ static Tensor transposed(const Tensor& x, const Shape& shape, int64_t field, int
       }
     });
   });
-  return y;
 }
 Tensor to_file_layout(const Tensor& value, Layout layout) {
   if (layout == Layout::plain) return value.detach();
   const Shape& s = value.shape();
-  return transposed(value, file_shape(s, layout), s.span(0, s.rank() - 2), s[-2], s[-1]);
+  Tensor y(file_shape(s, layout), value.dtype());
+  transpose(value, y, s.span(0, s.rank() - 2), s[-2], s[-1]);
+  return y;
+}
+// Into `to`, which has the same element type.
+static void turn(const Tensor& value, const Tensor& to) {
+  const Shape& s = value.shape();
+  transpose(value, to, s[0], s[1], s.span(2, s.rank()));
 }
 Tensor from_file_layout(const Tensor& value, Layout layout) {
   if (layout == Layout::plain) return value.detach();
-  const Shape& s = value.shape();
-  return transposed(value, memory_shape(s, layout), s[0], s[1], s.span(2, s.rank()));
+  Tensor y(memory_shape(value.shape(), layout), value.dtype());
+  turn(value, y);
+  return y;
 }
 
 namespace {
@@ -149,7 +155,10 @@ LoadPlan plan_load(const Module& model, const NamedTensors& weights, const LoadO
   return Matching(weights, options, file).run(model);
 }
 void LoadPlan::apply() {
-  for (auto& c : copies) c.to.copy_from(from_file_layout(c.from, c.layout));
+  for (auto& c : copies) {
+    if (c.layout == Layout::plain || c.to.dtype() != c.from.dtype()) c.to.copy_from(from_file_layout(c.from, c.layout));
+    else turn(c.from, c.to), c.to.touch();
+  }
 }
 
 LoadReport load_weights(Module& model, const NamedTensors& weights, const LoadOptions& options,

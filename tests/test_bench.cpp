@@ -148,8 +148,33 @@ TEST_CASE("bench conv times the three sums of a convolution and explains the alg
   CHECK(why["rows"][3]["algo"] == "direct");
   CHECK(why["rows"][3]["winograd_mmul"].is_null());
   CHECK(report("conv --explain --shape " + quoted, "FOVEA_CONV_ALGO=direct")["rows"][0]["algo"] == "direct");
+  const std::string head = "9x8+3x4+1x1x8->16,3,1";  // one list of tiles
+  const Json list = report("conv --shape '" + head + "'");
+  check_rows(list, {head + " value", head + " input gradient", head + " weight gradient"});
+  for (const Json& row : list["rows"]) CHECK(value(row, "gflops") * ms(row) * 1e6 == Approx(2. * 85 * 8 * 16 * 9));
+  CHECK(report("conv --explain --shape '" + head + "'")["rows"][0]["tiles"] == 6 + 1 + 1);
+  fails("bench conv --shape 8x8+4x4", 2, {"HxWxC->K,kernel,stride"});
   fails("bench conv --shape 8x8x16", 2, {"8x8x16", "HxWxC->K,kernel,stride"});
   fails("bench conv --algo fast", 2, {"'fast'", "winograd"});
+}
+
+TEST_CASE("bench ladder climbs from the definition to the kernels, each rung held against f64") {
+  for (const char* shape : {"7x5x3->32", "1x9x16->64"}) {
+    const Json json = report(text("ladder --shape '", shape, "'"));
+    require_keys(json, {"bench", "processor", "threads", "isa", "peak_gflops", "shape", "rows"});
+    std::vector<std::string> names;
+    for (const Json& row : json["rows"]) {
+      names.push_back(row["name"]);
+      require_keys(row, {"ms_median", "gflops", "of_peak", "error", "why"});
+      CHECK(value(row, "of_peak") == Approx(value(row, "gflops") / value(json, "peak_gflops")));
+      CHECK(value(row, "error") > 0);
+      CHECK(value(row, "error") < (row["name"] == "bf16" ? 1e-2 : 1e-5));
+    }
+    const std::vector<std::string> all{"naive", "blocked", "vectorised", "packed", "winograd", "bf16"};
+    REQUIRE(names.size() == (json["isa"] == "v4_bf16" ? 6 : 5));
+    CHECK(std::equal(names.begin(), names.end(), all.begin()));
+  }
+  fails("bench ladder --shape '8x8x8->33'", 2, {"multiple of 32"});
 }
 
 TEST_CASE("bench data leaves nothing behind, and names the wait") {

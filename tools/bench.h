@@ -79,6 +79,7 @@ Tensor noise(const Shape& shape, uint64_t seed);  // N(0,1): memory that is all 
 void add_bench_model(Command& bench);
 void add_bench_ops(Command& bench);
 void add_bench_conv(Command& bench);
+void add_bench_ladder(Command& bench);
 void add_bench_data(Command& bench);
 void add_bench_eval(Command& bench);
 

@@ -4,7 +4,9 @@
 #include <memory>
 
 #include "core/autograd.h"
+#include "core/words.h"
 #include "ops/cpu/conv.h"
+#include "ops/shape.h"
 #include "tools/bench.h"
 
 namespace fovea {
@@ -17,18 +19,32 @@ struct ConvFlags : BenchFlags {
   bool explain = false;
 };
 
-// Of ResNet-50 and the heads at 640x640, and of ResNet-18; kernel and stride come last.
-const char* const kShapes[] = {
-    "80x80x256->256,3,1",  "40x40x256->256,3,1", "20x20x256->256,3,1",  "80x80x256->720,3,1",  "160x160x64->64,3,1",
-    "80x80x128->128,3,1",  "80x80x128->128,3,2", "40x40x256->256,3,2",  "640x640x3->64,7,2",   "160x160x64->256,1,1",
-    "160x160x256->64,1,1", "80x80x512->128,1,1", "40x40x1024->256,1,1", "160x160x256->512,1,2"};
+// Of ResNet-50 and the heads at 640x640, and of ResNet-18; kernel and stride come last. The first is a head's: one list
+// of maps under the same weights.
+const char* const kShapes[] = {"64x64+32x32+16x16+8x8+4x4x256->256,3,1",
+                               "80x80x256->256,3,1",
+                               "40x40x256->256,3,1",
+                               "20x20x256->256,3,1",
+                               "80x80x256->720,3,1",
+                               "160x160x64->64,3,1",
+                               "80x80x128->128,3,1",
+                               "80x80x128->128,3,2",
+                               "40x40x256->256,3,2",
+                               "640x640x3->64,7,2",
+                               "160x160x64->256,1,1",
+                               "160x160x256->64,1,1",
+                               "80x80x512->128,1,1",
+                               "40x40x1024->256,1,1",
+                               "160x160x256->512,1,2"};
 
 enum class Pass { value, input, weight };
 const char* name_of(Pass pass) {
   return pass == Pass::value ? "value" : pass == Pass::input ? "input gradient" : "weight gradient";
 }
 
-ConvShape parse(const std::string& shape, int batch) {
+using Shapes = std::vector<ConvShape>;  // that share their weights
+
+ConvShape parse_map(const std::string& shape, int batch) {
   long long h = 0, w = 0, c = 0, o = 0;
   int kernel = 0, stride = 0, end = 0;
   const int n = std::sscanf(shape.c_str(), "%lldx%lldx%lld->%lld,%d,%d%n", &h, &w, &c, &o, &kernel, &stride, &end);
@@ -40,47 +56,76 @@ ConvShape parse(const std::string& shape, int batch) {
   return {batch, h, w, c, oh, ow, o, kernel, stride, pad};
 }
 
-double direct_products(const ConvShape& s) { return double(s.n * s.oh * s.ow * s.taps()) * double(s.c * s.o); }
-
-cpu::ConvChoice choice(const ConvShape& s) {
-  return cpu::choose<float>({{s, nullptr, nullptr, nullptr, nullptr}}, conv_algo());
+// "8x8+4x4x64->64,3,1": the maps before the last one have its channels, kernel and stride.
+Shapes parse(const std::string& shapes, int batch) {
+  std::vector<std::string> sizes = split(shapes, '+');
+  const std::string last = sizes.empty() ? "" : sizes.back();
+  const size_t channels = last.find('x', std::min(last.find('x'), last.size() - 1) + 1);
+  Shapes maps;
+  for (size_t i = 0; i + 1 < sizes.size(); ++i)
+    maps.push_back(parse_map(sizes[i] + (channels == std::string::npos ? "" : last.substr(channels)), batch));
+  maps.push_back(parse_map(last, batch));
+  return maps;
 }
-std::string algo_of(const ConvShape& s) {
+
+double direct_products(const Shapes& maps) {
+  double sum = 0;
+  for (const ConvShape& s : maps) sum += double(s.n * s.oh * s.ow * s.taps()) * double(s.c * s.o);
+  return sum;
+}
+
+cpu::ConvChoice choice(const Shapes& shapes) {
+  cpu::Maps<float> maps;
+  for (const ConvShape& s : shapes) maps.push_back({s, nullptr, nullptr, nullptr, nullptr});
+  return cpu::choose<float>(maps, conv_algo());
+}
+std::string algo_of(const Shapes& s) {
   if (conv_algo() == ConvAlgo::reference) return "reference";
   return choice(s).winograd ? "winograd" : "direct";
 }
 
-Json explained(const std::string& name, const ConvShape& s, Pass pass) {
+Json explained(const std::string& name, const Shapes& s, Pass pass) {
   const cpu::ConvChoice c = choice(s);
   Json row = {{"name", name}, {"pass", name_of(pass)}, {"algo", algo_of(s)}};
   row["direct_mmul"] = direct_products(s) * 1e-6;
-  row["winograd_mmul"] = c.tiles > 0 ? Json(36e-6 * double(c.tiles) * double(s.c * s.o)) : Json(nullptr);
+  row["winograd_mmul"] = c.tiles > 0 ? Json(36e-6 * double(c.tiles) * double(s[0].c * s[0].o)) : Json(nullptr);
   row["tiles"] = c.tiles, row["least_tiles"] = c.least;
   row["why"] = conv_algo() == ConvAlgo::reference ? "conv.algo=reference" : c.why;
   return row;
 }
 
-Json timed(const ConvFlags& o, const Machine& machine, const std::string& name, const ConvShape& s, Pass pass) {
-  const Tensor w = noise({s.kernel.h, s.kernel.w, s.c, s.o}, 2), dy = noise({s.n, s.oh, s.ow, s.o}, 3);
-  Tensor x = noise({s.n, s.h, s.w, s.c}, 1), weight = w;
-  const Conv2dOptions options{.stride = s.stride, .pad = s.pad};
+Json timed(const ConvFlags& o, const Machine& machine, const std::string& name, const Shapes& maps, Pass pass) {
+  const ConvShape& s0 = maps[0];
+  Tensor weight = noise({s0.kernel.h, s0.kernel.w, s0.c, s0.o}, 2);
+  std::vector<Tensor> x, dy;
+  double bytes = double(weight.bytes());
+  for (const ConvShape& s : maps) {
+    x.push_back(noise({s.n, s.h, s.w, s.c}, 1)), dy.push_back(noise({s.n * s.oh * s.ow, s.o}, 3));
+    bytes += double(x.back().bytes() + dy.back().bytes());
+  }
+  const Conv2dOptions options{.stride = s0.stride, .pad = s0.pad};
+  const auto value = [&] { return conv2d(x, weight, {}, options); };
   Times times;
   if (pass == Pass::value) {
     const NoGrad off;
-    times = measure(o, [&] { conv2d(x, w, {}, options); });
+    times = measure(o, value);
   } else {
-    Tensor& wanted = pass == Pass::input ? x : weight;
-    wanted.set_requires_grad();
-    const Tensor y = conv2d(x, weight, {}, options);
+    std::vector<Tensor> wanted = pass == Pass::input ? x : std::vector<Tensor>{weight};
+    for (Tensor& t : wanted) t.set_requires_grad();
+    if (pass == Pass::input) x = wanted;
+    else weight = wanted[0];
+    std::vector<Tensor> y = value();
+    for (Tensor& t : y) t = reshape(t, {t.size() / s0.o, s0.o});
+    const Tensor all = y.size() == 1 ? y[0] : concat(y, 0), seed = dy.size() == 1 ? dy[0] : concat(dy, 0);
     times = measure(o, [&] {
-      wanted.set_grad({});
-      backward(y, dy, {.retain_graph = true});
+      for (Tensor& t : wanted) t.set_grad({});
+      backward(all, seed, {.retain_graph = true});
     });
   }
-  const double bytes = double(x.bytes() + w.bytes() + dy.bytes()), flops = 2 * direct_products(s);
+  const double flops = 2 * direct_products(maps);
   const double ms = times.median();
   return {{"name", name + " " + name_of(pass)},
-          {"algo", algo_of(s)},
+          {"algo", algo_of(maps)},
           {"ms_min", times.least()},
           {"ms_median", ms},
           {"gflops", flops * 1e-6 / ms},
@@ -92,7 +137,7 @@ void bench_conv(const ConvFlags& o) {
   check(Code::usage, !o.explain || o.compare.empty(), "--explain times nothing that --compare could hold against");
   std::vector<std::string> names(std::begin(kShapes), std::end(kShapes));
   if (!o.shapes.empty()) names = o.shapes;
-  std::vector<ConvShape> shapes;
+  std::vector<Shapes> shapes;
   for (const std::string& name : names) shapes.push_back(parse(name, o.batch));
   Report report("conv", o);
   report.head["batch"] = o.batch;
@@ -117,7 +162,8 @@ void add_bench_conv(Command& bench) {
                                "fovea bench conv\nfovea bench conv --explain\n"
                                "fovea bench conv --shape '80x80x256->256,3,1' --algo direct --threads 1");
   auto o = std::make_shared<ConvFlags>();
-  conv.option("--shape", o->shapes, "HxWxC->K,kernel,stride instead of RetinaNet's layers; padding is kernel / 2")
+  conv.option("--shape", o->shapes,
+              "HxWxC->K,kernel,stride instead of RetinaNet's layers; padding is kernel / 2; HxW+HxWxC...: several maps")
       .type("SHAPE");
   conv.option("--batch", o->batch, "images").show_default().range(1, 1e6);
   conv.option("--algo", o->algo, "auto, direct, winograd or reference; otherwise FOVEA_CONV_ALGO").type("NAME");
