@@ -21,7 +21,7 @@ static std::string folder_of(const std::string& path) {
 }
 
 AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
-  const std::string name = "." + fs::path(path_).filename().string() + ".tmp-" + std::to_string(getpid());
+  const std::string name = text(".", fs::path(path_).filename().string(), ".tmp-", getpid());
   temporary_ = (fs::path(folder_of(path_)) / name).string();
   file_ = open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (file_ < 0) give_up("cannot be written", errno);

@@ -16,7 +16,7 @@ endmacro()
 macro(fovea_kernels name level)
   fovea_objects(fovea_kernels_${name} ${kernel_sources})
   target_compile_definitions(fovea_kernels_${name} PRIVATE FOVEA_KERNELS=${name} FOVEA_LEVEL=${level})
-  target_compile_options(fovea_kernels_${name} PRIVATE $<$<CONFIG:Release>:-O3> ${ARGN})
+  target_compile_options(fovea_kernels_${name} PRIVATE ${ARGN})
 endmacro()
 
 fovea_objects(fovea_cpu_drivers ${driver_sources})
