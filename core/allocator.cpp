@@ -28,8 +28,10 @@ constexpr size_t kLarge = ~size_t{0};  // it watches the ends of what the system
 constexpr size_t kLarge = size_t{64} << 10;
 #endif
 
-// Small: eight classes an octave above 4 KiB, so at most 12.5 % is lost, multiples of 64 bytes below. Large: pages.
-size_t rounded(size_t bytes) {
+// Small: eight classes an octave above 4 KiB, so at most 12.5 % is lost, multiples of 64 bytes below. Large: pages. On
+// a device all blocks are cut from segments: each request to its driver would wait for all work.
+size_t rounded(size_t bytes, Device device) {
+  if (device == Device::cuda) return std::max<size_t>((bytes + 511) / 512 * 512, 512);
   bytes = std::max<size_t>(bytes, 64);
   size_t step = 64;
   if (bytes >= kLarge) step = kPage;
@@ -68,10 +70,10 @@ class Segments {
     if (p + size == s.top) s.top = p;
     else insert(p, size);
   }
-  void trim() {  // frees the segments that hold nothing
+  template <class Free> void trim(Free free) {  // frees the segments that hold nothing
     for (auto it = segments_.begin(); it != segments_.end();) {
       const bool empty = it->second.top == it->first;
-      if (empty) std::free(it->first);
+      if (empty) free(it->first);
       it = empty ? segments_.erase(it) : std::next(it);
     }
   }
@@ -99,11 +101,12 @@ struct Block {
 
 class Pool {
  public:
+  explicit Pool(Device device) : device_(device), large_from_(device == Device::cuda ? 0 : kLarge) {}
   void* take(size_t bytes) {
-    const size_t size = rounded(bytes);
+    const size_t size = rounded(bytes, device_);
     const std::string tag = Scope::path().substr(0, Scope::path().find('.'));
     std::lock_guard lock(mutex_);
-    void* block = size >= kLarge ? take_large(size) : take_small(size);
+    void* block = size >= large_from_ ? take_large(size) : take_small(size);
     stats_.current += size;
     stats_.peak = std::max(stats_.peak, stats_.current);
     stats_.allocations++;
@@ -118,7 +121,7 @@ class Pool {
     const size_t size = it->second.bytes;
     stats_.current -= size;
     stats_.tags[it->second.tag] -= size;
-    if (size >= kLarge) segments_.give(static_cast<char*>(block), size), large_ -= size;
+    if (size >= large_from_) segments_.give(static_cast<char*>(block), size), large_ -= size;
     else small_[size].push_back(block), kept_ += size;
     live_.erase(it);
   }
@@ -165,18 +168,22 @@ class Pool {
     for (auto& [size, list] : small_)
       for (void* block : list) std::free(block);
     small_.clear(), kept_ = 0;
-    segments_.trim();
+    segments_.trim([this](void* p) { device_ == Device::cuda ? runtime().free(p) : std::free(p); });
   }
-  void* from_system(size_t size) {                                    // null where it has no more
-    const size_t alignment = size % kHugePage == 0 ? kHugePage : 64;  // of which a size must be a multiple
-    void* block = std::aligned_alloc(alignment, size);
+  void* ask_system(size_t size) {
+    if (device_ == Device::cuda) return runtime().allocate(size);
+    return std::aligned_alloc(size % kHugePage == 0 ? kHugePage : 64, size);  // of which a size must be a multiple
+  }
+  void* from_system(size_t size) {  // null where it has no more
+    void* block = ask_system(size);
     if (!block) {  // what is kept may be all that is missing
       drop_cache();
-      block = std::aligned_alloc(alignment, size);
+      block = ask_system(size);
     }
     if (!block) return nullptr;
 #ifdef MADV_HUGEPAGE
-    if (size >= kSegment) madvise(block, size, MADV_HUGEPAGE);  // one page fault for 512; it may decline
+    if (size >= kSegment && device_ == Device::cpu)
+      madvise(block, size, MADV_HUGEPAGE);  // one page fault for 512; it may decline
 #endif
     stats_.system_allocations++;
     return block;
@@ -185,10 +192,13 @@ class Pool {
     std::string holders;
     for (auto& [tag, bytes] : stats_.tags)
       if (bytes >> 20) holders += text("\n  ", tag.empty() ? "(no module)" : tag, " holds ", bytes >> 20, " MiB");
-    fail(Code::memory, text("out of memory: ", size >> 20, " MiB more were asked for, ", stats_.current >> 20,
-                            " MiB are in use", holders, "\n  hint: a smaller batch or image size needs less"));
+    fail(Code::memory, text("out of memory", device_ == Device::cuda ? " on the GPU" : "", ": ", size >> 20,
+                            " MiB more were asked for, ", stats_.current >> 20, " MiB are in use", holders,
+                            "\n  hint: a smaller batch or image size needs less"));
   }
 
+  const Device device_;
+  const size_t large_from_;
   std::mutex mutex_;
   std::map<size_t, std::vector<void*>> small_;  // free blocks by size
   Segments segments_;
@@ -197,19 +207,18 @@ class Pool {
   MemoryStats stats_;
 };
 
-Pool& pool() {
-  static Pool* p = new Pool;  // never destroyed: tensors in static storage may outlive it
-  return *p;
+Pool& pool(Device device) {  // never destroyed: tensors in static storage may outlive it
+  static Pool* cpu = new Pool(Device::cpu);
+  static Pool* cuda = new Pool(Device::cuda);
+  return device == Device::cuda ? *cuda : *cpu;
 }
-
-void need_cpu(Device device) { check(device == Device::cpu, "this build has no CUDA device"); }
 
 }  // namespace
 
-void* allocate(size_t bytes, Device device) { return need_cpu(device), pool().take(bytes); }
-void release(void* block, Device device) { need_cpu(device), pool().give(block); }
-MemoryStats memory_stats(Device device) { return need_cpu(device), pool().stats(); }
-void reset_peak(Device device) { need_cpu(device), pool().reset_peak(); }
-void trim_cache(Device device) { need_cpu(device), pool().trim(); }
+void* allocate(size_t bytes, Device device) { return pool(device).take(bytes); }
+void release(void* block, Device device) { pool(device).give(block); }
+MemoryStats memory_stats(Device device) { return pool(device).stats(); }
+void reset_peak(Device device) { pool(device).reset_peak(); }
+void trim_cache(Device device) { pool(device).trim(); }
 
 }  // namespace fovea

@@ -6,9 +6,9 @@
 #include <map>
 #include <string>
 
-namespace fovea {
+#include "core/device.h"
 
-enum class Device : uint8_t { cpu, cuda };
+namespace fovea {
 
 struct MemoryStats {
   size_t current = 0, peak = 0;        // bytes handed out (rounded sizes)
@@ -19,7 +19,7 @@ struct MemoryStats {
 };
 
 // Throws Error{Code::memory} with what holds the memory and what to try.
-void* allocate(size_t bytes, Device device = Device::cpu);  // 64-byte aligned; never null, also for 0 bytes
+void* allocate(size_t bytes, Device device = Device::cpu);  // 64 bytes aligned; never null, also for 0 bytes
 void release(void* block, Device device = Device::cpu);
 MemoryStats memory_stats(Device device = Device::cpu);
 void reset_peak(Device device = Device::cpu);

@@ -57,12 +57,12 @@ template <class T> void scale(int64_t m, int64_t n, T beta, T* c, int64_t ldc) {
 template <class T>
 void gemm(Device device, Trans ta, Trans tb, int64_t m, int64_t n, int64_t k, T alpha, const T* a, int64_t lda,
           const T* b, int64_t ldb, T beta, T* c, int64_t ldc) {
-  check(device == Device::cpu, "this build has no CUDA device");
 #if FOVEA_OPENBLAS
   static const OneThread once;
 #endif
   check(std::max({m, n, k, lda, ldb, ldc}) < (int64_t{1} << 31), "gemm: a dimension exceeds 2^31");
   if (m == 0 || n == 0) return;
+  if (device == Device::cuda) return runtime().gemm(Gemm<T>{ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc});
   if (k == 0) return scale(m, n, beta, c, ldc);
   const bool by_rows = m >= n;  // chunks of the longer side
   const int64_t side = by_rows ? m : n, other = by_rows ? n : m;

@@ -6,8 +6,6 @@
 
 namespace fovea {
 
-enum class Trans : bool { no, yes };
-
 // C [m,n] = alpha op(A) op(B) + beta C, row-major; op(A) is [m,k], op(B) is [k,n]; ld* are row strides as stored.
 // Where beta is 0, C is not read. T = float or double. Runs in fixed chunks of rows, each on one thread.
 template <class T>

@@ -62,15 +62,49 @@ template <class Body> struct SoloRow {  // a row on one thread
   HD void operator()(int64_t r) const { body(Solo{}, r); }
 };
 
+#ifdef __CUDACC__
+template <class Body> __global__ void each_kernel(int64_t n, Body body) {
+  for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; i < n; i += int64_t(gridDim.x) * blockDim.x) body(i);
+}
+template <class Body> __global__ void rows_kernel(int64_t n, Body body) {
+  for (int64_t r = blockIdx.x; r < n; r += gridDim.x) body(Block{}, r);
+}
+inline unsigned grid(int64_t blocks) { return unsigned(blocks < 65535 ? blocks : 65535); }
+#endif
+template <class Body> struct RehearsedRow {
+  Body body;
+  void operator()(int64_t r) const { body(Rehearsal{}, r); }
+};
+// A device that nvcc did not compile for plays the loop, as a rehearsal does.
+template <class Body> void play(int64_t n, const Body& body) {
+  if constexpr (kNarrow<Body>) fail(Code::failure, "a device without nvcc plays loops of f64 only");
+  else runtime().play([=] { backwards(n, body); });
+}
+template <class Body> void device_each(int64_t n, const Body& body) {
+#ifdef __CUDACC__
+  if (void* stream = runtime().handle(Runtime::Stream::compute)) {
+    each_kernel<<<grid((n + 255) / 256), 256, 0, static_cast<cudaStream_t>(stream)>>>(n, body);
+    return runtime().launched();
+  }
+#endif
+  play(n, body);
+}
+template <class Body> void device_rows(int64_t rows, const Body& body) {
+#ifdef __CUDACC__
+  if (void* stream = runtime().handle(Runtime::Stream::compute)) {
+    rows_kernel<<<grid(rows), kTeam, 0, static_cast<cudaStream_t>(stream)>>>(rows, body);
+    return runtime().launched();
+  }
+#endif
+  play(rows, RehearsedRow<Body>{body});
+}
+
 }  // namespace detail
 
 // body(i) for i in [0, n).
 template <class Body> void for_each(Device device, int64_t n, const Body& body) {
   if (n <= 0) return;
-#ifdef __CUDACC__
-  if (device == Device::cuda) return detail::launch_each(n, body);
-#endif
-  check(device == Device::cpu, "this build has no CUDA device");
+  if (device == Device::cuda) return detail::device_each(n, body);
   if constexpr (!detail::kNarrow<Body>)
     if (rehearsal()) return detail::backwards(n, body);
   parallel_for(n, kGrain, [&](int64_t begin, int64_t end) { detail::run_each(body, begin, end); });
@@ -79,12 +113,9 @@ template <class Body> void for_each(Device device, int64_t n, const Body& body) 
 // body(team, row) for each row in [0, rows); `cols` is the work of a row, which decides how many rows make a chunk.
 template <class Body> void for_rows(Device device, int64_t rows, int64_t cols, const Body& body) {
   if (rows <= 0) return;
-#ifdef __CUDACC__
-  if (device == Device::cuda) return detail::launch_rows(rows, body);
-#endif
-  check(device == Device::cpu, "this build has no CUDA device");
+  if (device == Device::cuda) return detail::device_rows(rows, body);
   if constexpr (!detail::kNarrow<Body>)
-    if (rehearsal()) return detail::backwards(rows, [&](int64_t r) { body(Rehearsal{}, r); });
+    if (rehearsal()) return detail::backwards(rows, detail::RehearsedRow<Body>{body});
   const int64_t grain = cols >= kGrain ? 1 : kGrain / (cols > 0 ? cols : 1);
   parallel_for(rows, grain,
                [&](int64_t begin, int64_t end) { detail::run_each(detail::SoloRow<Body>{body}, begin, end); });

@@ -81,6 +81,12 @@ std::string Profiler::chrome_trace() {
   return out + "\n]}\n";
 }
 
+thread_local OpTimer::Running OpTimer::innermost;
+std::string running_op() {
+  const auto [op, pass] = OpTimer::innermost;
+  return op ? text(op, pass == OpTimer::Pass::backward ? ".backward" : "") : "";
+}
+
 void OpTimer::begin(const char* op, Pass pass) { op_ = op, pass_ = pass, start_ = now_us(); }
 void OpTimer::end(int64_t bytes) {
   const double us = now_us() - start_;

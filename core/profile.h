@@ -27,13 +27,20 @@ class Profiler {
   static std::string chrome_trace();  // JSON
 };
 
-// Times one op while a profile runs; costs one branch otherwise.
+// "conv2d", "conv2d.backward": the op that runs on this thread, for errors that know no better. Empty outside ops.
+std::string running_op();
+
+// Marks an op as running, and times it while a profile runs.
 class OpTimer {
  public:
   enum class Pass { forward, backward };
-  explicit OpTimer(const char* op, Pass pass = Pass::forward) {
+  explicit OpTimer(const char* op, Pass pass = Pass::forward) : outer_(innermost) {
+    innermost = {op, pass};
     if (Profiler::running()) begin(op, pass);
   }
+  ~OpTimer() { innermost = outer_; }
+  OpTimer(const OpTimer&) = delete;
+  OpTimer& operator=(const OpTimer&) = delete;
   void stop(const Tensor& result) {
     if (op_) end(result ? static_cast<int64_t>(result.bytes()) : 0);
   }
@@ -47,6 +54,13 @@ class OpTimer {
  private:
   void begin(const char* op, Pass pass);
   void end(int64_t bytes);
+  struct Running {
+    const char* op = nullptr;
+    Pass pass = Pass::forward;
+  };
+  friend std::string running_op();
+  static thread_local Running innermost;
+  const Running outer_;
   const char* op_ = nullptr;
   Pass pass_ = Pass::forward;
   double start_ = 0;

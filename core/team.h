@@ -109,22 +109,6 @@ struct Block {
 #endif
   }
 };
-
-namespace detail {
-template <class Body> __global__ void each_kernel(int64_t n, Body body) {
-  for (int64_t i = blockIdx.x * int64_t(blockDim.x) + threadIdx.x; i < n; i += int64_t(gridDim.x) * blockDim.x) body(i);
-}
-template <class Body> __global__ void rows_kernel(int64_t n, Body body) {
-  for (int64_t r = blockIdx.x; r < n; r += gridDim.x) body(Block{}, r);
-}
-template <class Body> void launch_each(int64_t n, const Body& body) {
-  const int64_t blocks = (n + 255) / 256;
-  each_kernel<<<unsigned(blocks < 65535 ? blocks : 65535), 256>>>(n, body);
-}
-template <class Body> void launch_rows(int64_t n, const Body& body) {
-  rows_kernel<<<unsigned(n < 65535 ? n : 65535), kTeam>>>(n, body);
-}
-}  // namespace detail
 #endif
 
 }  // namespace fovea

@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "core/autograd.h"
-#include "core/threads.h"
+#include "core/loops.h"
 
 namespace fovea {
 
@@ -25,6 +25,10 @@ Tensor Tensor::full(const Shape& shape, double value, DType dtype, Device device
 
 double Tensor::at(int64_t i) const {
   check(storage_ && i >= 0 && i < size(), "tensor: element ", i, " of a tensor of shape ", shape_);
+  if (device() == Device::cuda) {
+    Tensor one = view({size()}).rows(i, i + 1);
+    return one.to(Device::cpu).at(0);
+  }
   return dispatch_any(dtype_, [&]<class T>() { return static_cast<double>(data<T>()[i]); });
 }
 double Tensor::item() const {
@@ -57,32 +61,78 @@ Tensor Tensor::to(DType dtype) const {
   t.copy_from(*this);
   return t;
 }
+Tensor Tensor::to(Device device) const {
+  if (!storage_ || device == this->device()) return detach();
+  Tensor t(shape_, dtype_, device);
+  t.copy_from(*this);
+  return t;
+}
+
+namespace {
+
+template <class T> struct Fill {
+  T* x;
+  T value;
+  HD void operator()(int64_t i) const { x[i] = value; }
+};
+template <class To, class From> struct Convert {
+  To* to;
+  const From* from;
+  HD void operator()(int64_t i) const { to[i] = static_cast<To>(static_cast<compute_t<From>>(from[i])); }
+};
+
+// What for_each() does, but for the clones by instruction set: 25 pairs of types are not worth them.
+template <class Body> void plain_each(Device device, int64_t n, const Body& body) {
+  if (n == 0) return;
+  if (device == Device::cuda) return detail::device_each(n, body);
+  parallel_for(n, kCopyGrain, [&](int64_t b, int64_t e) {
+    for (int64_t i = b; i < e; ++i) body(i);
+  });
+}
+
+// Waits for the end where the bytes come from a device to the host.
+void copy_bytes(void* to, Device to_device, const void* from, Device from_device, size_t bytes) {
+  if (bytes == 0) return;
+  const bool there = to_device == Device::cuda, was_there = from_device == Device::cuda;
+  if (!there && !was_there)
+    return parallel_for(static_cast<int64_t>(bytes), 8 * kCopyGrain, [&](int64_t b, int64_t e) {
+      std::memcpy(static_cast<char*>(to) + b, static_cast<const char*>(from) + b, static_cast<size_t>(e - b));
+    });
+  const auto way = !was_there ? Runtime::Way::to_device : there ? Runtime::Way::within : Runtime::Way::to_host;
+  runtime().copy(to, from, bytes, way, Runtime::Stream::compute);
+  if (!there) runtime().synchronize(Runtime::Stream::compute);
+}
+
+}  // namespace
+
+void Storage::move(Device to) {
+  if (device == to) return;
+  Storage other(bytes, to);
+  copy_bytes(other.data, to, data, device, bytes);
+  std::swap(data, other.data), std::swap(device, other.device), std::swap(owner, other.owner);
+  version++;
+}
+void Tensor::move_to(Device device) {
+  if (storage_) storage_->move(device);
+}
 
 void Tensor::fill(double value) {
   check(bool(*this), "fill: the tensor is undefined");
-  dispatch_any(dtype_, [&]<class T>() {
-    T* p = data<T>();
-    const T v = static_cast<T>(value);
-    parallel_for(size(), kCopyGrain, [&](int64_t b, int64_t e) { std::fill(p + b, p + e, v); });
-  });
+  dispatch_any(dtype_, [&]<class T>() { plain_each(device(), size(), Fill<T>{data<T>(), static_cast<T>(value)}); });
   touch();
-}
-
-template <class To, class From> static void convert(To* to, const From* from, int64_t n) {
-  parallel_for(n, kCopyGrain, [&](int64_t b, int64_t e) {
-    if constexpr (std::is_same_v<To, From>) std::memcpy(to + b, from + b, static_cast<size_t>(e - b) * sizeof(To));
-    else
-      for (int64_t i = b; i < e; ++i) to[i] = static_cast<To>(static_cast<compute_t<From>>(from[i]));
-  });
 }
 
 void Tensor::copy_from(const Tensor& source) {
   check(*this && source, "copy_from: a tensor is undefined");
   check(shape_ == source.shape(), "copy_from: shapes differ: ", shape_, " and ", source.shape());
-  dispatch_any(dtype_, [&]<class To>() {
-    dispatch_any(source.dtype(), [&]<class From>() { convert(data<To>(), source.data<From>(), size()); });
-  });
   touch();
+  if (dtype_ == source.dtype()) return copy_bytes(raw(), device(), source.raw(), source.device(), bytes());
+  if (device() != source.device()) return copy_from(source.to(dtype_));  // converted where it is
+  dispatch_any(dtype_, [&]<class To>() {
+    dispatch_any(source.dtype(), [&]<class From>() {
+      plain_each(device(), size(), Convert<To, From>{data<To>(), source.data<From>()});
+    });
+  });
 }
 
 Tensor& Tensor::set_requires_grad(bool on) {

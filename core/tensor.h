@@ -14,7 +14,7 @@ namespace fovea {
 struct Node;  // core/autograd.h
 class Tensor;
 
-// A block of memory that several tensors may share. `version` counts in-place changes.
+// A block of memory that several tensors may share. `version` counts in-place changes. move() changes where it is.
 struct Storage {
   Storage(size_t bytes, Device device) : data(allocate(bytes, device)), bytes(bytes), device(device) {}
   // Memory of somebody else on the CPU, whom `owner` keeps alive.
@@ -25,11 +25,12 @@ struct Storage {
   }
   Storage(const Storage&) = delete;
   Storage& operator=(const Storage&) = delete;
+  void move(Device to);
   void* data;
   size_t bytes;
   Device device;
   uint64_t version = 0;
-  const std::shared_ptr<void> owner;  // null: the pool
+  std::shared_ptr<void> owner;  // null: the pool
 };
 
 // What the tape knows of a tensor: shared by all handles to it.
@@ -63,25 +64,31 @@ class Tensor {
   Device device() const { return storage_ ? storage_->device : Device::cpu; }
   size_t bytes() const { return static_cast<size_t>(size()) * size_of(dtype_); }
 
-  template <class T> T* data() const {  // throws if T is not the element type
+  template <class T> T* data() const {  // throws if T is not the element type; of a device only its loops may follow it
     check(dtype_of<T> == dtype_, "tensor of ", name_of(dtype_), " read as ", name_of(dtype_of<T>));
     return static_cast<T*>(raw());
   }
   void* raw() const { return storage_ ? static_cast<char*>(storage_->data) + offset_ : nullptr; }
+  // On a device these two, values() and to(Device::cpu) wait until all work is done: not for the inside of a step.
   double item() const;         // the only element, of any type. Throws if there is not exactly one
   double at(int64_t i) const;  // element i in row-major order, of any type
-  template <class T> std::vector<T> values() const { return {data<T>(), data<T>() + size()}; }
+  template <class T> std::vector<T> values() const {
+    const Tensor here = to(Device::cpu);
+    return {here.data<T>(), here.data<T>() + size()};
+  }
 
   // Views: share the storage and drop the record (the ops reshape() and slice() of ops/shape.h keep it).
   Tensor view(const Shape& shape) const;          // same number of elements; one -1 is not accepted
   Tensor rows(int64_t begin, int64_t end) const;  // [begin, end) of the leading axis
   Tensor detach() const;
-  Tensor clone() const;          // copies the elements, drops the record
-  Tensor to(DType dtype) const;  // converts the elements, drops the record
+  Tensor clone() const;            // copies the elements, drops the record
+  Tensor to(DType dtype) const;    // converts the elements, drops the record
+  Tensor to(Device device) const;  // copies them there, drops the record; the same storage where it is there already
 
   // In-place changes of the elements; each raises the version, so that backward() notices.
   void fill(double value);
-  void copy_from(const Tensor& source);  // same shape; converts the element type
+  void copy_from(const Tensor& source);  // same shape; converts the element type, between devices too
+  void move_to(Device device);           // all tensors of the storage with it: a network's weights
   void touch() { storage_->version++; }  // for code that writes through data()
   uint64_t version() const { return storage_ ? storage_->version : 0; }
   const std::shared_ptr<Storage>& storage() const { return storage_; }

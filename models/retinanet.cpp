@@ -40,14 +40,16 @@ RetinaNet::RetinaNet(const RetinaNetOptions& o, uint64_t seed)
   const char* stages[] = {"backbone.body.conv1.*,backbone.body.bn1.*", "backbone.body.layer1.*",
                           "backbone.body.layer2.*", "backbone.body.layer3.*", "backbone.body.layer4.*"};
   for (int stage = 0; stage < options.freeze_stages; ++stage) set_trainable(stages[stage], false);
-  if (options.normaliser == "ema") normaliser_ = buffer("loss_normaliser", Tensor::full({1}, 100));
+  if (options.normaliser == "ema") normaliser_ = host_buffer("loss_normaliser", Tensor::full({1}, 100));
 }
 
 RetinaNet::Output RetinaNet::forward(const Tensor& images) {
   check(images.rank() == 4 && images.dim(3) == 3, "retinanet: images have shape ", images.shape(),
         ", expected [N,H,W,3]");
   Output out;
-  out.features = backbone(in_bf16 ? cast(images, DType::bf16) : images);
+  const Device there = device();
+  const Tensor x = images.device() == there ? images : images.to(there);
+  out.features = backbone(in_bf16 ? cast(x, DType::bf16) : x);
   Head::Output heads = head(out.features);
   out.logits = std::move(heads.logits), out.deltas = std::move(heads.deltas);
   out.anchors = anchors_for(out.features, images);

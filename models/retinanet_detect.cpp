@@ -119,8 +119,8 @@ std::vector<std::vector<Detection>> detect(const RetinaNetOptions& options, cons
     for (size_t level = 0; level < output.logits.size(); ++level) {
       const bool last = level + 1 == output.logits.size() && options.last_threshold >= 0;
       const double threshold = last ? options.last_threshold : options.score_threshold;
-      Tensor values = output.logits[level].rows(i, i + 1);
-      const Tensor deltas = output.deltas[level].rows(i, i + 1);
+      Tensor values = output.logits[level].rows(i, i + 1).to(Device::cpu);
+      const Tensor deltas = output.deltas[level].rows(i, i + 1).to(Device::cpu);
       if (softmaxed) values = slice(softmax(values), 2, 1, options.classes + 1);
       dispatch_float(values.dtype(), [&]<class T>() {
         add_level(options, best_scores(values.data<T>(), values.size(), !softmaxed, threshold, options.level_top),

@@ -55,6 +55,9 @@ void ignore_padding(const std::vector<Box<float>>& anchors, std::pair<int, int> 
   }
 }
 
+// What the host has made, in the type and on the device of x.
+Tensor like(const Tensor& made, const Tensor& x) { return made.to(x.dtype()).to(x.device()); }
+
 }  // namespace
 
 std::vector<Matches> RetinaNet::assign(const std::vector<Tensor>& anchors, const std::vector<Target>& targets) const {
@@ -84,8 +87,9 @@ void RetinaNet::sample_hard(const Output& output, const std::vector<Target>& tar
         const int64_t box = matches[i].box[loss.size() + static_cast<size_t>(a)];
         labels.data<int64_t>()[a] = box >= 0 ? targets[i].labels[static_cast<size_t>(box)] : box;
       }
-      const Tensor each = sigmoid_focal_loss(reshape(logits, {n, 1, level.dim(2)}), labels, {.alpha = {}, .gamma = 0});
-      loss.insert(loss.end(), each.data<double>(), each.data<double>() + n);
+      const Tensor rows = reshape(logits, {n, 1, level.dim(2)});
+      const auto each = sigmoid_focal_loss(rows, labels, {.alpha = {}, .gamma = 0}).values<double>();
+      loss.insert(loss.end(), each.begin(), each.end());
     }
     keep_hard(anchors, loss, {options.sampler_batch, options.sampler_nms, options.sampler == "ohem_1_3"}, matches[i]);
   }
@@ -124,15 +128,17 @@ namespace {
 // as for sigmoid_focal_loss. Returns [N].
 Tensor softmax_focal_loss(const Tensor& logits, const Tensor& labels, FocalOptions o) {
   const int64_t rows = labels.size(), classes = logits.dim(2);
+  const std::vector<int64_t> label_of = labels.values<int64_t>();
   Tensor place({rows}, DType::i64), weight(labels.shape());
   for (int64_t r = 0; r < rows; ++r) {
-    const int64_t label = labels.data<int64_t>()[r];
+    const int64_t label = label_of[static_cast<size_t>(r)];
     place.data<int64_t>()[r] = r * classes + std::max(label, Matches::background) + 1;
     const double alpha = o.alpha.value_or(0), one = label >= 0 ? alpha : 1 - alpha;
     weight.data<float>()[r] = label == Matches::ignored ? 0 : o.alpha ? static_cast<float>(one) : 1;
   }
-  const Tensor log_p = reshape(gather(reshape(log_softmax(logits), {rows * classes}), place, 0), labels.shape());
-  const Tensor loss = log_p * weight.to(logits.dtype()) * -1;
+  const Tensor all = reshape(log_softmax(logits), {rows * classes});
+  const Tensor log_p = reshape(gather(all, place, 0), labels.shape());
+  const Tensor loss = log_p * weight.to(logits.dtype()).to(logits.device()) * -1;
   return sum(o.gamma == 0 ? loss : loss * pow(1 - exp(log_p), o.gamma), {1});
 }
 
@@ -168,12 +174,12 @@ Tensor RetinaNet::class_loss(const Output& output, const std::vector<Matches>& m
     if (observer) {
       const Tensor x = logits.detach().set_requires_grad();
       const Tensor own = class_loss_of(options.loss, x, labels);  // without a tape: no gradient either
-      if (own.requires_grad()) backward(own, Tensor::from({images}, stats.image_scale).to(x.dtype()));
+      if (own.requires_grad()) backward(own, like(Tensor::from({images}, stats.image_scale), x));
       observer({x.detach(), labels, x.grad()});
     }
     sums = sums ? sums + level : level;
   }
-  return sum(sums * Tensor::from({images}, stats.image_scale).to(sums.dtype()));
+  return sum(sums * like(Tensor::from({images}, stats.image_scale), sums));
 }
 
 namespace {
@@ -219,8 +225,8 @@ Tensor RetinaNet::box_loss(const Output& output, const std::vector<Matches>& mat
   }
   const Tensor deltas = concat(rows, 0);
   const Tensor distance =
-      box_distance(options, deltas, boxes_tensor(anchors).to(deltas.dtype()), boxes_tensor(boxes).to(deltas.dtype()));
-  return sum(distance * Tensor::from({static_cast<int64_t>(scales.size())}, scales).to(deltas.dtype()));
+      box_distance(options, deltas, like(boxes_tensor(anchors), deltas), like(boxes_tensor(boxes), deltas));
+  return sum(distance * like(Tensor::from({static_cast<int64_t>(scales.size())}, scales), distance));
 }
 
 RetinaNet::Losses RetinaNet::loss(const Output& output, const std::vector<Target>& targets) {

@@ -62,6 +62,12 @@ Tensor Module::buffer(const std::string& name, Tensor value, Layout layout) {
   return value;
 }
 
+Tensor Module::host_buffer(const std::string& name, Tensor value) {
+  buffer(name, value);
+  buffers_.back().on_host = true;
+  return value;
+}
+
 void Module::train(bool on) {
   training_ = on;
   for (Module* child : children_) child->train(on);
@@ -69,7 +75,7 @@ void Module::train(bool on) {
 
 void Module::collect(std::vector<Named>& all, const std::string& prefix, bool parameters, bool buffers) const {
   const auto add = [&](const std::vector<Named>& own) {
-    for (const Named& n : own) all.push_back({prefix + n.name, n.value, n.layout});
+    for (const Named& n : own) all.push_back({prefix + n.name, n.value, n.layout, n.on_host});
   };
   if (parameters) add(parameters_);
   if (buffers) add(buffers_);
@@ -102,6 +108,16 @@ int64_t Module::parameter_count() const {
   int64_t count = 0;
   for (const Named& n : parameters()) count += n.value.size();
   return count;
+}
+void Module::move_to(Device device) const {
+  zero_grad();
+  for (auto& s : state())
+    if (!s.on_host) s.value.move_to(device);
+}
+Device Module::device() const {
+  for (auto& s : state())
+    if (!s.on_host) return s.value.device();
+  return Device::cpu;
 }
 void Module::zero_grad() const {
   for (Named& n : parameters()) n.value.set_grad({});

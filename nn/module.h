@@ -81,6 +81,7 @@ class Module {
     std::string name;  // from the module that was asked
     Tensor value;      // the handle shares storage, gradient and version with the module's own
     Layout layout = Layout::plain;
+    bool on_host = false;  // the processor reads it: move_to() leaves it there
   };
   // This module's and its children's, in the order of declaration, its own first. Names are torchvision's.
   std::vector<Named> parameters() const;
@@ -92,6 +93,11 @@ class Module {
   int64_t parameter_count() const;  // elements
   void zero_grad() const;
 
+  // Moves parameters and buffers to a device, for all handles to them, and drops gradients: before an optimiser is
+  // made.
+  void move_to(Device device) const;
+  Device device() const;  // where they are
+
   // The random numbers of a parameter of this module: a function of the root's seed and the full name alone.
   Philox random(const std::string& parameter) const;
 
@@ -99,6 +105,7 @@ class Module {
   // Registers and returns the tensor; a parameter wants a gradient. Throws on a name in use.
   Tensor parameter(const std::string& name, Tensor value, Layout layout = Layout::plain);
   Tensor buffer(const std::string& name, Tensor value, Layout layout = Layout::plain);
+  Tensor host_buffer(const std::string& name, Tensor value);  // a counter, a running normaliser
 
  private:
   friend class ModuleCall;

@@ -31,7 +31,7 @@ Norm::Norm(Module& parent, std::string name, const Options& o) : Layer(parent, s
   if (o.kind == NormKind::group) return;
   running_mean = buffer("running_mean", filled(0));
   running_var = buffer("running_var", filled(1));
-  if (!frozen) num_batches_tracked = buffer("num_batches_tracked", Tensor::zeros({}, DType::i64));
+  if (!frozen) num_batches_tracked = host_buffer("num_batches_tracked", Tensor::zeros({}, DType::i64));
 }
 
 Tensor Norm::forward(const Tensor& x, bool with_relu) {

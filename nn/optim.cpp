@@ -2,6 +2,7 @@
 #include "nn/optim.h"
 
 #include <cmath>
+#include <numeric>
 
 #include "nn/pattern.h"
 #include "ops/columns.h"
@@ -115,13 +116,10 @@ template <class T> struct Clamp {  // NaN stays NaN
   HD void operator()(int64_t i) const { x[i] = x[i] > limit ? limit : x[i] < -limit ? -limit : x[i]; }
 };
 
-double sum_of_squares(const Tensor& g) {
-  double columns[16] = {}, total = 0;
+void sum_squares(const Tensor& g, double* columns) {  // 16 of them, on the device of g
   dispatch_float(g.dtype(), [&]<class T>() {
     sum_columns<double>(g.device(), (g.size() + 15) / 16, 16, SquaresInColumns<T>{g.data<T>(), g.size()}, columns);
   });
-  for (const double c : columns) total += c;
-  return total;
 }
 
 }  // namespace
@@ -161,9 +159,16 @@ void AdamW::update(Tensor& p, const Tensor& g, Tensor* slots, const Step& step) 
 }
 
 double grad_norm(const std::vector<Tensor>& params) {
-  double total = 0;
+  std::vector<Tensor> grads;
   for (auto& p : params)
-    if (const Tensor g = p.grad()) total += sum_of_squares(g);
+    if (const Tensor g = p.grad()) grads.push_back(g);
+  if (grads.empty()) return 0;
+  const int64_t n = static_cast<int64_t>(grads.size());
+  const Tensor columns({n, 16}, DType::f64, grads[0].device());  // read once, after the last
+  for (int64_t i = 0; i < n; ++i) sum_squares(grads[static_cast<size_t>(i)], columns.data<double>() + 16 * i);
+  const std::vector<double> parts = columns.values<double>();
+  double total = 0;
+  for (int64_t i = 0; i < n; ++i) total += std::accumulate(parts.begin() + 16 * i, parts.begin() + 16 * (i + 1), 0.0);
   return std::sqrt(total);
 }
 

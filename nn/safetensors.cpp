@@ -186,7 +186,10 @@ void write_safetensors(const std::string& path, const NamedTensors& content) {
   AtomicFile file(path);
   file.write(&length, sizeof length);
   file.write(json.data(), json.size());
-  for (const size_t i : order) file.write(content.tensors[i].second.raw(), content.tensors[i].second.bytes());
+  for (const size_t i : order) {
+    const Tensor t = content.tensors[i].second.to(Device::cpu);
+    file.write(t.raw(), t.bytes());
+  }
   file.commit();
 }
 

@@ -46,7 +46,7 @@ Tensor to_file_layout(const Tensor& value, Layout layout) {
   if (layout == Layout::plain) return value.detach();
   const Shape& s = value.shape();
   Tensor y(file_shape(s, layout), value.dtype());
-  transpose(value, y, s.span(0, s.rank() - 2), s[-2], s[-1]);
+  transpose(value.to(Device::cpu), y, s.span(0, s.rank() - 2), s[-2], s[-1]);
   return y;
 }
 // Into `to`, which has the same element type.
@@ -156,7 +156,8 @@ LoadPlan plan_load(const Module& model, const NamedTensors& weights, const LoadO
 }
 void LoadPlan::apply() {
   for (auto& c : copies) {
-    if (c.layout == Layout::plain || c.to.dtype() != c.from.dtype()) c.to.copy_from(from_file_layout(c.from, c.layout));
+    const bool in_place = c.layout != Layout::plain && c.to.dtype() == c.from.dtype() && c.to.device() == Device::cpu;
+    if (!in_place) c.to.copy_from(from_file_layout(c.from, c.layout));
     else turn(c.from, c.to), c.to.touch();
   }
 }

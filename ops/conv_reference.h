@@ -2,6 +2,7 @@
 // on it, and the tests hold every fast kernel of ops/cpu against it.
 #pragma once
 #include "core/allocator.h"
+#include "core/platform.h"
 #include "ops/window.h"
 
 namespace fovea {
@@ -11,9 +12,9 @@ struct ConvShape {
   int64_t n, h, w, c, oh, ow, o;
   Int2 kernel = 1, stride = 1, pad = 0, dilation = 1;
   int groups = 1;
-  int64_t taps() const { return int64_t{kernel.h} * kernel.w; }
-  int64_t group_c() const { return c / groups; }
-  int64_t group_o() const { return o / groups; }
+  HD int64_t taps() const { return int64_t{kernel.h} * kernel.w; }
+  HD int64_t group_c() const { return c / groups; }
+  HD int64_t group_o() const { return o / groups; }
   bool pointwise() const { return kernel == 1 && stride == 1 && pad == 0; }  // a plain product over pixels
 };
 

@@ -26,8 +26,8 @@ struct Embedding {
 Tensor embedding(const Tensor& table, const Tensor& ids) {
   check(table && table.rank() == 2 && is_float(table.dtype()),
         "embedding: the table must be [V,D] of a floating-point type, got ", table.shape());
-  check_index("embedding", ids, table.dim(0));
-  return apply(Embedding{}, table, ids);
+  const Tensor here = checked_index("embedding", ids, table.dim(0));
+  return apply(Embedding{}, table, here);
 }
 
 }  // namespace fovea

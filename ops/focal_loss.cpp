@@ -176,7 +176,7 @@ void check_inputs(const char* op, const Tensor& x, const Tensor& y, std::optiona
         x.shape(), "\n  labels ", y.shape());
   check(y.dtype() == DType::i64, op, ": labels must be i64, got ", name_of(y.dtype()));
   check(!alpha || (*alpha >= 0 && *alpha <= 1), op, ": alpha ", alpha.value_or(0), " must be in [0, 1]");
-  if (y.device() != Device::cpu) return;  // there the caller vouches for the labels
+  if (y.device() != Device::cpu) return;  // reading them would wait: there the caller vouches for them
   const int64_t *begin = y.data<int64_t>(), *end = begin + y.size(), classes = x.dim(2);
   const int64_t* bad = std::find_if(begin, end, [=](int64_t label) { return label < -2 || label >= classes; });
   if (bad == end) return;
@@ -192,21 +192,21 @@ Tensor sigmoid_focal_loss(const Tensor& logits, const Tensor& labels, FocalOptio
   check(o.gamma >= 0, "sigmoid_focal_loss: gamma ", o.gamma, " must be at least 0");
   FocalLoss op;
   op.alpha = o.alpha, op.gamma = o.gamma, op.graded = graded(logits);
-  return apply(std::move(op), logits, labels);
+  return apply(std::move(op), logits, labels.to(logits.device()));
 }
 Tensor focal_loss_star(const Tensor& logits, const Tensor& labels, FocalStarOptions o) {
   check_inputs(FocalLossStar::name, logits, labels, o.alpha);
   check(o.gamma > 0, "focal_loss_star: gamma ", o.gamma, " must be above 0");
   FocalLossStar op;
   op.alpha = o.alpha, op.gamma = o.gamma, op.beta = o.beta, op.graded = graded(logits);
-  return apply(std::move(op), logits, labels);
+  return apply(std::move(op), logits, labels.to(logits.device()));
 }
 Tensor sigmoid_hinge_loss(const Tensor& logits, const Tensor& labels, HingeOptions o) {
   check_inputs(HingeLoss::name, logits, labels, o.alpha);
   check(o.margin > 0 && o.margin <= 1, "sigmoid_hinge_loss: margin ", o.margin, " must be in (0, 1]");
   HingeLoss op;
   op.alpha = o.alpha, op.slack = 1 - o.margin, op.graded = graded(logits);
-  return apply(std::move(op), logits, labels);
+  return apply(std::move(op), logits, labels.to(logits.device()));
 }
 
 }  // namespace fovea

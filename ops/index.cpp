@@ -46,11 +46,13 @@ template <class T> struct SumRows {  // dx[o, s, :] = sum of dy[o, place[k], :] 
 
 }  // namespace
 
-void check_index(const char* op, const Tensor& index, int64_t size) {
+Tensor checked_index(const char* op, const Tensor& index, int64_t size) {
   check(index && index.dtype() == DType::i64, op, ": the index must be a tensor of i64");
-  const int64_t* p = index.data<int64_t>();
+  const Tensor here = index.to(Device::cpu);
+  const int64_t* p = here.data<int64_t>();
   for (int64_t i = 0; i < index.size(); ++i)
     check(p[i] >= 0 && p[i] < size, op, ": index ", p[i], " at place ", i, " is outside 0..", size - 1);
+  return here;
 }
 
 Tensor gather_rows(const Tensor& x, const Tensor& index, int axis) {
@@ -58,9 +60,10 @@ Tensor gather_rows(const Tensor& x, const Tensor& index, int axis) {
   const int64_t outer = s.span(0, axis), inner = s.span(axis + 1, s.rank()), m = index.size();
   Tensor y(s.with(axis, m), x.dtype(), x.device());
   if (y.size() == 0) return y;
+  const Tensor there = index.to(x.device());
   dispatch_any(x.dtype(), [&]<class T>() {
     for_rows(x.device(), outer * m, inner,
-             GatherRow<T>{x.data<T>(), index.data<int64_t>(), y.data<T>(), m, s[axis], inner});
+             GatherRow<T>{x.data<T>(), there.data<int64_t>(), y.data<T>(), m, s[axis], inner});
   });
   return y;
 }
@@ -77,9 +80,10 @@ Tensor sum_rows(const Tensor& dy, const Tensor& index, int axis, int64_t size) {
   for (int64_t v = 0; v < size; ++v) first[v + 1] += first[v];
   std::vector<int64_t> next(first, first + size);
   for (int64_t k = 0; k < m; ++k) p[next[id[k]]++] = k;
+  start = start.to(dy.device()), place = place.to(dy.device());
   dispatch_storage(dy.dtype(), [&]<class T>() {
     for_rows(dy.device(), outer * size, inner * (1 + m / size),
-             SumRows<T>{dy.data<T>(), first, p, dx.data<T>(), m, size, inner});
+             SumRows<T>{dy.data<T>(), start.data<int64_t>(), place.data<int64_t>(), dx.data<T>(), m, size, inner});
   });
   return dx;
 }

@@ -5,7 +5,8 @@
 namespace fovea {
 
 // Throws unless `index` is i64 with all values in 0..size-1.
-void check_index(const char* op, const Tensor& index, int64_t size);
+// Returns it on the processor, where the two below want it: an index that is on a device is waited for.
+Tensor checked_index(const char* op, const Tensor& index, int64_t size);
 // x [outer, size, inner] around `axis`, index i64 [M]: y [outer, M, inner].
 Tensor gather_rows(const Tensor& x, const Tensor& index, int axis);
 // The reverse: dx[.., s, ..] = the sum of dy[.., m, ..] over all m with index[m] = s, in order of m.

@@ -133,21 +133,25 @@ SoftNms soft(const Tensor& boxes, const Tensor& scores, const int64_t* classes, 
   return {Tensor::from<int64_t>(shape, result), Tensor::from<T>(shape, lowered)};
 }
 
+// The processor suppresses for every device.
 struct HardOp {
   static constexpr auto name = "nms";
   double threshold;
-  Tensor forward(const Tensor& boxes, const Tensor& scores, const Tensor& classes) const {
-    const int64_t* c = classes ? classes.data<int64_t>() : nullptr;
-    return dispatch_float(boxes.dtype(), [&]<class T>() { return hard<T>(boxes, scores, c, threshold); });
+  Tensor forward(const Tensor& b, const Tensor& s, const Tensor& classes) const {
+    const Tensor boxes = b.to(Device::cpu), scores = s.to(Device::cpu), c = classes.to(Device::cpu);
+    const int64_t* label = c ? c.data<int64_t>() : nullptr;
+    return dispatch_float(boxes.dtype(), [&]<class T>() { return hard<T>(boxes, scores, label, threshold); })
+        .to(b.device());
   }
 };
 struct SoftOp {
   static constexpr auto name = "soft_nms";
   SoftNmsOptions options;
-  std::vector<Tensor> forward(const Tensor& boxes, const Tensor& scores, const Tensor& classes) const {
-    const int64_t* c = classes ? classes.data<int64_t>() : nullptr;
-    const SoftNms r = dispatch_float(boxes.dtype(), [&]<class T>() { return soft<T>(boxes, scores, c, options); });
-    return {r.indices, r.scores};
+  std::vector<Tensor> forward(const Tensor& b, const Tensor& s, const Tensor& classes) const {
+    const Tensor boxes = b.to(Device::cpu), scores = s.to(Device::cpu), c = classes.to(Device::cpu);
+    const int64_t* label = c ? c.data<int64_t>() : nullptr;
+    const SoftNms r = dispatch_float(boxes.dtype(), [&]<class T>() { return soft<T>(boxes, scores, label, options); });
+    return {r.indices.to(b.device()), r.scores.to(b.device())};
   }
 };
 
@@ -158,7 +162,6 @@ void check_inputs(const char* op, const Tensor& boxes, const Tensor& scores, con
         "\n  scores ", name_of(scores.dtype()), " ", scores.shape());
   check(!classes || (classes.shape() == scores.shape() && classes.dtype() == DType::i64), op,
         ": classes must be i64 [R], got ", name_of(classes.dtype()), " ", classes.shape());
-  check(boxes.device() == Device::cpu, op, ": boxes must be on the CPU");
 }
 
 }  // namespace

@@ -219,7 +219,7 @@ struct Where {
 
   static Tensor stretched(const Tensor& c, const Shape& shape) {
     if (c.shape() == shape) return c;
-    return expand_to(c.to(DType::f32), shape).to(DType::u8);  // 0..255 are exact in f32
+    return expand_to(c.to(DType::f64), shape).to(DType::u8);
   }
   Tensor forward(const Tensor& c_, const Tensor& a, const Tensor& b) {
     check(c_ && c_.dtype() == DType::u8, name, ": the condition must be a tensor of u8");

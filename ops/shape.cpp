@@ -201,9 +201,9 @@ Tensor pad(const Tensor& x, const std::vector<std::pair<int64_t, int64_t>>& widt
 Tensor gather(const Tensor& x, const Tensor& index, int axis) {
   check(bool(x), "gather: the input is undefined");
   const int a = x.shape().axis(axis);
-  check_index("gather", index, x.dim(a));
+  const Tensor here = checked_index("gather", index, x.dim(a));
   check(index.rank() == 1, "gather: the index must have shape [M], got ", index.shape());
-  return apply(Gather{a, {}, {}}, x, index);
+  return apply(Gather{a, {}, {}}, x, here);
 }
 
 }  // namespace fovea

@@ -172,14 +172,16 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& labels, CrossEntropyOpt
         "cross_entropy: labels need one entry per row\n  logits ", logits.shape(), "   (R,K)\n  labels ",
         labels.shape(), "   (R)");
   int64_t count = 0;
-  const int64_t* k = labels.data<int64_t>();
+  const Tensor here = labels.to(Device::cpu);
+  const int64_t* k = here.data<int64_t>();
   for (int64_t r = 0; r < labels.size(); ++r) {
     if (k[r] == options.ignore) continue;
     check(k[r] >= 0 && k[r] < logits.dim(1), "cross_entropy: label ", k[r], " in row ", r, " is outside 0..",
           logits.dim(1) - 1);
     ++count;
   }
-  return scale(sum(apply(CrossEntropy{options}, logits, labels)), count ? 1.0 / static_cast<double>(count) : 0.0);
+  return scale(sum(apply(CrossEntropy{options}, logits, labels.to(logits.device()))),
+               count ? 1.0 / static_cast<double>(count) : 0.0);
 }
 
 }  // namespace fovea

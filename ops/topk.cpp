@@ -67,7 +67,9 @@ struct TopKOp {
   static constexpr auto name = "top_k";
   int64_t k;
   std::vector<Tensor> forward(const Tensor& x) const {
-    return dispatch_float(x.dtype(), [&]<class T>() { return select<T>(x, std::min(k, x.size())); });
+    const Tensor here = x.to(Device::cpu);  // the processor selects for every device
+    auto best = dispatch_float(x.dtype(), [&]<class T>() { return select<T>(here, std::min(k, x.size())); });
+    return {best[0].to(x.device()), best[1].to(x.device())};
   }
 };
 
@@ -75,7 +77,6 @@ struct TopKOp {
 
 TopK top_k(const Tensor& x, int64_t k) {
   check(x.rank() == 1 && k >= 0, "top_k: needs x [n] and k >= 0, got ", x.shape(), " and ", k);
-  check(x.device() == Device::cpu, "top_k: x must be on the CPU");
   const auto r = apply(TopKOp{k}, x.detach());
   return {r[0], r[1]};
 }

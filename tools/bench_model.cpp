@@ -11,12 +11,13 @@
 #include "nn/optim.h"
 #include "ops/shape.h"
 #include "tools/bench.h"
+#include "tools/device.h"
 
 namespace fovea {
 namespace {
 
 struct ModelFlags : BenchFlags {
-  std::string arch = "resnet50", size = "512x512", mode = "infer", precision = "f32", trace, check;
+  std::string arch = "resnet50", size = "512x512", mode = "infer", precision = "f32", device = "cpu", trace, check;
   int batch = 1, classes = 80;
   bool profile = false;
 };
@@ -44,28 +45,30 @@ std::vector<Target> random_targets(const ModelFlags& o, double h, double w) {
 // Network, batch and optimiser; step() is what is timed: the forward pass, or a whole training step.
 class Work {
  public:
-  explicit Work(const ModelFlags& o) : train_(o.mode == "train") {
+  explicit Work(const ModelFlags& o) : train_(o.mode == "train"), device_(use_device(o.device)) {
     RetinaNetOptions options = preset("tv_retinanet_r50").model;  // the peer's anchors, matcher and losses
     options.backbone = o.arch, options.classes = o.classes, options.freeze_stages = 0;
     options.backbone_norm = "batch", options.norm_eps = 1e-5;
     model_ = std::make_unique<RetinaNet>(options);
     model_->train(train_);
     model_->in_bf16 = o.precision == "bf16";
+    model_->move_to(device_);
     const auto [h, w] = parse_size(o.size);
     targets_ = random_targets(o, double(h), double(w));
-    images_ = noise({o.batch, h, w, 3}, 2);
+    images_ = noise({o.batch, h, w, 3}, 2).to(device_);
     if (train_) sgd_ = std::make_unique<SGD>(decay_groups(*model_, 1e-4, 1e-4));
   }
   void step() {
     if (!train_) {
       const NoGrad off;
       (*model_)(images_);
-      return;
+      return wait();
     }
     Tensor loss = model_->loss((*model_)(images_), targets_).total();
     sgd_->zero_grad();
     backward(loss);
     sgd_->step(1e-4);
+    wait();
   }
   double flops() {  // a training step: the forward pass, and two gradients of each product
     const NoGrad off;
@@ -97,7 +100,11 @@ class Work {
   }
 
  private:
+  void wait() {
+    if (device_ != Device::cpu) runtime().synchronize(Runtime::Stream::compute);
+  }
   bool train_;
+  Device device_;
   std::unique_ptr<RetinaNet> model_;
   std::unique_ptr<SGD> sgd_;
   std::vector<Target> targets_;
@@ -107,7 +114,8 @@ class Work {
 void bench_model(const ModelFlags& o) {
   Report report("model", o);
   report.head["arch"] = o.arch, report.head["size"] = o.size, report.head["batch"] = o.batch;
-  report.head["mode"] = o.mode, report.head["precision"] = o.precision, report.head["classes"] = o.classes;
+  report.head["device"] = o.device, report.head["mode"] = o.mode, report.head["precision"] = o.precision;
+  report.head["classes"] = o.classes;
   if (o.precision == "bf16") check_bf16_convolutions();
   Work work(o);
   std::ofstream("/proc/self/clear_refs") << "5";  // the high-water mark starts anew: what the work itself adds
@@ -145,6 +153,7 @@ void add_bench_model(Command& bench) {
   model.option("--size", o->size, "height x width").show_default();
   model.option("--batch", o->batch, "images").show_default().range(1, 1e9);
   model.option("--classes", o->classes, "classes").show_default().range(1, 1e6);
+  model.option("--device", o->device, kDeviceHelp).show_default();
   model.option("--mode", o->mode, "infer or train").show_default().one_of({"infer", "train"});
   model.option("--precision", o->precision, "of maps and products: f32 or bf16").show_default().one_of({"f32", "bf16"});
   add_bench_flags(model, *o);

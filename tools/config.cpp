@@ -124,6 +124,7 @@ std::vector<Key> train_keys() {
       KEY(train.precision, "of maps and products; weights, statistics and losses are f32", {}, "f32 | bf16"),
       KEY(train.threads, "of the computation; 0: all processors", {0, 256}),
       KEY(train.loader_threads, "that read and augment pictures", {0, 64}),
+      KEY(train.device, "where to compute: cpu, cuda, cuda:N, or auto"),
   };
 }
 
@@ -373,7 +374,7 @@ std::string to_toml(const Config& config, bool with_origin) {
   std::map<std::string, std::string> tables;
   std::vector<std::string> order;
   for (auto& k : config_keys()) {
-    if (!with_origin && k.name.ends_with("threads")) continue;
+    if (!with_origin && k.of_machine()) continue;
     const auto dot = k.name.rfind('.');
     const std::string table = k.name.substr(0, dot);
     if (tables.emplace(table, "").second) order.push_back(table);

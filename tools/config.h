@@ -29,6 +29,7 @@ struct Config {
     std::string weights, skip_weights, backbone_weights;
     std::string precision = "f32";
     int64_t threads = 0, loader_threads = 1;
+    std::string device = "cpu";
   } train;
   struct Data {
     std::string dir, format = "auto", split = "train", val_split = "val", annotations, images, val_annotations,
@@ -57,6 +58,7 @@ struct Key {
   std::string name, type, help;  // "train.lr", "number", "..."
   std::function<std::string(const Config&)> get;
   std::function<void(Config&, const std::string&)> set;  // throws Code::usage for a value that does not fit
+  bool of_machine() const { return name.ends_with("threads") || name == "train.device"; }  // and not of the run
 };
 const std::vector<Key>& config_keys();
 
@@ -74,7 +76,7 @@ struct ConfigSources {
 Config load_config(const ConfigSources& sources);
 
 // All keys, by section; load_config() of this text gives the same configuration back. with_origin: where what is not a
-// default came from, and what concerns this machine alone (threads); a checkpoint has neither.
+// default came from, and what concerns this machine alone (threads, device); a checkpoint has neither.
 std::string to_toml(const Config& config, bool with_origin = true);
 // The table of all keys, for `fovea train --keys`.
 std::string key_table(const Config& config);

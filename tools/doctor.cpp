@@ -17,6 +17,7 @@
 #include "ops/op_cases.h"
 #include "tools/bench.h"
 #include "tools/command.h"
+#include "tools/device.h"
 #include "tools/run_dir.h"
 #include "tools/trainer.h"
 
@@ -26,8 +27,9 @@ namespace {
 double seconds_since(Clock::time_point start) { return std::chrono::duration<double>(Clock::now() - start).count(); }
 
 std::string gpu() {
-  if (!std::filesystem::exists("/proc/driver/nvidia/version")) return "none found";
-  return "an NVIDIA card is there, but this build computes on the CPU";
+  std::string why;
+  if (has_device(&why)) return describe(Device::cuda);
+  return why.substr(0, why.find('\n'));
 }
 
 // What a test found; `figure` says how well, or what was wrong.

@@ -96,7 +96,7 @@ std::vector<Json> RunDirectory::events(const std::string& kind) const {
   return found;
 }
 
-Json environment_json() {
+Json environment_json(const std::string& device) {
   std::string processor = "unknown";
   std::ifstream file("/proc/cpuinfo");
   for (std::string line; std::getline(file, line);)
@@ -112,7 +112,7 @@ Json environment_json() {
           {"instruction_set_best", name_of(best_isa())},
           {"blas", blas_name()},
           {"threads", num_threads()},
-          {"device", "cpu"}};
+          {"device", device}};
 }
 
 }  // namespace fovea

@@ -33,6 +33,6 @@ class RunDirectory {
 };
 
 // What a run ran on: version, compiler, processor, instruction set, BLAS, threads.
-Json environment_json();
+Json environment_json(const std::string& device = "cpu");
 
 }  // namespace fovea

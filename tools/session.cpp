@@ -12,6 +12,7 @@
 #include "nn/atomic_file.h"
 #include "tools/anchor_fit.h"
 #include "tools/command.h"
+#include "tools/device.h"
 #include "tools/report.h"
 #include "tools/weights.h"
 
@@ -51,6 +52,7 @@ Session::Session(SessionRequest request) : request_(std::move(request)), config_
   if (config_.train.weights.empty() && config_.train.backbone_weights.empty()) check_from_scratch(config_.model);
   model_ = std::make_unique<RetinaNet>(config_.model, config_.train.seed);
   model_->in_bf16 = config_.train.precision == "bf16";
+  model_->move_to(use_device(config_.train.device));
   per_epoch_ = Loader(*train_, loader_options(config_, true)).steps_per_epoch();
   check(Code::usage, per_epoch_ > 0, "an epoch has no step: train.batch is ", config_.train.batch,
         ", but there are only ", train_->size(), " pictures");
@@ -60,7 +62,7 @@ Session::Session(SessionRequest request) : request_(std::move(request)), config_
     restore();
   } else {
     load_start_weights();
-    run_ = RunDirectory::create(request_.out, config_, environment_json());
+    run_ = RunDirectory::create(request_.out, config_, environment_json(describe(model_->device())));
     checkpoints_.emplace(run_->file("checkpoints"), static_cast<int>(config_.train.keep));
   }
 }
@@ -141,7 +143,7 @@ void Session::note_changes(const std::string& before, const std::string& name) c
   sources.text = before, sources.text_name = name, sources.environment = false;
   const Config old = load_config(sources);
   for (auto& k : config_keys())
-    if (k.name.find("threads") == std::string::npos && k.get(old) != k.get(config_))
+    if (!k.of_machine() && k.get(old) != k.get(config_))
       say("notice: %s is now %s (was %s)\n", k.name.c_str(), k.get(config_).c_str(), k.get(old).c_str());
 }
 
@@ -160,6 +162,7 @@ void Session::announce() const {
                      config_.model.anchors.count(), " anchors a cell"));
   line("run  ", text(request_.out, ": ", total_, " steps of ", config_.train.batch, " pictures, ", per_epoch_,
                      " an epoch, ", num_threads(), " threads, ", name_of(isa())));
+  if (model_->device() != Device::cpu) line("gpu  ", describe(model_->device()));
   if (step_ > 0) line("     ", text("goes on after step ", step_));
 }
 

@@ -3,6 +3,7 @@
 #include <iostream>
 
 #include "tools/command.h"
+#include "tools/device.h"
 #include "tools/session.h"
 
 namespace fovea {
@@ -85,6 +86,7 @@ void add_train(Command& program) {
   key_flag(app, flags, "--batch", "train.batch", "pictures of a step");
   key_flag(app, flags, "--lr", "train.lr", "learning rate");
   key_flag(app, flags, "--seed", "train.seed", "of everything random");
+  key_flag(app, flags, "--device", "train.device", kDeviceHelp);
   key_flag(app, flags, "--threads", "train.threads", "of the computation; the results do not depend on it");
   key_flag(app, flags, "--precision", "train.precision", "of maps and products: f32 or bf16");
   key_flag(app, flags, "--weights", "train.weights", "start from a file or a run");

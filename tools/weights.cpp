@@ -7,6 +7,7 @@
 #include "models/names.h"
 #include "nn/checkpoint.h"
 #include "nn/init.h"
+#include "tools/device.h"
 #include "tools/run_dir.h"
 
 namespace fovea {
@@ -60,6 +61,7 @@ LoadedModel load_model(const WeightsOptions& options) {
   load_weights(*loaded.model, modern_names(read_safetensors(loaded.path, "optimizer/*")), load, loaded.path);
   loaded.model->train(false);
   loaded.model->in_bf16 = options.precision == "bf16";
+  loaded.model->move_to(use_device(options.device));
   return loaded;
 }
 

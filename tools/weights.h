@@ -28,6 +28,7 @@ struct WeightsOptions {
   std::vector<std::string> settings;  // --set key=value
   int64_t classes = 0;                // of a foreign file; 0: the preset's
   std::string precision = "f32";
+  std::string device = "cpu";  // as use_device() takes it
 };
 
 void add_weights_flags(Command& app, WeightsOptions& options);

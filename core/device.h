@@ -1,0 +1,80 @@
+// The narrow waist of a device that is not the processor: memory, copies, the order of its streams, matrix products.
+// Whatever else it does are the loops of core/loops.h.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+namespace fovea {
+
+enum class Device : uint8_t { cpu, cuda };
+constexpr const char* name_of(Device device) { return device == Device::cuda ? "cuda" : "cpu"; }
+
+enum class Trans : bool { no, yes };
+// C [m,n] = alpha op(A) op(B) + beta C, row-major: see core/gemm.h.
+template <class T> struct Gemm {
+  Trans ta, tb;
+  int64_t m, n, k;
+  T alpha;
+  const T* a;
+  int64_t lda;
+  const T* b;
+  int64_t ldb;
+  T beta;
+  T* c;
+  int64_t ldc;
+};
+// The same product for a library that counts columns first (cuBLAS): C' = op(B)' op(A)'.
+template <class T> Gemm<T> column_major(const Gemm<T>& g) {
+  return {g.tb, g.ta, g.n, g.m, g.k, g.alpha, g.b, g.ldb, g.a, g.lda, g.beta, g.c, g.ldc};
+}
+
+struct DeviceInfo {
+  std::string name;          // "NVIDIA H100 80GB HBM3"
+  std::string driver;        // the newest CUDA that the driver knows: "13.0"
+  int major = 0, minor = 0;  // compute capability
+  size_t memory = 0, free = 0;
+};
+
+// What a device must do. CUDA's is core/cuda/runtime.cpp; the tests have one that records, on the processor.
+class Runtime {
+ public:
+  // Two queues of work. Each runs in the order in which it was filled; between them only wait() makes an order.
+  // `compute` runs the ops, and reuses their memory in its own order; `copy` brings the next batch meanwhile.
+  enum class Stream : uint8_t { compute, copy };
+  enum class Way : uint8_t { to_device, to_host, within };
+  virtual ~Runtime() = default;
+  virtual DeviceInfo info() = 0;
+
+  virtual void* allocate(size_t bytes) = 0;         // 256-byte aligned; null where the device has no more
+  virtual void free(void* block) = 0;               // waits for all work
+  virtual void* allocate_pinned(size_t bytes) = 0;  // memory of the host that the device copies from by itself
+  virtual void free_pinned(void* block) = 0;
+
+  // Queued; memory of the host that is not pinned may be used again when the call returns. to_host: once synchronize()
+  // returned.
+  virtual void copy(void* to, const void* from, size_t bytes, Way way, Stream stream) = 0;
+  virtual void wait(Stream waiting, Stream first) = 0;  // what is queued on `waiting` from now on starts after `first`
+  virtual void synchronize(Stream stream) = 0;          // the host waits
+
+  virtual void gemm(const Gemm<float>& product) = 0;
+  virtual void gemm(const Gemm<double>& product) = 0;
+
+  // A loop that nvcc compiled is launched on handle() (a cudaStream_t), then launched() looks for errors. Without a
+  // handle, and where the compiler was not nvcc, the device plays the loop instead.
+  virtual void* handle(Stream stream) = 0;
+  virtual void launched() = 0;
+  virtual void play(std::function<void()> loop) = 0;
+};
+
+// The device in use. Throws Code::impossible where there is none, with the reason and what to do.
+Runtime& runtime();
+bool has_device(std::string* why_not = nullptr);  // whether runtime() would return
+// Which of several CUDA devices runtime() is, from 0. Before the first use; throws Code::usage where there is no such.
+void choose_device(int index);
+// For tests: replaces the runtime until it is set again. No tensor of the device may be alive.
+void set_runtime(std::unique_ptr<Runtime> replacement);
+
+}  // namespace fovea

@@ -1,0 +1,125 @@
+// A device on the processor, as strict as a GPU: nothing runs before somebody waits for it, and its memory cannot be
+// touched from outside (the pages are locked while no work of the device runs). Counts what was asked of it. Loops are
+// of f64, as those of a rehearsal are.
+#pragma once
+#include <sys/mman.h>
+
+#include <cstring>
+#include <deque>
+#include <map>
+
+#include "core/device.h"
+#include "core/error.h"
+#include "core/gemm.h"
+
+namespace fovea::test {
+
+class FakeDevice final : public Runtime {
+ public:
+  struct Counts {
+    int64_t loops = 0, products = 0, to_device = 0, to_host = 0, within = 0, synchronizations = 0, allocations = 0;
+  };
+  Counts counts;
+  size_t capacity;
+
+  explicit FakeDevice(size_t capacity = size_t{2} << 30) : capacity(capacity) {
+    arena_ = static_cast<char*>(mmap(nullptr, kArena, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
+    check(arena_ != MAP_FAILED, "FakeDevice: no address space");
+    holes_[arena_] = kArena;
+  }
+  ~FakeDevice() override { munmap(arena_, kArena); }
+
+  DeviceInfo info() override { return {"a processor that plays a GPU", "0.0", 0, 0, capacity, capacity - used_}; }
+  void* allocate(size_t bytes) override {
+    bytes = (bytes + 4095) / 4096 * 4096;
+    if (used_ + bytes > capacity) return nullptr;
+    for (auto& [begin, size] : holes_) {
+      if (size < bytes) continue;
+      char* block = begin;
+      const size_t rest = size - bytes;
+      holes_.erase(block);
+      if (rest) holes_[block + bytes] = rest;
+      live_[block] = bytes, used_ += bytes, counts.allocations++;
+      return block;
+    }
+    return nullptr;
+  }
+  void free(void* p) override {
+    finish();
+    char* block = static_cast<char*>(p);
+    const size_t bytes = live_.at(block);
+    live_.erase(block), used_ -= bytes;
+    madvise(block, bytes, MADV_DONTNEED);
+    holes_[block] = bytes;
+    for (auto it = holes_.begin(); it != holes_.end();) {  // neighbours become one
+      const auto next = std::next(it);
+      if (next == holes_.end() || it->first + it->second != next->first) it = next;
+      else it->second += next->second, holes_.erase(next);
+    }
+  }
+  void* allocate_pinned(size_t bytes) override { return std::malloc(bytes); }
+  void free_pinned(void* block) override { finish(), std::free(block); }
+
+  void copy(void* to, const void* from, size_t bytes, Way way, Stream stream) override {
+    (way == Way::to_device ? counts.to_device : way == Way::to_host ? counts.to_host : counts.within)++;
+    if (way != Way::to_device) return put(stream, [=] { std::memmove(to, from, bytes); });
+    auto staged = std::make_shared<std::string>(static_cast<const char*>(from), bytes);
+    put(stream, [=] { std::memcpy(to, staged->data(), bytes); });
+  }
+  void wait(Stream waiting, Stream first) override {
+    const size_t so_far = queue(first).queued;
+    put(waiting, [=, this] { run(first, so_far); });
+  }
+  void synchronize(Stream stream) override { counts.synchronizations++, finish(stream); }
+  void gemm(const Gemm<float>& g) override { multiply(g); }
+  void gemm(const Gemm<double>& g) override { multiply(g); }
+  void* handle(Stream) override { return nullptr; }
+  void launched() override {}
+  void play(std::function<void()> loop) override { counts.loops++, put(Stream::compute, std::move(loop)); }
+
+ private:
+  static constexpr size_t kArena = size_t{64} << 30;  // of addresses
+  struct Queue {
+    std::deque<std::function<void()>> work;
+    size_t queued = 0, done = 0;
+  };
+  Queue& queue(Stream s) { return queues_[static_cast<int>(s)]; }
+  void put(Stream s, std::function<void()> work) { queue(s).work.push_back(std::move(work)), queue(s).queued++; }
+  void run(Stream s, size_t until) {
+    for (Queue& q = queue(s); q.done < until;) {
+      const auto work = std::move(q.work.front());
+      q.work.pop_front(), q.done++;
+      work();
+    }
+  }
+  void finish(Stream s) {
+    mprotect(arena_, kArena, PROT_READ | PROT_WRITE);
+    run(s, queue(s).queued);
+    mprotect(arena_, kArena, PROT_NONE);
+  }
+  void finish() { finish(Stream::compute), finish(Stream::copy); }
+  template <class T> void multiply(const Gemm<T>& g) {
+    counts.products++;
+    put(Stream::compute, [=] {
+      fovea::gemm(Device::cpu, g.ta, g.tb, g.m, g.n, g.k, g.alpha, g.a, g.lda, g.b, g.ldb, g.beta, g.c, g.ldc);
+    });
+  }
+
+  char* arena_;
+  std::map<char*, size_t> holes_, live_;
+  size_t used_ = 0;
+  Queue queues_[2];
+};
+
+// Installs a fake device for the length of a scope.
+struct WithFakeDevice {
+  FakeDevice* device;
+  explicit WithFakeDevice(size_t capacity = size_t{2} << 30) {
+    auto fake = std::make_unique<FakeDevice>(capacity);
+    device = fake.get();
+    set_runtime(std::move(fake));
+  }
+  ~WithFakeDevice() { set_runtime(nullptr); }
+};
+
+}  // namespace fovea::test

@@ -1,0 +1,286 @@
+// The device waist on a fake device: copies, streams, the allocator, and every op of the table against the processor.
+#include "core/device.h"
+
+#include <unistd.h>
+
+#include <cstring>
+
+#include "core/autograd.h"
+#include "core/gemm.h"
+#include "core/loops.h"
+#include "models/presets.h"
+#include "nn/checkpoint.h"
+#include "nn/ema.h"
+#include "nn/optim.h"
+#include "ops/op_cases.h"
+#include "tests/catch.h"
+#include "tests/fake_device.h"
+#include "tests/files.h"
+
+using namespace fovea;
+using namespace fovea::test;
+
+namespace {
+
+bool readable(const void* address) {  // by the host: the system looks, so that a fault is an answer
+  int ends[2];
+  REQUIRE(pipe(ends) == 0);
+  const bool ok = write(ends[1], address, 1) == 1;
+  close(ends[0]), close(ends[1]);
+  return ok;
+}
+
+bool same_bits(const Tensor& a, const Tensor& b) {
+  return a.shape() == b.shape() && a.dtype() == b.dtype() &&
+         (a.size() == 0 || std::memcmp(a.raw(), b.raw(), a.bytes()) == 0);
+}
+
+// Value and gradients of a sample whose inputs are on `device`, all brought to the processor.
+std::vector<Tensor> run(const OpSample& sample, Device device) {
+  std::vector<Tensor> in;
+  for (const Tensor& x : sample.inputs) {
+    Tensor t = x.to(device).detach();
+    in.push_back(is_float(t.dtype()) ? t.set_requires_grad() : t);
+  }
+  const Tensor y = sample.run(in);
+  CHECK(y.device() == device);
+  std::vector<Tensor> all{y.to(Device::cpu)};
+  if (!y.requires_grad()) return all;
+  Tensor seed(y.shape(), y.dtype());
+  for (int64_t i = 0; i < seed.size(); ++i)
+    dispatch_float(seed.dtype(), [&]<class T>() { seed.data<T>()[i] = T(1 + 0.25 * double(i % 7)); });
+  backward(y, seed.to(device));
+  for (const Tensor& x : in)
+    if (x.grad()) all.push_back(x.grad().to(Device::cpu));
+  return all;
+}
+
+template <class T> T element(const std::vector<T>& x, bool transposed, int64_t ld, int64_t i, int64_t j) {
+  return x[size_t(transposed ? j * ld + i : i * ld + j)];
+}
+
+}  // namespace
+
+TEST_CASE("without a device the message says what to do") {
+  if (has_device()) return;
+  const std::string message = [] {
+    try {
+      Tensor({2}, DType::f32, Device::cuda);
+    } catch (const Error& error) {
+      CHECK(error.code == Code::impossible);
+      return std::string(error.what());
+    }
+    return std::string();
+  }();
+  CHECK(message.find("hint: ") != std::string::npos);
+  CHECK(message.find("--device cpu") != std::string::npos);
+}
+
+TEST_CASE("the fake device keeps the host out, and runs nothing before it must") {
+  WithFakeDevice fake;
+  const Tensor here = Tensor::from<float>({3}, {1, 2, 3}), there = here.to(Device::cuda);
+  CHECK(there.device() == Device::cuda);
+  CHECK(readable(here.raw()));
+  CHECK_FALSE(readable(there.raw()));
+  CHECK(there.values<float>() == std::vector<float>{1, 2, 3});
+  CHECK_FALSE(readable(there.raw()));
+  CHECK(there.at(1) == 2);
+  CHECK(there.rows(2, 3).item() == 3);
+  CHECK(there.to(Device::cuda).shares_storage(there));
+}
+
+TEST_CASE("fills, conversions and copies work on the device, and only reading waits") {
+  WithFakeDevice fake;
+  Tensor x = Tensor::full({5}, 2.5, DType::f64, Device::cuda);
+  const Tensor as_i64 = x.to(DType::i64), as_u8 = as_i64.to(DType::u8), copy = x.clone();
+  Tensor i64({5}, DType::i64, Device::cuda);
+  i64.copy_from(Tensor::full({5}, 7.0));  // from the processor, with a conversion
+  x.fill(-1);
+  Tensor empty({0, 4}, DType::f64, Device::cuda);
+  empty.fill(1), empty.clone();
+  CHECK(fake.device->counts.synchronizations == 0);
+  CHECK(fake.device->counts.to_host == 0);
+  CHECK(as_i64.values<int64_t>() == std::vector<int64_t>(5, 2));
+  CHECK(as_u8.values<uint8_t>() == std::vector<uint8_t>(5, 2));
+  CHECK(copy.values<double>() == std::vector<double>(5, 2.5));
+  CHECK(i64.values<int64_t>() == std::vector<int64_t>(5, 7));
+  CHECK(x.values<double>() == std::vector<double>(5, -1));
+  CHECK(empty.to(Device::cpu).size() == 0);
+  CHECK(fake.device->counts.synchronizations == 5);
+}
+
+TEST_CASE("streams are ordered by wait() alone") {
+  WithFakeDevice fake;
+  FakeDevice& device = *fake.device;
+  std::vector<int> seen;
+  Tensor on_device({1}, DType::f64, Device::cuda);
+  const double one = 1, two = 2;
+  device.copy(on_device.raw(), &one, 8, Runtime::Way::to_device, Runtime::Stream::copy);
+  double early = -1, late = -1;
+  on_device.fill(0);
+  device.copy(&early, on_device.raw(), 8, Runtime::Way::to_host, Runtime::Stream::compute);
+  device.wait(Runtime::Stream::compute, Runtime::Stream::copy);
+  device.copy(on_device.raw(), &two, 8, Runtime::Way::to_device,
+              Runtime::Stream::copy);  // after the wait: not waited for
+  device.copy(&late, on_device.raw(), 8, Runtime::Way::to_host, Runtime::Stream::compute);
+  device.synchronize(Runtime::Stream::compute);
+  CHECK(early == 0);
+  CHECK(late == 1);
+  device.synchronize(Runtime::Stream::copy);
+  CHECK(on_device.item() == 2);
+}
+
+TEST_CASE("products for a library that counts columns first") {
+  Dice dice(3);
+  for (int round = 0; round < 100; ++round) {
+    const int64_t m = dice.integer(1, 5), n = dice.integer(1, 5), k = dice.integer(1, 5);
+    const Trans ta = dice.chance(0.5) ? Trans::yes : Trans::no, tb = dice.chance(0.5) ? Trans::yes : Trans::no;
+    const int64_t lda = (ta == Trans::yes ? m : k) + dice.integer(0, 2), ldc = n + dice.integer(0, 2);
+    const int64_t ldb = (tb == Trans::yes ? k : n) + dice.integer(0, 2);
+    std::vector<double> a(64), b(64), c(64);
+    for (auto* list : {&a, &b, &c})
+      for (double& v : *list) v = dice.normal();
+    std::vector<double> expected = c;
+    fovea::gemm(Device::cpu, ta, tb, m, n, k, 0.5, a.data(), lda, b.data(), ldb, 2.0, expected.data(), ldc);
+    const auto g = column_major(Gemm<double>{ta, tb, m, n, k, 0.5, a.data(), lda, b.data(), ldb, 2, c.data(), ldc});
+    const auto at = [](const double* x, Trans t, int64_t ld, int64_t row,
+                       int64_t col) {  // element of op(X), by columns
+      return t == Trans::yes ? x[row * ld + col] : x[col * ld + row];
+    };
+    for (int64_t j = 0; j < g.n; ++j)
+      for (int64_t i = 0; i < g.m; ++i) {
+        double sum = 0;
+        for (int64_t p = 0; p < g.k; ++p) sum += at(g.a, g.ta, g.lda, i, p) * at(g.b, g.tb, g.ldb, p, j);
+        g.c[j * g.ldc + i] = g.alpha * sum + g.beta * g.c[j * g.ldc + i];
+      }
+    for (int64_t i = 0; i < m; ++i)
+      for (int64_t j = 0; j < n; ++j) CHECK(std::fabs(c[i * ldc + j] - expected[i * ldc + j]) < 1e-12);
+  }
+}
+
+TEST_CASE("the device's memory is kept, joined, given back when it runs short, and then missed by name") {
+  WithFakeDevice fake(size_t{64} << 20);
+  const auto floats = [](int64_t mb) { return Shape{mb << 18}; };
+  {
+    const Tensor a(floats(20), DType::f32, Device::cuda), b(floats(20), DType::f32, Device::cuda);
+    CHECK(memory_stats(Device::cuda).current == size_t{40} << 20);
+  }
+  const int64_t asked = fake.device->counts.allocations;
+  {
+    const Tensor again(floats(20), DType::f32, Device::cuda);
+    CHECK(fake.device->counts.allocations == asked);
+  }
+  const Tensor most(floats(50), DType::f32, Device::cuda);  // needs what is kept
+  CHECK(memory_stats(Device::cuda).current == size_t{50} << 20);
+  const std::string message = [&] {
+    try {
+      Tensor(floats(30), DType::f32, Device::cuda);
+    } catch (const Error& error) {
+      CHECK(error.code == Code::memory);
+      return std::string(error.what());
+    }
+    return std::string();
+  }();
+  CHECK(message.find("out of memory on the GPU: 30 MiB more") == 0);
+  CHECK(message.find("hint") != std::string::npos);
+}
+
+TEST_CASE("every op gives on the device what the processor gives when it rehearses") {
+  WithFakeDevice fake;
+  for (const OpCase& row : op_cases())
+    for (uint64_t seed = 0; seed < 6; ++seed) {
+      INFO(row.name << ", seed " << seed);
+      Draw draw(seed);
+      const OpSample sample = row.make(draw);
+      rehearsal() = true;
+      const auto expected = run(sample, Device::cpu);
+      rehearsal() = false;
+      const auto got = run(sample, Device::cuda);
+      REQUIRE(got.size() == expected.size());
+      for (size_t i = 0; i < got.size(); ++i) CHECK(same_bits(got[i], expected[i]));
+    }
+}
+
+namespace {
+
+struct Trained {
+  std::vector<Tensor> weights;  // on the processor
+  std::vector<double> losses;
+  std::vector<Detection> found;
+  FakeDevice::Counts before, after;  // around the last step
+};
+
+// Three steps of a small network, with all that a training step has; then detections.
+Trained train(Device device, FakeDevice* fake, const std::vector<std::string>& settings) {
+  RetinaNetOptions options = preset("toy").model;
+  options.classes = 2, options.width = 8, options.channels = 8, options.tower_depth = 1;
+  for (auto& s : settings) set_option(options, s.substr(0, s.find('=')), s.substr(s.find('=') + 1));
+  const ParameterType f64(DType::f64);  // what a played device computes in
+  RetinaNet model(options, 1);
+  model.move_to(device);
+  AdamW optimizer(decay_groups(model, 0.01));
+  Ema ema(model, 0.5);
+  Dice dice(4);
+  Tensor images({2, 64, 96, 3}, DType::f64);
+  for (int64_t i = 0; i < images.size(); ++i) images.data<double>()[i] = dice.normal();
+  const std::vector<Target> targets{{{{8, 8, 40, 40}, {50, 20, 80, 60}}, {0, 1}, {}, {64, 96}}, {{}, {}, {}, {64, 96}}};
+  Trained t;
+  for (int step = 0; step < 3; ++step) {
+    if (fake) t.before = fake->counts;
+    optimizer.zero_grad();
+    const auto losses = model.loss(model(images), targets);
+    backward(losses.total());
+    clip_grad_norm(optimizer.params(), 1);
+    optimizer.step(1e-3);
+    ema.update(step);
+    t.losses.push_back(losses.classification.item() + losses.box.item());
+    if (fake) t.after = fake->counts;
+  }
+  for (auto& w : model.state()) t.weights.push_back(w.value.to(Device::cpu).clone());
+  for (auto& w : ema.state()) t.weights.push_back(w.value.to(Device::cpu).clone());
+  model.eval();
+  const NoGrad off;
+  t.found = model.detect(model(images), {})[0];
+  return t;
+}
+
+}  // namespace
+
+TEST_CASE("a training step on the device is the rehearsed one, and reads three numbers back") {
+  for (const std::vector<std::string>& settings : {std::vector<std::string>{},
+                                                   {"backbone_norm=group", "box_loss=giou", "normaliser=ema"},
+                                                   {"loss.kind=softmax"}}) {
+    INFO((settings.empty() ? "as the preset" : settings[0]));
+    rehearsal() = true;
+    const Trained expected = train(Device::cpu, nullptr, settings);
+    rehearsal() = false;
+    WithFakeDevice fake;
+    const Trained got = train(Device::cuda, fake.device, settings);
+    CHECK(got.losses == expected.losses);
+    REQUIRE(got.weights.size() == expected.weights.size());
+    for (size_t i = 0; i < got.weights.size(); ++i) CHECK(same_bits(got.weights[i], expected.weights[i]));
+    CHECK(got.found.size() == expected.found.size());
+    for (size_t i = 0; i < std::min(got.found.size(), expected.found.size()); ++i)
+      CHECK(got.found[i].score == expected.found[i].score);
+    CHECK(got.after.allocations == got.before.allocations);
+    if (!settings.empty() && settings[0] == "loss.kind=softmax") continue;  // reads its labels back, a level each
+    CHECK(got.after.to_host - got.before.to_host == 3);                     // two losses, the norm of the gradients
+    CHECK(got.after.synchronizations - got.before.synchronizations == 3);
+  }
+}
+
+TEST_CASE("a checkpoint moves between the devices") {
+  WithFakeDevice fake;
+  const Folder folder;
+  RetinaNetOptions options = preset("toy").model;
+  options.width = 8, options.channels = 8, options.tower_depth = 1;
+  RetinaNet there(options, 1), here(options, 2);
+  there.move_to(Device::cuda);
+  CHECK(there.device() == Device::cuda);
+  write_safetensors(folder / "there.safetensors", weights_of(there));
+  load_weights(here, read_safetensors(folder / "there.safetensors"), {}, "there");
+  write_safetensors(folder / "here.safetensors", weights_of(here));
+  load_weights(there, read_safetensors(folder / "here.safetensors"), {}, "here");
+  const auto a = there.state(), b = here.state();
+  for (size_t i = 0; i < a.size(); ++i) CHECK(same_bits(a[i].value.to(Device::cpu), b[i].value));
+}
