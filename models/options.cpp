@@ -133,7 +133,7 @@ void set_option(RetinaNetOptions& options, const std::string& key, const std::st
     need(read(value, changed), text(key, " = '", value, "' is not a value for it\n  hint: ", help));
     field = changed;
   });
-  if (!known) need(false, "model option '" + key + "' is unknown" + suggestion(key, keys));
+  if (!known) fail(Code::usage, "model option '" + key + "' is unknown" + suggestion(key, keys));
 }
 
 bool is_model_option(const std::string& key) {

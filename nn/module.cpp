@@ -114,10 +114,17 @@ void Module::move_to(Device device) const {
   for (auto& s : state())
     if (!s.on_host) s.value.move_to(device);
 }
+const Tensor* Module::first_moved() const {
+  for (const auto* own : {&parameters_, &buffers_})
+    for (const Named& n : *own)
+      if (!n.on_host) return &n.value;
+  for (const Module* child : children_)
+    if (const Tensor* found = child->first_moved()) return found;
+  return nullptr;
+}
 Device Module::device() const {
-  for (auto& s : state())
-    if (!s.on_host) return s.value.device();
-  return Device::cpu;
+  const Tensor* first = first_moved();
+  return first ? first->device() : Device::cpu;
 }
 void Module::zero_grad() const {
   for (Named& n : parameters()) n.value.set_grad({});

@@ -111,6 +111,7 @@ class Module {
   friend class ModuleCall;
   void collect(std::vector<Named>& all, const std::string& prefix, bool parameters, bool buffers) const;
   void check_name(const std::string& name) const;
+  const Tensor* first_moved() const;  // of what move_to() moves; null where that is nothing
 
   Module* parent_ = nullptr;
   std::string name_, path_;

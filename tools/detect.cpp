@@ -9,7 +9,6 @@
 #include "nn/atomic_file.h"
 #include "tools/coco_names.h"
 #include "tools/command.h"
-#include "tools/device.h"
 #include "tools/evaluate.h"
 #include "tools/report.h"
 #include "tools/trainer.h"
@@ -164,7 +163,6 @@ void add_detect(Command& program) {
   app.option("--threshold", flags->threshold, "lowest score that is drawn (JSON: model.score_threshold)")
       .type("SCORE")
       .range(0.0, 1.0);
-  app.option("--device", flags->weights.device, kDeviceHelp).type("DEVICE").show_default();
   app.option("--threads", flags->threads, "of the computation; 0: all processors").type("N");
   app.flag("--json", flags->json, "print all detections as JSON");
   app.run([flags] { detect(*flags); });

@@ -5,7 +5,6 @@
 #include "core/threads.h"
 #include "data/eval_json.h"
 #include "tools/command.h"
-#include "tools/device.h"
 #include "tools/evaluate.h"
 #include "tools/run_dir.h"
 #include "tools/trainer.h"
@@ -76,7 +75,6 @@ void add_eval(Command& program) {
   add_weights_flags(app, flags->weights);
   add_data_flags(app, flags->data);
   app.option("--out", flags->out, "also write the detections there, as COCO's JSON").type("FILE");
-  app.option("--device", flags->weights.device, kDeviceHelp).type("DEVICE").show_default();
   app.option("--threads", flags->threads, "of the computation; 0: all processors").type("N");
   app.flag("--json", flags->json, "print the figures as JSON");
   app.run([flags] { eval(*flags); });

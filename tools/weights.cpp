@@ -28,6 +28,7 @@ void add_weights_flags(Command& app, WeightsOptions& options) {
   app.option("--weights", options.weights, "a .safetensors file, or a run: its best checkpoint").type("FILE|RUN");
   app.option("--preset", options.preset, "the network of weights that do not name it").type("");
   app.option("--classes", options.classes, "their number of classes, where it is not the preset's").type("N");
+  app.option("--device", options.device, kDeviceHelp).type("DEVICE").show_default();
   app.option("--precision", options.precision, "of maps and products: f32 or bf16").one_of({"f32", "bf16"});
   app.option("--set", options.settings, "a key of the configuration, e.g. model.nms_threshold=0.6").type("KEY=VALUE");
 }
