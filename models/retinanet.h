@@ -75,7 +75,9 @@ struct RetinaNetOptions {
   // ohem_1_3   ... of them at most a quarter positives, and three times as many background ones
   std::string sampler = "all";
   int sampler_batch = 128;
-  double sampler_nms = 0.7;            // anchors with a higher IoU with one of higher loss are left out
+  double sampler_nms = 0.7;  // boxes with a higher IoU with one of higher loss are left out
+  // The boxes of that IoU: anchors | decoded (where the network moves them; the paper does not say which).
+  std::string sampler_boxes = "anchors";
   std::string box_loss = "smooth_l1";  // smooth_l1 | l1 | l2 | iou | giou | diou | ciou
   double box_beta = 0.11;              // of smooth_l1
   double box_weight = 1;
@@ -177,6 +179,7 @@ class RetinaNet : public Layer<RetinaNet> {
 
  private:
   const std::vector<Tensor>& anchors_for(const std::vector<Tensor>& features, const Tensor& images);
+  std::vector<Tensor> sampler_boxes(const Output& output, int64_t image) const;
   void sample_hard(const Output& output, const std::vector<Target>& targets, std::vector<Matches>& matches) const;
   void set_scales(const std::vector<Matches>& matches, LossStats& stats);
   Tensor class_loss(const Output& output, const std::vector<Matches>& matches, const std::vector<Target>& targets,

@@ -72,12 +72,23 @@ std::vector<Matches> RetinaNet::assign(const std::vector<Tensor>& anchors, const
   return matches;
 }
 
+// The boxes of one picture's anchors, by level, as the suppression of hard examples sees them.
+std::vector<Tensor> RetinaNet::sampler_boxes(const Output& output, int64_t image) const {
+  if (options.sampler_boxes == "anchors") return output.anchors;
+  std::vector<Tensor> boxes;
+  for (size_t l = 0; l < output.anchors.size(); ++l) {
+    const Tensor deltas = output.deltas[l].rows(image, image + 1).to(DType::f32);
+    boxes.push_back(decode_boxes(reshape(deltas, {deltas.dim(1), 4}), output.anchors[l].to(DType::f32), options.coder));
+  }
+  return boxes;
+}
+
 // The anchors that are not kept count for nothing, as those between the thresholds do; the normaliser sees the kept.
 void RetinaNet::sample_hard(const Output& output, const std::vector<Target>& targets,
                             std::vector<Matches>& matches) const {
-  const std::vector<Box<float>> anchors = join(output.anchors);
   const NoGrad no_grad;
   for (size_t i = 0; i < targets.size(); ++i) {
+    const std::vector<Box<float>> boxes = join(sampler_boxes(output, static_cast<int64_t>(i)));
     std::vector<double> loss;  // cross entropy of each anchor
     for (const Tensor& level : output.logits) {
       const int64_t n = level.dim(1), image = static_cast<int64_t>(i);
@@ -91,7 +102,7 @@ void RetinaNet::sample_hard(const Output& output, const std::vector<Target>& tar
       const auto each = sigmoid_focal_loss(rows, labels, {.alpha = {}, .gamma = 0}).values<double>();
       loss.insert(loss.end(), each.begin(), each.end());
     }
-    keep_hard(anchors, loss, {options.sampler_batch, options.sampler_nms, options.sampler == "ohem_1_3"}, matches[i]);
+    keep_hard(boxes, loss, {options.sampler_batch, options.sampler_nms, options.sampler == "ohem_1_3"}, matches[i]);
   }
 }
 

@@ -239,7 +239,8 @@ TEST_CASE("figures: gaps, escapes, and no number that is not one") {
   dots.rows = {{.name = "one", .values = {1}, .mean = 1, .low = -INFINITY, .high = INFINITY},
                {.name = "nothing", .mean = NAN, .low = NAN, .high = NAN}};
   HeatMap map{.columns = {"a", "b"}, .rows = {"r"}, .value = {{1, 1e-5}}};
-  for (const std::string& s : {svg(chart), svg(dots), svg(map), svg(LineChart{})}) {
+  HeatMap holes{.ratio = false, .columns = {"a", "b"}, .rows = {"r"}, .value = {{NAN, 3}}};  // one value: no range
+  for (const std::string& s : {svg(chart), svg(dots), svg(map), svg(holes), svg(LineChart{})}) {
     CHECK(s.find("nan") == std::string::npos);
     CHECK(s.find("inf") == std::string::npos);
     CHECK(s.rfind("<svg ", 0) == 0);
@@ -248,6 +249,26 @@ TEST_CASE("figures: gaps, escapes, and no number that is not one") {
   CHECK(svg(chart).find("a &lt; b &amp; &quot;c&quot;") != std::string::npos);
   chart.curves[0].x.pop_back();
   CHECK_THROWS_AS(svg(chart), Error);
+}
+
+TEST_CASE("figures: the grid of gamma and alpha is a heat map, in the order of the numbers") {
+  const auto cell = [](const char* name, double ap, Setting::When when = Setting::When::always) {
+    return SettingResult{.setting = {.name = name, .when = when}, .seeds = {{1, {{"ap", {ap}}}}}};
+  };
+  Results results = {cell("gamma 2, alpha 0.25", 0.5), cell("gamma 0, alpha 0.75", 0.25)};
+  Page page;
+  show_gamma(results, page);
+  CHECK(page.figures.size() == 1);  // no grid, no map
+  results.push_back(cell("gamma 10, alpha 0.75", 0.125, Setting::When::grid));
+  show_gamma(results, page = {});
+  REQUIRE(page.figures.size() == 2);
+  const std::string& s = page.figures[1].second;
+  const auto at = [&](const char* words) { return s.find(words); };
+  CHECK(at(">0.25<") < at(">0.75<"));
+  CHECK(at(">0<") < at(">25.0<"));
+  CHECK(at(">25.0<") < at(">50.0<"));  // row by row: gamma 0, 2, 10
+  CHECK(at(">50.0<") < at(">12.5<"));
+  CHECK(at(">12.5<") != std::string::npos);
 }
 
 TEST_CASE("program: every experiment is listed, an unknown one is refused with the nearest") {

@@ -213,6 +213,13 @@ TEST_CASE("losses: with ohem only the hardest anchors count, in both losses") {
   CHECK(two.stats.image_ignored == std::vector<int64_t>{1});
   backward(two.total());
   for (int64_t k = 0; k < 2; ++k) CHECK(s.out.logits[0].grad().at(2 * (second ? 2 : 1) + k) == 0);
+  // Anchors alone, whose deltas move anchor 1 onto anchor 2: only where decoded are they twins.
+  s.out.anchors = {Tensor::from<float>({3, 4}, {0, 0, 10, 10, 50, 50, 60, 60, 100, 100, 110, 110})};
+  for (int64_t i = 0; i < s.out.deltas[0].size(); ++i) s.out.deltas[0].detach().data<float>()[i] = 0;
+  s.out.deltas[0].detach().data<float>()[4] = s.out.deltas[0].detach().data<float>()[5] = 5;
+  CHECK(s.loss().stats.image_ignored == std::vector<int64_t>{0});
+  s.options.sampler_boxes = "decoded";
+  CHECK(s.loss().stats.image_ignored == std::vector<int64_t>{1});
   s.options.sampler = "ohem_1_3", s.targets[0] = {};  // no positive, so no background either
   const auto none = s.loss();
   CHECK(none.classification.item() == 0);

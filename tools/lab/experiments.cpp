@@ -82,7 +82,7 @@ Experiment gamma() {
                .source = "Table 1b",
                .measure = measure_detector,
                .columns = {"ap", "ap50", "diverged"},
-               .show = show_scores};
+               .show = show_gamma};
   struct Row {
     const char *gamma, *alpha;
     double paper;

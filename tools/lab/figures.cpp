@@ -41,6 +41,35 @@ void show_scores(const Results& results, Page& page) {
   page.figures.push_back({"ap", svg(dots(results, "ap", 100, "Average precision by setting", "AP (%)"))});
 }
 
+// With --grid also AP over gamma and alpha.
+void show_gamma(const Results& results, Page& page) {
+  show_scores(results, page);
+  HeatMap map{.title = "AP (%) by gamma and alpha", .x_title = "alpha", .y_title = "gamma", .ratio = false};
+  const auto place = [](std::vector<std::string>& list, const std::string& name) {
+    const auto at =
+        std::lower_bound(list.begin(), list.end(), name, [](auto& a, auto& b) { return std::stod(a) < std::stod(b); });
+    return at != list.end() && *at == name ? at : list.insert(at, name);
+  };
+  const auto gamma_alpha = [](const std::string& name) {  // of "gamma G, alpha A"
+    const size_t comma = name.find(',');
+    return std::pair{name.substr(6, comma - 6), name.substr(comma + 8)};
+  };
+  bool grid = false;
+  for (auto& r : results) {
+    const auto [gamma, alpha] = gamma_alpha(r.setting.name);
+    place(map.rows, gamma), place(map.columns, alpha);
+    grid = grid || r.setting.when == Setting::When::grid;
+  }
+  if (!grid) return;
+  map.value.assign(map.rows.size(), std::vector<double>(map.columns.size(), NAN));
+  for (auto& r : results) {
+    const auto [gamma, alpha] = gamma_alpha(r.setting.name);
+    map.value[size_t(place(map.rows, gamma) - map.rows.begin())]
+             [size_t(place(map.columns, alpha) - map.columns.begin())] = 100 * mean_of(r, "ap");
+  }
+  page.figures.push_back({"grid", svg(map)});
+}
+
 void show_prior(const Results& results, Page& page) {
   show_scores(results, page);
   LineChart chart{.title = "The loss at step 0 is known before training",

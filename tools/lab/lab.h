@@ -78,6 +78,7 @@ const std::vector<Experiment>& experiments();  // in the order of `fovea lab lis
 // What their pages show: tools/lab/figures.cpp and, where nothing is trained, loss.cpp.
 void show_loss(const Results& results, Page& page);
 void show_scores(const Results& results, Page& page);  // AP of every setting beside the paper's
+void show_gamma(const Results& results, Page& page);
 void show_prior(const Results& results, Page& page);
 void show_anchors(const Results& results, Page& page);
 void show_speed(const Results& results, Page& page);

@@ -205,9 +205,16 @@ std::string svg(const DotChart& chart) {
 }
 
 std::string svg(const HeatMap& chart) {
-  double most = 1e-9;
+  double most = 1e-9, low = INFINITY, high = -INFINITY;
   for (auto& row : chart.value)
-    for (double v : row) most = std::max(most, std::abs(std::log10(v)));
+    for (double v : row) {
+      if (!std::isfinite(v)) continue;
+      most = std::max(most, std::abs(std::log10(v)));
+      low = std::min(low, v), high = std::max(high, v);
+    }
+  const auto depth = [&](double v) {  // 0..1
+    return chart.ratio ? std::abs(std::log10(v)) / most : high > low ? (v - low) / (high - low) : 0;
+  };
   const double left = 64, top = 56, width = (kRight - left) / double(chart.columns.size()), height = 26;
   std::string s = words((left + kRight) / 2, top - 22, chart.x_title, "middle");
   for (size_t c = 0; c < chart.columns.size(); ++c)
@@ -216,12 +223,17 @@ std::string svg(const HeatMap& chart) {
     const double y = top + double(r) * height;
     s += words(left - 6, y + 17, chart.rows[r], "end");
     for (size_t c = 0; c < chart.columns.size(); ++c) {
-      const double v = chart.value[r][c], depth = std::abs(std::log10(v)) / most;
+      const double v = chart.value[r][c];
+      if (!std::isfinite(v)) continue;
+      const bool warm = chart.ratio && v > 1;
       s += format("<rect x='%.1f' y='%.1f' width='%.1f' height='%.1f' fill='%s' opacity='%.2f'/>",
-                  left + double(c) * width, y, width - 1, height - 1, v > 1 ? "var(--c1)" : "var(--c0)",
-                  0.08 + 0.5 * depth);
-      s += words(left + (double(c) + 0.5) * width, y + 17, v < 100 ? format("%.2g", v) : format("%.0f", v), "middle",
-                 v > 1 ? "t" : "n");
+                  left + double(c) * width, y, width - 1, height - 1, warm ? "var(--c1)" : "var(--c0)",
+                  0.08 + 0.5 * depth(v));
+      s += words(left + (double(c) + 0.5) * width, y + 17,
+                 !chart.ratio ? format("%.1f", v)
+                 : v < 100    ? format("%.2g", v)
+                              : format("%.0f", v),
+                 "middle", warm ? "t" : "n");
     }
   }
   const double bottom = top + height * double(chart.rows.size());

@@ -43,9 +43,10 @@ struct DotChart {
   std::vector<DotRow> rows{};
 };
 
-// value[row][column], coloured by log10(value) around 1, with the value in the cell.
+// value[row][column], with the value in the cell; what is not finite leaves it empty.
 struct HeatMap {
   std::string title{}, x_title{}, y_title{};
+  bool ratio = true;  // coloured by log10(value) around 1; otherwise from the lowest value to the highest
   std::vector<std::string> columns{}, rows{};
   std::vector<std::vector<double>> value{};
 };
