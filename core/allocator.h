@@ -18,7 +18,7 @@ struct MemoryStats {
   std::map<std::string, size_t> tags;  // current bytes by the first part of the module path ("" outside modules)
 };
 
-// Throws Error{Code::memory} with what holds the memory and what to try.
+// Throws Error{Code::resource} with what holds the memory and what to try.
 void* allocate(size_t bytes, Device device = Device::cpu);  // 64 bytes aligned; never null, also for 0 bytes
 void release(void* block, Device device = Device::cpu);
 MemoryStats memory_stats(Device device = Device::cpu);

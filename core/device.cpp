@@ -23,7 +23,7 @@ Runtime& runtime() {
 #if FOVEA_CUDA
     current() = make_cuda_runtime(chosen);
 #else
-    fail(Code::impossible,
+    fail(Code::resource,
          "this build has no CUDA device\n  hint: build with `cmake --preset cuda`, or use --device cpu");
 #endif
   }

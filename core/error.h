@@ -13,7 +13,7 @@ enum class Code {
   data = 3,        // an image, an annotation or a data set that cannot be used
   model = 4,       // a model file that is damaged or belongs to another network
   not_finite = 5,  // a loss or a gradient became infinite or NaN
-  memory = 6,      // out of memory
+  resource = 6,    // out of memory, or a GPU that does not answer
   impossible = 7,  // a guarantee that was asked for cannot be given here
 };
 

@@ -17,27 +17,29 @@ constexpr int64_t kLarge = 6;  // scale of the samples that several threads shar
 
 using Tensors = std::vector<Tensor>;
 
-// Value and gradients of one run. The loss is sum(weight * y), so dL/dy = weight.
+// Value and gradients of one run, on the processor. The loss is sum(weight * y), so dL/dy = weight.
 struct Run {
   Tensor y;
   Tensors grads;  // by input; undefined where there is none
 };
 
-Run run(const OpSample& sample, DType type, Tensor& weight, Draw& draw) {
+Run run(const OpSample& sample, DType type, Tensor& weight, Draw& draw, Device device = Device::cpu) {
   Run r;
   Tensors x;
   for (auto& input : sample.inputs) {
     x.push_back(input && input.dtype() == DType::f64 ? input.to(type) : input);
+    if (x.back()) x.back() = x.back().to(device).detach();
     if (x.back() && x.back().dtype() == type) x.back().set_requires_grad();
   }
   r.y = sample.run(x);
   r.grads.resize(x.size());
-  if (!r.y.requires_grad()) return r;
-  if (!weight) weight = draw.normal(r.y.shape());
-  backward(r.y, weight.to(r.y.dtype()));
-  for (size_t i = 0; i < x.size(); ++i)
-    if (x[i] && x[i].requires_grad()) r.grads[i] = x[i].grad();
-  r.y = r.y.detach();
+  if (r.y.requires_grad()) {
+    if (!weight) weight = draw.normal(r.y.shape());
+    backward(r.y, weight.to(r.y.dtype()).to(device));
+    for (size_t i = 0; i < x.size(); ++i)
+      if (x[i] && x[i].requires_grad() && x[i].grad()) r.grads[i] = x[i].grad().to(Device::cpu);
+  }
+  r.y = r.y.detach().to(Device::cpu);
   return r;
 }
 
@@ -80,7 +82,9 @@ std::string shapes_of(const OpSample& sample) {
 
 class Check {
  public:
-  Check(const OpCase& row, uint64_t seed) : row_(row), seed_(seed) { result_.op = row.name; }
+  Check(const OpCase& row, uint64_t seed, Device device) : row_(row), seed_(seed), device_(device) {
+    result_.op = row.name;
+  }
 
   void sample(int k) {
     Draw draw(seed_ * 1000003 + static_cast<uint64_t>(k));
@@ -96,6 +100,12 @@ class Check {
     rehearsal() = false;
     require(distance(base, played) < 1e-9, "the rehearsal of CUDA blocks gives another result");
     single(sample, weight, draw);
+    if (device_ != Device::cpu) {
+      const Run there = run(sample, DType::f64, weight, draw, device_);
+      require(distance(base, there) < 1e-9, "the device gives another result");
+      require(same_bits(there, run(sample, DType::f64, weight, draw, device_)),
+              "the device gives other bits each time");
+    }
     result_.shapes++;
   }
 
@@ -136,6 +146,9 @@ class Check {
         "f32 inputs give an f64 result");
     const double d = distance(wide, narrow);
     require(d < 1e-3, text("f32 differs from f64 by ", d));
+    if (device_ == Device::cpu || !runtime().handle(Runtime::Stream::compute)) return;  // played loops are of f64
+    const double there = distance(wide, run(exact, DType::f32, weight, draw, device_));
+    require(there < std::max(4 * d, 1e-6), text("f32 on the device differs from f64 by ", there, ", here by ", d));
   }
   static bool has_float(const OpSample& sample) {
     return std::any_of(sample.inputs.begin(), sample.inputs.end(),
@@ -167,13 +180,14 @@ class Check {
 
   const OpCase& row_;
   uint64_t seed_;
+  Device device_;
 };
 
 }  // namespace
 
-CheckResult gradcheck(const OpCase& row, int shapes, uint64_t seed) {
+CheckResult gradcheck(const OpCase& row, int shapes, uint64_t seed, Device device) {
   const int threads = num_threads();
-  Check check(row, seed);
+  Check check(row, seed, device);
   try {
     for (int k = 0; k < shapes; ++k) check.sample(k);
     check.threads();

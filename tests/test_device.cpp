@@ -12,7 +12,9 @@
 #include "nn/checkpoint.h"
 #include "nn/ema.h"
 #include "nn/optim.h"
+#include "ops/gradcheck.h"
 #include "ops/op_cases.h"
+#include "ops/pointwise.h"
 #include "tests/catch.h"
 #include "tests/fake_device.h"
 #include "tests/files.h"
@@ -67,7 +69,7 @@ TEST_CASE("without a device the message says what to do") {
     try {
       Tensor({2}, DType::f32, Device::cuda);
     } catch (const Error& error) {
-      CHECK(error.code == Code::impossible);
+      CHECK(error.code == Code::resource);
       return std::string(error.what());
     }
     return std::string();
@@ -176,7 +178,7 @@ TEST_CASE("the device's memory is kept, joined, given back when it runs short, a
     try {
       Tensor(floats(30), DType::f32, Device::cuda);
     } catch (const Error& error) {
-      CHECK(error.code == Code::memory);
+      CHECK(error.code == Code::resource);
       return std::string(error.what());
     }
     return std::string();
@@ -199,6 +201,26 @@ TEST_CASE("every op gives on the device what the processor gives when it rehears
       REQUIRE(got.size() == expected.size());
       for (size_t i = 0; i < got.size(); ++i) CHECK(same_bits(got[i], expected[i]));
     }
+}
+
+TEST_CASE("gradcheck compares with a device, and notices one that is wrong") {
+  WithFakeDevice fake;
+  const auto add = std::find_if(op_cases().begin(), op_cases().end(), [](auto& row) { return row.name == "add"; });
+  REQUIRE(add != op_cases().end());
+  const CheckResult good = gradcheck(*add, 3, 1, Device::cuda);
+  INFO(good.where);
+  CHECK(good.ok());
+  OpCase elsewhere = *add;
+  elsewhere.make = [&](Draw& draw) {
+    OpSample s = add->make(draw);
+    s.run = [run = s.run](const std::vector<Tensor>& x) {
+      return x[0].device() == Device::cuda ? run(x) + 1e-6 : run(x);
+    };
+    return s;
+  };
+  const CheckResult bad = gradcheck(elsewhere, 3, 1, Device::cuda);
+  CHECK(!bad.ok());
+  CHECK(bad.where.find("the device gives another result") != std::string::npos);
 }
 
 namespace {

@@ -99,6 +99,8 @@ class Work {
     write_safetensors(path, file);
   }
 
+  Device device() const { return device_; }
+
  private:
   void wait() {
     if (device_ != Device::cpu) runtime().synchronize(Runtime::Stream::compute);
@@ -120,13 +122,16 @@ void bench_model(const ModelFlags& o) {
   Work work(o);
   std::ofstream("/proc/self/clear_refs") << "5";  // the high-water mark starts anew: what the work itself adds
   const double start_mb = resident_mb("VmRSS");
+  if (work.device() != Device::cpu) reset_peak(work.device());
   const Times times = measure(
       o, [&] { work.step(); },
       [&] {
         if (o.profile || !o.trace.empty()) Profiler::start();
       });
   Profiler::stop();
-  const double peak = resident_mb("VmHWM") - start_mb, median = times.median();
+  const double median = times.median(), peak = work.device() == Device::cpu
+                                                   ? resident_mb("VmHWM") - start_mb
+                                                   : double(memory_stats(work.device()).peak) / (1 << 20);
   report.add({{"name", text(o.arch, " ", o.size, " batch ", o.batch, " ", o.mode)},
               {"peak_mb", peak},
               {"ms_min", times.least()},

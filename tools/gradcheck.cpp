@@ -7,13 +7,14 @@
 
 #include "ops/op_cases.h"
 #include "tools/command.h"
+#include "tools/device.h"
 
 namespace fovea {
 
 namespace {
 
 struct Options {
-  std::string op;
+  std::string op, device = "cpu";
   int shapes = 24;
   uint64_t seed = 1;
   bool json = false;
@@ -40,8 +41,9 @@ void run(const Options& o) {
   auto list = nlohmann::ordered_json::array();
   int failed = 0, gradients = 0;
   double worst = 0;
+  const Device device = use_device(o.device);
   for (auto& row : chosen(o.op)) {
-    const CheckResult r = gradcheck(row, o.shapes, o.seed);
+    const CheckResult r = gradcheck(row, o.shapes, o.seed, device);
     failed += !r.ok(kTolerance), gradients += r.differentiable, worst = std::max(worst, r.worst);
     list.push_back({{"op", r.op}, {"shapes", r.shapes}, {"gradient", r.differentiable}, {"worst", r.worst}});
     list.back()["ok"] = r.ok(kTolerance);
@@ -68,6 +70,7 @@ void add_gradcheck(Command& program) {
   app.option("--op", o->op, "only this op");
   app.option("--shapes", o->shapes, "random samples an op").range(1, 100000).show_default();
   app.option("--seed", o->seed, "of the samples").show_default();
+  app.option("--device", o->device, "cuda: the same there, with equal bits each time").show_default();
   app.flag("--json", o->json, "machine-readable result");
   app.run([o] { run(*o); });
 }

@@ -32,6 +32,6 @@ int main(int argc, char** argv) {
     return complain(error.what(), static_cast<int>(error.code));
   } catch (const std::bad_alloc&) {
     return complain("out of memory\n  hint: a smaller train.batch or data.short_side needs less",
-                    static_cast<int>(Code::memory));
+                    static_cast<int>(Code::resource));
   } catch (const std::exception& error) { return complain(error.what(), static_cast<int>(Code::failure)); }
 }

@@ -6,6 +6,7 @@
 #include <nlohmann/json.hpp>
 
 #include "tools/command.h"
+#include "tools/device.h"
 #include "tools/parity_case.h"
 
 namespace fovea {
@@ -35,17 +36,22 @@ std::string scientific(double v) {
 
 // Both runs of a case; f64 gradients and f64 evaluation only where they are asked for.
 struct Result {
-  explicit Result(const ParityCase& c) : step(c, DType::f32), exact(c, DType::f64), eval(evaluate(c, DType::f32)) {
+  Result(const ParityCase& c, Device device)
+      : device(device),
+        step(c, DType::f32, device),
+        exact(c, DType::f64, device),
+        eval(evaluate(c, DType::f32, device)) {
     f32 = finish(c, step, exact);
     f32.values.insert(f32.values.end(), eval.values.begin(), eval.values.end());
     if (c.type() == DType::f64) run_f64(c);
   }
   void run_f64(const ParityCase& c) {
     f64 = finish(c, exact, step);
-    const auto values = evaluate(c, DType::f64).values;
+    const auto values = evaluate(c, DType::f64, device).values;
     f64.values.insert(f64.values.end(), values.begin(), values.end());
   }
   bool has_f64() const { return !f64.values.empty(); }
+  Device device;
   ParityStep step, exact;
   ParityEval eval;
   ParityRun f32, f64;
@@ -136,9 +142,12 @@ nlohmann::ordered_json to_json(const ParityCase& c, const std::vector<Row>& rows
   return out;
 }
 
-void parity(const std::string& path, bool f64, bool json, bool all) {
+void parity(const std::string& path, Device device, bool f64, bool json, bool all) {
   const ParityCase c(path);
-  Result result(c);
+  check(Code::usage, device == Device::cpu || c.type() == DType::f64, "parity --device: ", path,
+        " is a case in f32, where the sides of ReLU's kink are taken on the processor\n  hint: cases in f64 run on a "
+        "GPU, with f32 beside them");
+  Result result(c, device);
   auto rows = compare(c, result);
   const bool hopeless = std::any_of(rows.begin(), rows.end(), [](const Row& row) { return row.error > kLargest; });
   if (!result.has_f64() && (f64 || (!all_ok(rows) && !hopeless))) result.run_f64(c), rows = compare(c, result);
@@ -164,15 +173,16 @@ void add_parity(Command& program) {
       program.command("parity", "Compare a training step and detections with torchvision's, number by number",
                       "fovea parity case.safetensors\nfovea parity case.safetensors --f64");
   struct Flags {
-    std::string path;
+    std::string path, device = "cpu";
     bool f64 = false, json = false, all = false;
   };
   auto flags = std::make_shared<Flags>();
   command.option("case", flags->path, "a .safetensors file made by torchvision_case.py").required();
+  command.option("--device", flags->device, kDeviceHelp).show_default();
   command.flag("--f64", flags->f64, "show f64 as the oracle of both, and the f32 error of each layer against it");
   command.flag("--all", flags->all, "show every gradient, not only those that differ");
   command.flag("--json", flags->json, "machine-readable result");
-  command.run([flags] { parity(flags->path, flags->f64, flags->json, flags->all); });
+  command.run([flags] { parity(flags->path, use_device(flags->device), flags->f64, flags->json, flags->all); });
 }
 
 }  // namespace fovea

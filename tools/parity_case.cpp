@@ -43,9 +43,11 @@ std::vector<Tensor> split(const Tensor& all, const std::vector<Tensor>& levels) 
 
 using Values = std::vector<std::pair<std::string, Tensor>>;
 
+Tensor here(const Tensor& t) { return t.detach().to(Device::cpu); }
+
 void keep_boxes(Values& values, const std::string& prefix, const RetinaNet::Output& out) {
-  values.emplace_back(prefix + "cls_logits", concat(out.logits, 1).detach());
-  values.emplace_back(prefix + "bbox_regression", concat(out.deltas, 1).detach());
+  values.emplace_back(prefix + "cls_logits", here(concat(out.logits, 1)));
+  values.emplace_back(prefix + "bbox_regression", here(concat(out.deltas, 1)));
 }
 
 void load(RetinaNet& model, const ParityCase& c) {
@@ -79,52 +81,54 @@ ParityCase::ParityCase(const std::string& path) : file(read_safetensors(path)), 
   }
 }
 
-ParityStep::ParityStep(const ParityCase& c, DType type) : model(Typed(c.options, type).options) {
+ParityStep::ParityStep(const ParityCase& c, DType type, Device device) : model(Typed(c.options, type).options) {
   load(model, c);
+  model.move_to(device);
   CallObserver observer([&](const Module& module, const std::vector<Tensor>& results) {
     outputs.insert(outputs.end(), results.begin(), results.end());
     for (size_t i = 0; i < results.size(); ++i)
-      layers.emplace_back(results.size() > 1 ? text(module.path(), " [", i, "]") : module.path(), results[i].detach());
+      layers.emplace_back(results.size() > 1 ? text(module.path(), " [", i, "]") : module.path(), here(results[i]));
   });
-  out = model(c.images.to(type));
+  out = model(c.images.to(type).to(device));
   before = inputs_of_relus(outputs, model);
 }
 
 ParityRun finish(const ParityCase& c, ParityStep& step, const ParityStep& other) {
   ParityRun run;
   for (size_t level = 0; level < step.out.features.size(); ++level)
-    run.values.emplace_back(text("features/", level), permute(step.out.features[level].detach(), {0, 3, 1, 2}));
-  run.values.emplace_back("anchors", concat(step.out.anchors, 0));
+    run.values.emplace_back(text("features/", level), here(permute(step.out.features[level], {0, 3, 1, 2})));
+  run.values.emplace_back("anchors", here(concat(step.out.anchors, 0)));
   keep_boxes(run.values, "", step.out);
   const auto matches = step.model.assign(step.out.anchors, c.targets);
   for (size_t i = 0; i < matches.size(); ++i)
     run.values.emplace_back(text(i, "/matches"),
                             Tensor::from({static_cast<int64_t>(matches[i].box.size())}, matches[i].box));
   const auto losses = step.model.loss(step.out, c.targets);
-  run.values.emplace_back("loss_classification", losses.classification.detach());
-  run.values.emplace_back("loss_bbox", losses.box.detach());
+  run.values.emplace_back("loss_classification", here(losses.classification));
+  run.values.emplace_back("loss_bbox", here(losses.box));
   const bool exact = step.out.logits[0].dtype() == DType::f64 && c.type() == DType::f64;  // no side is left to chance
   const auto kinks = exact ? std::make_shared<Kinks>() : take_sides(step, other, c);
   backward(losses.total());
   run.near = kinks->near, run.moved = kinks->moved;
   for (const auto& p : step.model.parameters()) {
     check(bool(p.value.grad()), "parity: no gradient reached ", p.name);
-    run.values.emplace_back("grad/" + p.name, to_file_layout(p.value.grad(), p.layout));
+    run.values.emplace_back("grad/" + p.name, to_file_layout(here(p.value.grad()), p.layout));
   }
   return run;
 }
 
-ParityEval evaluate(const ParityCase& c, DType type) {
+ParityEval evaluate(const ParityCase& c, DType type, Device device) {
   ParityEval result;
   const ParameterType parameters(type);
   RetinaNet model(c.options);
   load(model, c);
+  model.move_to(device);
   model.eval();
   NoGrad off;
-  auto out = model(c.images.to(type));
+  auto out = model(c.images.to(type).to(device));
   keep_boxes(result.values, "eval/", out);
-  out.logits = split(c.file.at("expect/eval/cls_logits"), out.logits);
-  out.deltas = split(c.file.at("expect/eval/bbox_regression"), out.deltas);
+  out.logits = split(c.file.at("expect/eval/cls_logits").to(device), out.logits);
+  out.deltas = split(c.file.at("expect/eval/bbox_regression").to(device), out.deltas);
   result.detections = model.detect(out);
   RetinaNetOptions all = c.options;
   all.nms_threshold = 1, all.detections = all.level_top = 1 << 30;

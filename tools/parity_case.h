@@ -22,15 +22,17 @@ struct ParityCase {
 
 // The forward pass of the training step, in f32 or f64. The running statistics move with it.
 struct ParityStep {
-  ParityStep(const ParityCase& c, DType type);
+  ParityStep(const ParityCase& c, DType type, Device device);
   RetinaNet model;
-  std::vector<std::pair<std::string, Tensor>> layers;  // outputs of all modules, in the order of the calls; no tape
-  std::vector<Tensor> outputs;                         // the same on the tape
-  std::vector<Tensor> before;  // what the ReLU saw that made an output; undefined for others (tools/parity_kinks.h)
+  // Outputs of all modules, in the order of the calls; on the processor and without a tape.
+  std::vector<std::pair<std::string, Tensor>> layers;
+  std::vector<Tensor> outputs;  // the same on the tape
+  std::vector<Tensor> before;   // what the ReLU saw that made an output; undefined for others (tools/parity_kinks.h)
   RetinaNet::Output out;
 };
 
-// What one step gives, by the case's names and in its layouts ("cls_logits", "features/0", "grad/...", "0/matches",
+// What one step gives, on the processor, by the case's names and in its layouts ("cls_logits", "features/0",
+// "grad/...", "0/matches",
 // ...).
 struct ParityRun {
   std::vector<std::pair<std::string, Tensor>> values;
@@ -44,7 +46,7 @@ struct ParityEval {
   std::vector<std::pair<std::string, Tensor>> values;
   std::vector<std::vector<Detection>> detections, candidates;  // and all scores above the threshold, before any choice
 };
-ParityEval evaluate(const ParityCase& c, DType type);
+ParityEval evaluate(const ParityCase& c, DType type, Device device);
 
 // max|a - b| / max|b|, in double; infinity for other shapes or where either is not finite.
 double difference(const Tensor& value, const Tensor& reference);

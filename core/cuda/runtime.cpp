@@ -19,7 +19,7 @@ std::string version(int v) { return text(v / 1000, ".", v % 1000 / 10); }
 void need(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return;
   const std::string op = running_op();
-  fail(status == cudaErrorMemoryAllocation ? Code::memory : Code::failure,
+  fail(status == cudaErrorMemoryAllocation ? Code::resource : Code::failure,
        text("CUDA: ", what, ": ", cudaGetErrorString(status), op.empty() ? "" : "\n  in or before " + op,
             "\n  hint: FOVEA_SYNC=1 waits after every loop, and so names the op itself"));
 }
@@ -34,12 +34,12 @@ int count_devices() {
   cudaRuntimeGetVersion(&runtime);
   const char* hint = "\n  hint: --device cpu runs everything on the processor";
   if (status == cudaErrorInsufficientDriver && driver > 0)
-    fail(Code::impossible, text("the NVIDIA driver knows CUDA ", version(driver), ", this build needs ",
-                                version(runtime), ": a newer driver is needed", hint));
-  if (status == cudaErrorInsufficientDriver) fail(Code::impossible, text("no NVIDIA driver answers", hint));
+    fail(Code::resource, text("the NVIDIA driver knows CUDA ", version(driver), ", this build needs ", version(runtime),
+                              ": a newer driver is needed", hint));
+  if (status == cudaErrorInsufficientDriver) fail(Code::resource, text("no NVIDIA driver answers", hint));
   if (status == cudaErrorNoDevice || (status == cudaSuccess && count == 0))
-    fail(Code::impossible, text("there is no NVIDIA GPU", hint));
-  check(Code::impossible, status == cudaSuccess, "CUDA does not start: ", cudaGetErrorString(status), hint);
+    fail(Code::resource, text("there is no NVIDIA GPU", hint));
+  check(Code::resource, status == cudaSuccess, "CUDA does not start: ", cudaGetErrorString(status), hint);
   return count;
 }
 
@@ -47,7 +47,7 @@ class CudaRuntime final : public Runtime {
  public:
   explicit CudaRuntime(int index) : index_(index), synchronous_(std::getenv("FOVEA_SYNC") != nullptr) {
     const int count = count_devices();
-    check(Code::usage, index >= 0 && index < count, "--device cuda:", index, ": there ",
+    check(Code::resource, index >= 0 && index < count, "--device cuda:", index, ": there ",
           count == 1 ? "is one GPU, cuda:0" : text("are ", count, " GPUs, cuda:0 to cuda:", count - 1));
     need(cudaSetDevice(index), "cudaSetDevice");
     for (auto* stream : {&streams_[0], &streams_[1]})

@@ -4,8 +4,8 @@
 
 namespace fovea {
 
-// Throws Code::impossible where there is no driver, no device or one that this build has no code for; Code::usage for
-// an index that no device has.
+// Throws Code::resource where there is no driver, no device or one that this build has no code for, or none of that
+// index.
 std::unique_ptr<Runtime> make_cuda_runtime(int index);
 
 }  // namespace fovea
