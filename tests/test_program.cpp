@@ -278,6 +278,19 @@ TEST_CASE("bf16: refused where the processor has none; a run may go on in the ot
   CHECK(bf16 != f32);
 }
 
+TEST_CASE("a GPU that does not answer: exit code 6, the reason, and what to do; auto takes the processor") {
+  make_data();
+  if (run("train --data tiny --steps 1 --device cuda --out gpu" + kSmall).code == 0) return;  // there is one
+  for (const std::string& command :
+       {"train --data tiny --steps 1 --out none" + kSmall, std::string("eval --weights done --data tiny"),
+        std::string("detect --weights done tiny/val/images --out none"), std::string("gradcheck --op add"),
+        std::string("bench model --arch tiny --size 64x64 --rounds 1")})
+    for (const char* device : {"cuda", "cuda:5"}) fails(command + " --device " + device, 6, {"--device cpu"});
+  CHECK(!std::filesystem::exists(shared() / "none"));
+  fails("eval --weights done --data tiny --device gpu", 2, {"--device gpu", "auto"});
+  CHECK(run("eval --weights done --data tiny --device auto").code == 0);
+}
+
 TEST_CASE("40 steps are 20 and 20 more") {
   make_data();
   const std::string settings = kSmall + "--set train.ema=0.9 --set augment.scale_min=0.7 ";
