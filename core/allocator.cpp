@@ -193,8 +193,8 @@ class Pool {
     for (auto& [tag, bytes] : stats_.tags)
       if (bytes >> 20) holders += text("\n  ", tag.empty() ? "(no module)" : tag, " holds ", bytes >> 20, " MiB");
     fail(Code::resource, text("out of memory", device_ == Device::cuda ? " on the GPU" : "", ": ", size >> 20,
-                            " MiB more were asked for, ", stats_.current >> 20, " MiB are in use", holders,
-                            "\n  hint: a smaller batch or image size needs less"));
+                              " MiB more were asked for, ", stats_.current >> 20, " MiB are in use", holders,
+                              "\n  hint: a smaller batch or image size needs less"));
   }
 
   const Device device_;
