@@ -53,7 +53,7 @@ template <class Options, class V> void visit(Options& o, V&& v) {
   v("sampler", o.sampler, "all | ohem | ohem_1_3: anchors that the losses are of");
   v("sampler_batch", o.sampler_batch, "of ohem: anchors of a picture, those of highest loss");
   v("sampler_nms", o.sampler_nms, "of ohem: a higher IoU with an anchor of higher loss leaves one out");
-  v("sampler_boxes", o.sampler_boxes, "of ohem: anchors | decoded: boxes of that IoU");
+  v("sampler_boxes", o.sampler_boxes, "anchors | decoded: boxes of that IoU (decoded: where the network moves them)");
   v("box_loss", o.box_loss, "smooth_l1 | l1 | l2 | iou | giou | diou | ciou");
   v("box_beta", o.box_beta, "where smooth_l1 turns linear");
   v("box_weight", o.box_weight, "of the box loss");

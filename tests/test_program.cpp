@@ -288,7 +288,7 @@ TEST_CASE("a GPU that does not answer: exit code 6, the reason, and what to do; 
     for (const char* device : {"cuda", "cuda:5"}) fails(command + " --device " + device, 6, {"--device cpu"});
   CHECK(!std::filesystem::exists(shared() / "none"));
   fails("eval --weights done --data tiny --device gpu", 2, {"--device gpu", "auto"});
-  CHECK(run("eval --weights done --data tiny --device auto").code == 0);
+  CHECK(run("eval --weights done --data tiny --split val --device auto").code == 0);
 }
 
 TEST_CASE("40 steps are 20 and 20 more") {

@@ -25,7 +25,7 @@ if(NOT CMAKE_CROSSCOMPILING)  # a cross compiler has no Catch2 nor rapidcheck fo
     add_test(NAME ${name} COMMAND ${name})
     set_tests_properties(${name} PROPERTIES TIMEOUT ${test_seconds})
   endforeach()
-  foreach(part stats cells results probe scores svg terms)
+  foreach(part stats cells results probe scores svg terms figures)
     target_sources(test_lab PRIVATE ${PROJECT_SOURCE_DIR}/tools/lab/${part}.cpp)
   endforeach()
   set_tests_properties(test_parity PROPERTIES LABELS release-only)  # whole networks in f64: minutes under a sanitizer
