@@ -1,21 +1,33 @@
 // The renaming of old torchvision files.
 #include "models/names.h"
 
-#include <regex>
+#include "core/words.h"
 
 namespace fovea {
 
+static bool is_number(const std::string& s) {
+  return !s.empty() && s.size() < 9 && s.find_first_not_of("0123456789") == std::string::npos;
+}
+
 NamedTensors modern_names(NamedTensors weights) {
-  static const std::regex head("(.*_head\\.conv)\\.(\\d+)\\.(weight|bias)"),
-      pyramid("(.*fpn\\.(?:inner|layer)_blocks\\.\\d+)\\.(weight|bias)");
-  std::smatch found;
   for (auto& [name, value] : weights.tensors) {
-    const std::string old = name;
-    if (std::regex_match(old, found, head))  // a ReLU stood between the convolutions
-      name = found[1].str() + "." + std::to_string(std::stoi(found[2]) / 2) + ".0." + found[3].str();
-    else if (std::regex_match(old, found, pyramid)) name = found[1].str() + ".0." + found[2].str();
+    std::vector<std::string> parts = split(name, '.');  // ..., owner, list, number, weight
+    const size_t n = parts.size();
+    if (n < 4 || !is_number(parts[n - 2]) || (parts[n - 1] != "weight" && parts[n - 1] != "bias")) continue;
+    const std::string &owner = parts[n - 4], &list = parts[n - 3];
+    std::string& number = parts[n - 2];
+    if (owner.ends_with("_head") && list == "conv") {  // a ReLU stood between the convolutions
+      number = std::to_string(std::stoi(number) / 2) + ".0";
+    } else if (owner.ends_with("fpn") && (list == "inner_blocks" || list == "layer_blocks")) {
+      number += ".0";
+    } else {
+      continue;
+    }
+    name = joined(parts, ".");
   }
   return weights;
 }
+
+NamedTensors read_weights(const std::string& path) { return modern_names(read_safetensors(path, "optimizer/*")); }
 
 }  // namespace fovea

@@ -8,4 +8,7 @@ namespace fovea {
 // names, today's among them, stay as they are: retinanet_resnet50_fpn_coco-eeacb38b loads either way.
 NamedTensors modern_names(NamedTensors weights);
 
+// A file's weights under today's names, without an optimiser's state. Throws as read_safetensors().
+NamedTensors read_weights(const std::string& path);
+
 }  // namespace fovea

@@ -289,8 +289,9 @@ std::vector<Entry> environment_entries() {
     } else {
       for (const char* section :
            {"FOVEA_TRAIN_", "FOVEA_DATA_", "FOVEA_AUGMENT_", "FOVEA_EVAL_", "FOVEA_CONV_", "FOVEA_MODEL_"})
-        check(Code::usage, !variable.starts_with(section), "the environment variable ", variable,
-              " names no configuration key", suggestion(variable, names));
+        if (variable.starts_with(section))
+          fail(Code::usage,
+               text("the environment variable ", variable, " names no configuration key", suggestion(variable, names)));
     }
   }
   return entries;

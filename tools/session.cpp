@@ -103,7 +103,7 @@ void Session::load_start_weights() {
   if (!t.backbone_weights.empty()) load_weights(*model_, t.backbone_weights, backbone);
   if (!t.weights.empty()) {
     const std::string file = weights_file(t.weights);
-    load_weights(*model_, modern_names(read_safetensors(file, "optimizer/*")), all, file);
+    load_weights(*model_, read_weights(file), all, file);
   }
 }
 

@@ -59,7 +59,7 @@ LoadedModel load_model(const WeightsOptions& options) {
   }
   LoadOptions load;
   load.classes = loaded.config.model.classes;
-  load_weights(*loaded.model, modern_names(read_safetensors(loaded.path, "optimizer/*")), load, loaded.path);
+  load_weights(*loaded.model, read_weights(loaded.path), load, loaded.path);
   loaded.model->train(false);
   loaded.model->in_bf16 = options.precision == "bf16";
   loaded.model->move_to(use_device(options.device));
