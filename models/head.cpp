@@ -55,8 +55,7 @@ Tower::Tower(Module& parent, std::string name, const Options& o)
   last_.bias.copy_from(Tensor::from({o.out}, bias).to(last_.bias.dtype()));
 }
 
-std::vector<Tensor> Tower::forward(const std::vector<Tensor>& levels) {
-  std::vector<Tensor> maps = levels;
+std::vector<Tensor> Tower::forward(std::vector<Tensor> maps) {
   for (size_t i = 0; i < convs_.size(); ++i) {
     maps = (*convs_[i])(maps);
     if (!level_norms_.empty()) maps = (*level_norms_[i])(maps);
@@ -100,11 +99,14 @@ Head::Head(Module& parent, std::string name, const Options& o)
                    .eps = o.eps,
                    .deviation = o.deviation}) {}
 
-// The maps [N,H,W,A*K] (A*(K+1) with a background) are [N,H*W*A,K] as they lie in memory.
-Head::Output Head::forward(const std::vector<Tensor>& levels) {
-  Output out{classification_(levels), regression_(levels)};
-  for (size_t i = 0; i < levels.size(); ++i) {
-    const int64_t n = levels[i].dim(0), rows = levels[i].dim(1) * levels[i].dim(2) * options_.anchors;
+// The maps [N,H,W,A*K] (A*(K+1) with a background) are [N,H*W*A,K] as they lie in memory. The logits, which are the
+// largest, come last: where nothing else holds the levels, they are gone by then.
+Head::Output Head::forward(std::vector<Tensor> levels) {
+  Output out;
+  out.deltas = regression_(levels);
+  out.logits = classification_(std::move(levels));
+  for (size_t i = 0; i < out.logits.size(); ++i) {
+    const int64_t n = out.logits[i].dim(0), rows = out.logits[i].dim(1) * out.logits[i].dim(2) * options_.anchors;
     out.logits[i] = reshape(out.logits[i], {n, rows, logits(options_)});
     out.deltas[i] = reshape(out.deltas[i], {n, rows, 4});
   }

@@ -37,7 +37,7 @@ class Tower : public Layer<Tower> {
     int64_t bias_step = 1;              // ... of every bias_step-th channel; 0 for the others
   };
   Tower(Module& parent, std::string name, const Options& options);
-  std::vector<Tensor> forward(const std::vector<Tensor>& levels);  // [N,H,W,channels] -> [N,H,W,out]
+  std::vector<Tensor> forward(std::vector<Tensor> maps);  // [N,H,W,channels] -> [N,H,W,out]
 
  private:
   Sequential conv_;  // never called: its parts are
@@ -67,7 +67,7 @@ class Head : public Layer<Head> {
   struct Output {
     std::vector<Tensor> logits, deltas;
   };
-  Output forward(const std::vector<Tensor>& levels);
+  Output forward(std::vector<Tensor> levels);
 
  private:
   const Options options_;

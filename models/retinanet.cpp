@@ -1,6 +1,7 @@
 // RetinaNet put together: backbone, heads, anchors, and which of it is trained.
 #include "models/retinanet.h"
 
+#include "core/autograd.h"
 #include "core/error.h"
 #include "ops/pointwise.h"
 
@@ -49,10 +50,11 @@ RetinaNet::Output RetinaNet::forward(const Tensor& images) {
   Output out;
   const Device there = device();
   const Tensor x = images.device() == there ? images : images.to(there);
-  out.features = backbone(in_bf16 ? cast(x, DType::bf16) : x);
-  Head::Output heads = head(out.features);
+  std::vector<Tensor> features = backbone(in_bf16 ? cast(x, DType::bf16) : x);
+  out.anchors = anchors_for(features, images);
+  if (!NoGrad::active()) out.features = features;
+  Head::Output heads = head(std::move(features));
   out.logits = std::move(heads.logits), out.deltas = std::move(heads.deltas);
-  out.anchors = anchors_for(out.features, images);
   out.input_hw = {static_cast<int>(images.dim(1)), static_cast<int>(images.dim(2))};
   return out;
 }

@@ -148,7 +148,7 @@ class RetinaNet : public Layer<RetinaNet> {
   bool in_bf16 = false;
 
   struct Output {                  // by level, P3 first
-    std::vector<Tensor> features;  // [N,H,W,channels]
+    std::vector<Tensor> features;  // [N,H,W,channels]; none under NoGrad, to give their memory to the heads
     std::vector<Tensor> logits;    // [N,H*W*A,K]; loss.kind "softmax": [N,H*W*A,K+1], the background first
     std::vector<Tensor> deltas;    // [N,H*W*A,4]
     std::vector<Tensor> anchors;   // [H*W*A,4]

@@ -146,13 +146,13 @@ class ModuleCall {
 template <class Self> class Layer : public Module {
  public:
   using Module::Module;
-  template <class... A> decltype(auto) operator()(const A&... arguments) {
+  template <class... A> decltype(auto) operator()(A&&... arguments) {
     ModuleCall call(*this);
-    using R = decltype(static_cast<Self*>(this)->forward(arguments...));
+    using R = decltype(static_cast<Self*>(this)->forward(std::forward<A>(arguments)...));
     if constexpr (std::is_void_v<R>) {
-      static_cast<Self*>(this)->forward(arguments...);
+      static_cast<Self*>(this)->forward(std::forward<A>(arguments)...);
     } else {
-      R result = static_cast<Self*>(this)->forward(arguments...);
+      R result = static_cast<Self*>(this)->forward(std::forward<A>(arguments)...);
       call.finished(result);
       return result;
     }

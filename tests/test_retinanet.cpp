@@ -422,6 +422,25 @@ TEST_CASE("a training step asks the system for no memory once the first two have
   CHECK(asked == 0);
 }
 
+TEST_CASE("without a tape the heads get the memory of the pyramid") {
+  RetinaNet model(tiny(20), 2);
+  model.train(false);
+  const Tensor images = noise({1, 96, 128, 3}, 1);
+  const auto taped = model(images);
+  const NoGrad off;
+  const auto out = model(images);
+  CHECK(taped.features.size() == 5);
+  CHECK(out.features.empty());
+  for (size_t i = 0; i < 5; ++i) CHECK(out.logits[i].values<float>() == taped.logits[i].values<float>());
+  const int threads = num_threads();
+  set_num_threads(1);
+  std::vector<Tensor> features = model.backbone(images);
+  const auto peak = [&](auto... given) { return reset_peak(), model.head(std::move(given)...), memory_stats().peak; };
+  const size_t held = peak(features), moved = peak(std::move(features));
+  set_num_threads(threads);
+  CHECK(moved + 16 * 16 * 12 * 4 <= held);  // at least the finest level
+}
+
 TEST_CASE("the settings in the chapter's table of frameworks exist and go together") {
   std::ifstream chapter(FOVEA_SOURCE_DIR "/models/README.md");
   int rows = 0, settings = 0;
