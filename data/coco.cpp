@@ -107,12 +107,11 @@ Source read_coco(const DatasetOptions& options) {
   std::vector<CocoRecord> records;
   std::vector<std::pair<int64_t, std::string>> categories;
   std::unordered_map<int64_t, size_t> at;
-  const Json rest = read_records(path, 2, "", [&](const JsonRecord& record) {
+  read_coco_lists(path, [&](const JsonRecord& record) {
     if (record.list == "annotations") records.push_back(read_annotation(record));
     if (record.list == "categories") {
-      const auto name = record.json.find("name");
       const int64_t id = record.integer("id");
-      categories.emplace_back(id, name != record.json.end() && name->is_string() ? name->get<std::string>() : text(id));
+      categories.emplace_back(id, category_name(record, text(id)));
     }
     if (record.list != "images") return;
     Picture picture = read_picture(record, place.images);
@@ -120,9 +119,6 @@ Source read_coco(const DatasetOptions& options) {
       record.reject("has the id of another image; ids must differ");
     source.annotations.push_back(std::move(picture.annotation));
   });
-  for (const char* list : {"images", "annotations", "categories"})
-    check(Code::data, rest.contains(list) && rest[list].is_array(), path, ": has no list \"", list,
-          "\"; is it a COCO annotation file?");
   std::sort(categories.begin(), categories.end());
   for (const auto& [id, name] : categories) {
     check(Code::data, source.class_ids.empty() || source.class_ids.back() != id, path, ": two categories have the id ",
@@ -130,14 +126,9 @@ Source read_coco(const DatasetOptions& options) {
     source.class_ids.push_back(id), source.classes.push_back(name);
   }
   for (const CocoRecord& record : records) {
-    const auto name = [&] { return text(path, ": annotations[", record.index, "] (id ", record.truth.id, ")"); };
     const auto image = at.find(record.image);
-    if (image == at.end())
-      fail(Code::data, text(name(), " is of image ", record.image, ", which \"images\" does not have; add it there ",
-                            "or leave the annotation out"));
-    if (!std::binary_search(source.class_ids.begin(), source.class_ids.end(), record.truth.category))
-      fail(Code::data, text(name(), " is of category ", record.truth.category, ", which \"categories\" does not have; ",
-                            "add it there or leave the annotation out"));
+    check_known(path, record, image != at.end(),
+                std::binary_search(source.class_ids.begin(), source.class_ids.end(), record.truth.category));
     source.annotations[image->second].truths.push_back(record.truth);
   }
   std::stable_sort(source.annotations.begin(), source.annotations.end(),

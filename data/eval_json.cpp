@@ -11,11 +11,7 @@
 
 namespace fovea {
 
-using detail::CocoRecord;
-using detail::Json;
-using detail::JsonRecord;
-using detail::read_annotation;
-using detail::read_records;
+using namespace detail;
 
 namespace {
 
@@ -48,28 +44,16 @@ CocoTruthFile read_coco_truth(const std::string& path, bool strict) {
   std::set<std::int64_t> images;
   std::map<std::int64_t, std::string> categories;
   std::vector<CocoRecord> annotations;
-  const Json rest = read_records(path, 2, "", [&](const JsonRecord& record) {
+  read_coco_lists(path, [&](const JsonRecord& record) {
     if (record.list == "images") images.insert(record.integer("id"));
     if (record.list == "annotations") annotations.push_back(read_annotation(record));
-    if (record.list == "categories") {
-      const auto name = record.json.find("name");
-      const bool named = name != record.json.end() && name->is_string();
-      categories[record.integer("id")] = named ? name->get<std::string>() : "";
-    }
+    if (record.list == "categories") categories[record.integer("id")] = category_name(record, "");
   });
-  for (const char* list : {"images", "annotations", "categories"})
-    check(Code::data, rest.contains(list) && rest[list].is_array(), path, ": has no list \"", list, "\"");
-
   file.images.assign(images.begin(), images.end());
   for (const auto& [id, name] : categories) file.categories.push_back(id), file.names.push_back(name);
   const auto at = places(file.images);
-  for (const CocoRecord& a : annotations) {
-    const auto name = [&] { return text(path, ": annotations[", a.index, "] (id ", a.truth.id, ")"); };
-    if (!at.count(a.image))
-      fail(Code::data, text(name(), " is of image ", a.image, ", which \"images\" does not have"));
-    if (!categories.count(a.truth.category))
-      fail(Code::data, text(name(), " is of category ", a.truth.category, ", which \"categories\" does not have"));
-  }
+  for (const CocoRecord& a : annotations)
+    check_known(path, a, at.count(a.image) > 0, categories.count(a.truth.category) > 0);
   if (const std::size_t shared = share_ids(annotations, strict))
     file.warnings.push_back(text(path, ": ", shared, " annotation(s) have an id that another one has too; the COCO ",
                                  "toolkit reads such a group as copies of its last one",

@@ -74,6 +74,25 @@ Json read_records(const std::string& path, int depth, const std::string& list,
   return Reader(path, depth, list).read(visit);
 }
 
+void read_coco_lists(const std::string& path, const std::function<void(const JsonRecord&)>& visit) {
+  const Json rest = read_records(path, 2, "", visit);
+  for (const char* list : {"images", "annotations", "categories"})
+    check(Code::data, rest.contains(list) && rest[list].is_array(), path, ": has no list \"", list,
+          "\"; is it a COCO annotation file?");
+}
+
+void check_known(const std::string& path, const CocoRecord& a, bool image, bool category) {
+  if (image && category) return;
+  fail(Code::data, text(path, ": annotations[", a.index, "] (id ", a.truth.id, ") is of ",
+                        image ? text("category ", a.truth.category) : text("image ", a.image), ", which \"",
+                        image ? "categories" : "images", "\" does not have; add it there or leave the annotation out"));
+}
+
+std::string category_name(const JsonRecord& record, const std::string& otherwise) {
+  const auto name = record.json.find("name");
+  return name != record.json.end() && name->is_string() ? name->get<std::string>() : otherwise;
+}
+
 CocoRecord read_annotation(const JsonRecord& record) {
   CocoRecord a{record.integer("image_id"), record.index, {}};
   a.truth.category = record.integer("category_id");

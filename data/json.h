@@ -57,11 +57,17 @@ struct JsonRecord {
 Json read_records(const std::string& path, int depth, const std::string& list,
                   const std::function<void(const JsonRecord&)>& visit);
 
+// The same for an annotation file: throws, too, where a list of it is missing.
+void read_coco_lists(const std::string& path, const std::function<void(const JsonRecord&)>& visit);
+
 struct CocoRecord {  // one of "annotations"
   std::int64_t image = 0;
   std::size_t index = 0;  // in the file
   CocoGroundTruth truth;
 };
 CocoRecord read_annotation(const JsonRecord& record);
+// Throws Code::data where the image or the category of an annotation is not known.
+void check_known(const std::string& path, const CocoRecord& annotation, bool image, bool category);
+std::string category_name(const JsonRecord& record, const std::string& otherwise);  // of one of "categories"
 
 }  // namespace fovea::detail

@@ -33,18 +33,8 @@ Range opened(Range r, double margin) {
   return {r.low - d, r.high + d};
 }
 
-// About `wanted` values of the form 1, 2 or 5 times a power of ten.
-std::vector<double> ticks(const Range& r, int wanted) {
-  const double rough = (r.high - r.low) / wanted, power = std::pow(10, std::floor(std::log10(rough)));
-  const double m = rough / power, step = power * (m < 1.5 ? 1 : m < 3.5 ? 2 : m < 7.5 ? 5 : 10);
-  std::vector<double> values;
-  for (double i = std::ceil(r.low / step - 1e-9); i * step <= r.high + 1e-9 * step; ++i) values.push_back(i * step);
-  return values;
-}
-
 std::string number(double v) {
   char s[32];
-  if (std::abs(v) < 1e-12) v = 0;
   if (std::abs(v) >= 1e4 && std::abs(v) < 1e6 && std::fmod(v, 1000) == 0) std::snprintf(s, sizeof s, "%gk", v / 1000);
   else std::snprintf(s, sizeof s, "%.5g", v);
   return s;
@@ -94,7 +84,7 @@ class Plot {
              {std::floor(float(x1)), std::floor(float(y1)), std::floor(float(x2)) + 1, std::floor(float(y2)) + 1}, c);
   }
   std::vector<double> y_ticks() const {
-    if (!o_.log_y) return ticks(y_, 6);
+    if (!o_.log_y) return round_ticks(y_.low, y_.high, 6);
     std::vector<double> values;
     const bool fine = y_.high - y_.low < 2.5;  // also 2 and 5 times each power
     for (double e = std::floor(y_.low); e <= y_.high; ++e)
@@ -103,7 +93,7 @@ class Plot {
     return values;
   }
   void grid() {
-    for (double v : ticks(x_, 8)) {
+    for (double v : round_ticks(x_.low, x_.high, 8)) {
       line(px(v), top_, px(v), bottom_, kPale);
       const std::string s = number(v);
       draw_text(image_, int(px(v)) - text_width(s) / 2, bottom_ + 9, s, kSoft);
@@ -174,6 +164,15 @@ class Plot {
 };
 
 }  // namespace
+
+std::vector<double> round_ticks(double low, double high, int wanted) {
+  const double rough = (high - low) / wanted, power = std::pow(10, std::floor(std::log10(rough))), m = rough / power;
+  const double step = power * (m < 1.5 ? 1 : m < 3.5 ? 2 : m < 7.5 ? 5 : 10);
+  std::vector<double> values;
+  for (double i = std::ceil(low / step - 1e-9); i * step <= high + 1e-9 * step; ++i)
+    values.push_back(std::abs(i * step) < 1e-12 ? 0 : i * step);
+  return values;
+}
 
 Image plot_curves(const std::vector<Series>& series, const PlotOptions& options) {
   check(options.width >= 160 && options.height >= 120, "plot: ", options.width, " x ", options.height,

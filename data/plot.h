@@ -23,6 +23,9 @@ struct PlotOptions {
   std::optional<double> y_min{}, y_max{};
 };
 
+// About `wanted` values in [low, high] that are 1, 2 or 5 times a power of ten apart, on multiples of it.
+std::vector<double> round_ticks(double low, double high, int wanted);
+
 // No points at all gives empty axes. Throws Code::failure where x and y differ in length.
 Image plot_curves(const std::vector<Series>& series, const PlotOptions& options = {});
 // An exponential moving average (weight of the old value), without the pull towards zero at the start.

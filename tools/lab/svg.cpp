@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/words.h"
+#include "data/plot.h"
 
 namespace fovea::lab {
 namespace {
@@ -79,21 +80,15 @@ struct Scale {
     return from + (std::clamp(p, low, high) - low) / (high - low) * (to - from);
   }
   std::vector<double> ticks(int wanted) const {
+    if (!log) return round_ticks(low, high, wanted);
     std::vector<double> all;
-    if (log) {
-      const double step = std::max(1.0, std::ceil((high - low) / wanted));
-      for (double e = std::ceil(low - 1e-9); e <= high + 1e-9; e += step) all.push_back(std::pow(10, e));
-      if (all.size() >= 2) return all;
-      all.clear();
-      for (double e = std::floor(low); e <= high; ++e)
-        for (double m : {1.0, 2.0, 5.0})
-          if (e + std::log10(m) >= low - 1e-9 && e + std::log10(m) <= high + 1e-9) all.push_back(m * std::pow(10, e));
-      return all;
-    }
-    const double rough = (high - low) / wanted, power = std::pow(10, std::floor(std::log10(rough))), m = rough / power;
-    const double step = power * (m < 1.5 ? 1 : m < 3.5 ? 2 : m < 7.5 ? 5 : 10);
-    for (double i = std::ceil(low / step - 1e-9); i * step <= high + 1e-9 * step; ++i)
-      all.push_back(std::abs(i * step) < 1e-12 ? 0 : i * step);
+    const double step = std::max(1.0, std::ceil((high - low) / wanted));
+    for (double e = std::ceil(low - 1e-9); e <= high + 1e-9; e += step) all.push_back(std::pow(10, e));
+    if (all.size() >= 2) return all;
+    all.clear();
+    for (double e = std::floor(low); e <= high; ++e)
+      for (double m : {1.0, 2.0, 5.0})
+        if (e + std::log10(m) >= low - 1e-9 && e + std::log10(m) <= high + 1e-9) all.push_back(m * std::pow(10, e));
     return all;
   }
 };
