@@ -90,7 +90,7 @@ namespace detail {
 template <class Op> struct OpNode final : Node {
   explicit OpNode(Op&& o) : op(std::make_unique<Op>(std::move(o))) {}
   const char* name() const override { return Op::name; }
-  void backward(const std::vector<Tensor>& dy, Grads& g) override {
+  __attribute__((cold)) void backward(const std::vector<Tensor>& dy, Grads& g) override {
     if constexpr (requires { op->backward(dy[0], g); }) op->backward(dy[0], g);
     else op->backward(dy, g);
   }
@@ -121,7 +121,8 @@ void link(std::shared_ptr<Node> node, std::vector<Edge> inputs, std::vector<Tens
 //   };
 // An op with several outputs has backward(const std::vector<Tensor>& dy, Grads& g). An op without backward() is for
 // values only. Inputs are Tensors (may be undefined: an absent bias) or vectors of them.
-template <class Op, class... In> auto apply(Op op, const In&... in) {
+// Cold, as is a node's backward(): made small, not fast. What takes time are the loops that an op calls.
+template <class Op, class... In> __attribute__((cold)) auto apply(Op op, const In&... in) {
   OpTimer timer(Op::name);
   auto y = op.forward(detail::strip(in)...);
   timer.stop(y);

@@ -1,6 +1,8 @@
 // The one place that throws, and the module path that its messages end with.
 #include "core/error.h"
 
+#include <sstream>
+
 #include "core/scope.h"
 
 namespace fovea {
@@ -18,6 +20,15 @@ Scope::Scope(const std::string& name) : outer_(current_path().size()) {
 Scope::~Scope() { current_path().resize(outer_); }
 const std::string& Scope::path() { return current_path(); }
 
+std::string detail::text_of(std::initializer_list<Word> words) {
+  std::ostringstream s;
+  for (const Word& word : words)
+    if (word.print) word.print(s, word.value);
+    else s << static_cast<const char*>(word.value);
+  return s.str();
+}
+
+void detail::fail_with(Code code, std::initializer_list<Word> words) { fail(code, text_of(words)); }
 void fail(Code code, const std::string& message) {
   if (Scope::path().empty()) throw Error(code, message);
   const size_t hint = message.find("\n  hint:");  // the hint stays last

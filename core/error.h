@@ -1,6 +1,7 @@
 // The one exception type. Every throw of the library goes through fail(), and ends in an exit code of the program.
 #pragma once
-#include <sstream>
+#include <initializer_list>
+#include <ostream>
 #include <stdexcept>
 #include <string>
 
@@ -26,20 +27,32 @@ class Error : public std::runtime_error {
 // Throws Error. Appends "at <module path>" where a module is running (core/scope.h).
 [[noreturn]] void fail(Code code, const std::string& message);
 
-template <class... A> std::string text(const A&... parts) {
-  std::ostringstream s;
-  (s << ... << parts);
-  return s.str();
-}
+namespace detail {
+
+// A part of a message: whatever a stream takes, and how. The many calls of text() and check() then hold no code of
+// streams, only addresses.
+struct Word {
+  Word(const char* chars) : value(chars), print(nullptr) {}
+  template <class T>
+  Word(const T& value) : value(&value), print([](std::ostream& s, const void* v) { s << *static_cast<const T*>(v); }) {}
+  const void* value;
+  void (*print)(std::ostream&, const void*);  // null: value points at characters
+};
+std::string text_of(std::initializer_list<Word> words);
+[[noreturn]] void fail_with(Code code, std::initializer_list<Word> words);
+
+}  // namespace detail
+
+template <class... A> std::string text(const A&... parts) { return detail::text_of({detail::Word(parts)...}); }
 
 // check(ok, "softmax: axis ", axis, " is out of range for ", shape): throws Error{Code::failure}.
 template <class... A> void check(bool ok, const A&... message) {
   if (!ok) [[unlikely]]
-    fail(Code::failure, text(message...));
+    detail::fail_with(Code::failure, {detail::Word(message)...});
 }
 template <class... A> void check(Code code, bool ok, const A&... message) {
   if (!ok) [[unlikely]]
-    fail(code, text(message...));
+    detail::fail_with(code, {detail::Word(message)...});
 }
 
 }  // namespace fovea

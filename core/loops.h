@@ -23,12 +23,20 @@ inline bool& rehearsal() {
 namespace detail {
 
 // A copy of a body for each instruction set costs time to compile, so bodies get those that serve them: the name of a
-// body says what its numbers are. f64 checks gradients: once will do.
+// body says what its numbers are. f64 checks gradients: once will do, and small. A body may say so of itself, too:
+// `static constexpr bool rare = true`.
 template <class Body> constexpr bool mentions(std::string_view type) {
   return std::string_view(__PRETTY_FUNCTION__).find(type) != std::string_view::npos;
 }
 template <class Body> constexpr bool kNarrow = mentions<Body>("float") || mentions<Body>("bf16");
-template <class Body> constexpr bool kCloned = FOVEA_X86_CLONES && (kNarrow<Body> || !mentions<Body>("double"));
+template <class Body> constexpr bool says_rare() {
+  if constexpr (requires { Body::rare; }) return Body::rare;
+  else return false;
+}
+template <class Body> constexpr bool kRare = says_rare<Body>() || (!kNarrow<Body> && mentions<Body>("double"));
+template <class Body> __attribute__((cold, noinline)) void chunk_rare(const Body& body, int64_t begin, int64_t end) {
+  for (int64_t i = begin; i < end; ++i) body(i);
+}
 
 #if FOVEA_X86_CLONES
 #define FOVEA_CLONE(name, attributes)                                                                        \
@@ -44,20 +52,24 @@ FOVEA_CLONE(chunk_v4, target("arch=x86-64-v4"))
 #endif
 
 template <class Body> void run_each(const Body& body, int64_t begin, int64_t end) {
+  if constexpr (kRare<Body>) {
+    chunk_rare(body, begin, end);
+  } else {
 #if FOVEA_X86_CLONES
-  if constexpr (kCloned<Body>) {
     if (isa() >= Isa::v4) return chunk_v4(body, begin, end);
     if constexpr (!mentions<Body>("bf16"))
       if (isa() == Isa::v3) return chunk_v3(body, begin, end);
-    return chunk_fallback(body, begin, end);
-  }
+    chunk_fallback(body, begin, end);
+#else
+    for (int64_t i = begin; i < end; ++i) body(i);
 #endif
-  for (int64_t i = begin; i < end; ++i) body(i);
+  }
 }
 template <class Body> __attribute__((cold)) void backwards(int64_t n, const Body& body) {
   while (n-- > 0) body(n);
 }
 template <class Body> struct SoloRow {  // a row on one thread
+  static constexpr bool rare = says_rare<Body>();
   Body body;
   HD void operator()(int64_t r) const { body(Solo{}, r); }
 };

@@ -202,17 +202,21 @@ struct ConvTranspose2d {
 // --- checks
 // -----------------------------------------------------------------------------------------------------------------
 
-std::string described(const Tensor& x, const Tensor& w, const char* layout) {
-  return text("\n  input  ", x.shape(), "   (N,H,W,C)\n  weight ", w.shape(), "   (", layout, ")");
+struct Described {
+  const Tensor &x, &w;
+  const char* layout;
+};
+std::ostream& operator<<(std::ostream& s, const Described& d) {
+  return s << "\n  input  " << d.x.shape() << "   (N,H,W,C)\n  weight " << d.w.shape() << "   (" << d.layout << ")";
 }
 
 void check_tensors(const char* op, const Tensor& x, const Tensor& w, const Tensor& b, const char* layout) {
   check(x && w, op, ": input and weight must be defined");
-  check(x.rank() == 4, op, ": input has rank ", x.rank(), ", expected 4", described(x, w, layout));
-  check(w.rank() == 4, op, ": weight has rank ", w.rank(), ", expected 4", described(x, w, layout));
+  check(x.rank() == 4, op, ": input has rank ", x.rank(), ", expected 4", Described{x, w, layout});
+  check(w.rank() == 4, op, ": weight has rank ", w.rank(), ", expected 4", Described{x, w, layout});
   const DType type = compute_type(x.dtype());
   check(w.dtype() == type && (!b || b.dtype() == type), op, ": input is ", name_of(x.dtype()), ", weight ",
-        name_of(w.dtype()), b ? text(", bias ", name_of(b.dtype())) : "", "\n  hint: convert one with to()");
+        name_of(w.dtype()), b ? ", bias " : "", b ? name_of(b.dtype()) : "", "\n  hint: convert one with to()");
   check(is_float(x.dtype()), op, ": expected f32, f64 or bf16, got ", name_of(x.dtype()));
 }
 void check_window(const char* op, const Tensor& w, Int2 stride, Int2 pad, Int2 dilation, int groups) {
@@ -233,17 +237,17 @@ ConvShape conv_shape(const Tensor& x, const Tensor& w, const Tensor& b, const Co
   if (x.dtype() == DType::bf16) check_bf16_convolutions(x.device());
   check_window(op, w, o.stride, o.pad, o.dilation, o.groups);
   check(x.dim(3) == w.dim(2) * o.groups, op, ": input has ", x.dim(3), " channels, weight expects ",
-        w.dim(2) * o.groups, o.groups > 1 ? text(" in ", o.groups, " groups") : "", described(x, w, layout),
+        w.dim(2) * o.groups, o.groups > 1 ? text(" in ", o.groups, " groups") : "", Described{x, w, layout},
         x.dim(1) == w.dim(2) ? "\n  hint: images are channels-last here: permute(x, {0, 2, 3, 1})"
         : x.dim(3) == 3      ? "\n  hint: was the stem left out?"
                              : "");
   check(w.dim(3) % o.groups == 0, op, ": ", w.dim(3), " output channels do not divide into ", o.groups, " groups",
-        described(x, w, layout));
+        Described{x, w, layout});
   check_bias(op, b, w.dim(3));
   const Int2 kernel(int(w.dim(0)), int(w.dim(1)));
   const int64_t h = x.dim(1) + 2 * o.pad.h - int64_t{o.dilation.h} * (kernel.h - 1);
   const int64_t ww = x.dim(2) + 2 * o.pad.w - int64_t{o.dilation.w} * (kernel.w - 1);
-  check(h > 0 && ww > 0, op, ": the kernel is larger than the padded input", described(x, w, layout), "\n  padding ",
+  check(h > 0 && ww > 0, op, ": the kernel is larger than the padded input", Described{x, w, layout}, "\n  padding ",
         o.pad.h, "x", o.pad.w, ", dilation ", o.dilation.h, "x", o.dilation.w,
         "\n  hint: pad the input or use a larger image");
   return {
@@ -257,9 +261,9 @@ ConvShape transposed_shape(const Tensor& x, const Tensor& w, const Tensor& b, co
   check(x.dtype() != DType::bf16, op, ": there is none of bf16");
   check_window(op, w, o.stride, o.pad, o.dilation, o.groups);
   check(x.dim(3) == w.dim(3), op, ": input has ", x.dim(3), " channels, weight expects ", w.dim(3),
-        described(x, w, layout));
+        Described{x, w, layout});
   check(x.dim(3) % o.groups == 0, op, ": ", x.dim(3), " input channels do not divide into ", o.groups, " groups",
-        described(x, w, layout));
+        Described{x, w, layout});
   check_bias(op, b, w.dim(2) * o.groups);
   for (const auto& [extra, stride, dilation] :
        {std::tuple(o.output_pad.h, o.stride.h, o.dilation.h), {o.output_pad.w, o.stride.w, o.dilation.w}})
@@ -270,7 +274,7 @@ ConvShape transposed_shape(const Tensor& x, const Tensor& w, const Tensor& b, co
       (x.dim(1) - 1) * o.stride.h - 2 * o.pad.h + int64_t{o.dilation.h} * (kernel.h - 1) + o.output_pad.h + 1;
   const int64_t ww =
       (x.dim(2) - 1) * o.stride.w - 2 * o.pad.w + int64_t{o.dilation.w} * (kernel.w - 1) + o.output_pad.w + 1;
-  check(h > 0 && ww > 0, op, ": the padding leaves nothing of the output", described(x, w, layout), "\n  padding ",
+  check(h > 0 && ww > 0, op, ": the padding leaves nothing of the output", Described{x, w, layout}, "\n  padding ",
         o.pad.h, "x", o.pad.w);
   return {x.dim(0), h,        ww,    w.dim(2) * o.groups, x.dim(1), x.dim(2), x.dim(3),
           kernel,   o.stride, o.pad, o.dilation,          o.groups};

@@ -56,12 +56,14 @@ template <class T> struct HingeTerm {
   }
 };
 
-// Sum over a chunk of anchors of one image; slope [N,R,K] is dloss/dlogits, or null.
+// Sum over a chunk of anchors of one image; slope [N,R,K] is dloss/dlogits, or, where `graded` is false, a line of K
+// for each chunk that nobody reads.
 template <class T, class Term> struct LossChunk {
   const T* logits;
   const int64_t* labels;
   double* partial;
   T* slope;
+  bool graded;
   int64_t anchors, classes, chunk, per;
   Term term;
   T positive, negative;  // weights
@@ -69,28 +71,21 @@ template <class T, class Term> struct LossChunk {
     const int64_t n = i / per, begin = i % per * chunk, end = begin + chunk < anchors ? begin + chunk : anchors;
     double sum = 0;
     for (int64_t r = n * anchors + begin; r < n * anchors + end; ++r)
-      sum += slope ? row<true>(team, r) : row<false>(team, r);
+      sum += row(team, r, slope + (graded ? r : i) * classes);
     partial[i] = sum;
   }
-  template <bool kSlope, class Team> HD T row(const Team& team, int64_t r) const {
+  template <class Team> HD T row(const Team& team, int64_t r, T* out) const {
     const T *x = logits + r * classes, up = positive, down = negative;
-    T* out = kSlope ? slope + r * classes : nullptr;
     const int label = int(labels[r]);
     const Term f = term;
     if (label == -2) {
-      if (kSlope) team.each(classes, [=](int64_t k) { out[k] = 0; });
+      team.each(classes, [=](int64_t k) { out[k] = 0; });
       return 0;
     }
-    if (label < 0)
-      return team.reduce(classes, T(0), [=](int64_t k) {
-        const Point<T> p = f(x[k]);
-        if (kSlope) out[k] = down * p.slope;
-        return down * p.value;
-      });
     return team.reduce(classes, T(0), [=](int64_t k) {
       const bool own = int(k) == label;
       const Point<T> p = f(own ? -x[k] : x[k]);
-      if (kSlope) out[k] = (own ? -up : down) * p.slope;
+      out[k] = (own ? -up : down) * p.slope;
       return (own ? up : down) * p.value;
     });
   }
@@ -127,13 +122,13 @@ struct LossState {
     const int64_t images = logits.dim(0), anchors = logits.dim(1), classes = logits.dim(2);
     const int64_t chunk = kGrain / (classes > 0 ? classes : 1) + 1, per = (anchors + chunk - 1) / chunk;
     Tensor out({images}, logits.dtype(), logits.device());
-    if (graded) slope = empty_like(logits);
+    slope = Tensor(graded ? logits.shape() : Shape{images * per, classes}, logits.dtype(), logits.device());
     Workspace partial(static_cast<size_t>(images * per) * sizeof(double), out.device());
     dispatch_float(out.dtype(), [&]<class T>() {
       self.template term<T>([&](auto term) {
         for_rows(out.device(), images * per, kGrain,
                  LossChunk<T, decltype(term)>{logits.data<T>(), labels.data<int64_t>(), partial.as<double>(),
-                                              graded ? slope.data<T>() : nullptr, anchors, classes, chunk, per, term,
+                                              slope.data<T>(), graded, anchors, classes, chunk, per, term,
                                               T(alpha.value_or(1)), T(alpha ? 1 - *alpha : 1)});
       });
       for_each(out.device(), images, ImageTotal<T>{partial.as<double>(), out.data<T>(), per});

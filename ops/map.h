@@ -27,6 +27,18 @@ template <class F, class T> struct GradUnary {  // dx = dy f'(x)
   }
 };
 
+// Loops of their own for bf16 have formulas that say `static constexpr bool stores_bf16 = true`: those on the way
+// through a network. The others compute f32 copies, which gives the same bits.
+template <class F> Tensor loop_copy(const Tensor& t) {
+  if constexpr (requires { F::stores_bf16; }) return t;
+  else return t.dtype() == DType::bf16 ? t.to(DType::f32) : t;
+}
+template <class F, class Body> void dispatch_loops(DType type, Body body) {
+  if constexpr (requires { F::stores_bf16; }) dispatch_storage(type, body);
+  else dispatch_float(type, body);
+}
+inline Tensor stored_as(DType type, const Tensor& t) { return t.dtype() == type ? t : t.to(type); }
+
 // F: static constexpr auto name, keep; f(x), df(x, y) for float and double, static or const.
 template <class F> struct Unary {
   static constexpr auto name = F::name;
@@ -35,20 +47,23 @@ template <class F> struct Unary {
 
   Tensor forward(const Tensor& x) {
     check(x && is_float(x.dtype()), name, ": expected a floating-point tensor, got ", x ? name_of(x.dtype()) : "none");
-    Tensor y = empty_like(x);
-    dispatch_storage(x.dtype(), [&]<class T>() {
-      for_each(x.device(), x.size(), MapUnary<F, T>{f, x.data<T>(), y.data<T>()});
+    const Tensor u = loop_copy<F>(x), out = empty_like(u);
+    dispatch_loops<F>(u.dtype(), [&]<class T>() {
+      for_each(u.device(), u.size(), MapUnary<F, T>{f, u.data<T>(), out.data<T>()});
     });
+    const Tensor y = stored_as(x.dtype(), out);
     if (F::keep == Keep::x) kept = x;
     if (F::keep == Keep::y) kept = y;
     return y;
   }
   void backward(const Tensor& dy, Grads& g) const {
-    g[0] = empty_like(dy);
-    const Tensor& k = F::keep == Keep::none ? dy : *kept;  // the one that df() does not read may be anything
-    dispatch_storage(dy.dtype(), [&]<class T>() {
-      for_each(dy.device(), dy.size(), GradUnary<F, T>{f, k.data<T>(), k.data<T>(), dy.data<T>(), g[0].data<T>()});
+    const Tensor d = loop_copy<F>(dy), dx = empty_like(d);
+    const Tensor k =
+        F::keep == Keep::none ? d : loop_copy<F>(*kept);  // the one that df() does not read may be anything
+    dispatch_loops<F>(d.dtype(), [&]<class T>() {
+      for_each(d.device(), d.size(), GradUnary<F, T>{f, k.data<T>(), k.data<T>(), d.data<T>(), dx.data<T>()});
     });
+    g[0] = stored_as(dy.dtype(), dx);
   }
 };
 
@@ -113,15 +128,18 @@ template <class F> struct Binary {
           ": expected two floating-point tensors of one type, got ", a_ ? name_of(a_.dtype()) : "none", " and ",
           b_ ? name_of(b_.dtype()) : "none");
     a_shape = a_.shape(), b_shape = b_.shape();
-    Tensor out(broadcast(name, a_shape, b_shape), a_.dtype(), a_.device());
+    const Tensor u = loop_copy<F>(a_), v = loop_copy<F>(b_);
+    const Tensor full(broadcast(name, a_shape, b_shape), u.dtype(), u.device());
+    if (full.size() > 0) {
+      const Stretch at = stretch(full.shape(), a_shape, b_shape);
+      dispatch_loops<F>(full.dtype(), [&]<class T>() {
+        for_pieces(full.device(), at, MapBinary<F, T>{f, at, u.data<T>(), v.data<T>(), full.data<T>()});
+      });
+    }
+    const Tensor out = stored_as(a_.dtype(), full);
     if (F::keeps_a) a = a_;
     if (F::keeps_b) b = b_;
     if (F::keeps_y) y = out;
-    if (out.size() == 0) return out;
-    const Stretch at = stretch(out.shape(), a_shape, b_shape);
-    dispatch_storage(out.dtype(), [&]<class T>() {
-      for_pieces(out.device(), at, MapBinary<F, T>{f, at, a_.data<T>(), b_.data<T>(), out.data<T>()});
-    });
     return out;
   }
   void backward(const Tensor& dy, Grads& g) const {
@@ -133,16 +151,17 @@ template <class F> struct Binary {
 
  private:
   template <int Side> Tensor side(const Tensor& dy) const {
-    Tensor dx = empty_like(dy);
-    if (dy.size() == 0) return dx;
+    if (dy.size() == 0) return empty_like(dy);
+    const Tensor d = loop_copy<F>(dy), dx = empty_like(d);
     // an operand that is not read counts as full-sized, and dy stands in for it
-    const Tensor &u = F::keeps_a ? *a : dy, &v = F::keeps_b ? *b : dy, &w = F::keeps_y ? *y : dy;
-    const Stretch at = stretch(dy.shape(), u.shape(), v.shape());
-    dispatch_storage(dy.dtype(), [&]<class T>() {
-      for_pieces(dy.device(), at,
-                 GradBinary<Side, F, T>{f, at, u.data<T>(), v.data<T>(), w.data<T>(), dy.data<T>(), dx.data<T>()});
+    const Tensor u = F::keeps_a ? loop_copy<F>(*a) : d, v = F::keeps_b ? loop_copy<F>(*b) : d,
+                 w = F::keeps_y ? loop_copy<F>(*y) : d;
+    const Stretch at = stretch(d.shape(), u.shape(), v.shape());
+    dispatch_loops<F>(d.dtype(), [&]<class T>() {
+      for_pieces(d.device(), at,
+                 GradBinary<Side, F, T>{f, at, u.data<T>(), v.data<T>(), w.data<T>(), d.data<T>(), dx.data<T>()});
     });
-    return dx;
+    return stored_as(dy.dtype(), dx);
   }
 };
 

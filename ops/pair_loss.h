@@ -12,17 +12,14 @@ template <class T, class Kind> struct PairValue {
   T* y;
   HD void operator()(int64_t r) const { y[r] = kind.value(a + 4 * r, b + 4 * r); }
 };
-template <bool kA, bool kB, class T, class Kind> struct PairSlope {
+template <class T, class Kind> struct PairSlope {
   Kind kind;
   const T *a, *b, *dy;
   T *da, *db;
   HD void operator()(int64_t r) const {
     T u[4], v[4];
     kind.slope(a + 4 * r, b + 4 * r, dy[r], u, v);
-    for (int i = 0; i < 4; ++i) {
-      if constexpr (kA) da[4 * r + i] = u[i];
-      if constexpr (kB) db[4 * r + i] = v[i];
-    }
+    for (int i = 0; i < 4; ++i) da[4 * r + i] = u[i], db[4 * r + i] = v[i];
   }
 };
 // Rows of any length, for sums of f(a - b): a team a row.
@@ -38,7 +35,7 @@ template <class T, class Kind> struct RowValue {
     team.each(1, [=](int64_t) { *out = sum; });
   }
 };
-template <bool kA, bool kB, class T, class Kind> struct RowSlope {
+template <class T, class Kind> struct RowSlope {
   Kind kind;
   const T *a, *b, *dy;
   T *da, *db;
@@ -49,8 +46,7 @@ template <bool kA, bool kB, class T, class Kind> struct RowSlope {
     const Kind k = kind;
     team.each(cols, [=](int64_t i) {
       const T d = up * k.df(u[i] - v[i]);
-      if constexpr (kA) to_a[i] = d;
-      if constexpr (kB) to_b[i] = -d;
+      to_a[i] = d, to_b[i] = -d;
     });
   }
 };
@@ -76,23 +72,14 @@ template <class Kind> struct PairLoss {
     return y;
   }
   void backward(const Tensor& dy, Grads& g) const {
-    for (const size_t i : {0, 1})
-      if (g.wants(i)) g[i] = empty_like(a);
-    if (!g.wants(1)) run<true, false>(dy, g);
-    else if (!g.wants(0)) run<false, true>(dy, g);
-    else run<true, true>(dy, g);
-  }
-
- private:
-  template <bool kA, bool kB> void run(const Tensor& dy, Grads& g) const {
     const int64_t rows = a->dim(0), cols = a->dim(1);
+    for (const size_t i : {0, 1}) g[i] = empty_like(a);  // both: a loop for each case would be more code, little faster
     dispatch_float(dy.dtype(), [&]<class T>() {
       const T *u = a->data<T>(), *v = b->data<T>(), *up = dy.data<T>();
-      T *da = kA ? g[0].data<T>() : nullptr, *db = kB ? g[1].data<T>() : nullptr;
+      T *da = g[0].data<T>(), *db = g[1].data<T>();
       if constexpr (kSum)
-        if (cols != 4)
-          return for_rows(dy.device(), rows, cols, RowSlope<kA, kB, T, Kind>{kind, u, v, up, da, db, cols});
-      for_each(dy.device(), rows, PairSlope<kA, kB, T, Kind>{kind, u, v, up, da, db});
+        if (cols != 4) return for_rows(dy.device(), rows, cols, RowSlope<T, Kind>{kind, u, v, up, da, db, cols});
+      for_each(dy.device(), rows, PairSlope<T, Kind>{kind, u, v, up, da, db});
     });
   }
 };

@@ -56,6 +56,7 @@ struct Tanh {  // dy/dx = 1 - y^2
 struct Relu {  // max(x, 0), NaN stays NaN; kink at 0
   static constexpr auto name = "relu";
   static constexpr Keep keep = Keep::y;
+  static constexpr bool stores_bf16 = true;
   HD static auto f(auto x) { return x < 0 ? 0 : x; }
   HD static auto df(auto, auto y) { return y > 0 ? 1.f : 0.f; }
 };
@@ -148,7 +149,7 @@ struct Shift {
 
 struct Add : Formula2 {
   static constexpr auto name = "add";
-  static constexpr bool a_passes = true, b_passes = true;
+  static constexpr bool a_passes = true, b_passes = true, stores_bf16 = true;
   HD static auto f(auto a, auto b) { return a + b; }
 };
 struct Sub : Formula2 {
@@ -187,7 +188,7 @@ struct Maximum : Formula2 {
 };
 struct AddRelu : Formula2 {  // kink where a + b = 0
   static constexpr auto name = "add_relu";
-  static constexpr bool keeps_y = true, equal = true;
+  static constexpr bool keeps_y = true, equal = true, stores_bf16 = true;
   HD static auto f(auto a, auto b) { return a + b < 0 ? 0 : a + b; }
   HD static auto da(auto, auto, auto y) { return y > 0 ? 1.f : 0.f; }
   HD static auto db(auto, auto, auto y) { return y > 0 ? 1.f : 0.f; }

@@ -70,6 +70,7 @@ template <class T, class I> struct MaxForward {
   T* y;
   I* where;
   Grid grid;
+  static constexpr bool rare = sizeof(I) > 1;  // large windows
   template <class Team> HD void operator()(const Team& team, int64_t r) const {
     Nine<T> taps{};
     int count = 0;
@@ -135,6 +136,7 @@ template <class T, class I> struct MaxBackward {  // dx of a pixel: the sum of d
   const I* where;
   T* dx;
   Grid grid;
+  static constexpr bool rare = sizeof(I) > 1;
   template <class Team> HD void operator()(const Team& team, int64_t p) const {
     const int64_t cols = grid.channels;
     each_block(team, cols, [=, this](int64_t c0, int64_t n) {

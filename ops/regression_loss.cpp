@@ -19,8 +19,10 @@ struct SmoothL1 {  // f = d^2 / (2 beta), df = d / beta; beyond beta f = |d| - b
     return a < b ? d / b : d > 0 ? T(1) : d < 0 ? T(-1) : d;  // NaN stays
   }
 };
-struct L1 : SmoothL1 {  // beta 0
+struct L1 {  // f = |d|, df = sign d
   static constexpr auto name = "l1_loss";
+  template <class T> HD T f(T d) const { return math::abs(d); }
+  template <class T> HD T df(T d) const { return d > 0 ? T(1) : d < 0 ? T(-1) : d; }  // NaN stays
 };
 struct L2 {
   static constexpr auto name = "l2_loss";
@@ -52,7 +54,7 @@ Tensor smooth_l1(const Tensor& a, const Tensor& b, double beta) {
   check(beta >= 0, "smooth_l1: beta ", beta, " must be at least 0");
   return run(SmoothL1{beta}, a, b);
 }
-Tensor l1_loss(const Tensor& a, const Tensor& b) { return run(L1{{0}}, a, b); }
+Tensor l1_loss(const Tensor& a, const Tensor& b) { return run(L1{}, a, b); }
 Tensor l2_loss(const Tensor& a, const Tensor& b) { return run(L2{}, a, b); }
 
 }  // namespace fovea

@@ -109,6 +109,10 @@ TEST_CASE("bf16 is storage: computed in f32, rounded once") {
   const Tensor x = draw.normal({1000}).to(DType::bf16), y = draw.normal({1000}).to(DType::bf16);
   CHECK(difference(mul(x, y), mul(x.to(DType::f32), y.to(DType::f32)).to(DType::bf16)) == 0);
   CHECK(difference(sigmoid(x), sigmoid(x.to(DType::f32)).to(DType::bf16)) == 0);
+  const Tensor a = x.clone().set_requires_grad(), wide = x.to(DType::f32).set_requires_grad();
+  backward(mul(a, y), y);
+  backward(mul(wide, y.to(DType::f32)), y.to(DType::f32));
+  CHECK(difference(a.grad(), wide.grad().to(DType::bf16)) == 0);
   CHECK(difference(sum(x), sum(x.to(DType::f32)).to(DType::bf16)) == 0);
   Tensor leaf = x.clone().set_requires_grad();
   backward(sum(leaf * leaf));
