@@ -1,5 +1,5 @@
-// conv2d and conv_transpose2d: checks, shapes, gradients. The sums themselves are in ops/conv_reference.cpp and
-// ops/cpu.
+// conv2d and conv_transpose2d: checks, shapes, gradients. The sums themselves are in ops/conv_reference.cpp,
+// ops/cpu and ops/cuda.
 #include "ops/conv.h"
 
 #include <cstdlib>
@@ -9,6 +9,7 @@
 #include "ops/columns.h"
 #include "ops/conv_reference.h"
 #include "ops/cpu/conv.h"
+#include "ops/cuda/conv.h"
 
 namespace fovea {
 namespace {
@@ -18,12 +19,7 @@ template <class T> struct Epilogue {
   const T* residual;
   ConvEnd<T> end;
   int64_t o;
-  HD void operator()(int64_t i) const {
-    T v = end.scale ? y[i] * end.scale[i % o] : y[i];
-    if (end.b) v += end.b[i % o];
-    if (residual) v += residual[i];
-    y[i] = end.relu && v < 0 ? T(0) : v;  // NaN stays NaN, as in relu()
-  }
+  HD void operator()(int64_t i) const { y[i] = end(y[i], i % o, residual ? residual[i] : T(0)); }
 };
 template <class T> struct Masked {  // dz = dy where y > 0, else 0: the gradient of relu, from its saved result
   const T *y, *dy;
@@ -53,29 +49,38 @@ template <class T> constexpr bool has_reference = !std::is_same_v<T, bf16>;
 template <class T> bool fast(Device d) {
   return !has_reference<T> || (d == Device::cpu && conv_algo() != ConvAlgo::reference && !rehearsal());
 }
+template <class T> bool tiled(Device d) {  // by the kernels for a GPU, which a rehearsal plays
+  return conv_algo() != ConvAlgo::reference && (d == Device::cuda || (rehearsal() && !has_kernels<T>));
+}
 template <class T>
 void value(Device d, const std::vector<ConvMap<T>>& maps, const compute_t<T>* w, const ConvEnd<compute_t<T>>& end) {
   if constexpr (has_kernels<T>)
     if (fast<T>(d)) return cpu::conv_value(maps, w, end, conv_algo(), cpu::kernels());
-  if constexpr (has_reference<T>)
+  if constexpr (has_reference<T>) {
+    if (tiled<T>(d)) return cuda::conv_value(d, maps, w, end);
     for (auto& [s, x, y, dx, dy, residual] : maps) {
       reference::conv_value(d, s, x, w, y);
       if (end.scale || end.b || residual || end.relu)
         for_each(d, s.n * s.oh * s.ow * s.o, Epilogue<T>{y, residual, end, s.o});
     }
+  }
 }
 template <class T> void input_gradient(Device d, const std::vector<ConvMap<T>>& maps, const compute_t<T>* w) {
   if constexpr (has_kernels<T>)
     if (fast<T>(d)) return cpu::conv_input_gradient(maps, w, conv_algo(), cpu::kernels());
-  if constexpr (has_reference<T>)
+  if constexpr (has_reference<T>) {
+    if (tiled<T>(d)) return cuda::conv_input_gradient(d, maps, w);
     for (auto& [s, x, y, dx, dy, residual] : maps) reference::conv_input_gradient(d, s, dy, w, dx);
+  }
 }
 template <class T> void weight_gradient(Device d, const std::vector<ConvMap<T>>& maps, compute_t<T>* dw) {
   if constexpr (has_kernels<T>)
     if (fast<T>(d)) return cpu::conv_weight_gradient(maps, dw, conv_algo(), cpu::kernels());
-  if constexpr (has_reference<T>)
+  if constexpr (has_reference<T>) {
+    if (tiled<T>(d)) return cuda::conv_weight_gradient(d, maps, dw);
     for (size_t i = 0; i < maps.size(); ++i)
       reference::conv_weight_gradient(d, maps[i].s, maps[i].x, maps[i].dy, dw, i > 0);
+  }
 }
 
 // db [o] = column sums of all dy [rows, o]

@@ -4,7 +4,21 @@
 #include "core/gemm.h"
 #include "core/loops.h"
 
-namespace fovea::reference {
+namespace fovea {
+
+Taps conv_taps(int64_t a, int kernel, int stride, int pad, int dilation) {
+  Taps t{0, 0, 0, 0, 0};
+  for (int64_t u = 0; u < kernel; ++u) {
+    if ((a + pad - u * dilation) % stride != 0) continue;
+    if (t.count > 0) t.step = u - t.last;
+    t.last = u, ++t.count;
+  }
+  t.base = (a + pad - t.last * dilation) / stride;  // divides exactly where there are taps
+  t.delta = t.step * dilation / stride;
+  return t;
+}
+
+namespace reference {
 namespace {
 
 // Image row that tap k of output row o reads: o * stride - pad + k * dilation.
@@ -110,4 +124,5 @@ void conv_weight_gradient(Device device, const ConvShape& s, const T* x, const T
 FOVEA_CONV(float)
 FOVEA_CONV(double)
 
-}  // namespace fovea::reference
+}  // namespace reference
+}  // namespace fovea

@@ -18,6 +18,14 @@ struct ConvShape {
   bool pointwise() const { return kernel == 1 && stride == 1 && pad == 0; }  // a plain product over pixels
 };
 
+// The taps u, along one axis, through which input pixels a, a + stride, a + 2 stride, ... are seen, in falling order:
+// u = last - t * step for t < count; pixel a + stride * q reads output q + base + t * delta. So the gradient to the
+// input is one convolution of stride 1 for each a < stride.
+struct Taps {
+  int64_t count, last, step, base, delta;
+};
+Taps conv_taps(int64_t a, int kernel, int stride, int pad, int dilation);
+
 // One of the maps that share their weights. A sum reads and writes only the pointers that it names.
 template <class T> struct ConvMap {
   ConvShape s;
@@ -33,6 +41,12 @@ template <class T> struct ConvMap {
 template <class T> struct ConvEnd {
   const T *scale = nullptr, *b = nullptr;
   bool relu = false;
+  HD T operator()(T v, int64_t o, T residual) const {  // of one sum of channel o; residual: 0 where there is none
+    if (scale) v *= scale[o];
+    if (b) v += b[o];
+    v += residual;
+    return relu && v < 0 ? T(0) : v;  // NaN stays NaN, as in relu()
+  }
 };
 
 namespace reference {

@@ -85,23 +85,6 @@ template <class T> Patches<T> patches(const ConvShape& s, const T* x, int64_t gr
           s.ow};
 }
 
-// The taps u, along one axis, through which input pixels a, a + stride, a + 2 stride, ... are seen, in falling order:
-// u = last - t * step for t < count; pixel a + stride * q reads output q + base + t * delta.
-struct Taps {
-  int64_t count, last, step, base, delta;
-};
-Taps taps(int64_t a, int kernel, int stride, int pad, int dilation) {
-  Taps t{0, 0, 0, 0, 0};
-  for (int64_t u = 0; u < kernel; ++u) {
-    if ((a + pad - u * dilation) % stride != 0) continue;
-    if (t.count > 0) t.step = u - t.last;
-    t.last = u, ++t.count;
-  }
-  t.base = (a + pad - t.last * dilation) / stride;  // divides exactly where there are taps
-  t.delta = t.step * dilation / stride;
-  return t;
-}
-
 }  // namespace
 
 template <class T> void value(const Maps<T>& maps, const float* w, const ConvEnd& end, const Kernels& k) {
@@ -129,8 +112,8 @@ template <class T> void input_gradient(const Maps<T>& maps, const float* w, cons
   const int64_t cg = s0.group_c(), og = s0.group_o();
   for (int64_t part = 0; part < int64_t{s0.groups} * s0.stride.h * s0.stride.w; ++part) {
     const int64_t g = part / s0.stride.w / s0.stride.h, a = part / s0.stride.w % s0.stride.h, b = part % s0.stride.w;
-    const Taps th = taps(a, s0.kernel.h, s0.stride.h, s0.pad.h, s0.dilation.h);
-    const Taps tw = taps(b, s0.kernel.w, s0.stride.w, s0.pad.w, s0.dilation.w);
+    const Taps th = conv_taps(a, s0.kernel.h, s0.stride.h, s0.pad.h, s0.dilation.h);
+    const Taps tw = conv_taps(b, s0.kernel.w, s0.stride.w, s0.pad.w, s0.dilation.w);
     Packed<T> packed{th.count * tw.count * og, cg};
     Workspace memory(static_cast<size_t>(packed.bytes(k)));
     packed.data = memory.as<T>();
