@@ -4,13 +4,17 @@
 // and `template <class Tile> HD void operator()(Tile& tile, int64_t block) const`, which is a sequence of
 //   tile.each(f)       f(lane, registers, shared), then a barrier: the others may read what a lane wrote
 //   tile.own(f)        the same without a barrier, so shared memory is const
-//   tile.warps(op, f)  an instruction that 32 lanes execute together, on what f(registers) names of each: op(part) on
-//                      the device, op.model(parts) where it is played
-// No barrier can be forgotten: what lanes write, others see a step later. That no lane of a step leans on another one
-// shows in the play, where the lanes of a step take turns in any order, and what was not written is NaN.
+//   tile.warps(op, f)  an instruction that the 32 lanes of a warp execute together, on what f(registers) names of each:
+//                      op(part) on the device, op.model(parts) where it is played
+// own and warps take functions that hold values, not references: a play runs them when it comes to the next barrier,
+// one warp after the other, as far apart as warps may ever be, the lanes of a step in any order, and memory begins as
+// NaN. So what leans on another lane, or writes what a slower warp still reads, gives wrong results there.
 #pragma once
 #include <cstring>
+#include <functional>
 #include <memory>
+#include <utility>
+#include <vector>
 
 #include "core/loops.h"
 
@@ -23,42 +27,62 @@
 
 namespace fovea {
 
-struct LaneOrder {  // turn t is that of lane t * stride + first, modulo the lanes; an odd stride reaches all
+struct LaneOrder {  // turn t is that of lane (and of warp) t * stride + first, modulo all; an odd stride reaches each
   int stride = -1, first = -1;  // backwards
+  int operator()(int t, int all) const { return int(unsigned(t) * unsigned(stride) + unsigned(first)) & (all - 1); }
 };
 
 template <class Body> class PlayedTile {
  public:
   explicit PlayedTile(LaneOrder order) : order_(order), memory_(new Memory) {}
   void begin() { std::memset(static_cast<void*>(memory_.get()), 0xff, sizeof(Memory)); }  // NaN
-  template <class F> HD void each(F f) { turns(memory_->shared, f); }
-  template <class F> HD void own(F f) { turns(static_cast<const typename Body::Shared&>(memory_->shared), f); }
+  void barrier() {
+    for (int w = 0; w < kWarps; ++w)
+      for (const auto& step : steps_) step(order_(w, kWarps) * 32);
+    steps_.clear();
+  }
+  template <class F> HD void each(F f) {
+#ifndef __CUDA_ARCH__
+    lanes(memory_->shared, f), barrier();
+#endif
+  }
+  template <class F> HD void own(F f) {
+#ifndef __CUDA_ARCH__
+    lanes(std::as_const(memory_->shared), f);
+#endif
+  }
   template <class Op, class F> HD void warps(Op op, F f) {
-    for (int first = 0; first < Body::kLanes; first += 32) {
-      decltype(f(memory_->lanes[0])) parts[32];
-      for (int l = 0; l < 32; ++l) parts[l] = f(memory_->lanes[first + l]);
+#ifndef __CUDA_ARCH__
+    steps_.push_back([=, lanes = memory_->lanes](int first) {
+      decltype(f(lanes[0])) parts[32];
+      for (int l = 0; l < 32; ++l) parts[l] = f(lanes[first + l]);
       op.model(parts);
-    }
+    });
+#endif
   }
 
  private:
+  static constexpr int kWarps = Body::kLanes / 32;
   struct Memory {
     typename Body::Shared shared;
     typename Body::Lane lanes[Body::kLanes];
   };
-  template <class Shared, class F> HD void turns(Shared& shared, F f) {
-    for (int t = 0; t < Body::kLanes; ++t) {
-      const int lane = int(unsigned(t) * unsigned(order_.stride) + unsigned(order_.first)) & (Body::kLanes - 1);
-      f(lane, memory_->lanes[lane], shared);
-    }
+  template <class Shared, class F> void lanes(Shared& shared, F f) {
+    steps_.push_back([=, this, &shared](int first) {
+      for (int t = 0; t < 32; ++t) {
+        const int lane = first + order_(t, 32);
+        f(lane, memory_->lanes[lane], shared);
+      }
+    });
   }
   LaneOrder order_;
   std::unique_ptr<Memory> memory_;
+  std::vector<std::function<void(int)>> steps_;  // since the last barrier, of the warp that begins with a lane
 };
 
 template <class Body> void play_tiles(int64_t blocks, const Body& body, LaneOrder order = {}) {
   PlayedTile<Body> tile(order);
-  while (blocks-- > 0) tile.begin(), body(tile, blocks);
+  while (blocks-- > 0) tile.begin(), body(tile, blocks), tile.barrier();
 }
 
 namespace detail {

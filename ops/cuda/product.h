@@ -64,13 +64,13 @@ template <class P, class A, class B, class Out, bool kWhole> struct Product {
     });
     for (int step = 0; step < part.steps; ++step) {
       const bool more = step + 1 < part.steps;
-      if (more) tile.own([&](int lane, Lane& l, const Shared&) { fetch(part, step + 1, lane, l); });
+      if (more) tile.own([=, this](int lane, Lane& l, const Shared&) { fetch(part, step + 1, lane, l); });
       multiply(tile, step % 2);
       tile.each([&](int lane, Lane& l, Shared& s) {
         if (more) store(lane, l, s, (step + 1) % 2);
       });
     }
-    tile.own([&](int lane, Lane& l, const Shared&) {
+    tile.own([=, this](int lane, Lane& l, const Shared&) {
       FOVEA_UNROLL for (int i = 0; i < P::kSide * P::kSide; ++i) {
         const At at = P::result(lane, i);
         const int row = part.row + at.row, col = part.col + at.col;
