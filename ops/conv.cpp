@@ -46,41 +46,39 @@ template <class T> struct Element {
 // other roles.
 template <class T> constexpr bool has_kernels = !std::is_same_v<T, double>;
 template <class T> constexpr bool has_reference = !std::is_same_v<T, bf16>;
+template <class T> bool tiled(Device d) {  // by the kernels for a GPU, which a rehearsal plays
+  const bool plain = has_reference<T> && conv_algo() == ConvAlgo::reference;
+  return !plain && (d == Device::cuda || (rehearsal() && !has_kernels<T>));
+}
 template <class T> bool fast(Device d) {
   return !has_reference<T> || (d == Device::cpu && conv_algo() != ConvAlgo::reference && !rehearsal());
 }
-template <class T> bool tiled(Device d) {  // by the kernels for a GPU, which a rehearsal plays
-  return conv_algo() != ConvAlgo::reference && (d == Device::cuda || (rehearsal() && !has_kernels<T>));
-}
 template <class T>
 void value(Device d, const std::vector<ConvMap<T>>& maps, const compute_t<T>* w, const ConvEnd<compute_t<T>>& end) {
+  if (tiled<T>(d)) return cuda::conv_value(d, maps, w, end);
   if constexpr (has_kernels<T>)
     if (fast<T>(d)) return cpu::conv_value(maps, w, end, conv_algo(), cpu::kernels());
-  if constexpr (has_reference<T>) {
-    if (tiled<T>(d)) return cuda::conv_value(d, maps, w, end);
+  if constexpr (has_reference<T>)
     for (auto& [s, x, y, dx, dy, residual] : maps) {
       reference::conv_value(d, s, x, w, y);
       if (end.scale || end.b || residual || end.relu)
         for_each(d, s.n * s.oh * s.ow * s.o, Epilogue<T>{y, residual, end, s.o});
     }
-  }
 }
 template <class T> void input_gradient(Device d, const std::vector<ConvMap<T>>& maps, const compute_t<T>* w) {
+  if (tiled<T>(d)) return cuda::conv_input_gradient(d, maps, w);
   if constexpr (has_kernels<T>)
     if (fast<T>(d)) return cpu::conv_input_gradient(maps, w, conv_algo(), cpu::kernels());
-  if constexpr (has_reference<T>) {
-    if (tiled<T>(d)) return cuda::conv_input_gradient(d, maps, w);
+  if constexpr (has_reference<T>)
     for (auto& [s, x, y, dx, dy, residual] : maps) reference::conv_input_gradient(d, s, dy, w, dx);
-  }
 }
 template <class T> void weight_gradient(Device d, const std::vector<ConvMap<T>>& maps, compute_t<T>* dw) {
+  if (tiled<T>(d)) return cuda::conv_weight_gradient(d, maps, dw);
   if constexpr (has_kernels<T>)
     if (fast<T>(d)) return cpu::conv_weight_gradient(maps, dw, conv_algo(), cpu::kernels());
-  if constexpr (has_reference<T>) {
-    if (tiled<T>(d)) return cuda::conv_weight_gradient(d, maps, dw);
+  if constexpr (has_reference<T>)
     for (size_t i = 0; i < maps.size(); ++i)
       reference::conv_weight_gradient(d, maps[i].s, maps[i].x, maps[i].dy, dw, i > 0);
-  }
 }
 
 // db [o] = column sums of all dy [rows, o]
@@ -239,7 +237,7 @@ void check_bias(const char* op, const Tensor& b, int64_t channels) {
 ConvShape conv_shape(const Tensor& x, const Tensor& w, const Tensor& b, const Conv2dOptions& o) {
   constexpr auto op = "conv2d", layout = "kh,kw,in,out";
   check_tensors(op, x, w, b, layout);
-  if (x.dtype() == DType::bf16) check_bf16_convolutions(x.device());
+  if (x.dtype() == DType::bf16 && x.device() == Device::cpu) check_bf16_convolutions();
   check_window(op, w, o.stride, o.pad, o.dilation, o.groups);
   check(x.dim(3) == w.dim(2) * o.groups, op, ": input has ", x.dim(3), " channels, weight expects ",
         w.dim(2) * o.groups, o.groups > 1 ? text(" in ", o.groups, " groups") : "", Described{x, w, layout},
@@ -307,8 +305,12 @@ void set_conv_algo(ConvAlgo algo) { chosen_algo() = algo; }
 ConvAlgo conv_algo() { return chosen_algo(); }
 
 void check_bf16_convolutions(Device device) {
-  check(Code::impossible, device == Device::cpu && cpu::kernels().half, "bf16 needs avx512_bf16; this processor ",
-        "(or FOVEA_ISA) has ", name_of(isa()), "\n  hint: --precision f32");
+  if (device == Device::cuda)
+    check(Code::impossible, runtime().info().major >= 8, "bf16 needs a GPU of compute capability 8.0 or newer",
+          "\n  hint: --precision f32");
+  else
+    check(Code::impossible, cpu::kernels().half, "bf16 needs avx512_bf16; this processor ", "(or FOVEA_ISA) has ",
+          name_of(isa()), "\n  hint: --precision f32");
   check(Code::impossible, conv_algo() != ConvAlgo::reference, "conv.algo=reference has no bf16",
         "\n  hint: --precision f32, or another conv.algo");
 }

@@ -118,7 +118,7 @@ void bench_model(const ModelFlags& o) {
   report.head["arch"] = o.arch, report.head["size"] = o.size, report.head["batch"] = o.batch;
   report.head["device"] = o.device, report.head["mode"] = o.mode, report.head["precision"] = o.precision;
   report.head["classes"] = o.classes;
-  if (o.precision == "bf16") check_bf16_convolutions();
+  if (o.precision == "bf16") check_bf16_convolutions(use_device(o.device));
   Work work(o);
   std::ofstream("/proc/self/clear_refs") << "5";  // the high-water mark starts anew: what the work itself adds
   const double start_mb = resident_mb("VmRSS");

@@ -46,7 +46,7 @@ DatasetOptions dataset_options(const Config& config, bool val) {
 Session::Session(SessionRequest request) : request_(std::move(request)), config_(request_.config) {
   if (config_.train.threads > 0) set_num_threads(static_cast<int>(config_.train.threads));
   set_conv_algo(conv_algo_named(config_.conv.algo));
-  if (config_.train.precision == "bf16") check_bf16_convolutions();
+  if (config_.train.precision == "bf16") check_bf16_convolutions(use_device(config_.train.device));
   open_data();
   check_options(config_.model);
   if (config_.train.weights.empty() && config_.train.backbone_weights.empty()) check_from_scratch(config_.model);

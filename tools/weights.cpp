@@ -52,7 +52,7 @@ LoadedModel load_model(const WeightsOptions& options) {
   }
   loaded.config = load_config(sources);
   set_conv_algo(conv_algo_named(loaded.config.conv.algo));
-  if (options.precision == "bf16") check_bf16_convolutions();
+  if (options.precision == "bf16") check_bf16_convolutions(use_device(options.device));
   {
     const Uninitialised loaded_below;
     loaded.model = std::make_unique<RetinaNet>(loaded.config.model);
