@@ -13,16 +13,19 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 bad = 0
 for arch in sys.argv[1:]:
     for source in sorted(glob.glob(os.path.join(ROOT, 'ops/cuda/*.cpp'))):
-        report = subprocess.run(['nvcc', '-std=c++20', '-O3', f'-arch={arch}', f'-I{ROOT}', '-x', 'cu', '-cubin', source,
-                                 '-Xptxas', '-v', '-o', os.devnull], check=True, stderr=subprocess.PIPE, text=True).stderr
-        kernels = re.findall(r"entry function '(\S*tiles_kernel\S*)'.*\n.*\n +(\d+) bytes stack frame, (\d+) bytes spill "
-                             r'stores, (\d+) bytes spill loads\n.*Used (\d+) registers.* (\d+) bytes smem', report)
+        command = ['nvcc', '-std=c++20', '-O3', f'-arch={arch}', f'-I{ROOT}', '-x', 'cu', '-cubin', '-Xptxas', '-v']
+        report = subprocess.run([*command, source, '-o', os.devnull], check=True, stderr=subprocess.PIPE,
+                                text=True).stderr
+        kernels = re.findall(r"entry function '(\S*tiles_kernel\S*)'.*\n.*\n +(\d+) bytes stack frame, "
+                             r'(\d+) bytes spill stores, (\d+) bytes spill loads\n.*Used (\d+) reg.* (\d+) bytes smem',
+                             report)
         if not kernels:
             sys.exit(f'{source}: no kernel found in the report of ptxas:\n{report}')
         for name, stack, stores, loads, _, _ in kernels:
             if int(stack) or int(stores) or int(loads):
                 bad += 1
                 print(f'{arch}: {stack} bytes of stack, {stores} stored and {loads} loaded by spills: {name}')
-        print(f'{arch} {os.path.relpath(source, ROOT)}: {len(kernels)} kernels, at most '
-              f'{max(int(k[4]) for k in kernels)} registers and {max(int(k[5]) for k in kernels)} bytes of shared memory')
+        registers, shared = max(int(k[4]) for k in kernels), max(int(k[5]) for k in kernels)
+        print(f'{arch} {os.path.relpath(source, ROOT)}: {len(kernels)} kernels, at most {registers} registers and '
+              f'{shared} bytes of shared memory')
 sys.exit(bad > 0)
