@@ -82,6 +82,12 @@ template <class T, class Term> struct LossChunk {
       team.each(classes, [=](int64_t k) { out[k] = 0; });
       return 0;
     }
+    if (label < 0)  // nearly all: without a choice for each class
+      return team.reduce(classes, T(0), [=](int64_t k) {
+        const Point<T> p = f(x[k]);
+        out[k] = down * p.slope;
+        return down * p.value;
+      });
     return team.reduce(classes, T(0), [=](int64_t k) {
       const bool own = int(k) == label;
       const Point<T> p = f(own ? -x[k] : x[k]);
