@@ -1,4 +1,4 @@
-// What a row of the op table (ops/op_cases.h) is made of: a named way to draw random inputs and to call the op on them.
+// What a row of the op table (op_cases.cpp) is made of: a named way to draw random inputs and to call the op on them.
 #pragma once
 #include <cmath>
 #include <functional>

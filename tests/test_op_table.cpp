@@ -9,6 +9,8 @@
 #include "core/loops.h"
 #include "ops/gradcheck.h"
 #include "ops/op_cases.h"
+#include "ops/pointwise.h"
+#include "ops/shape.h"
 #include "tests/catch.h"
 
 using namespace fovea;

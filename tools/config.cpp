@@ -69,20 +69,20 @@ template <class T> const char* type_name(const T&) {
   else return "list of numbers";
 }
 
-// `access` maps Config& to the field. `choices`: "a | b" for text that must be one of these.
-template <class Access>
-Key key(const std::string& name, Access access, const std::string& help, Range range = {},
+// `field` finds it in a configuration. `choices`: "a | b" for text that must be one of these.
+template <class T>
+Key key(const std::string& name, T& (*field)(Config&), const std::string& help, Range range = {},
         const std::string& choices = "") {
   Config sample;
-  Key k{name, choices.empty() ? type_name(access(sample)) : choices, help, {}, {}};
-  k.get = [access](const Config& c) { return text_of(access(const_cast<Config&>(c))); };
-  k.set = [access, range, choices](Config& c, const std::string& value) {
+  Key k{name, choices.empty() ? type_name(field(sample)) : choices, help, {}, {}};
+  k.get = [field](const Config& c) { return text_of(field(const_cast<Config&>(c))); };
+  k.set = [field, range, choices](Config& c, const std::string& value) {
     if (!choices.empty()) {
       const auto names = split(choices, '|');
       if (std::find(names.begin(), names.end(), value) == names.end())
         fail(Code::usage, text("'", value, "' is not one of ", choices, suggestion(value, names)));
     }
-    parse(access(c), value, range);
+    parse(field(c), value, range);
   };
   return k;
 }
@@ -90,7 +90,7 @@ Key key(const std::string& name, Access access, const std::string& help, Range r
 // KEY(train.lr, ...): the key "train.lr" is the field Config::train.lr.
 #define KEY(path, ...) \
   key(                 \
-      #path, [](Config & c) -> auto& { return c.path; }, __VA_ARGS__)
+      #path, +[](Config & c) -> auto& { return c.path; }, __VA_ARGS__)
 
 std::vector<Key> train_keys() {
   return {
