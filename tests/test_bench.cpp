@@ -175,6 +175,7 @@ TEST_CASE("bench ladder climbs from the definition to the kernels, each rung hel
     CHECK(std::equal(names.begin(), names.end(), all.begin()));
   }
   fails("bench ladder --shape '8x8x8->33'", 2, {"multiple of 32"});
+  if (!has_device()) fails("bench ladder --device cuda", 6, {"--device cpu"});
 }
 
 TEST_CASE("bench data leaves nothing behind, and names the wait") {

@@ -12,6 +12,8 @@
 #include "nn/checkpoint.h"
 #include "nn/ema.h"
 #include "nn/optim.h"
+#include "ops/conv.h"
+#include "ops/cuda/ladder.h"
 #include "ops/gradcheck.h"
 #include "ops/op_cases.h"
 #include "ops/pointwise.h"
@@ -221,6 +223,23 @@ TEST_CASE("gradcheck compares with a device, and notices one that is wrong") {
   const CheckResult bad = gradcheck(elsewhere, 3, 1, Device::cuda);
   CHECK(!bad.ok());
   CHECK(bad.where.find("the device gives another result") != std::string::npos);
+}
+
+TEST_CASE("the rungs of the GPU's ladder that play give the convolution") {
+  WithFakeDevice fake;
+  Dice dice(6);
+  Tensor x({2, 7, 5, 3}, DType::f64), w({3, 3, 3, 32}, DType::f64);
+  for (const Tensor& t : {x, w})
+    for (int64_t i = 0; i < t.size(); ++i) t.data<double>()[i] = dice.normal();
+  const Tensor want = conv2d(x, w, {}, {.pad = 1});
+  const auto rungs = cuda::ladder();
+  REQUIRE(rungs.size() == 5);
+  for (size_t r = 0; r < 3; ++r) {
+    const Tensor y = rungs[r].run(x.to(Device::cuda), w.to(Device::cuda)).to(Device::cpu);
+    INFO(rungs[r].name);
+    REQUIRE(y.shape() == want.shape());
+    for (int64_t i = 0; i < y.size(); ++i) CHECK(std::fabs(y.at(i) - want.at(i)) < 1e-12);
+  }
 }
 
 namespace {
