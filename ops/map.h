@@ -27,14 +27,14 @@ template <class F, class T> struct GradUnary {  // dx = dy f'(x)
   }
 };
 
-// Loops of their own for bf16 have formulas that say `static constexpr bool stores_bf16 = true`: those on the way
+// Loops of their own for bf16 have formulas that say `using StoresBf16 = void`: those on the way
 // through a network. The others compute f32 copies, which gives the same bits.
 template <class F> Tensor loop_copy(const Tensor& t) {
-  if constexpr (requires { requires F::stores_bf16; }) return t;
+  if constexpr (requires { typename F::StoresBf16; }) return t;
   else return t.dtype() == DType::bf16 ? t.to(DType::f32) : t;
 }
 template <class F, class Body> void dispatch_loops(DType type, Body body) {
-  if constexpr (requires { requires F::stores_bf16; }) dispatch_storage(type, body);
+  if constexpr (requires { typename F::StoresBf16; }) dispatch_storage(type, body);
   else dispatch_float(type, body);
 }
 inline Tensor stored_as(DType type, const Tensor& t) { return t.dtype() == type ? t : t.to(type); }

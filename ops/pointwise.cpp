@@ -56,7 +56,7 @@ struct Tanh {  // dy/dx = 1 - y^2
 struct Relu {  // max(x, 0), NaN stays NaN; kink at 0
   static constexpr auto name = "relu";
   static constexpr Keep keep = Keep::y;
-  static constexpr bool stores_bf16 = true;
+  using StoresBf16 = void;
   HD static auto f(auto x) { return x < 0 ? 0 : x; }
   HD static auto df(auto, auto y) { return y > 0 ? 1.f : 0.f; }
 };
@@ -149,7 +149,8 @@ struct Shift {
 
 struct Add : Formula2 {
   static constexpr auto name = "add";
-  static constexpr bool a_passes = true, b_passes = true, stores_bf16 = true;
+  static constexpr bool a_passes = true, b_passes = true;
+  using StoresBf16 = void;
   HD static auto f(auto a, auto b) { return a + b; }
 };
 struct Sub : Formula2 {
@@ -188,7 +189,8 @@ struct Maximum : Formula2 {
 };
 struct AddRelu : Formula2 {  // kink where a + b = 0
   static constexpr auto name = "add_relu";
-  static constexpr bool keeps_y = true, equal = true, stores_bf16 = true;
+  static constexpr bool keeps_y = true, equal = true;
+  using StoresBf16 = void;
   HD static auto f(auto a, auto b) { return a + b < 0 ? 0 : a + b; }
   HD static auto da(auto, auto, auto y) { return y > 0 ? 1.f : 0.f; }
   HD static auto db(auto, auto, auto y) { return y > 0 ? 1.f : 0.f; }
