@@ -146,7 +146,7 @@ std::string svg(const LineChart& chart) {
       legend.add((c.line ? line(0, 0, 20, 0, stroke) : "") + (c.marks ? mark(10, 0, tone) : ""), c.name);
   }
   x.close(chart.x, 0), y.close(chart.y, 0.05);
-  const double top = legend.y + 14, bottom = top + 230;
+  const double top = legend.y + 20, bottom = top + 230;
   y.from = bottom, y.to = top;
   std::string s = legend.svg;
   for (double v : x.ticks(7))
