@@ -77,8 +77,8 @@ std::vector<Tensor> RetinaNet::sampler_boxes(const Output& output, int64_t image
   if (options.sampler_boxes == "anchors") return output.anchors;
   std::vector<Tensor> boxes;
   for (size_t l = 0; l < output.anchors.size(); ++l) {
-    const Tensor deltas = output.deltas[l].rows(image, image + 1).to(DType::f32);
-    boxes.push_back(decode_boxes(reshape(deltas, {deltas.dim(1), 4}), output.anchors[l].to(DType::f32), options.coder));
+    const Tensor deltas = output.deltas[l].rows(image, image + 1).to(Device::cpu).to(DType::f32);
+    boxes.push_back(decode_boxes(reshape(deltas, {deltas.dim(1), 4}), output.anchors[l], options.coder));
   }
   return boxes;
 }
