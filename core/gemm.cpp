@@ -7,26 +7,51 @@
 
 #include "core/error.h"
 #include "core/threads.h"
-#if FOVEA_OPENBLAS
+#ifdef FOVEA_OPENBLAS
 #include <cblas.h>
+#include <dlfcn.h>
 #endif
 
 namespace fovea {
 
 namespace {
 
-#if FOVEA_OPENBLAS
-struct OneThread {  // our pool has the threads
-  OneThread() { openblas_set_num_threads(1); }
+#ifdef FOVEA_OPENBLAS
+// Loaded by the first product, not with the program: on loading it makes threads, which spin for a tenth of a second.
+// Our pool has the threads, so it is told to have one.
+struct OpenBlas {
+  OpenBlas() {
+    setenv("OPENBLAS_NUM_THREADS", "1", 1);
+    void* library = dlopen("libopenblas.so.0", RTLD_NOW);
+    if (!library) library = dlopen(FOVEA_OPENBLAS, RTLD_NOW);
+    const auto find = [&]<class F>(const char* name, F& f) {
+      f = reinterpret_cast<F>(library ? dlsym(library, name) : nullptr);
+      check(Code::resource, f != nullptr, "OpenBLAS cannot be used: ", dlerror(),
+            "\n  hint: install libopenblas0, or build with -DFOVEA_BLAS=builtin");
+    };
+    find("cblas_sgemm", sgemm);
+    find("cblas_dgemm", dgemm);
+    find("openblas_get_config", config);
+    find("openblas_set_num_threads", set_threads);
+    set_threads(1);  // where something else had loaded it
+  }
+  decltype(&cblas_sgemm) sgemm;
+  decltype(&cblas_dgemm) dgemm;
+  decltype(&openblas_get_config) config;
+  decltype(&openblas_set_num_threads) set_threads;
 };
+const OpenBlas& openblas() {
+  static const OpenBlas once;
+  return once;
+}
 CBLAS_TRANSPOSE flag(Trans t) { return t == Trans::yes ? CblasTrans : CblasNoTrans; }
 void block(Trans ta, Trans tb, int m, int n, int k, float alpha, const float* a, int lda, const float* b, int ldb,
            float beta, float* c, int ldc) {
-  cblas_sgemm(CblasRowMajor, flag(ta), flag(tb), m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+  openblas().sgemm(CblasRowMajor, flag(ta), flag(tb), m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
 void block(Trans ta, Trans tb, int m, int n, int k, double alpha, const double* a, int lda, const double* b, int ldb,
            double beta, double* c, int ldc) {
-  cblas_dgemm(CblasRowMajor, flag(ta), flag(tb), m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
+  openblas().dgemm(CblasRowMajor, flag(ta), flag(tb), m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
 #else
 // c_ij = sum_p a_ip b_pj, with rows of b streamed past 4 rows of c.
@@ -57,9 +82,6 @@ template <class T> void scale(int64_t m, int64_t n, T beta, T* c, int64_t ldc) {
 template <class T>
 void gemm(Device device, Trans ta, Trans tb, int64_t m, int64_t n, int64_t k, T alpha, const T* a, int64_t lda,
           const T* b, int64_t ldb, T beta, T* c, int64_t ldc) {
-#if FOVEA_OPENBLAS
-  static const OneThread once;
-#endif
   check(std::max({m, n, k, lda, ldb, ldc}) < (int64_t{1} << 31), "gemm: a dimension exceeds 2^31");
   if (m == 0 || n == 0) return;
   if (device == Device::cuda) return runtime().gemm(Gemm<T>{ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc});
@@ -82,8 +104,8 @@ template void gemm<double>(Device, Trans, Trans, int64_t, int64_t, int64_t, doub
                            const double*, int64_t, double, double*, int64_t);
 
 const char* blas_name() {
-#if FOVEA_OPENBLAS
-  static const std::string name = std::string(openblas_get_config());
+#ifdef FOVEA_OPENBLAS
+  static const std::string name = std::string(openblas().config());
   return name.c_str();
 #else
   return "builtin";

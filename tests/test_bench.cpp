@@ -158,6 +158,13 @@ TEST_CASE("bench conv times the three sums of a convolution and explains the alg
   fails("bench conv --algo fast", 2, {"'fast'", "winograd"});
 }
 
+TEST_CASE("bench parts times the focal loss, the matcher and NMS") {
+  const Json json = report("parts --locations 50 --classes 3 --anchors 40 --truths 2 --boxes 30");
+  check_rows(json, {"focal loss with gradient, 50x3", "matcher, 40 anchors, 2 boxes", "nms, 30 boxes"});
+  CHECK(value(json["rows"][0], "roofline") == Approx(best_ms(json, 8 * 50 * 3, 0) / ms(json["rows"][0])));
+  fails("bench parts --boxes 0", 2, {"--boxes"});
+}
+
 TEST_CASE("bench ladder climbs from the definition to the kernels, each rung held against f64") {
   for (const char* shape : {"7x5x3->32", "1x9x16->64"}) {
     const Json json = report(text("ladder --shape '", shape, "'"));

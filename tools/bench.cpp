@@ -211,10 +211,11 @@ void add_bench(Command& program) {
                                   "fovea bench conv --explain\n"
                                   "fovea bench ladder\n"
                                   "fovea bench data --json > kept.json; fovea bench data --compare kept.json\n"
+                                  "fovea bench parts\n"
                                   "fovea bench eval --images 5000");
   bench.needs_command();
   add_bench_model(bench), add_bench_ops(bench), add_bench_conv(bench), add_bench_ladder(bench), add_bench_data(bench),
-      add_bench_eval(bench);
+      add_bench_parts(bench), add_bench_eval(bench);
 }
 
 }  // namespace fovea

@@ -81,6 +81,7 @@ void add_bench_ops(Command& bench);
 void add_bench_conv(Command& bench);
 void add_bench_ladder(Command& bench);
 void add_bench_data(Command& bench);
+void add_bench_parts(Command& bench);
 void add_bench_eval(Command& bench);
 
 }  // namespace fovea
