@@ -7,6 +7,8 @@
 #include "core/error.h"
 #include "core/math.h"
 #include "models/retinanet.h"
+#include "ops/cuda/best.h"
+#include "ops/cuda/detections.h"
 #include "ops/nms.h"
 #include "ops/shape.h"
 #include "ops/softmax.h"
@@ -47,6 +49,10 @@ struct Candidates {
   std::vector<Box<float>> boxes;
   std::vector<float> scores;
   std::vector<int64_t> labels;
+  void add(const Box<float>& box, float score, int64_t label) {
+    boxes.push_back(box), scores.push_back(score), labels.push_back(label);
+  }
+  Detection operator[](size_t i) const { return {boxes[i], scores[i], static_cast<int>(labels[i])}; }
 };
 
 // Decodes and clips the candidates of one level; boxes that are not finite are dropped.
@@ -67,10 +73,14 @@ void add_level(const RetinaNetOptions& o, const std::vector<Candidate>& found, c
     std::memcpy(&box, decoded.data<float>() + 4 * i, sizeof box);
     if (!std::isfinite(box.x1 + box.y1 + box.x2 + box.y2)) continue;
     std::memcpy(&box, clipped.data<float>() + 4 * i, sizeof box);
-    all.boxes.push_back(box);
-    all.scores.push_back(found[static_cast<size_t>(i)].score);
-    all.labels.push_back(found[static_cast<size_t>(i)].index % o.classes);
+    all.add(box, found[static_cast<size_t>(i)].score, found[static_cast<size_t>(i)].index % o.classes);
   }
+}
+
+// IoU > it suppresses.
+float highest_iou(const RetinaNetOptions& o) {
+  const float highest = static_cast<float>(o.nms_threshold);
+  return o.nms_at_threshold ? std::nextafter(highest, -1.0f) : highest;
 }
 
 std::vector<Detection> suppress(const RetinaNetOptions& o, const Candidates& all) {
@@ -81,8 +91,7 @@ std::vector<Detection> suppress(const RetinaNetOptions& o, const Candidates& all
   std::vector<int64_t> kept;
   std::vector<float> lowered;
   if (o.nms == "hard") {
-    const float highest = static_cast<float>(o.nms_threshold);  // that a box may have: IoU > it suppresses
-    const float limit = o.nms_at_threshold ? std::nextafter(highest, -1.0f) : highest;
+    const float limit = highest_iou(o);
     const Tensor order = limit >= 1 ? top_k(scores, n).indices : batched_nms(boxes, scores, labels, limit);
     kept = order.values<int64_t>();
   } else {
@@ -92,10 +101,48 @@ std::vector<Detection> suppress(const RetinaNetOptions& o, const Candidates& all
   }
   std::vector<Detection> out;
   for (size_t i = 0; i < std::min(kept.size(), static_cast<size_t>(o.detections)); ++i) {
-    const size_t k = static_cast<size_t>(kept[i]);
-    out.push_back({all.boxes[k], lowered.empty() ? all.scores[k] : lowered[i], static_cast<int>(all.labels[k])});
+    out.push_back(all[static_cast<size_t>(kept[i])]);
+    if (!lowered.empty()) out.back().score = lowered[i];
   }
   return out;
+}
+
+double threshold_of(const RetinaNetOptions& o, const RetinaNet::Output& output, size_t level) {
+  const bool last = level + 1 == output.logits.size() && o.last_threshold >= 0;
+  return last ? o.last_threshold : o.score_threshold;
+}
+// Logits, or of a softmax the probabilities of the classes.
+Tensor values_of(const RetinaNetOptions& o, const Tensor& logits) {
+  return o.loss.kind == "softmax" ? slice(softmax(logits), 2, 1, o.classes + 1) : logits;
+}
+
+// All of it on the device of the outputs but for soft suppression, and one copy back.
+std::vector<std::vector<Detection>> detect_there(const RetinaNetOptions& o, const RetinaNet::Output& output,
+                                                 const std::vector<std::pair<int, int>>& image_hw) {
+  std::vector<cuda::DetectionLevel> levels;
+  for (size_t l = 0; l < output.logits.size(); ++l)
+    levels.push_back({values_of(o, output.logits[l]), output.deltas[l], output.anchors[l],
+                      static_cast<float>(threshold_of(o, output, l))});
+  const bool hard = o.nms == "hard";
+  const float limit = highest_iou(o) < 1 ? highest_iou(o) : 2;  // 2: none
+  const Tensor rows = cuda::detections(levels, image_hw,
+                                       {.logits = o.loss.kind != "softmax",
+                                        .top = o.level_top,
+                                        .coder = o.coder,
+                                        .iou = limit,
+                                        .most = hard ? o.detections : -1})
+                          .to(Device::cpu);
+  std::vector<std::vector<Detection>> found(image_hw.size());
+  const float* row = rows.data<float>();
+  for (auto& image : found) {
+    Candidates all;
+    for (int64_t i = 0; i < rows.dim(1); ++i, row += 6)
+      if (row[5] >= 0) all.add({row[0], row[1], row[2], row[3]}, row[4], static_cast<int64_t>(row[5]));
+    if (!hard) image = suppress(o, all);
+    else
+      for (size_t i = 0; i < all.boxes.size(); ++i) image.push_back(all[i]);
+  }
+  return found;
 }
 
 }  // namespace
@@ -111,20 +158,21 @@ std::vector<std::vector<Detection>> detect(const RetinaNetOptions& options, cons
   check(image_hw.empty() || static_cast<int64_t>(image_hw.size()) == images, "detect: ", image_hw.size(), " sizes for ",
         images, " images");
   NoGrad off;
-  const bool softmaxed = options.loss.kind == "softmax";
+  std::vector<std::pair<int, int>> sizes = image_hw;
+  if (sizes.empty()) sizes.assign(static_cast<size_t>(images), output.input_hw);
+  if (output.logits[0].device() == Device::cuda && options.level_top <= cuda::kBest)
+    return detect_there(options, output, sizes);
   std::vector<std::vector<Detection>> found;
   for (int64_t i = 0; i < images; ++i) {
-    const auto hw = image_hw.empty() ? output.input_hw : image_hw[static_cast<size_t>(i)];
     Candidates all;
     for (size_t level = 0; level < output.logits.size(); ++level) {
-      const bool last = level + 1 == output.logits.size() && options.last_threshold >= 0;
-      const double threshold = last ? options.last_threshold : options.score_threshold;
-      Tensor values = output.logits[level].rows(i, i + 1).to(Device::cpu);
+      const Tensor values = values_of(options, output.logits[level].rows(i, i + 1).to(Device::cpu));
       const Tensor deltas = output.deltas[level].rows(i, i + 1).to(Device::cpu);
-      if (softmaxed) values = slice(softmax(values), 2, 1, options.classes + 1);
       dispatch_float(values.dtype(), [&]<class T>() {
-        add_level(options, best_scores(values.data<T>(), values.size(), !softmaxed, threshold, options.level_top),
-                  deltas.data<T>(), output.anchors[level].data<float>(), hw, all);
+        const auto best = best_scores(values.data<T>(), values.size(), options.loss.kind != "softmax",
+                                      threshold_of(options, output, level), options.level_top);
+        add_level(options, best, deltas.data<T>(), output.anchors[level].data<float>(), sizes[static_cast<size_t>(i)],
+                  all);
       });
     }
     found.push_back(suppress(options, all));

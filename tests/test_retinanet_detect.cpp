@@ -5,6 +5,7 @@
 #include "core/random.h"
 #include "models/retinanet.h"
 #include "tests/catch.h"
+#include "tests/fake_device.h"
 
 using namespace fovea;
 
@@ -172,4 +173,73 @@ TEST_CASE("detections: boxes are cut to the image, and NaN or infinity finds not
   out = random_output(5, 1, 3);
   for (Tensor& t : out.logits) t.fill(NAN);
   CHECK(model.detect(out)[0].empty());
+}
+
+namespace {
+
+RetinaNet::Output moved(const RetinaNet::Output& output, Device device) {  // in f64, which a played device computes in
+  RetinaNet::Output out = output;
+  for (auto* list : {&out.logits, &out.deltas})
+    for (Tensor& t : *list) t = t.to(DType::f64).to(device);
+  return out;
+}
+
+}  // namespace
+
+TEST_CASE("detections on a device are the processor's, and are copied back once") {
+  Dice dice(11);
+  const std::vector<std::pair<int, int>> sizes{{100, 120}, {80, 70}};
+  for (uint64_t round = 0; round < 24; ++round) {
+    RetinaNetOptions o = small_options(3);
+    o.level_top = round % 3 == 0 ? 20 : round % 3 == 1 ? 1000 : 1024, o.detections = int(dice.integer(0, 200));
+    o.score_threshold = std::array{0.05, -1.0, 0.0, 0.5, 0.9999}[round % 5];
+    if (round % 2) o.last_threshold = 0.2;
+    if (round % 4 == 3) o.loss.kind = "softmax";
+    if (round % 6 == 1) o.nms = round % 12 == 1 ? "linear" : "gaussian", o.nms_threshold = 0.3;
+    else o.nms_threshold = std::array{0.5, 0.0, 1.0, 0.7}[round % 4], o.nms_at_threshold = round % 7 == 0;
+    if (round % 8 == 5) o.coder.style = BoxCoder::Style::corners;
+    auto out = random_output(round, 2, o.loss.kind == "softmax" ? 4 : 3);
+    if (round % 3 == 2)  // ties
+      for (Tensor& t : out.logits)
+        for (int64_t i = 0; i < t.size(); ++i) t.data<float>()[i] = std::round(t.data<float>()[i]);
+    if (round % 5 == 4)
+      for (Tensor& t : out.deltas)
+        for (int64_t i = 0; i < t.size(); i += 7) t.data<float>()[i] = i % 2 ? NAN : INFINITY;
+    const auto expected = detect(o, moved(out, Device::cpu), sizes);
+    const test::WithFakeDevice fake;
+    const auto got = detect(o, moved(out, Device::cuda), sizes);
+    CHECK(fake.device->counts.to_host == 1);
+    CHECK(fake.device->counts.synchronizations == 1);
+    REQUIRE(got.size() == expected.size());
+    for (size_t image = 0; image < got.size(); ++image) {
+      INFO("round " << round << ", image " << image);
+      const auto same = [](const Detection& a, const Detection& b) {
+        return a.label == b.label && a.score == b.score && a.box.x1 == b.box.x1 && a.box.y1 == b.box.y1 &&
+               a.box.x2 == b.box.x2 && a.box.y2 == b.box.y2;
+      };
+      CHECK(std::equal(got[image].begin(), got[image].end(), expected[image].begin(), expected[image].end(), same));
+    }
+  }
+}
+
+TEST_CASE("detections on a device: a level of many scores, and more of a level than lists are long") {
+  RetinaNetOptions o = small_options(3);
+  o.detections = 3000, o.nms_threshold = 1;
+  Dice dice(12);
+  RetinaNet::Output out;
+  out.input_hw = {100, 120};
+  Tensor logits({1, 9000, 3}), anchors({9000, 4});
+  for (int64_t i = 0; i < logits.size(); ++i) logits.data<float>()[i] = float(dice.integer(-900, 900)) / 100;
+  for (int64_t i = 0; i < anchors.size(); ++i) anchors.data<float>()[i] = float(i % 4 < 2 ? i % 50 : 60 + i % 40);
+  out.logits = {logits}, out.deltas = {Tensor::zeros({1, 9000, 4})}, out.anchors = {anchors};
+  for (const int top : {1000, 2500}) {
+    o.level_top = top;
+    const auto expected = detect(o, moved(out, Device::cpu))[0];
+    const test::WithFakeDevice fake;
+    const auto got = detect(o, moved(out, Device::cuda))[0];
+    REQUIRE(int(got.size()) == top);
+    REQUIRE(got.size() == expected.size());
+    for (size_t i = 0; i < got.size(); ++i)
+      CHECK((got[i].score == expected[i].score && got[i].label == expected[i].label));
+  }
 }
