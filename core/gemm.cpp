@@ -103,6 +103,10 @@ template void gemm<float>(Device, Trans, Trans, int64_t, int64_t, int64_t, float
 template void gemm<double>(Device, Trans, Trans, int64_t, int64_t, int64_t, double, const double*, int64_t,
                            const double*, int64_t, double, double*, int64_t);
 
+static bool rounds_to_tf32 = false;
+void set_tf32(bool on) { rounds_to_tf32 = on; }
+bool tf32() { return rounds_to_tf32; }
+
 const char* blas_name() {
 #ifdef FOVEA_OPENBLAS
   static const std::string name = std::string(openblas().config());

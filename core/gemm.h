@@ -12,6 +12,11 @@ template <class T>
 void gemm(Device device, Trans ta, Trans tb, int64_t m, int64_t n, int64_t k, T alpha, const T* a, int64_t lda,
           const T* b, int64_t ldb, T beta, T* c, int64_t ldc);
 
+// Whether a GPU may round the factors of f32 products and convolutions to tf32, which has 10 bits after the point. Off
+// at first. The processor knows no tf32.
+void set_tf32(bool on);
+bool tf32();
+
 const char* blas_name();  // "OpenBLAS 0.3.21 (SkylakeX)" or "builtin"
 
 }  // namespace fovea

@@ -262,6 +262,9 @@ TEST_CASE("bf16: refused where the processor has none; a run may go on in the ot
         std::string("detect --weights done tiny/val/images --out none"), small})
     fails(command + with, 7, {"bf16 needs avx512_bf16", "has fallback", "--precision f32"}, "FOVEA_ISA=fallback");
   fails(small + " --precision f16", 2, {"f16"});
+  for (const std::string& command :
+       {"train --data tiny --steps 2 --out none" + kSmall, std::string("eval --weights done --data tiny"), small})
+    fails(command + " --precision tf32", 7, {"tf32 is a precision of GPUs", "--precision f32"});
   if (run(small + with).code == 7) return;
   const std::string train = "train --data tiny --steps 8 --out half --stop-after 4" + kSmall;
   REQUIRE(run(train + with).code == 0);

@@ -118,7 +118,7 @@ void bench_model(const ModelFlags& o) {
   report.head["arch"] = o.arch, report.head["size"] = o.size, report.head["batch"] = o.batch;
   report.head["device"] = o.device, report.head["mode"] = o.mode, report.head["precision"] = o.precision;
   report.head["classes"] = o.classes;
-  if (o.precision == "bf16") check_bf16_convolutions(use_device(o.device));
+  use_precision(o.precision, use_device(o.device));
   Work work(o);
   std::ofstream("/proc/self/clear_refs") << "5";  // the high-water mark starts anew: what the work itself adds
   const double start_mb = resident_mb("VmRSS");
@@ -160,7 +160,7 @@ void add_bench_model(Command& bench) {
   model.option("--classes", o->classes, "classes").show_default().range(1, 1e6);
   model.option("--device", o->device, kDeviceHelp).show_default();
   model.option("--mode", o->mode, "infer or train").show_default().one_of({"infer", "train"});
-  model.option("--precision", o->precision, "of maps and products: f32 or bf16").show_default().one_of({"f32", "bf16"});
+  model.option("--precision", o->precision, kPrecisionHelp).show_default().one_of({"f32", "tf32", "bf16"});
   add_bench_flags(model, *o);
   model.option("--check", o->check, "write weights, images and outputs there, to hold against another program")
       .type("FILE");

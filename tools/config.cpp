@@ -121,7 +121,7 @@ std::vector<Key> train_keys() {
       KEY(train.weights, "a .safetensors file or a run to start from"),
       KEY(train.skip_weights, "names in it to leave out, e.g. *cls_logits*"),
       KEY(train.backbone_weights, "a classifier's .safetensors file to start from"),
-      KEY(train.precision, "of maps and products; weights, statistics and losses are f32", {}, "f32 | bf16"),
+      KEY(train.precision, "of maps and products; weights, statistics and losses are f32", {}, "f32 | tf32 | bf16"),
       KEY(train.threads, "of the computation; 0: all processors", {0, 256}),
       KEY(train.loader_threads, "that read and augment pictures", {0, 64}),
       KEY(train.device, "where to compute: cpu, cuda, cuda:N, or auto"),

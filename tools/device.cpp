@@ -5,6 +5,8 @@
 #include <cctype>
 
 #include "core/error.h"
+#include "core/gemm.h"
+#include "ops/conv.h"
 
 namespace fovea {
 
@@ -17,6 +19,16 @@ Device use_device(const std::string& name) {
   if (digits) choose_device(std::stoi(number));
   runtime();
   return Device::cuda;
+}
+
+void use_precision(const std::string& name, Device device) {
+  if (name == "bf16") check_bf16_convolutions(device);
+  if (name == "tf32") {
+    const char* hint = "\n  hint: --precision f32";
+    check(Code::impossible, device == Device::cuda, "tf32 is a precision of GPUs, and this is the processor", hint);
+    check(Code::impossible, runtime().info().major >= 8, "tf32 needs a GPU of compute capability 8.0 or newer", hint);
+  }
+  set_tf32(name == "tf32");
 }
 
 std::string describe(Device device) {

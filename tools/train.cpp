@@ -88,7 +88,7 @@ void add_train(Command& program) {
   key_flag(app, flags, "--seed", "train.seed", "of everything random");
   key_flag(app, flags, "--device", "train.device", kDeviceHelp);
   key_flag(app, flags, "--threads", "train.threads", "of the computation; the results do not depend on it");
-  key_flag(app, flags, "--precision", "train.precision", "of maps and products: f32 or bf16");
+  key_flag(app, flags, "--precision", "train.precision", kPrecisionHelp);
   key_flag(app, flags, "--weights", "train.weights", "start from a file or a run");
   key_flag(app, flags, "--overfit", "train.overfit", "train and score on the first N pictures");
   app.option("--out", flags->out, "folder of the new run").type("DIR");

@@ -29,7 +29,7 @@ void add_weights_flags(Command& app, WeightsOptions& options) {
   app.option("--preset", options.preset, "the network of weights that do not name it").type("");
   app.option("--classes", options.classes, "their number of classes, where it is not the preset's").type("N");
   app.option("--device", options.device, kDeviceHelp).type("DEVICE").show_default();
-  app.option("--precision", options.precision, "of maps and products: f32 or bf16").one_of({"f32", "bf16"});
+  app.option("--precision", options.precision, kPrecisionHelp).one_of({"f32", "tf32", "bf16"});
   app.option("--set", options.settings, "a key of the configuration, e.g. model.nms_threshold=0.6").type("KEY=VALUE");
 }
 
@@ -52,7 +52,7 @@ LoadedModel load_model(const WeightsOptions& options) {
   }
   loaded.config = load_config(sources);
   set_conv_algo(conv_algo_named(loaded.config.conv.algo));
-  if (options.precision == "bf16") check_bf16_convolutions(use_device(options.device));
+  use_precision(options.precision, use_device(options.device));
   {
     const Uninitialised loaded_below;
     loaded.model = std::make_unique<RetinaNet>(loaded.config.model);

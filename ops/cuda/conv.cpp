@@ -1,6 +1,7 @@
 // Which product for which precision, and its launches.
 #include "ops/cuda/conv.h"
 
+#include "core/gemm.h"
 #include "ops/cuda/conv_products.h"
 
 namespace fovea::cuda {
@@ -32,6 +33,13 @@ template <> struct Weights<bf16> {
   }
 };
 
+// f.operator()<P>() with the way in which numbers of type T are to be multiplied.
+template <class T, class F> void with_precision(F f) {
+  if constexpr (std::is_same_v<T, float>)
+    if (tf32()) return f.template operator()<TensorCores<Tf32>>();
+  f.template operator()<typename Weights<T>::Precision>();
+}
+
 }  // namespace
 
 template <class T>
@@ -39,18 +47,21 @@ void conv_value(Device device, const std::vector<ConvMap<T>>& maps, const comput
                 const ConvEnd<compute_t<T>>& end) {
   const auto launch = [=](const auto& product) { for_tiles(device, product.blocks(), product); };
   const Weights<T> weights(device, w, maps[0].s);
-  for (const ConvMap<T>& m : maps) check_sizes(m.s), value<typename Weights<T>::Precision>(m, weights.w, end, launch);
+  with_precision<T>([&]<class P>() {
+    for (const ConvMap<T>& m : maps) check_sizes(m.s), value<P>(m, weights.w, end, launch);
+  });
 }
 template <class T> void conv_input_gradient(Device device, const std::vector<ConvMap<T>>& maps, const compute_t<T>* w) {
   const auto launch = [=](const auto& product) { for_tiles(device, product.blocks(), product); };
   const Weights<T> weights(device, w, maps[0].s);
-  for (const ConvMap<T>& m : maps)
-    check_sizes(m.s), input_gradient<typename Weights<T>::Precision>(m, weights.w, launch);
+  with_precision<T>([&]<class P>() {
+    for (const ConvMap<T>& m : maps) check_sizes(m.s), input_gradient<P>(m, weights.w, launch);
+  });
 }
 template <class T> void conv_weight_gradient(Device device, const std::vector<ConvMap<T>>& maps, compute_t<T>* dw) {
   const auto launch = [=](const auto& product) { for_tiles(device, product.blocks(), product); };
   for (const ConvMap<T>& m : maps) check_sizes(m.s);
-  weight_gradient<typename Weights<T>::Precision>(device, maps, dw, launch);
+  with_precision<T>([&]<class P>() { weight_gradient<P>(device, maps, dw, launch); });
 }
 
 #define FOVEA_CONV(T)                                                                                \

@@ -1,6 +1,7 @@
 // The rungs of a GPU: each has one idea more than the one before.
 #include "ops/cuda/ladder.h"
 
+#include "core/gemm.h"
 #include "ops/conv.h"
 #include "ops/cuda/conv_products.h"
 
@@ -41,13 +42,12 @@ Tensor gathered(const Tensor& x, const Tensor& w) {
   });
 }
 Tensor library(const Tensor& x, const Tensor& w) { return conv2d(x, w, {}, {.pad = 1}); }
-Tensor tf32(const Tensor& x, const Tensor& w) {
-  check(x.dtype() == DType::f32, "ladder: tf32 takes images of f32");
-  return filled(x, w, [&]<class T>(const ConvShape& s, const T* from, const T* weights, T* y) {
-    if constexpr (sizeof(T) == 4)
-      value<TensorCores<Tf32>>(ConvMap<T>{s, from, y, nullptr, nullptr}, weights, {},
-                               [&](const auto& product) { for_tiles(x.device(), product.blocks(), product); });
-  });
+Tensor in_tf32(const Tensor& x, const Tensor& w) {
+  const bool before = tf32();
+  set_tf32(true);
+  const Tensor y = library(x, w);
+  set_tf32(before);
+  return y;
 }
 
 }  // namespace
@@ -56,7 +56,7 @@ std::vector<cpu::Rung> ladder() {
   return {{"naive", "the definition: one lane a result, two loads a multiply-add", DType::f32, 1e-4, naive},
           {"gathered", "the implicit matrix written out (im2col), then cuBLAS' product", DType::f32, 1e-4, gathered},
           {"tiled", "nothing is written out; a number in shared memory serves 128 results", DType::f32, 1e-4, library},
-          {"tf32", "tensor cores: 32 lanes multiply 16x8 by 8x8 at once", DType::f32, 1e-4, tf32},
+          {"tf32", "tensor cores: 32 lanes multiply 16x8 by 8x8 at once", DType::f32, 1e-4, in_tf32},
           {"bf16", "the same instruction with twice the depth, half the bytes", DType::bf16, 2e-2, library}};
 }
 
