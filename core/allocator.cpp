@@ -207,7 +207,41 @@ class Pool {
   MemoryStats stats_;
 };
 
-Pool& pool(Device device) {  // never destroyed: tensors in static storage may outlive it
+// Locking pages is slow, so a block serves whatever is not larger. The lock is free when the device is called: what it
+// does may wait for a give().
+class PinnedPool {
+ public:
+  void* take(size_t& bytes) {
+    void* block = kept(bytes);
+    return block ? block : runtime().allocate_pinned(bytes);
+  }
+  void give(void* block, size_t bytes) {
+    std::lock_guard lock(mutex_);
+    free_.emplace(bytes, block);
+  }
+  void trim() {
+    for (size_t any = 0; void* block = kept(any); any = 0) runtime().free_pinned(block);
+  }
+
+ private:
+  // The smallest of at least `bytes`, which becomes its size, or null.
+  void* kept(size_t& bytes) {
+    std::lock_guard lock(mutex_);
+    const auto fit = free_.lower_bound(bytes);
+    if (fit == free_.end()) return nullptr;
+    bytes = fit->first;
+    return free_.extract(fit).mapped();
+  }
+  std::mutex mutex_;
+  std::multimap<size_t, void*> free_;  // by size
+};
+
+// Pools are never destroyed: tensors in static storage may outlive them.
+PinnedPool& pinned_pool() {
+  static auto* pinned = new PinnedPool;
+  return *pinned;
+}
+Pool& pool(Device device) {
   static Pool* cpu = new Pool(Device::cpu);
   static Pool* cuda = new Pool(Device::cuda);
   return device == Device::cuda ? *cuda : *cpu;
@@ -219,6 +253,13 @@ void* allocate(size_t bytes, Device device) { return pool(device).take(bytes); }
 void release(void* block, Device device) { pool(device).give(block); }
 MemoryStats memory_stats(Device device) { return pool(device).stats(); }
 void reset_peak(Device device) { pool(device).reset_peak(); }
-void trim_cache(Device device) { pool(device).trim(); }
+void trim_cache(Device device) {
+  pool(device).trim();
+  if (device == Device::cuda) pinned_pool().trim();
+}
+std::shared_ptr<void> allocate_pinned(size_t bytes) {
+  void* block = pinned_pool().take(bytes);
+  return {block, [bytes](void* p) { pinned_pool().give(p, bytes); }};
+}
 
 }  // namespace fovea

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <string>
 
 #include "core/device.h"
@@ -24,6 +25,9 @@ void release(void* block, Device device = Device::cpu);
 MemoryStats memory_stats(Device device = Device::cpu);
 void reset_peak(Device device = Device::cpu);
 void trim_cache(Device device = Device::cpu);  // gives the kept blocks back to the system
+
+// Memory of the host that the device copies from by itself. It is kept, too, as part of the device's cache.
+std::shared_ptr<void> allocate_pinned(size_t bytes);
 
 // Scratch memory for the length of a scope.
 class Workspace {

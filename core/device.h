@@ -48,14 +48,17 @@ class Runtime {
   virtual ~Runtime() = default;
   virtual DeviceInfo info() = 0;
 
-  virtual void* allocate(size_t bytes) = 0;         // 256-byte aligned; null where the device has no more
-  virtual void free(void* block) = 0;               // waits for all work
-  virtual void* allocate_pinned(size_t bytes) = 0;  // memory of the host that the device copies from by itself
+  virtual void* allocate(size_t bytes) = 0;  // 256-byte aligned; null where the device has no more
+  virtual void free(void* block) = 0;        // waits for all work
+  // Memory of the host that the device copies from by itself. On any thread.
+  virtual void* allocate_pinned(size_t bytes) = 0;
   virtual void free_pinned(void* block) = 0;
 
   // Queued; memory of the host that is not pinned may be used again when the call returns. to_host: once synchronize()
   // returned.
   virtual void copy(void* to, const void* from, size_t bytes, Way way, Stream stream) = 0;
+  // Queued: lets go of `what` once the work before it is done. On another thread, so its end must not call the device.
+  virtual void keep(std::shared_ptr<void> what, Stream stream) = 0;
   virtual void wait(Stream waiting, Stream first) = 0;  // what is queued on `waiting` from now on starts after `first`
   virtual void synchronize(Stream stream) = 0;          // the host waits
 

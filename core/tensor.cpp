@@ -23,6 +23,20 @@ Tensor Tensor::full(const Shape& shape, double value, DType dtype, Device device
   return t;
 }
 
+Tensor Tensor::pinned(const Shape& shape, DType dtype) {
+  const size_t bytes = static_cast<size_t>(shape.numel()) * size_of(dtype);
+  const std::shared_ptr<void> block = allocate_pinned(bytes);
+  return {std::make_shared<Storage>(block.get(), bytes, block), 0, shape, dtype};
+}
+Tensor Tensor::send() const {
+  using Stream = Runtime::Stream;
+  Tensor t(shape_, dtype_, Device::cuda);
+  runtime().wait(Stream::copy, Stream::compute);  // which may still work on what had this memory before
+  runtime().copy(t.raw(), raw(), bytes(), Runtime::Way::to_device, Stream::copy);
+  runtime().keep(storage_, Stream::copy);
+  return t;
+}
+
 double Tensor::at(int64_t i) const {
   check(storage_ && i >= 0 && i < size(), "tensor: element ", i, " of a tensor of shape ", shape_);
   if (device() == Device::cuda) {

@@ -53,6 +53,7 @@ class Tensor {
       : storage_(std::move(storage)), offset_(offset), shape_(shape), dtype_(dtype) {}
   // Copies the values in row-major order. Throws if their number is not the shape's.
   template <class T> static Tensor from(const Shape& shape, const std::vector<T>& values);
+  static Tensor pinned(const Shape& shape, DType dtype = DType::f32);  // not initialised; on the host, for send()
   static Tensor scalar(double value, DType dtype = DType::f32) { return full({}, value, dtype); }
 
   explicit operator bool() const { return storage_ != nullptr; }
@@ -84,6 +85,10 @@ class Tensor {
   Tensor clone() const;            // copies the elements, drops the record
   Tensor to(DType dtype) const;    // converts the elements, drops the record
   Tensor to(Device device) const;  // copies them there, drops the record; the same storage where it is there already
+
+  // Of a pinned tensor: a copy on the device by the copy stream, while the device computes. May be let go of at once.
+  // The copy is to be used, and let go of, only after runtime().wait(Stream::compute, Stream::copy).
+  Tensor send() const;
 
   // In-place changes of the elements; each raises the version, so that backward() notices.
   void fill(double value);

@@ -41,7 +41,8 @@ Batch assemble(std::vector<Transformed> parts, const LoaderOptions& options) {
   for (const Transformed& part : parts)
     width = std::max(width, part.transform.width), height = std::max(height, part.transform.height);
   width = padded(width, options.divisor), height = padded(height, options.divisor);
-  batch.images = Tensor({int64_t(parts.size()), height, width, 3});
+  const Shape shape{int64_t(parts.size()), height, width, 3};
+  batch.images = options.device == Device::cpu ? Tensor(shape) : Tensor::pinned(shape);
   float* out = batch.images.data<float>();
   for (Transformed& part : parts) {
     normalise(part.sample.image, options, out, height, width);
@@ -150,6 +151,7 @@ struct Loader::State {
     }
     room.notify_all();
     for (std::thread& worker : workers) worker.join();
+    if (ahead) arrive();
   }
 
   Result make(int64_t number) {
@@ -194,11 +196,28 @@ struct Loader::State {
     return result;
   }
 
+  // What the device computes from now on finds what was sent.
+  static void arrive() { runtime().wait(Runtime::Stream::compute, Runtime::Stream::copy); }
+  void send_next() {
+    if (delivered >= end) return;
+    ahead = take();
+    if (!ahead->error) ahead->batch.images = ahead->batch.images.send();
+  }
+  Result take_there() {
+    if (!ahead) send_next();
+    arrive();
+    Result result = std::move(*ahead);
+    ahead.reset();
+    send_next();
+    return result;
+  }
+
   const Dataset& dataset;
   const LoaderOptions options;
   const int64_t steps;
   int64_t claimed = 0, delivered = 0, end = 0;  // numbers of batches: epoch * steps + step
   std::map<int64_t, Result> results;
+  std::optional<Result> ahead;  // on its way to the device
   std::map<int64_t, std::vector<std::vector<int64_t>>> orders;
   bool stop = false;
   std::mutex mutex, order_mutex;
@@ -211,8 +230,8 @@ Loader::Loader(const Dataset& dataset, const LoaderOptions& options, int64_t epo
 Loader::~Loader() = default;
 
 std::optional<Batch> Loader::next() {
-  if (state_->delivered >= state_->end) return {};
-  State::Result result = state_->take();
+  if (state_->delivered >= state_->end && !state_->ahead) return {};
+  State::Result result = state_->options.device == Device::cpu ? state_->take() : state_->take_there();
   if (result.error) std::rethrow_exception(result.error);
   return std::move(result.batch);
 }

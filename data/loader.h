@@ -24,7 +24,8 @@ struct LoaderOptions {
   bool one_side = false;  // of several augment.short_sides one is drawn for each batch, not for each picture
   std::array<float, 3> mean = {0.485f, 0.456f, 0.406f}, std = {0.229f, 0.224f, 0.225f};  // RGB of 0..1
   AugmentOptions augment{};
-  int64_t epochs = -1;  // next() ends after this many, counted from epoch 0; -1: never
+  Device device = Device::cpu;  // where a Loader's images go, a batch ahead of what is computed there
+  int64_t epochs = -1;          // next() ends after this many, counted from epoch 0; -1: never
 };
 
 struct Batch {

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <deque>
 #include <map>
+#include <mutex>
 
 #include "core/device.h"
 #include "core/error.h"
@@ -17,7 +18,8 @@ namespace fovea::test {
 class FakeDevice final : public Runtime {
  public:
   struct Counts {
-    int64_t loops = 0, products = 0, to_device = 0, to_host = 0, within = 0, synchronizations = 0, allocations = 0;
+    int64_t loops = 0, products = 0, to_device = 0, to_host = 0, within = 0, synchronizations = 0, allocations = 0,
+            pinned = 0;
   };
   Counts counts;
   size_t capacity;
@@ -57,19 +59,33 @@ class FakeDevice final : public Runtime {
       else it->second += next->second, holes_.erase(next);
     }
   }
-  void* allocate_pinned(size_t bytes) override { return std::malloc(bytes); }
-  void free_pinned(void* block) override { finish(), std::free(block); }
+  void* allocate_pinned(size_t bytes) override {
+    std::lock_guard lock(pinned_mutex_);
+    void* block = std::malloc(bytes);
+    pinned_[static_cast<char*>(block)] = bytes, counts.pinned++;
+    return block;
+  }
+  void free_pinned(void* block) override {
+    finish();
+    std::lock_guard lock(pinned_mutex_);
+    pinned_.erase(static_cast<char*>(block)), std::free(block);
+  }
 
   void copy(void* to, const void* from, size_t bytes, Way way, Stream stream) override {
     (way == Way::to_device ? counts.to_device : way == Way::to_host ? counts.to_host : counts.within)++;
-    if (way != Way::to_device) return put(stream, [=] { std::memmove(to, from, bytes); });
+    if (way != Way::to_device || is_pinned(static_cast<const char*>(from)))
+      return put(stream, [=] { std::memmove(to, from, bytes); });
     auto staged = std::make_shared<std::string>(static_cast<const char*>(from), bytes);
     put(stream, [=] { std::memcpy(to, staged->data(), bytes); });
+  }
+  void keep(std::shared_ptr<void> what, Stream stream) override {
+    put(stream, [what = std::move(what)] {});
   }
   void wait(Stream waiting, Stream first) override {
     const size_t so_far = queue(first).queued;
     put(waiting, [=, this] { run(first, so_far); });
   }
+  bool waiting(Stream stream) { return queue(stream).done < queue(stream).queued; }  // whether work is
   void synchronize(Stream stream) override { counts.synchronizations++, finish(stream); }
   void gemm(const Gemm<float>& g) override { multiply(g); }
   void gemm(const Gemm<double>& g) override { multiply(g); }
@@ -98,6 +114,11 @@ class FakeDevice final : public Runtime {
     mprotect(arena_, kArena, PROT_NONE);
   }
   void finish() { finish(Stream::compute), finish(Stream::copy); }
+  bool is_pinned(const char* p) {
+    std::lock_guard lock(pinned_mutex_);
+    const auto after = pinned_.upper_bound(const_cast<char*>(p));
+    return after != pinned_.begin() && p < std::prev(after)->first + std::prev(after)->second;
+  }
   template <class T> void multiply(const Gemm<T>& g) {
     counts.products++;
     put(Stream::compute, [=] {
@@ -109,6 +130,8 @@ class FakeDevice final : public Runtime {
   std::map<char*, size_t> holes_, live_;
   size_t used_ = 0;
   Queue queues_[2];
+  std::mutex pinned_mutex_;  // workers ask for pinned memory
+  std::map<char*, size_t> pinned_;
 };
 
 // Installs a fake device for the length of a scope.

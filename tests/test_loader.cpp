@@ -7,6 +7,7 @@
 
 #include "core/random.h"
 #include "data/shapes.h"
+#include "tests/fake_device.h"
 #include "tests/files.h"
 
 using namespace fovea;
@@ -208,4 +209,47 @@ TEST_CASE("a loader that is left early joins its workers") {
     if (i > 0) loader.next();
   }
   SUCCEED();
+}
+
+TEST_CASE("batches come to a device one ahead, by its other stream, and nobody waits") {
+  std::vector<Batch> expected;
+  LoaderOptions options = options_for(0);
+  options.epochs = 2;
+  for (Loader here(shapes(), options); auto batch = here.next();) expected.push_back(*batch);
+  for (int threads : {0, 2}) {
+    test::WithFakeDevice fake;
+    const auto& counts = fake.device->counts;
+    options.threads = threads, options.device = Device::cuda;
+    Loader loader(shapes(), options);
+    for (size_t i = 0; i < expected.size(); ++i) {
+      const auto before = counts;
+      auto batch = loader.next();
+      REQUIRE(batch);
+      CHECK(counts.synchronizations == before.synchronizations);
+      CHECK(counts.to_device == int64_t(std::min(i + 2, expected.size())));  // the next one is under way
+      CHECK(batch->images.device() == Device::cuda);
+      const Tensor seen = batch->images.clone();  // the device's work; waiting for it does not wait for the next batch
+      batch->images = {};
+      batch->images = seen.to(Device::cpu);
+      CHECK(fake.device->waiting(Runtime::Stream::copy) == (i + 1 < expected.size()));
+      check_equal(*batch, expected[i]);
+    }
+    CHECK(!loader.next());
+    CHECK(counts.pinned <= 4 + 2 + options.ahead);  // blocks serve again
+  }
+}
+
+TEST_CASE("a loader whose last batch is still on its way may go") {
+  test::WithFakeDevice fake;
+  LoaderOptions options = options_for(2);
+  options.device = Device::cuda;
+  auto loader = std::make_unique<Loader>(shapes(), options);
+  const Tensor first = loader->next()->images;
+  loader.reset();
+  Tensor other({3, 64, 64, 3}, DType::f64, Device::cuda);  // may get the memory of what was on its way
+  other.fill(1);
+  const std::vector<double> ones(size_t(other.size()), 1);
+  CHECK(other.values<double>() == ones);
+  fake.device->synchronize(Runtime::Stream::copy);
+  CHECK(other.values<double>() == ones);
 }

@@ -39,7 +39,9 @@ Evaluation evaluate(RetinaNet& model, const Dataset& data, const EvaluationOptio
   NoGrad no_grad;
   model.train(false);
   CocoEvaluator evaluator(data.class_ids());
-  Loader loader(data, options.loader);
+  LoaderOptions batches_of = options.loader;
+  batches_of.device = model.device();
+  Loader loader(data, batches_of);
   int64_t batches = 0;
   while (auto batch = loader.next()) {
     if (options.progress && !options.progress(all.images, data.size())) throw Exit{130};

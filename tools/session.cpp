@@ -46,7 +46,7 @@ DatasetOptions dataset_options(const Config& config, bool val) {
 Session::Session(SessionRequest request) : request_(std::move(request)), config_(request_.config) {
   if (config_.train.threads > 0) set_num_threads(static_cast<int>(config_.train.threads));
   set_conv_algo(conv_algo_named(config_.conv.algo));
-  if (config_.train.precision == "bf16") check_bf16_convolutions(use_device(config_.train.device));
+  use_precision(config_.train.precision, use_device(config_.train.device));
   open_data();
   check_options(config_.model);
   if (config_.train.weights.empty() && config_.train.backbone_weights.empty()) check_from_scratch(config_.model);
@@ -186,7 +186,9 @@ void Session::run() {
 
 void Session::loop() {
   if (step_ > 0 && evaluation_due()) evaluate_now();  // killed between checkpoint and score
-  Loader loader(*train_, loader_options(config_, true), step_ / per_epoch_, step_ % per_epoch_);
+  LoaderOptions options = loader_options(config_, true);
+  options.device = model_->device();
+  Loader loader(*train_, options, step_ / per_epoch_, step_ % per_epoch_);
   const int64_t end = request_.stop_after > 0 ? std::min(total_, request_.stop_after) : total_;
   while (step_ < end) {
     one_step(loader);

@@ -8,6 +8,7 @@
 #include <cstdlib>
 
 #include "core/error.h"
+#include "core/gemm.h"
 #include "core/profile.h"
 
 namespace fovea {
@@ -57,7 +58,6 @@ class CudaRuntime final : public Runtime {
     need(cublasSetStream(blas_, streams_[0]), "cublasSetStream");
     need(cudaMalloc(&workspace_, kWorkspace), "cudaMalloc");  // ours, so that products allocate nothing
     need(cublasSetWorkspace(blas_, workspace_, kWorkspace), "cublasSetWorkspace");
-    need(cublasSetMathMode(blas_, CUBLAS_PEDANTIC_MATH), "cublasSetMathMode");  // f32 is f32
   }
 
   DeviceInfo info() override {
@@ -79,6 +79,7 @@ class CudaRuntime final : public Runtime {
   void free(void* block) override { need(cudaFree(block), "cudaFree"); }
   void* allocate_pinned(size_t bytes) override {
     void* block = nullptr;
+    need(cudaSetDevice(index_), "cudaSetDevice");  // a thread begins with the first
     need(cudaMallocHost(&block, bytes), "cudaMallocHost");
     return block;
   }
@@ -90,13 +91,20 @@ class CudaRuntime final : public Runtime {
                                             : cudaMemcpyDeviceToDevice;
     need(cudaMemcpyAsync(to, from, bytes, kind, of(stream)), "cudaMemcpy");
   }
+  void keep(std::shared_ptr<void> what, Stream stream) override {
+    const auto let_go = [](void* p) { delete static_cast<std::shared_ptr<void>*>(p); };
+    need(cudaLaunchHostFunc(of(stream), let_go, new std::shared_ptr<void>(std::move(what))), "cudaLaunchHostFunc");
+  }
   void wait(Stream waiting, Stream first) override {
     need(cudaEventRecord(event_, of(first)), "cudaEventRecord");
     need(cudaStreamWaitEvent(of(waiting), event_), "cudaStreamWaitEvent");
   }
   void synchronize(Stream stream) override { need(cudaStreamSynchronize(of(stream)), "cudaStreamSynchronize"); }
 
-  void gemm(const Gemm<float>& g) override { multiply(column_major(g), cublasSgemm); }
+  void gemm(const Gemm<float>& g) override {
+    need(cublasSetMathMode(blas_, tf32() ? CUBLAS_TF32_TENSOR_OP_MATH : CUBLAS_PEDANTIC_MATH), "cublasSetMathMode");
+    multiply(column_major(g), cublasSgemm);
+  }
   void gemm(const Gemm<double>& g) override { multiply(column_major(g), cublasDgemm); }
 
   void* handle(Stream stream) override { return of(stream); }
