@@ -39,15 +39,15 @@ template <class Body> __attribute__((cold, noinline)) void chunk_rare(const Body
 }
 
 #if FOVEA_X86_CLONES
-#define FOVEA_CLONE(name, attributes)                                                                        \
-  template <class Body>                                                                                      \
-  __attribute__((attributes, flatten, noinline)) void name(const Body& shared, int64_t begin, int64_t end) { \
-    const Body body = shared;                                                                                \
-    for (int64_t i = begin; i < end; ++i) body(i);                                                           \
+#define FOVEA_CLONE(name, ...)                                                                                \
+  template <class Body>                                                                                       \
+  __attribute__((__VA_ARGS__, flatten, noinline)) void name(const Body& shared, int64_t begin, int64_t end) { \
+    const Body body = shared;                                                                                 \
+    for (int64_t i = begin; i < end; ++i) body(i);                                                            \
   }
 FOVEA_CLONE(chunk_fallback, cold)
-FOVEA_CLONE(chunk_v3, target("arch=x86-64-v3"))
-FOVEA_CLONE(chunk_v4, target("arch=x86-64-v4"))
+FOVEA_CLONE(chunk_v3, hot, target("arch=x86-64-v3"))  // hot: not small where it is called once
+FOVEA_CLONE(chunk_v4, hot, target("arch=x86-64-v4"))
 #undef FOVEA_CLONE
 #endif
 

@@ -13,7 +13,7 @@
 namespace fovea {
 namespace {
 
-constexpr int64_t kBlock = 32;
+constexpr int64_t kBlock = 32, kStretch = 256;
 
 template <class T> struct Kept {  // x1, y1, x2, y2 of the kept boxes of one class
   std::vector<T> side[4];
@@ -33,29 +33,46 @@ template <class T> struct Kept {  // x1, y1, x2, y2 of the kept boxes of one cla
   }
 };
 
-// One class: marks what stays. `order` are the candidates, best first.
-template <class T> struct Suppress {
+// Whether candidate i of one class overlaps one of the kept boxes, from number `first` on, by more than the threshold.
+template <class T> struct Overlaps {
   const Box<T>* boxes;
-  const int64_t* order;
-  int64_t count;
-  uint8_t* keep;
-  Kept<T>* kept;
+  const int64_t* order;  // the candidates, best first
+  const Kept<T>* kept;
+  int64_t first;
   T threshold;
-  void operator()(int64_t) const {
-    kept->clear();
-    for (int64_t i = 0; i < count; ++i) {
-      const Box<T> box = boxes[order[i]];
-      const T *x1 = kept->side[0].data(), *y1 = kept->side[1].data(), *x2 = kept->side[2].data(),
-              *y2 = kept->side[3].data();
-      int hit = 0;
-      for (int64_t at = 0; at < kept->count && !hit; at += kBlock)
-        for (int64_t j = at; j < at + kBlock; ++j) hit |= iou(Box<T>{x1[j], y1[j], x2[j], y2[j]}, box) > threshold;
-      if (hit) continue;
-      keep[order[i]] = 1;
-      kept->add(box);
-    }
+  uint8_t* hit;
+  void operator()(int64_t i) const {
+    const Box<T> box = boxes[order[i]];
+    const T *x1 = kept->side[0].data(), *y1 = kept->side[1].data(), *x2 = kept->side[2].data(),
+            *y2 = kept->side[3].data();
+    int any = 0;
+    for (int64_t at = first; at < kept->count && !any; at += kBlock)
+      for (int64_t j = at; j < at + kBlock; ++j) any |= iou(Box<T>{x1[j], y1[j], x2[j], y2[j]}, box) > threshold;
+    hit[i] = uint8_t(any);
   }
 };
+
+// One class: marks what stays. All threads hold a stretch of candidates against the boxes kept before it; what is left
+// is then held against those of its own stretch, in order.
+template <class T>
+void suppress(const Box<T>* boxes, const std::vector<int64_t>& order, T threshold, Kept<T>& kept, uint8_t* keep) {
+  const int64_t count = static_cast<int64_t>(order.size());
+  std::vector<uint8_t> hit(order.size(), 0);
+  kept.clear();
+  for (int64_t begin = 0; begin < count; begin += kStretch) {
+    const int64_t end = std::min(begin + kStretch, count);
+    Overlaps<T> overlaps{boxes, order.data(), &kept, 0, threshold, hit.data()};
+    parallel_for(end - begin, 32, [&](int64_t b, int64_t e) { detail::run_each(overlaps, begin + b, begin + e); });
+    overlaps.first = kept.count / kBlock * kBlock;
+    for (int64_t i = begin; i < end; ++i) {
+      if (hit[size_t(i)]) continue;
+      detail::run_each(overlaps, i, i + 1);
+      if (hit[size_t(i)]) continue;
+      keep[order[size_t(i)]] = 1;
+      kept.add(boxes[order[size_t(i)]]);
+    }
+  }
+}
 
 template <class T> bool usable(const Box<T>& b, T score) {
   return !std::isnan(score) && !std::isnan(b.x1 + b.y1 + b.x2 + b.y2);
@@ -87,9 +104,7 @@ template <class T> Tensor hard(const Tensor& boxes, const Tensor& scores, const 
   const auto order = ranking(box, scores.data<T>(), scores.size());
   std::vector<uint8_t> keep(static_cast<size_t>(scores.size()), 0);
   Kept<T> kept;
-  for (const auto& group : by_class(order, classes))
-    detail::run_each(
-        Suppress<T>{box, group.data(), static_cast<int64_t>(group.size()), keep.data(), &kept, T(threshold)}, 0, 1);
+  for (const auto& group : by_class(order, classes)) suppress(box, group, T(threshold), kept, keep.data());
   std::vector<int64_t> result;
   for (const int64_t i : order)
     if (keep[static_cast<size_t>(i)]) result.push_back(i);
