@@ -62,14 +62,12 @@ struct Picture {
 
 Picture read_picture(const JsonRecord& record, const fs::path& folder) {
   Picture picture;
-  const Json& name = record.field("file_name");
-  if (!name.is_string()) record.reject("has file_name ", name.dump(), ", which is not a text");
   picture.annotation.id = record.integer("id");
-  const fs::path path = folder / name.get<std::string>(), flat = folder / path.filename();
+  const fs::path path = folder / record.name("file_name"), flat = folder / path.filename();
   picture.annotation.path = (fs::exists(path) || !fs::exists(flat) ? path : flat).string();
   if (!fs::exists(path) && !fs::exists(flat))
     record.reject("is of the picture ", path.string(), ", which does not exist; is the folder of pictures right?");
-  picture.sized = record.json.contains("width") && record.json.contains("height");
+  picture.sized = record.has("width") && record.has("height");
   if (!picture.sized) {
     const ImageSize size = read_image_size(picture.annotation.path);
     picture.annotation.width = size.width, picture.annotation.height = size.height;

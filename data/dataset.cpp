@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 #include <unordered_map>
 
 #include "core/error.h"
@@ -215,39 +214,5 @@ void unknown_split(const std::string& split, const std::string& dir, const std::
 }
 
 }  // namespace detail
-
-void write_coco_truth(const std::string& path, const Dataset& dataset) {
-  nlohmann::ordered_json json;
-  json["images"] = json["categories"] = json["annotations"] = nlohmann::ordered_json::array();
-  for (size_t k = 0; k < dataset.classes().size(); ++k)
-    json["categories"].push_back({{"id", dataset.class_ids()[k]}, {"name", dataset.classes()[k]}});
-  int64_t id = 0;
-  for (int64_t i = 0; i < dataset.size(); ++i) {
-    const Annotation& a = dataset.annotation(i);
-    const std::string name = fs::path(a.path).filename().string();
-    json["images"].push_back({{"id", a.id}, {"file_name", name}, {"width", a.width}, {"height", a.height}});
-    for (const CocoGroundTruth& t : a.truths)
-      json["annotations"].push_back({{"id", ++id},
-                                     {"image_id", a.id},
-                                     {"category_id", t.category},
-                                     {"bbox", {t.box.x, t.box.y, t.box.w, t.box.h}},
-                                     {"area", t.area.value_or(t.box.w * t.box.h)},
-                                     {"iscrowd", int(t.crowd)}});
-  }
-  const std::string text = json.dump() + "\n";
-  write_bytes(path, {reinterpret_cast<const uint8_t*>(text.data()), text.size()});
-}
-
-void write_coco_detections(const std::string& path, const std::vector<ImageDetections>& images) {
-  nlohmann::ordered_json json = nlohmann::ordered_json::array();
-  for (const ImageDetections& image : images)
-    for (const CocoDetection& d : image.detections)
-      json.push_back({{"image_id", image.image_id},
-                      {"category_id", d.category},
-                      {"bbox", {d.box.x, d.box.y, d.box.w, d.box.h}},
-                      {"score", d.score}});
-  const std::string text = json.dump() + "\n";
-  write_bytes(path, {reinterpret_cast<const uint8_t*>(text.data()), text.size()});
-}
 
 }  // namespace fovea

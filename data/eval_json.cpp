@@ -1,4 +1,4 @@
-// The evaluator's view of COCO's files: ground truth by image, detections by image, and the figures as JSON.
+// The evaluator's view of COCO's files: ground truth by image, detections by image.
 #include "data/eval_json.h"
 
 #include <algorithm>
@@ -66,14 +66,14 @@ CocoTruthFile read_coco_truth(const std::string& path, bool strict) {
 std::vector<std::vector<CocoDetection>> read_coco_detections(const std::string& path, const CocoTruthFile& truth) {
   std::vector<std::vector<CocoDetection>> detections(truth.images.size());
   const auto at = places(truth.images);
-  read_records(path, 1, "detections", [&](const JsonRecord& record) {
+  read_coco_results(path, [&](const JsonRecord& record) {
     const std::int64_t image = record.integer("image_id");
     const auto place = at.find(image);
     if (place == at.end()) record.reject("is of image ", image, ", which ", truth.path, " does not have");
     CocoDetection detection;
     detection.category = record.integer("category_id");
     detection.box = record.box();
-    detection.score = record.number(record.field("score"), "score");
+    detection.score = record.number("score");
     detections[place->second].push_back(detection);
   });
   return detections;
@@ -89,15 +89,6 @@ CocoResult evaluate_coco_files(const std::string& truth_path, const std::string&
   CocoResult result = evaluator.summarize();
   result.warnings.insert(result.warnings.begin(), truth.warnings.begin(), truth.warnings.end());
   return result;
-}
-
-std::string to_json(const CocoResult& result) {
-  nlohmann::ordered_json json;
-  json["stats"] = result.stats;
-  json["per_category_ap"] = nlohmann::ordered_json::object();
-  for (std::size_t k = 0; k < result.categories.size(); ++k)
-    json["per_category_ap"][std::to_string(result.categories[k])] = result.category_ap[k];
-  return json.dump();
 }
 
 }  // namespace fovea

@@ -1,9 +1,23 @@
-// nlohmann-json with a filter that takes each record out of the document as soon as it is complete.
+// All that parses and writes JSON: values, the records of COCO's files, and those files of any data set. nlohmann-json
+// with a filter takes each record out of a document as soon as it is complete.
 #include "data/json.h"
 
+#include <cmath>
+#include <filesystem>
+#include <nlohmann/json.hpp>
+
+#include "data/dataset.h"
+#include "data/eval_json.h"
 #include "data/image.h"
 
-namespace fovea::detail {
+namespace fovea {
+
+Json parse_json(const std::string& text) { return Json::parse(text, nullptr, false); }
+std::string json_text(const Json& value, int indent) {
+  return value.dump(indent, ' ', false, Json::error_handler_t::replace);
+}
+
+namespace detail {
 namespace {
 
 using Event = Json::parse_event_t;
@@ -67,18 +81,53 @@ class Reader {
   std::size_t index_ = 0;
 };
 
+double number_in(const JsonRecord& record, const Json& value, const std::string& what) {
+  if (!value.is_number()) record.reject("has ", what, " ", value.dump(), ", which is not a number");
+  return value.get<double>();
+}
+
 }  // namespace
 
-Json read_records(const std::string& path, int depth, const std::string& list,
-                  const std::function<void(const JsonRecord&)>& visit) {
-  return Reader(path, depth, list).read(visit);
+void JsonRecord::reject_as(const std::string& what) const {
+  std::string name = text(path, ": ", list, "[", index, "]");
+  if (const auto id = json.find("id"); json.is_object() && id != json.end()) name += " (id " + id->dump() + ")";
+  fail(Code::data, name + " " + what);
+}
+bool JsonRecord::has(const char* key) const { return json.contains(key); }
+const Json& JsonRecord::field(const char* key) const {
+  const auto at = json.find(key);
+  if (at == json.end()) reject("has no \"", key, "\"");
+  return *at;
+}
+double JsonRecord::number(const char* key) const { return number_in(*this, field(key), key); }
+std::int64_t JsonRecord::integer(const char* key) const {
+  const Json& value = field(key);
+  if (value.is_number_integer()) return value.get<std::int64_t>();
+  const double real = value.is_number_float() ? value.get<double>() : 0.5;  // 7.0 is the id 7
+  if (real != std::floor(real) || std::abs(real) > 9e15)
+    reject("has ", key, " ", value.dump(), ", which is not a whole number");
+  return static_cast<std::int64_t>(real);
+}
+std::string JsonRecord::name(const char* key) const {
+  const Json& value = field(key);
+  if (!value.is_string()) reject("has ", key, " ", value.dump(), ", which is not a text");
+  return value.get<std::string>();
+}
+CocoBox JsonRecord::box() const {
+  const Json& value = field("bbox");
+  if (!value.is_array() || value.size() != 4) reject("has bbox ", value.dump(), ", not [x, y, width, height]");
+  const auto side = [&](int i) { return number_in(*this, value[i], "in its bbox"); };
+  return {side(0), side(1), side(2), side(3)};
 }
 
 void read_coco_lists(const std::string& path, const std::function<void(const JsonRecord&)>& visit) {
-  const Json rest = read_records(path, 2, "", visit);
+  const Json rest = Reader(path, 2, "").read(visit);
   for (const char* list : {"images", "annotations", "categories"})
     check(Code::data, rest.contains(list) && rest[list].is_array(), path, ": has no list \"", list,
           "\"; is it a COCO annotation file?");
+}
+void read_coco_results(const std::string& path, const std::function<void(const JsonRecord&)>& visit) {
+  Reader(path, 1, "detections").read(visit);
 }
 
 void check_known(const std::string& path, const CocoRecord& a, bool image, bool category) {
@@ -97,12 +146,60 @@ CocoRecord read_annotation(const JsonRecord& record) {
   CocoRecord a{record.integer("image_id"), record.index, {}};
   a.truth.category = record.integer("category_id");
   a.truth.box = record.box();
-  if (record.json.contains("area")) a.truth.area = record.number(record.json["area"], "area");
+  if (record.has("area")) a.truth.area = record.number("area");
   const auto crowd = record.json.find("iscrowd");
   if (crowd != record.json.end())
     a.truth.crowd = crowd->is_boolean() ? crowd->get<bool>() : record.integer("iscrowd") != 0;
-  a.truth.id = record.json.contains("id") ? record.integer("id") : static_cast<std::int64_t>(record.index) + 1;
+  a.truth.id = record.has("id") ? record.integer("id") : static_cast<std::int64_t>(record.index) + 1;
   return a;
 }
 
-}  // namespace fovea::detail
+}  // namespace detail
+
+static void write_json(const std::string& path, const Json& json) {
+  const std::string text = json.dump() + "\n";
+  write_bytes(path, {reinterpret_cast<const uint8_t*>(text.data()), text.size()});
+}
+
+void write_coco_truth(const std::string& path, const Dataset& dataset) {
+  Json json;
+  json["images"] = json["categories"] = json["annotations"] = Json::array();
+  for (size_t k = 0; k < dataset.classes().size(); ++k)
+    json["categories"].push_back({{"id", dataset.class_ids()[k]}, {"name", dataset.classes()[k]}});
+  int64_t id = 0;
+  for (int64_t i = 0; i < dataset.size(); ++i) {
+    const Annotation& a = dataset.annotation(i);
+    const std::string name = std::filesystem::path(a.path).filename().string();
+    json["images"].push_back({{"id", a.id}, {"file_name", name}, {"width", a.width}, {"height", a.height}});
+    for (const CocoGroundTruth& t : a.truths)
+      json["annotations"].push_back({{"id", ++id},
+                                     {"image_id", a.id},
+                                     {"category_id", t.category},
+                                     {"bbox", {t.box.x, t.box.y, t.box.w, t.box.h}},
+                                     {"area", t.area.value_or(t.box.w * t.box.h)},
+                                     {"iscrowd", int(t.crowd)}});
+  }
+  write_json(path, json);
+}
+
+void write_coco_detections(const std::string& path, const std::vector<ImageDetections>& images) {
+  Json json = Json::array();
+  for (const ImageDetections& image : images)
+    for (const CocoDetection& d : image.detections)
+      json.push_back({{"image_id", image.image_id},
+                      {"category_id", d.category},
+                      {"bbox", {d.box.x, d.box.y, d.box.w, d.box.h}},
+                      {"score", d.score}});
+  write_json(path, json);
+}
+
+std::string to_json(const CocoResult& result) {
+  Json json;
+  json["stats"] = result.stats;
+  json["per_category_ap"] = Json::object();
+  for (std::size_t k = 0; k < result.categories.size(); ++k)
+    json["per_category_ap"][std::to_string(result.categories[k])] = result.category_ap[k];
+  return json.dump();
+}
+
+}  // namespace fovea

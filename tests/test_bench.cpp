@@ -213,7 +213,7 @@ TEST_CASE("--compare holds each row against the kept one, and names those withou
 
   shared().write("cut.json", kept.dump().substr(0, 200));
   fails("bench eval --images 3 --compare cut.json", 3, {"cut.json", "no report of fovea bench"});
-  fails("bench eval --images 3 --compare none.json", 3, {"none.json", "cannot be read"});
+  fails("bench eval --images 3 --compare none.json", 3, {"none.json", "cannot be opened"});
   fails("bench ops --op relu --compare kept.json", 3, {"kept.json", "fovea bench eval", "fovea bench ops"});
   kept["rows"][0]["ms_median"] = 0;
   shared().write("zero.json", kept.dump());

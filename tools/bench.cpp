@@ -4,14 +4,13 @@
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
-#include <fstream>
 #include <iostream>
 #include <map>
-#include <sstream>
 
 #include "core/gemm.h"
 #include "core/isa.h"
 #include "core/threads.h"
+#include "data/image.h"
 #include "ops/cpu/kernels.h"
 #include "tools/run_dir.h"
 
@@ -20,11 +19,8 @@ namespace {
 
 // A kept report of this bench, with a list of rows.
 Json read_kept(const std::string& path, const std::string& bench) {
-  std::ifstream file(path, std::ios::binary);
-  check(Code::data, file.good(), "--compare ", path, ": cannot be read");
-  std::ostringstream content;
-  content << file.rdbuf();
-  Json kept = Json::parse(content.str(), nullptr, false);
+  const std::vector<uint8_t> bytes = read_bytes(path);
+  Json kept = parse_json({bytes.begin(), bytes.end()});
   const char* hint = "\n  hint: keep what --json prints: fovea bench ";
   check(Code::data, kept.is_object() && kept.contains("bench") && kept["bench"].is_string(), "--compare ", path,
         ": is no report of fovea bench", hint, bench, " --json > ", path);
@@ -35,7 +31,7 @@ Json read_kept(const std::string& path, const std::string& bench) {
   for (const Json& row : kept["rows"]) {
     const bool good = row.is_object() && row.contains("name") && row["name"].is_string() && row.contains("ms_median") &&
                       row["ms_median"].is_number() && row["ms_median"].get<double>() > 0;
-    check(Code::data, good, "--compare ", path, ": a row lacks its name or a positive ms_median: ", row.dump());
+    check(Code::data, good, "--compare ", path, ": a row lacks its name or a positive ms_median: ", json_text(row));
   }
   return kept;
 }
@@ -157,7 +153,8 @@ void Report::add(Json row) { rows_.push_back(std::move(row)); }
 void Report::compare() {
   for (auto& [key, value] : head.items())
     if (!value.is_number_float() && kept_.contains(key) && kept_[key] != value)
-      warn(text(flags_.compare, " was measured with ", key, " ", kept_[key].dump(), ", this with ", value.dump()));
+      warn(text(flags_.compare, " was measured with ", key, " ", json_text(kept_[key]), ", this with ",
+                json_text(value)));
   Json left = kept_["rows"], fresh = Json::array();
   for (Json& row : rows_) {
     const auto same = std::find_if(left.begin(), left.end(), [&](const Json& k) { return k["name"] == row["name"]; });
@@ -180,7 +177,7 @@ void Report::print() {
     Json all = head;
     if (one) all.update(rows_.front());
     else all["rows"] = rows_;
-    std::cout << all.dump(-1, ' ', false, Json::error_handler_t::replace) << "\n";
+    std::cout << json_text(all) << "\n";
     return;
   }
   std::string facts;

@@ -9,11 +9,10 @@
 
 #include "core/random.h"
 #include "core/tensor.h"
+#include "data/json.h"
 #include "tools/command.h"
 
 namespace fovea {
-
-using Json = nlohmann::ordered_json;
 
 struct BenchFlags {
   int rounds = 5, warmup = 3, threads = 0;

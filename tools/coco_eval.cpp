@@ -1,6 +1,5 @@
 // fovea coco-eval: COCO's twelve figures for a file of detections against a file of ground truth.
 #include <iostream>
-#include <nlohmann/json.hpp>
 
 #include "data/eval_json.h"
 #include "tools/command.h"

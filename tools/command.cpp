@@ -4,7 +4,6 @@
 #include <CLI/CLI.hpp>
 #include <cstdio>
 #include <iostream>
-#include <nlohmann/json.hpp>
 #include <sstream>
 
 #include "core/version.h"
@@ -139,9 +138,7 @@ int complain(const std::string& message, int code) {
   return code;
 }
 
-void print_json(const nlohmann::ordered_json& value) {
-  std::cout << value.dump(2, ' ', false, nlohmann::ordered_json::error_handler_t::replace) << "\n";
-}
+void print_json(const Json& value) { std::cout << json_text(value, 2) << "\n"; }
 
 std::pair<int64_t, int64_t> parse_size(const std::string& size) {
   long long h = 0, w = 0;

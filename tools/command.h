@@ -4,12 +4,12 @@
 #include <array>
 #include <cstdint>
 #include <functional>
-#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "core/error.h"
+#include "data/json.h"
 #include "tools/terminal.h"
 
 namespace CLI {  // the parser, which only command.cpp knows: its headers cost every file that includes them 10 s
@@ -65,7 +65,7 @@ int run_command_line(int argc, char** argv, const std::function<void(Command& pr
 int complain(const std::string& message, int code);
 
 // Writes one JSON value to stdout, indented. Text that is not UTF-8 is repaired, NaN becomes null.
-void print_json(const nlohmann::ordered_json& value);
+void print_json(const Json& value);
 
 // Height and width of "512x640", or of "512": a square. Throws Code::usage for anything else.
 std::pair<int64_t, int64_t> parse_size(const std::string& size);

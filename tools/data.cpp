@@ -19,8 +19,6 @@
 namespace fovea {
 namespace {
 
-using Json = nlohmann::ordered_json;
-
 struct ShowFlags {
   DatasetOptions data;
   std::string out = "page.png";

@@ -3,6 +3,7 @@
 #include <filesystem>
 #include <iostream>
 #include <map>
+#include <nlohmann/json.hpp>
 
 #include "core/autograd.h"
 #include "core/threads.h"
@@ -146,7 +147,7 @@ void detect(const Flags& flags) {
       complain(error.what(), 0);
     }
   }
-  if (!flags.out.empty()) write_file_atomically(flags.out + "/detections.json", all.dump(1) + "\n");
+  if (!flags.out.empty()) write_file_atomically(flags.out + "/detections.json", json_text(all, 1) + "\n");
   if (flags.json) print_json(all);
   if (failed > 0) throw Exit{static_cast<int>(Code::data)};
 }

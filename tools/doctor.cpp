@@ -154,7 +154,7 @@ void doctor(bool json, int threads) {
   if (!json) {
     Table table({"machine", ""});
     for (auto& [name, value] : machine.items())
-      table.row({name, value.is_string() ? value.get<std::string>() : value.dump()});
+      table.row({name, value.is_string() ? value.get<std::string>() : json_text(value)});
     std::cout << table.str() << "\n" << styled(Style::bold, "self test") << "\n" << std::flush;
   }
   const std::vector<std::pair<const char*, Outcome (*)()>> tests = {

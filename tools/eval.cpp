@@ -1,6 +1,7 @@
 // fovea eval: the COCO figures of trained weights on a data set.
 #include <filesystem>
 #include <iostream>
+#include <nlohmann/json.hpp>
 
 #include "core/threads.h"
 #include "data/eval_json.h"
@@ -53,7 +54,7 @@ void eval(const Flags& flags) {
   if (!flags.out.empty()) write_coco_detections(flags.out, result.detections);
   for (auto& warning : result.coco.warnings) warn(warning);
   if (flags.json) {
-    Json json = Json::parse(to_json(result.coco));
+    Json json = parse_json(to_json(result.coco));
     json["classes"] = data.classes();
     json["loss"] = {{"classification", result.classification}, {"box", result.box}};
     json["images"] = result.images, json["seconds"] = result.seconds, json["weights"] = loaded.path;

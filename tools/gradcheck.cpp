@@ -38,7 +38,7 @@ std::string verdict(const CheckResult& r) {
 
 void run(const Options& o) {
   constexpr double kTolerance = 1e-6;
-  auto list = nlohmann::ordered_json::array();
+  auto list = Json::array();
   int failed = 0, gradients = 0;
   double worst = 0;
   const Device device = use_device(o.device);

@@ -132,7 +132,7 @@ Report run_one(const Experiment& e, Bench& bench, CellFile& cells) {
 void list(const LabOptions& options, bool json) {
   LabOptions quick = options, full = options;
   quick.quick = true, full.quick = false;
-  nlohmann::ordered_json all = nlohmann::ordered_json::array();
+  Json all = Json::array();
   Table table({"experiment", "--quick", "in full", "claim", "source"});
   const auto time = [](double s) { return s > 0 ? duration(s) : std::string("at once"); };
   for (auto& e : experiments()) {
@@ -158,7 +158,7 @@ void run_lab(const Flags& flags) {
   Bench bench(flags.lab);
   CellFile cells(flags.lab.out + "/cells.csv");
   std::vector<Report> reports;
-  nlohmann::ordered_json all = nlohmann::ordered_json::array();
+  Json all = Json::array();
   for (const Experiment* e : chosen) {
     const double seconds = usual_time(*e, flags.lab);
     if (seconds > 0)

@@ -58,8 +58,8 @@ void print(const std::string& name, const Summary& s, std::pair<int64_t, int64_t
   std::printf("%s%s anchors; sides and receptive fields in pixels\n", levels.str().c_str(), count_text(total).c_str());
 }
 
-nlohmann::ordered_json to_json(const std::string& name, const Summary& s, std::pair<int64_t, int64_t> hw) {
-  nlohmann::ordered_json out = {{"model", name}, {"height", hw.first}, {"width", hw.second}};
+Json to_json(const std::string& name, const Summary& s, std::pair<int64_t, int64_t> hw) {
+  Json out = {{"model", name}, {"height", hw.first}, {"width", hw.second}};
   out["parameters"] = s.parameters, out["trainable"] = s.trainable;
   out["multiply_adds"] = s.multiply_adds, out["activation_bytes"] = s.activations;
   for (const LevelSummary& l : s.levels)
@@ -73,7 +73,7 @@ nlohmann::ordered_json to_json(const std::string& name, const Summary& s, std::p
                              {"inside", l.inside},
                              {"receptive_field", l.receptive_field}});
   for (const LayerSummary& l : s.layers) {
-    nlohmann::ordered_json shapes = nlohmann::ordered_json::array();
+    Json shapes = Json::array();
     for (const Shape& shape : l.outputs) shapes.push_back(shape.dims());
     out["layers"].push_back({{"module", l.path},
                              {"outputs", shapes},

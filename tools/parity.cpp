@@ -123,14 +123,12 @@ bool all_ok(const std::vector<Row>& rows) {
   return std::all_of(rows.begin(), rows.end(), [](const Row& row) { return row.ok(); });
 }
 
-nlohmann::ordered_json to_json(const ParityCase& c, const std::vector<Row>& rows, const Result& r, bool f64) {
-  nlohmann::ordered_json out = {
-      {"case", c.path}, {"arch", c.arch}, {"tolerance", c.type() == DType::f64 ? kExact : kTolerance}};
+Json to_json(const ParityCase& c, const std::vector<Row>& rows, const Result& r, bool f64) {
+  Json out = {{"case", c.path}, {"arch", c.arch}, {"tolerance", c.type() == DType::f64 ? kExact : kTolerance}};
   double worst = 0;
   for (const Row& row : rows) {
     worst = std::max(worst, row.error);
-    nlohmann::ordered_json t = {
-        {"tensor", row.tensor}, {"difference", row.error}, {"limit", row.limit}, {"ok", row.ok()}};
+    Json t = {{"tensor", row.tensor}, {"difference", row.error}, {"limit", row.limit}, {"ok", row.ok()}};
     if (r.has_f64()) t["f32_error"] = row.f32, t["case_error"] = row.reference;
     out["tensors"].push_back(t);
   }

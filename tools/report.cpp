@@ -4,7 +4,9 @@
 #include <algorithm>
 #include <cmath>
 #include <ctime>
+#include <fstream>
 #include <map>
+#include <nlohmann/json.hpp>
 
 #include "data/augment.h"
 #include "data/plot.h"
@@ -112,10 +114,9 @@ std::string settings_section(const Config& config, const RunDirectory& run) {
     if (auto it = config.origin.find(k.name); it != config.origin.end())
       (it->second.rfind("preset", 0) == 0 ? from_preset : chosen)
           .push_back({k.name + " = " + k.get(config), it->second});
-  std::ifstream file(run.file("env.json"));
-  if (auto json = Json::parse(file, nullptr, false); json.is_object())
+  if (const Json json = run.environment(); json.is_object())
     for (auto& [name, value] : json.items())
-      machine.push_back({name, value.is_string() ? value.get<std::string>() : value.dump()});
+      machine.push_back({name, value.is_string() ? value.get<std::string>() : json_text(value)});
   return "<h2>How it was made</h2><p>What was chosen for this run; <code>config.toml</code> has every key.</p>" +
          rows(chosen, false) + folded("From the preset " + config.preset, rows(from_preset, false)) +
          folded("The machine", rows(machine, false));

@@ -7,7 +7,8 @@
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
-#include <sstream>
+#include <fstream>
+#include <nlohmann/json.hpp>
 #include <thread>
 
 #include "core/error.h"
@@ -48,7 +49,7 @@ RunDirectory RunDirectory::create(const std::string& path, const Config& config,
   fs::create_directories(path, error);
   check(!error, "cannot make the folder '", path, "': ", error.message());
   RunDirectory run(path);
-  write_file_atomically(run.file("env.json"), environment.dump(2) + "\n");
+  write_file_atomically(run.file("env.json"), json_text(environment, 2) + "\n");
   write_file_atomically(run.file("config.toml"), to_toml(config));  // last: from here on it can be resumed
   return run;
 }
@@ -58,7 +59,7 @@ RunDirectory RunDirectory::reopen(const std::string& path, int64_t step) {
   RunDirectory run(path);
   std::vector<std::string> kept;
   for (auto& line : read_lines(run.file("log.jsonl")))
-    if (auto event = Json::parse(line, nullptr, false); step_of(event) <= step) kept.push_back(line + "\n");
+    if (auto event = parse_json(line); step_of(event) <= step) kept.push_back(line + "\n");
   write_file_atomically(run.file("log.jsonl"), joined(kept, ""));
   kept.clear();
   for (auto& line : read_lines(run.file("metrics.csv")))
@@ -76,13 +77,12 @@ void RunDirectory::append(const std::string& name, const std::string& line) {
   check(written == static_cast<ssize_t>(line.size()), "cannot write '", file(name), "': ", std::strerror(problem));
 }
 
-void RunDirectory::event(const Json& event) {
-  append("log.jsonl", event.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
-}
+void RunDirectory::event(const Json& event) { append("log.jsonl", json_text(event) + "\n"); }
 
 void RunDirectory::metrics(const Json& row) {
   std::vector<std::string> heads, values;
-  for (auto& [name, value] : row.items()) heads.push_back(name), values.push_back(value.is_null() ? "" : value.dump());
+  for (auto& [name, value] : row.items())
+    heads.push_back(name), values.push_back(value.is_null() ? "" : json_text(value));
   std::error_code error;
   const bool fresh = !fs::exists(file("metrics.csv")) || fs::file_size(file("metrics.csv"), error) == 0;
   append("metrics.csv", (fresh ? joined(heads, ",") + "\n" : "") + joined(values, ",") + "\n");
@@ -91,10 +91,12 @@ void RunDirectory::metrics(const Json& row) {
 std::vector<Json> RunDirectory::events(const std::string& kind) const {
   std::vector<Json> found;
   for (auto& line : read_lines(file("log.jsonl")))
-    if (auto event = Json::parse(line, nullptr, false); event.is_object() && event.value("event", "") == kind)
+    if (auto event = parse_json(line); event.is_object() && event.value("event", "") == kind)
       found.push_back(std::move(event));
   return found;
 }
+
+Json RunDirectory::environment() const { return parse_json(joined(read_lines(file("env.json")), "")); }
 
 Json environment_json(const std::string& device) {
   std::string processor = "unknown";

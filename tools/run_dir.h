@@ -1,15 +1,12 @@
 // A run directory: config.toml, env.json, log.jsonl (an event a line), metrics.csv (an epoch a line), checkpoints/.
 #pragma once
-#include <fstream>
-#include <nlohmann/json.hpp>
 #include <string>
 #include <vector>
 
+#include "data/json.h"
 #include "tools/config.h"
 
 namespace fovea {
-
-using Json = nlohmann::ordered_json;
 
 class RunDirectory {
  public:
@@ -23,6 +20,7 @@ class RunDirectory {
   void event(const Json& event);
   void metrics(const Json& row);                            // its keys are the columns
   std::vector<Json> events(const std::string& kind) const;  // "step", "eval" ...
+  Json environment() const;
   std::string file(const std::string& name) const { return path_ + "/" + name; }
   const std::string& path() const { return path_; }
 

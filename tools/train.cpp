@@ -1,6 +1,7 @@
 // fovea train: from a data set and a preset to a run directory with checkpoints, curves and pictures.
 #include <filesystem>
 #include <iostream>
+#include <nlohmann/json.hpp>
 
 #include "tools/command.h"
 #include "tools/device.h"

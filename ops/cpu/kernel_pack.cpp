@@ -125,10 +125,11 @@ void pack(const S* src, int64_t ld, int64_t k, int64_t n, T* b, int64_t depth, i
 #define FOVEA_GATHER(T) template void gather(const Patches<T>&, int64_t, int64_t, int64_t, int64_t, T*, int64_t);
 #define FOVEA_PACK(S, T) template void pack(const S*, int64_t, int64_t, int64_t, T*, int64_t, int64_t);
 FOVEA_STORED(FOVEA_GATHER)
-FOVEA_PACK(float, float)
 #if defined(__AVX512BF16__)
 FOVEA_PACK(float, bf16)
 FOVEA_PACK(bf16, bf16)
+#else
+FOVEA_PACK(float, float)
 #endif
 
 }  // namespace fovea::cpu::FOVEA_KERNELS

@@ -7,12 +7,12 @@ template <class T>
 constexpr Typed<T> functions{product<T>,    gather<T>,      pack<T, T>,      pack<float, T>,
                              tile_input<T>, tile_output<T>, tile_gradient<T>};
 #if defined(__AVX512BF16__)
-constexpr const Typed<bf16>* half = &functions<bf16>;
+extern const Typed<bf16> half;
+const Typed<bf16> half = functions<bf16>;
 #else
-constexpr const Typed<bf16>* half = nullptr;
-#endif
-
 extern const Kernels table;
-const Kernels table{Isa::FOVEA_LEVEL, kVector, kPanel, transpose, add, filter, filter_gradient, functions<float>, half};
+const Kernels table{Isa::FOVEA_LEVEL, kVector,         kPanel,           transpose, add,
+                    filter,           filter_gradient, functions<float>, nullptr};
+#endif
 
 }  // namespace fovea::cpu::FOVEA_KERNELS

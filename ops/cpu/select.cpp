@@ -15,7 +15,7 @@ namespace v4 {
 extern const Kernels table;
 }
 namespace v4_bf16 {
-extern const Kernels table;
+extern const Typed<bf16> half;
 }
 #endif
 
@@ -23,7 +23,11 @@ const Kernels& kernels(Isa level) {
   check(Code::impossible, level <= best_isa(), "kernels for ", name_of(level), ": this processor only has ",
         name_of(best_isa()));
 #if FOVEA_X86_KERNELS
-  if (level == Isa::v4_bf16) return v4_bf16::table;
+  static const Kernels with_half = [] {
+    Kernels all = v4::table;
+    return all.isa = Isa::v4_bf16, all.half = &v4_bf16::half, all;
+  }();
+  if (level == Isa::v4_bf16) return with_half;
   if (level == Isa::v4) return v4::table;
   if (level == Isa::v3) return v3::table;
 #endif

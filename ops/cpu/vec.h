@@ -31,7 +31,7 @@ typedef float Loose __attribute__((vector_size(kVector * 4), may_alias, aligned(
 inline Vec load(const float* p) { return *reinterpret_cast<const Loose*>(p); }
 inline void store(float* p, Vec v) { *reinterpret_cast<Loose*>(p) = v; }
 #if defined(__AVX512BF16__)
-#define FOVEA_STORED(F) F(float) F(bf16)
+#define FOVEA_STORED(F) F(bf16)  // the others are those of v4
 typedef uint32_t Bits __attribute__((vector_size(64), may_alias));
 typedef uint32_t LooseBits __attribute__((vector_size(64), may_alias, aligned(2)));
 typedef uint16_t Half __attribute__((vector_size(32), may_alias, aligned(2)));
