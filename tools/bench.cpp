@@ -68,6 +68,10 @@ double Times::median() const {
   return (sorted[(n - 1) / 2] + sorted[n / 2]) / 2;
 }
 
+Json timed_row(const std::string& name, const Times& times) {
+  return {{"name", name}, {"ms_min", times.least()}, {"ms_median", times.median()}};
+}
+
 Tensor noise(const Shape& shape, uint64_t seed) {
   Tensor t(shape);
   const Philox random{seed, 0};

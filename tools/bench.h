@@ -56,6 +56,8 @@ Machine measure_machine();
 // that was taken. More than 1 where a cache holds the bytes, or an algorithm does with fewer operations.
 double roofline(const Machine& machine, double bytes, double flops, double ms);
 
+Json timed_row(const std::string& name, const Times& times);  // {"name", "ms_min", "ms_median"}
+
 // Facts of the run (`head`) and a row for each thing timed; a row has "name" and "ms_median". Throws Code::data before
 // anything is timed where the kept report cannot be used.
 class Report {

@@ -59,12 +59,12 @@ void bench_eval(const EvalFlags& o) {
   for (size_t i = 0; i < all.ms.size(); ++i) summary.ms.push_back(all.ms[i] - match.ms[i]);
   const double found = double(o.images) * kDetections;
   const double bytes = found * sizeof(CocoDetection) + double(o.images) * kTruths * sizeof(CocoGroundTruth);
-  for (const auto& [name, times] : {std::pair("match", match), {"summarise", summary}, {"all", all}})
-    report.add({{"name", text(name, " ", o.images, "x", kDetections)},
-                {"ms_min", times.least()},
-                {"ms_median", times.median()},
-                {"detections_per_s", 1e3 * found / times.median()},
-                {"roofline", roofline(machine, bytes, 0, times.median())}});
+  for (const auto& [name, times] : {std::pair("match", match), {"summarise", summary}, {"all", all}}) {
+    Json row = timed_row(text(name, " ", o.images, "x", kDetections), times);
+    row["detections_per_s"] = 1e3 * found / times.median();
+    row["roofline"] = roofline(machine, bytes, 0, times.median());
+    report.add(std::move(row));
+  }
   report.print();
 }
 

@@ -63,10 +63,9 @@ void bench_parts(const PartsFlags& o) {
   Dice dice(1);
   // bytes: the logits are read and their gradient written; boxes are read once
   const auto add = [&](const std::string& name, double bytes, const Times& times) {
-    report.add({{"name", name},
-                {"ms_min", times.least()},
-                {"ms_median", times.median()},
-                {"roofline", roofline(machine, bytes, 0, times.median())}});
+    Json row = timed_row(name, times);
+    row["roofline"] = roofline(machine, bytes, 0, times.median());
+    report.add(std::move(row));
   };
   add(text("focal loss with gradient, ", o.locations, "x", o.classes), 8.0 * double(o.locations * o.classes),
       time_focal_loss(o, dice));
