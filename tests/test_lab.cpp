@@ -317,6 +317,43 @@ TEST_CASE("program: finished cells are not trained again; the verdict follows fr
   CHECK(test::slurp(out + "/cdf/report.html").find("verdict yes") != std::string::npos);
 }
 
+TEST_CASE("program: rare objects are described beside the contrast, and are no part of the verdict or of other data") {
+  const Keys ce{{"loss.kind", "alpha_ce"}, {"loss.alpha", "0.75"}};
+  const auto fl = [](const char* gamma, const char* alpha) {
+    return Keys{{"loss.gamma", gamma}, {"loss.alpha", alpha}};
+  };
+  const std::vector<Keys> settings = {
+      {}, ce, fl("0.1", "0.75"), fl("0.2", "0.75"), fl("0.5", "0.5"), fl("1", "0.25"), fl("5", "0.25")};
+  Keys rare_ce = ce;
+  rare_ce.push_back(kRareScenes);
+  std::string lines;
+  for (uint64_t seed = 1; seed <= 2; ++seed) {
+    const auto cell = [&](const char* profile, const Keys& keys, double ap) {
+      const Metrics m{{"ap", {ap + 0.001 * double(seed)}}, {"anchors", {3000}}, {"positives", {2}}};
+      lines += cell_line(cell_name(profile, keys), seed, m);
+    };
+    for (auto& keys : settings)
+      for (const char* profile : {"full shapes", "full elsewhere"}) cell(profile, keys, keys.empty() ? 0.4 : 0.6);
+    cell("full shapes", {kRareScenes}, 0.25 + 0.01 * double(seed)), cell("full shapes", rare_ce, 0.125);
+  }
+  std::filesystem::create_directories(test::shared() / "rare");
+  std::ofstream(test::shared() / "rare/cells.csv", std::ios::binary) << lines;
+  test::Result r = test::run("lab gamma --seeds 2 --out rare");
+  INFO(r.err);
+  CHECK(r.code == 0);
+  CHECK(r.out.rfind("gamma: not reproduced\n", 0) == 0);
+  std::string page = test::slurp(test::shared() / "rare/gamma/report.html");
+  CHECK(page.find("one anchor in 1500 is positive) the same difference is 0.1400, 95 % interval 0.0765 to 0.2035") !=
+        std::string::npos);  // half of 0.01 times t, 12.71 for one degree of freedom
+  r = test::run("lab gamma --seeds 2 --out rare --data elsewhere");
+  INFO(r.err);
+  CHECK(r.code == 0);
+  page = test::slurp(test::shared() / "rare/gamma/report.html");
+  CHECK(page.find("elsewhere") != std::string::npos);
+  CHECK(page.find("rare") == std::string::npos);
+  CHECK(test::slurp(test::shared() / "rare/cells.csv") == lines);
+}
+
 TEST_CASE("program: killed in the middle it goes on with the next cell") {
   const std::string file = test::shared() / "killed/cells.csv";
   const auto lines = [&] {

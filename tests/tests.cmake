@@ -72,6 +72,11 @@ endif()
 find_program(PYTHON3 python3)
 if(PYTHON3)
   add_test(NAME house COMMAND ${PYTHON3} ${PROJECT_SOURCE_DIR}/tests/house.py)
+  if(FOVEA_IO)
+    add_test(NAME lab_browser COMMAND ${PYTHON3} ${PROJECT_SOURCE_DIR}/tests/lab_browser.py $<TARGET_FILE:fovea>
+      ${PROJECT_BINARY_DIR}/lab_browser)
+    set_tests_properties(lab_browser PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT ${test_seconds})
+  endif()
 endif()
 
 if(NOT CMAKE_BUILD_TYPE STREQUAL "Sanitize" AND NOT CMAKE_CROSSCOMPILING)

@@ -1,4 +1,5 @@
 // fovea lab: trains the cells of an experiment that are missing, judges its primary contrast, and writes its page.
+#include <algorithm>
 #include <chrono>
 #include <filesystem>
 #include <iostream>
@@ -37,6 +38,7 @@ double usual_seconds(const Experiment& e, bool quick) {
 
 bool wanted(const Setting& s, const LabOptions& o) {
   using When = Setting::When;
+  if (!o.data.empty() && s.name.ends_with(kRare)) return false;  // those scenes are made
   return s.when == When::always || (s.when == When::full && !o.quick) || (s.when == When::grid && o.grid);
 }
 bool in_contrast(const Experiment& e, const Setting& s) {
@@ -114,6 +116,24 @@ void judge_report(Report& r) {
   r.judged += s;
 }
 
+// What becomes of the contrast where positives are rarer: description, so the verdict does not look at it.
+void note_rare(Report& r) {
+  Contrast c = r.experiment->primary;
+  c.a.setting += kRare, c.b.setting += kRare;
+  const auto is_a = [&](const SettingResult& s) { return s.setting.name == c.a.setting; };
+  const auto rare = std::find_if(r.results.begin(), r.results.end(), is_a);
+  if (rare == r.results.end()) return;
+  const Interval i = interval(differences(r.results, c));
+  const double anchors = interval(rare->values("anchors")).mean, positives = interval(rare->values("positives")).mean;
+  char s[400];
+  std::snprintf(
+      s, sizeof s,
+      "Where objects are rare (at most one in a picture, of 8 kinds; one anchor in %.0f is positive) the same "
+      "difference is %.4f, 95 %% interval %.4f to %.4f over %d seeds.",
+      anchors / positives, i.mean, i.low, i.high, i.n);
+  r.page.notes.push_back(s);
+}
+
 Report run_one(const Experiment& e, Bench& bench, CellFile& cells) {
   const std::string folder = bench.options.out + "/" + e.name;
   Report r{.experiment = &e, .setting = bench.described(), .command = command_of(e.name, bench.options)};
@@ -122,6 +142,7 @@ Report run_one(const Experiment& e, Bench& bench, CellFile& cells) {
     r.setting =
         text("the backbone of the preset toy on pictures of 32 x 32, ", bench.classifier_steps(), " steps of 32");
   e.show(r.results, r.page);
+  note_rare(r);
   std::filesystem::create_directories(folder);
   for (auto& [name, figure] : r.page.figures) write_file_atomically(folder + "/" + name + ".svg", figure);
   if (e.measure) write_file_atomically(folder + "/results.csv", results_csv(r.results));

@@ -20,7 +20,8 @@ const Keys kQuick = {
 const Keys kFull = {{"train.steps", "1200"}, {"data.short_side", "128"}, {"data.max_side", "128"}};
 const Keys kPhotographs = {{"data.short_side", "192"}, {"data.max_side", "256"}};  // of --data, after the profile
 
-ShapesOptions shapes(bool quick) {
+ShapesOptions shapes(bool quick, bool rare = false) {
+  if (rare) return {.train = quick ? 300 : 1200, .val = 200, .size = 128, .classes = 8, .empty = 0.3, .max_objects = 1};
   if (quick) return {.train = 300, .val = 100, .size = 96, .classes = 1};
   return {.train = 1200, .val = 200, .size = 128, .classes = 3};
 }
@@ -99,19 +100,20 @@ const Bench::Pictures& Bench::pictures(bool test, int label) {
   return all;
 }
 
-const Dataset& Bench::open(bool val) {
+const Dataset& Bench::open(const Keys& keys, bool val) {
   check(Code::usage, options.format != "folders", "--format folders is for classify: the other experiments need boxes");
-  std::optional<Dataset>& data = val ? val_ : train_;
+  const bool rare = std::find(keys.begin(), keys.end(), kRareScenes) != keys.end();
+  std::optional<Dataset>& data = data_[rare][val];
   if (data) return *data;
   DatasetOptions o{.dir = options.data, .format = options.format, .split = val ? "val" : "train"};
   if (options.data.empty()) {
-    o.dir = options.out + (options.quick ? "/shapes-quick" : "/shapes-full");
+    o.dir = options.out + (options.quick ? "/shapes-quick" : "/shapes-full") + (rare ? "-rare" : "");
     if (!std::filesystem::exists(o.dir + "/val/annotations.json")) {  // written last
       std::filesystem::remove_all(o.dir);
-      make_shapes(o.dir, shapes(options.quick));
+      make_shapes(o.dir, shapes(options.quick, rare));
     }
   }
-  if (val) o.classes = train().classes();
+  if (val) o.classes = train(keys).classes();
   return *(data = open_dataset(o));
 }
 

@@ -15,16 +15,17 @@ class Bench {
   int classifier_steps() const { return options.quick ? 250 : 1500; }
   std::string described() const;  // data, network and schedule in a sentence
   Config config(const Keys& keys, uint64_t seed) const;
-  const Dataset& train() { return open(false); }
-  const Dataset& val() { return open(true); }
+  // With kRareScenes among the keys: 8 kinds of shape instead of 3, at most one in a picture, and some without.
+  const Dataset& train(const Keys& keys) { return open(keys, false); }
+  const Dataset& val(const Keys& keys) { return open(keys, true); }
   // For classifiers: whole pictures [n][32 x 32 rgb] of class 0 and 1. Of --format folders, DIR/train and DIR/test hold
   // a folder a class, the first two by name; of the shapes, circles and squares.
   using Pictures = std::vector<Image>;
   const Pictures& pictures(bool test, int label);
 
  private:
-  const Dataset& open(bool val);
-  std::optional<Dataset> train_, val_;
+  const Dataset& open(const Keys& keys, bool val);
+  std::optional<Dataset> data_[2][2];  // [rare][val]
   Pictures pictures_[2][2];
 };
 

@@ -61,7 +61,7 @@ void train(const Config& config, RetinaNet& model, Trainer& trainer, const Datas
 }  // namespace
 
 Metrics measure_detector(Bench& bench, const Keys& keys, uint64_t seed) {
-  const Dataset &data = bench.train(), &val = bench.val();
+  const Dataset &data = bench.train(keys), &val = bench.val(keys);
   Config config = bench.config(keys, seed);
   config.model.classes = int(data.classes().size());
   check_options(config.model);

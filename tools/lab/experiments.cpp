@@ -21,6 +21,10 @@ Keys with(Keys a, const Keys& b) {
   return a;
 }
 
+Setting rare(const std::string& name, const Keys& keys) {
+  return {.name = name + kRare, .keys = with(keys, {kRareScenes}), .when = When::full};
+}
+
 Experiment loss() {
   return {.name = "loss",
           .claim = "Focal loss turns the balance between 100,000 easy and 100 hard examples",
@@ -70,6 +74,7 @@ Experiment alpha() {
                            {"0.99", 28.7},
                            {"0.999", 25.1}})
     e.settings.push_back({.name = "alpha " + std::string(a), .keys = cross_entropy(a), .paper = paper});
+  for (const char* a : {"0.5", "0.75"}) e.settings.push_back(rare("alpha " + std::string(a), cross_entropy(a)));
   e.primary = {.statement = "AP with alpha 0.75 is above AP with alpha 0.5",
                .a = {"alpha 0.75", "ap"},
                .b = {"alpha 0.5", "ap"}};
@@ -96,6 +101,8 @@ Experiment gamma() {
                           .keys = r.gamma[0] == '0' && !r.gamma[1] ? cross_entropy(r.alpha) : focal(r.gamma, r.alpha),
                           .paper = r.paper,
                           .when = r.when});
+  e.settings.push_back(rare("gamma 0, alpha 0.75", cross_entropy("0.75")));
+  e.settings.push_back(rare("gamma 2, alpha 0.25", focal("2", "0.25")));
   for (const char* g : {"0.5", "1", "2", "5"})
     for (const char* a : {"0.1", "0.25", "0.5", "0.75", "0.9"}) {
       const std::string name = text("gamma ", g, ", alpha ", a);

@@ -56,6 +56,7 @@ void show_gamma(const Results& results, Page& page) {
   };
   bool grid = false;
   for (auto& r : results) {
+    if (r.setting.name.ends_with(kRare)) continue;
     const auto [gamma, alpha] = gamma_alpha(r.setting.name);
     place(map.rows, gamma), place(map.columns, alpha);
     grid = grid || r.setting.when == Setting::When::grid;
@@ -63,6 +64,7 @@ void show_gamma(const Results& results, Page& page) {
   if (!grid) return;
   map.value.assign(map.rows.size(), std::vector<double>(map.columns.size(), NAN));
   for (auto& r : results) {
+    if (r.setting.name.ends_with(kRare)) continue;
     const auto [gamma, alpha] = gamma_alpha(r.setting.name);
     map.value[size_t(place(map.rows, gamma) - map.rows.begin())]
              [size_t(place(map.columns, alpha) - map.columns.begin())] = 100 * mean_of(r, "ap");

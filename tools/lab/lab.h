@@ -22,6 +22,9 @@ struct Setting {
   std::optional<double> paper{};  // the paper's AP in percent
   enum class When { always, full, grid } when = When::always;
 };
+// Appended to a setting's name, and this to its keys: the same on made scenes in which objects are rare (bench.h).
+constexpr const char* kRare = "; rare objects";
+inline const std::pair<std::string, std::string> kRareScenes{"lab.scenes", "rare"};
 
 struct Quantity {
   std::string setting, metric;

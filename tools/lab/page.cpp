@@ -115,7 +115,8 @@ std::string html_page(const Report& r) {
                "of 16 "
                "pictures: here " +
                    escaped(r.setting) + ". The numbers beside ours are for the direction, not the level.</p>\n";
-  if (!e.differs.empty()) s += "<p>" + escaped(e.differs) + "</p>\n";
+  if (!e.differs.empty())
+    s += std::string(r.results.empty() ? "<p>What differs from the paper? " : "<p>") + escaped(e.differs) + "</p>\n";
   double seconds = 0;
   for (auto& row : r.results)
     for (double v : row.values("seconds")) seconds += v;

@@ -1,0 +1,107 @@
+#!/usr/bin/env python3
+"""Opens pages of `fovea lab` in headless Chromium as a phone would show them: 390 pixels wide, dark or light.
+
+Usage: lab_browser.py PROGRAM FOLDER   makes the pages of the kept results (tools/lab/results) in FOLDER, opens each
+       lab_browser.py PAGE.html ...    opens pages that are there
+Fails on a script's error, on anything that the page asks a network or a file for, on a figure that is cut off or
+small, on a page that scrolls sideways, and on a slider that moves nothing. Without Chromium it is skipped (77).
+"""
+import html, json, pathlib, re, shutil, subprocess, sys, tempfile
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+WIDTH = 390
+# Before the page's own scripts. The policy lets nothing in that is not inside the page; what it refuses is an event.
+HEAD = """<meta http-equiv=Content-Security-Policy
+content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:">
+<script>window.wrong = [];
+onerror = what => { wrong.push(String(what)); };
+console.error = console.warn = (...what) => { wrong.push(what.join(' ')); };
+addEventListener('securitypolicyviolation', event => { wrong.push('asks for ' + event.blockedURI); });</script>"""
+# Around the page, which is in a frame of a phone's width. Waits, moves every slider, and reports.
+FRAME = """<!doctype html><meta charset=utf-8><style>iframe{width:%dpx;height:4000px;border:0}</style>
+<iframe srcdoc="%s"></iframe><script>onload = () => {
+  const view = frames[0], page = view.document, drawn = () => [...page.querySelectorAll('svg')].map(s => s.outerHTML);
+  const figures = [...page.querySelectorAll('svg')].map(svg => svg.getBoundingClientRect());
+  const unmoved = [...page.querySelectorAll('input[type=range]')].filter(slider => {
+    const before = drawn().join();
+    slider.value = slider.value === slider.max ? slider.min : slider.max;
+    slider.dispatchEvent(new Event('input'));
+    return drawn().join() === before;
+  });
+  document.body.textContent = 'REPORT' + JSON.stringify({wrong: view.wrong, unmoved: unmoved.map(s => s.id),
+    width: page.documentElement.scrollWidth, words: page.body.innerText.length,
+    figures: figures.map(f => [f.left, f.right, f.height]),
+    sliders: page.querySelectorAll('input[type=range]').length}) + 'END';
+};</script>"""
+
+
+def alike(a, b):
+    """The same words, and numbers to the drawn precision: another processor's exp() may round another way."""
+    number = re.compile(r"-?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
+    pairs = zip(number.findall(a), number.findall(b))
+    return number.sub("", a) == number.sub("", b) and all(
+        abs(float(x) - float(y)) <= 0.02 + 1e-4 * abs(float(x)) for x, y in pairs)
+
+
+def kept_pages(program, folder):
+    """The pages of all experiments whose cells are kept; the kept figures must be the ones that these cells give."""
+    kept, folder = ROOT / "tools/lab/results", pathlib.Path(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    shutil.copy(kept / "cells.csv", folder)
+    before = (folder / "cells.csv").read_bytes()
+    for name in sorted(p.name for p in kept.iterdir() if p.is_dir()):
+        subprocess.run([program, "lab", name, "--out", folder], check=True, capture_output=True, timeout=60)
+        for file in sorted((kept / name).iterdir()):
+            if not alike((folder / name / file.name).read_text(), file.read_text()):
+                yield f"{name}/{file.name}: is not what `fovea lab {name}` makes of the kept cells"
+    if (folder / "cells.csv").read_bytes() != before:
+        yield "kept results lack cells: some were trained again"
+
+
+def look(browser, page):
+    text = page.read_text().replace("<meta charset=utf-8>", "<meta charset=utf-8>" + HEAD, 1)
+    with tempfile.TemporaryDirectory() as scratch:
+        outer = pathlib.Path(scratch) / "phone.html"
+        outer.write_text(FRAME % (WIDTH, html.escape(text)))
+        dom = subprocess.run([browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+                              f"--user-data-dir={scratch}/profile", "--virtual-time-budget=4000", "--dump-dom", outer],
+                             capture_output=True, text=True, timeout=120).stdout
+    found = re.search("<body>REPORT(.*)END", dom, re.S)
+    if not found:
+        return ["did not load"], {}
+    seen = json.loads(html.unescape(found[1]))
+    wrong = list(seen["wrong"]) + [f"slider {name} moves nothing" for name in seen["unmoved"]]
+    if seen["width"] > WIDTH:
+        wrong.append(f"scrolls sideways: {seen['width']} pixels wide")
+    wrong += [f"a figure of {right - left:.0f} x {height:.0f} pixels from {left:.0f}"
+              for left, right, height in seen["figures"] if left < 0 or right > WIDTH or right - left < 250 or
+              height < 120]
+    if seen["words"] < 200:
+        wrong.append(f"only {seen['words']} characters of text")
+    return wrong, seen
+
+
+def main():
+    browser = next((path for path in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if path), "")
+    problems = []
+    if sys.argv[1].endswith(".html"):
+        pages = [pathlib.Path(name) for name in sys.argv[1:]]
+    else:
+        problems = list(kept_pages(*sys.argv[1:]))
+        pages = sorted(pathlib.Path(sys.argv[2]).glob("*/report.html"))
+    if not browser and not problems:
+        print("skipped: no Chromium here; the kept figures are those of the kept cells")
+        return 77
+    for page in pages if browser else []:
+        wrong, seen = look(browser, page)
+        problems += [f"{page}: {what}" for what in wrong]
+        if not wrong:
+            print(f"{page}: {len(seen['figures'])} figures, {seen['sliders']} sliders")
+    for problem in problems:
+        print("wrong:", problem)
+    return 1 if problems or not pages else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
