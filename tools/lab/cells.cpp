@@ -1,6 +1,7 @@
 // The CSV of finished cells: a closing field "end" tells a whole line from one that was cut off.
 #include "tools/lab/cells.h"
 
+#include <cstdio>
 #include <fstream>
 
 #include "core/error.h"
@@ -37,11 +38,18 @@ std::string cell_name(const std::string& profile, const Keys& keys) {
   return s;
 }
 
+// Of a list figures are drawn, and there are hundreds of numbers in a cell: six digits. A number alone is exact.
+static std::string printed(double v, size_t of) {
+  char s[32];
+  std::snprintf(s, sizeof s, "%.6g", v);
+  return of > 1 ? s : shortest(v);
+}
+
 std::string cell_line(const std::string& cell, uint64_t seed, const Metrics& metrics) {
   std::string s = csv_field(cell) + "," + std::to_string(seed);
   for (auto& [name, values] : metrics) {
     std::vector<std::string> words;
-    for (double v : values) words.push_back(shortest(v));
+    for (double v : values) words.push_back(printed(v, values.size()));
     s += "," + csv_field(name + "=" + joined(words, " "));
   }
   return s + ",end\n";
@@ -79,11 +87,14 @@ const Metrics* CellFile::find(const std::string& cell, uint64_t seed) const {
 }
 
 void CellFile::add(const std::string& cell, uint64_t seed, const Metrics& metrics) {
-  const std::string line = (open_end_ ? "\n" : "") + cell_line(cell, seed, metrics);
+  std::string line = cell_line(cell, seed, metrics);
   std::ofstream file(path_, std::ios::app | std::ios::binary);
-  file.write(line.data(), std::streamsize(line.size())).flush();
+  (file << (open_end_ ? "\n" : "") << line).flush();
   check(file.good(), path_, ": cannot be written");
-  cells_[{cell, seed}] = metrics, open_end_ = false;
+  open_end_ = false;
+  line.pop_back();
+  std::string name;
+  parse_cell(line, name, seed, cells_[{cell, seed}]);  // as it will be read
 }
 
 }  // namespace fovea::lab
