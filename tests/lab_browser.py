@@ -3,8 +3,9 @@
 
 Usage: lab_browser.py PROGRAM FOLDER   makes the pages of the kept results (tools/lab/results) in FOLDER, opens each
        lab_browser.py PAGE.html ...    opens pages that are there
-Fails on a script's error, on anything that the page asks a network or a file for, on a figure that is cut off or
-small, on a page that scrolls sideways, and on a slider that moves nothing. Without Chromium it is skipped (77).
+Fails on a script's error, on anything that the page asks a network or a file for, on a figure or a word in it that is
+cut off, on a small figure, on a page that scrolls sideways, and on a slider that moves nothing. Without Chromium it is
+skipped (77).
 """
 import html, json, pathlib, re, shutil, subprocess, sys, tempfile
 
@@ -21,6 +22,10 @@ addEventListener('securitypolicyviolation', event => { wrong.push('asks for ' + 
 FRAME = """<!doctype html><meta charset=utf-8><style>iframe{width:%dpx;height:4000px;border:0}</style>
 <iframe srcdoc="%s"></iframe><script>onload = () => {
   const view = frames[0], page = view.document, drawn = () => [...page.querySelectorAll('svg')].map(s => s.outerHTML);
+  const cut = [...page.querySelectorAll('svg text')].filter(text => {
+    const word = text.getBoundingClientRect(), all = text.closest('svg').getBoundingClientRect();
+    return word.left < all.left || word.right > all.right || word.bottom > all.bottom;
+  });
   const figures = [...page.querySelectorAll('svg')].map(svg => svg.getBoundingClientRect());
   const unmoved = [...page.querySelectorAll('input[type=range]')].filter(slider => {
     const before = drawn().join();
@@ -29,7 +34,7 @@ FRAME = """<!doctype html><meta charset=utf-8><style>iframe{width:%dpx;height:40
     return drawn().join() === before;
   });
   document.body.textContent = 'REPORT' + JSON.stringify({wrong: view.wrong, unmoved: unmoved.map(s => s.id),
-    width: page.documentElement.scrollWidth, words: page.body.innerText.length,
+    cut: cut.map(t => t.textContent), width: page.documentElement.scrollWidth, words: page.body.innerText.length,
     figures: figures.map(f => [f.left, f.right, f.height]),
     sliders: page.querySelectorAll('input[type=range]').length}) + 'END';
 };</script>"""
@@ -72,6 +77,7 @@ def look(browser, page):
         return ["did not load"], {}
     seen = json.loads(html.unescape(found[1]))
     wrong = list(seen["wrong"]) + [f"slider {name} moves nothing" for name in seen["unmoved"]]
+    wrong += [f"'{word}' is cut off" for word in seen["cut"]]
     if seen["width"] > WIDTH:
         wrong.append(f"scrolls sideways: {seen['width']} pixels wide")
     wrong += [f"a figure of {right - left:.0f} x {height:.0f} pixels from {left:.0f}"

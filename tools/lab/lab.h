@@ -23,7 +23,7 @@ struct Setting {
   enum class When { always, full, grid } when = When::always;
 };
 // Appended to a setting's name, and this to its keys: the same on made scenes in which objects are rare (bench.h).
-constexpr const char* kRare = "; rare objects";
+constexpr const char* kRare = "; rare";
 inline const std::pair<std::string, std::string> kRareScenes{"lab.scenes", "rare"};
 
 struct Quantity {
