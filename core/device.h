@@ -13,6 +13,12 @@ enum class Device : uint8_t { cpu, cuda };
 constexpr const char* name_of(Device device) { return device == Device::cuda ? "cuda" : "cpu"; }
 
 enum class Trans : bool { no, yes };
+// What follows a product, while it is at hand: C = relu(alpha op(A) op(B) + beta added + bias). Null: C itself, none.
+template <class T> struct GemmEnd {
+  const T* added = nullptr;  // [m,n], rows as far apart as C's
+  const T* bias = nullptr;   // [n]
+  bool relu = false;
+};
 // C [m,n] = alpha op(A) op(B) + beta C, row-major: see core/gemm.h.
 template <class T> struct Gemm {
   Trans ta, tb;
@@ -25,10 +31,12 @@ template <class T> struct Gemm {
   T beta;
   T* c;
   int64_t ldc;
+  GemmEnd<T> end = {};
 };
-// The same product for a library that counts columns first (cuBLAS): C' = op(B)' op(A)'.
+// The same product for a library that counts columns first (cuBLAS): C' = op(B)' op(A)'. The bias is then one for each
+// row of C'.
 template <class T> Gemm<T> column_major(const Gemm<T>& g) {
-  return {g.tb, g.ta, g.n, g.m, g.k, g.alpha, g.b, g.ldb, g.a, g.lda, g.beta, g.c, g.ldc};
+  return {g.tb, g.ta, g.n, g.m, g.k, g.alpha, g.b, g.ldb, g.a, g.lda, g.beta, g.c, g.ldc, g.end};
 }
 
 struct DeviceInfo {

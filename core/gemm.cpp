@@ -2,11 +2,10 @@
 #include "core/gemm.h"
 
 #include <algorithm>
-#include <cstring>
 #include <string>
 
 #include "core/error.h"
-#include "core/threads.h"
+#include "core/loops.h"
 #ifdef FOVEA_OPENBLAS
 #include <cblas.h>
 #include <dlfcn.h>
@@ -72,36 +71,64 @@ void block(Trans ta, Trans tb, int m, int n, int k, T alpha, const T* a, int lda
 }
 #endif
 
-template <class T> void scale(int64_t m, int64_t n, T beta, T* c, int64_t ldc) {
-  for (int64_t i = 0; i < m; ++i)
-    for (int64_t j = 0; j < n; ++j) c[i * ldc + j] = beta == 0 ? T(0) : beta * c[i * ldc + j];
+// What is left to do for row r: c = relu(c + beta from + bias), without the c where there was no product.
+template <class T> struct End {
+  T* c;
+  const T* from;
+  int64_t n, ldc;
+  T beta;
+  const T* bias;
+  bool relu, product;
+  template <class Team> HD void operator()(Team team, int64_t r) const {
+    const End e = *this;
+    T* row = c + r * ldc;
+    const T* more = from + r * ldc;
+    team.each(n, [=](int64_t i) {
+      T v = e.product ? row[i] : T(0);
+      if (e.beta != 0) v += e.beta * more[i];
+      if (e.bias) v += e.bias[i];
+      row[i] = e.relu && v < 0 ? T(0) : v;
+    });
+  }
+};
+
+template <class T> void multiply(const Gemm<T>& g, T beta) {
+  const bool by_rows = g.m >= g.n;  // chunks of the longer side
+  const int64_t side = by_rows ? g.m : g.n, other = by_rows ? g.n : g.m;
+  const int64_t wanted = (int64_t{1} << 21) / std::max<int64_t>(other * g.k, 1);  // about 2 M multiply-adds a chunk
+  const int64_t grain = std::clamp<int64_t>((wanted + 63) / 64 * 64, 64, 1024);
+  parallel_for(side, grain, [&](int64_t begin, int64_t end) {
+    const int64_t i = by_rows ? begin : 0, j = by_rows ? 0 : begin;
+    const int64_t mm = by_rows ? end - begin : g.m, nn = by_rows ? g.n : end - begin;
+    block(g.ta, g.tb, int(mm), int(nn), int(g.k), g.alpha, g.ta == Trans::yes ? g.a + i : g.a + i * g.lda, int(g.lda),
+          g.tb == Trans::yes ? g.b + j * g.ldb : g.b + j, int(g.ldb), beta, g.c + i * g.ldc + j, int(g.ldc));
+  });
 }
 
 }  // namespace
 
+template <class T> void gemm(Device device, const Gemm<T>& g) {
+  check(std::max({g.m, g.n, g.k, g.lda, g.ldb, g.ldc}) < (int64_t{1} << 31), "gemm: a dimension exceeds 2^31");
+  if (g.m == 0 || g.n == 0) return;
+  if (device == Device::cuda && g.k > 0) return runtime().gemm(g);
+  if (g.k > 0) multiply(g, g.end.added ? T(0) : g.beta);
+  if (g.k > 0 && !g.end.added && !g.end.bias && !g.end.relu) return;
+  const T* from = g.end.added ? g.end.added : g.c;
+  const T beta = g.k == 0 || g.end.added ? g.beta : T(0);
+  for_rows(device, g.m, g.n, End<T>{g.c, from, g.n, g.ldc, beta, g.end.bias, g.end.relu, g.k > 0});
+}
 template <class T>
 void gemm(Device device, Trans ta, Trans tb, int64_t m, int64_t n, int64_t k, T alpha, const T* a, int64_t lda,
           const T* b, int64_t ldb, T beta, T* c, int64_t ldc) {
-  check(std::max({m, n, k, lda, ldb, ldc}) < (int64_t{1} << 31), "gemm: a dimension exceeds 2^31");
-  if (m == 0 || n == 0) return;
-  if (device == Device::cuda) return runtime().gemm(Gemm<T>{ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc});
-  if (k == 0) return scale(m, n, beta, c, ldc);
-  const bool by_rows = m >= n;  // chunks of the longer side
-  const int64_t side = by_rows ? m : n, other = by_rows ? n : m;
-  const int64_t wanted = (int64_t{1} << 21) / std::max<int64_t>(other * k, 1);  // about 2 M multiply-adds a chunk
-  const int64_t grain = std::clamp<int64_t>((wanted + 63) / 64 * 64, 64, 1024);
-  parallel_for(side, grain, [&](int64_t begin, int64_t end) {
-    const int64_t i = by_rows ? begin : 0, j = by_rows ? 0 : begin;
-    const int64_t mm = by_rows ? end - begin : m, nn = by_rows ? n : end - begin;
-    block(ta, tb, int(mm), int(nn), int(k), alpha, ta == Trans::yes ? a + i : a + i * lda, int(lda),
-          tb == Trans::yes ? b + j * ldb : b + j, int(ldb), beta, c + i * ldc + j, int(ldc));
-  });
+  gemm(device, Gemm<T>{ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc});
 }
 
-template void gemm<float>(Device, Trans, Trans, int64_t, int64_t, int64_t, float, const float*, int64_t, const float*,
-                          int64_t, float, float*, int64_t);
-template void gemm<double>(Device, Trans, Trans, int64_t, int64_t, int64_t, double, const double*, int64_t,
-                           const double*, int64_t, double, double*, int64_t);
+#define FOVEA_GEMM(T)                                                                                                \
+  template void gemm<T>(Device, const Gemm<T>&);                                                                     \
+  template void gemm<T>(Device, Trans, Trans, int64_t, int64_t, int64_t, T, const T*, int64_t, const T*, int64_t, T, \
+                        T*, int64_t);
+FOVEA_GEMM(float)
+FOVEA_GEMM(double)
 
 static bool rounds_to_tf32 = false;
 void set_tf32(bool on) { rounds_to_tf32 = on; }

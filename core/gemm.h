@@ -1,4 +1,4 @@
-// Matrix products, the one heavy primitive of every device.
+// Matrix products, the one heavy primitive of every device: OpenBLAS' here, cuBLASLt's there.
 #pragma once
 #include <cstdint>
 
@@ -11,6 +11,7 @@ namespace fovea {
 template <class T>
 void gemm(Device device, Trans ta, Trans tb, int64_t m, int64_t n, int64_t k, T alpha, const T* a, int64_t lda,
           const T* b, int64_t ldb, T beta, T* c, int64_t ldc);
+template <class T> void gemm(Device device, const Gemm<T>& product);  // the same, with what follows it
 
 // Whether a GPU may round the factors of f32 products and convolutions to tf32, which has 10 bits after the point. Off
 // at first. The processor knows no tf32.

@@ -12,8 +12,8 @@ Trans flag(bool transposed) { return transposed ? Trans::yes : Trans::no; }
 Shape leading(const Shape& s) { return s.without(-1).without(-1); }
 Shape with_leading(const Shape& lead, int64_t m, int64_t n) { return lead.plus(m).plus(n); }
 
-// C [.., m, n] = op(A) op(B), one gemm per leading index; a and b have the full leading shape, or rank 2.
-Tensor multiply(const Tensor& a, bool ta, const Tensor& b, bool tb) {
+// C [.., m, n] = op(A) op(B) + bias [n], one gemm per leading index; a and b have the full leading shape, or rank 2.
+Tensor multiply(const Tensor& a, bool ta, const Tensor& b, bool tb, const Tensor& bias = {}) {
   const Shape &sa = a.shape(), &sb = b.shape();
   const int64_t m = ta ? sa[-1] : sa[-2], k = ta ? sa[-2] : sa[-1], n = tb ? sb[-2] : sb[-1];
   const Shape lead = leading(sa.rank() >= sb.rank() ? sa : sb);
@@ -23,8 +23,20 @@ Tensor multiply(const Tensor& a, bool ta, const Tensor& b, bool tb) {
   const int64_t step_a = sa.rank() == 2 ? 0 : m * k, step_b = sb.rank() == 2 ? 0 : k * n;
   dispatch_float(a.dtype(), [&]<class T>() {
     auto one = [&](int64_t i) {
-      gemm<T>(a.device(), flag(ta), flag(tb), rows, n, k, 1, a.data<T>() + i * step_a, sa[-1], b.data<T>() + i * step_b,
-              sb[-1], 0, c.data<T>() + i * m * n, n);
+      gemm(a.device(), Gemm<T>{flag(ta),
+                               flag(tb),
+                               rows,
+                               n,
+                               k,
+                               1,
+                               a.data<T>() + i * step_a,
+                               sa[-1],
+                               b.data<T>() + i * step_b,
+                               sb[-1],
+                               0,
+                               c.data<T>() + i * m * n,
+                               n,
+                               {.bias = bias ? bias.data<T>() : nullptr}});
     };
     if (a.device() != Device::cpu || m * n * k > kGrain * 64) {  // big: threads inside one product
       for (int64_t i = 0; i < batch; ++i) one(i);
@@ -69,17 +81,6 @@ struct Matmul {  // C = A B: dA = dC B^T, dB = A^T dC; a transposed operand gets
   static Tensor rows(const Tensor& x) { return x.view({x.shape().rows(), x.shape()[-1]}); }
 };
 
-template <class T> struct AddRow {  // y[r, :] += b
-  T* y;
-  const T* b;
-  int64_t n;
-  template <class Team> HD void operator()(Team team, int64_t r) const {
-    T* row = y + r * n;
-    const T* bias = b;
-    team.each(n, [=](int64_t i) { row[i] += bias[i]; });
-  }
-};
-
 struct Linear {  // y = x w + b: dx = dy w^T, dw = x^T dy, db = the column sums of dy
   static constexpr auto name = "linear";
   Saved x, w;
@@ -87,12 +88,7 @@ struct Linear {  // y = x w + b: dx = dy w^T, dw = x^T dy, db = the column sums 
   Tensor forward(const Tensor& x_, const Tensor& w_, const Tensor& b) {
     x = x_, w = w_;
     const int64_t out = w_.dim(1), rows = x_.shape().rows();
-    Tensor y = multiply(x_.view({rows, x_.dim(-1)}), false, w_, false);
-    if (b)
-      dispatch_float(y.dtype(), [&]<class T>() {
-        for_rows(y.device(), rows, out, AddRow<T>{y.data<T>(), b.data<T>(), out});
-      });
-    return y.view(x_.shape().with(-1, out));
+    return multiply(x_.view({rows, x_.dim(-1)}), false, w_, false, b).view(x_.shape().with(-1, out));
   }
   void backward(const Tensor& dy, Grads& g) const {
     const int64_t rows = dy.shape().rows();

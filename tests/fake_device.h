@@ -121,9 +121,7 @@ class FakeDevice final : public Runtime {
   }
   template <class T> void multiply(const Gemm<T>& g) {
     counts.products++;
-    put(Stream::compute, [=] {
-      fovea::gemm(Device::cpu, g.ta, g.tb, g.m, g.n, g.k, g.alpha, g.a, g.lda, g.b, g.ldb, g.beta, g.c, g.ldc);
-    });
+    put(Stream::compute, [=] { fovea::gemm(Device::cpu, g); });
   }
 
   char* arena_;

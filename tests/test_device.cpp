@@ -6,7 +6,6 @@
 #include <cstring>
 
 #include "core/autograd.h"
-#include "core/gemm.h"
 #include "core/loops.h"
 #include "models/presets.h"
 #include "nn/checkpoint.h"
@@ -57,10 +56,6 @@ std::vector<Tensor> run(const OpSample& sample, Device device) {
   for (const Tensor& x : in)
     if (x.grad()) all.push_back(x.grad().to(Device::cpu));
   return all;
-}
-
-template <class T> T element(const std::vector<T>& x, bool transposed, int64_t ld, int64_t i, int64_t j) {
-  return x[size_t(transposed ? j * ld + i : i * ld + j)];
 }
 
 }  // namespace
@@ -134,31 +129,37 @@ TEST_CASE("streams are ordered by wait() alone") {
   CHECK(on_device.item() == 2);
 }
 
-TEST_CASE("products for a library that counts columns first") {
-  Dice dice(3);
-  for (int round = 0; round < 100; ++round) {
-    const int64_t m = dice.integer(1, 5), n = dice.integer(1, 5), k = dice.integer(1, 5);
-    const Trans ta = dice.chance(0.5) ? Trans::yes : Trans::no, tb = dice.chance(0.5) ? Trans::yes : Trans::no;
-    const int64_t lda = (ta == Trans::yes ? m : k) + dice.integer(0, 2), ldc = n + dice.integer(0, 2);
-    const int64_t ldb = (tb == Trans::yes ? k : n) + dice.integer(0, 2);
-    std::vector<double> a(64), b(64), c(64);
-    for (auto* list : {&a, &b, &c})
-      for (double& v : *list) v = dice.normal();
-    std::vector<double> expected = c;
-    fovea::gemm(Device::cpu, ta, tb, m, n, k, 0.5, a.data(), lda, b.data(), ldb, 2.0, expected.data(), ldc);
-    const auto g = column_major(Gemm<double>{ta, tb, m, n, k, 0.5, a.data(), lda, b.data(), ldb, 2, c.data(), ldc});
-    const auto at = [](const double* x, Trans t, int64_t ld, int64_t row,
-                       int64_t col) {  // element of op(X), by columns
-      return t == Trans::yes ? x[row * ld + col] : x[col * ld + row];
+TEST_CASE("a convolution of 1x1 is one product on the device, with all that follows it") {
+  WithFakeDevice fake;
+  const auto normal = [&](const Shape& shape) {
+    Tensor t(shape, DType::f64);
+    Dice dice(uint64_t(shape.numel()));
+    for (int64_t i = 0; i < t.size(); ++i) t.data<double>()[i] = dice.normal();
+    return t;
+  };
+  const Tensor x = normal({2, 3, 5, 4}), w = normal({1, 1, 4, 6}), scale = normal({6}), shift = normal({6}),
+               residual = normal({2, 3, 5, 6});
+  for (int which = 0; which < 16; ++which) {
+    const auto part = [which](int bit, const Tensor& t) { return which >> bit & 1 ? t : Tensor(); };
+    const auto all = [&](Device d) {
+      std::vector<Tensor> in;
+      for (const Tensor& t : {x, w, part(1, shift), part(2, residual)}) in.push_back(t ? t.to(d).detach() : t);
+      for (Tensor& t : in)
+        if (t) t.set_requires_grad();
+      const Tensor s = part(0, scale) ? scale.to(d) : Tensor();
+      const Tensor y = conv2d_norm(in[0], in[1], s, in[2], in[3], {.relu = which >= 8});
+      backward(y, Tensor::full(y.shape(), 0.5, DType::f64, d));
+      std::vector<Tensor> out{y.detach().to(Device::cpu)};
+      for (const Tensor& t : in)
+        if (t) out.push_back(t.grad().to(Device::cpu));
+      return out;
     };
-    for (int64_t j = 0; j < g.n; ++j)
-      for (int64_t i = 0; i < g.m; ++i) {
-        double sum = 0;
-        for (int64_t p = 0; p < g.k; ++p) sum += at(g.a, g.ta, g.lda, i, p) * at(g.b, g.tb, g.ldb, p, j);
-        g.c[j * g.ldc + i] = g.alpha * sum + g.beta * g.c[j * g.ldc + i];
-      }
-    for (int64_t i = 0; i < m; ++i)
-      for (int64_t j = 0; j < n; ++j) CHECK(std::fabs(c[i * ldc + j] - expected[i * ldc + j]) < 1e-12);
+    const int64_t before = fake.device->counts.products;
+    const auto got = all(Device::cuda), want = all(Device::cpu);
+    CHECK(fake.device->counts.products == before + 3);
+    REQUIRE(got.size() == want.size());
+    for (size_t t = 0; t < got.size(); ++t)
+      for (int64_t i = 0; i < got[t].size(); ++i) CHECK(std::fabs(got[t].at(i) - want[t].at(i)) < 1e-12);
   }
 }
 

@@ -1,12 +1,12 @@
-// CUDA behind the narrow waist: its runtime for memory and streams, cuBLAS for products. No kernel is in this file.
+// CUDA behind the narrow waist: its runtime for memory and streams, cuBLASLt for products. No kernel is in this file.
 #include "core/cuda/runtime.h"
 
-#include <cublas_v2.h>
+#include <cublasLt.h>
 #include <cuda_runtime_api.h>
 
-#include <climits>
 #include <cstdlib>
 
+#include "core/cuda/plans.h"
 #include "core/error.h"
 #include "core/gemm.h"
 #include "core/profile.h"
@@ -25,8 +25,36 @@ void need(cudaError_t status, const char* what) {
             "\n  hint: FOVEA_SYNC=1 waits after every loop, and so names the op itself"));
 }
 void need(cublasStatus_t status, const char* what) {
-  check(status == CUBLAS_STATUS_SUCCESS, "cuBLAS: ", what, ": ", cublasGetStatusString(status));
+  check(status == CUBLAS_STATUS_SUCCESS, "cuBLASLt: ", what, ": ", cublasLtGetStatusString(status));
 }
+
+// A product and its matrices as cuBLASLt wants them described; columns first.
+template <class T> struct Described {
+  cublasLtMatmulDescOpaque_t product;
+  cublasLtMatrixLayoutOpaque_t a, b, c;
+  Described(const Gemm<T>& g, bool tf32) {
+    constexpr bool f64 = std::is_same_v<T, double>;
+    const auto compute = f64 ? CUBLAS_COMPUTE_64F : tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32 : CUBLAS_COMPUTE_32F;
+    const auto type = f64 ? CUDA_R_64F : CUDA_R_32F;
+    const auto flag = [](Trans t) { return t == Trans::yes ? CUBLAS_OP_T : CUBLAS_OP_N; };
+    const auto matrix = [type](auto& layout, Trans t, int64_t rows, int64_t columns, int64_t ld) {
+      if (t == Trans::yes) std::swap(rows, columns);
+      need(cublasLtMatrixLayoutInit(&layout, type, uint64_t(rows), uint64_t(columns), ld), "a matrix");
+    };
+    need(cublasLtMatmulDescInit(&product, compute, type), "a product");
+    set(CUBLASLT_MATMUL_DESC_TRANSA, flag(g.ta)), set(CUBLASLT_MATMUL_DESC_TRANSB, flag(g.tb));
+    set(CUBLASLT_MATMUL_DESC_EPILOGUE, g.end.bias   ? g.end.relu ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_BIAS
+                                       : g.end.relu ? CUBLASLT_EPILOGUE_RELU
+                                                    : CUBLASLT_EPILOGUE_DEFAULT);
+    if (g.end.bias) set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, g.end.bias);
+    matrix(a, g.ta, g.m, g.k, g.lda), matrix(b, g.tb, g.k, g.n, g.ldb), matrix(c, Trans::no, g.m, g.n, g.ldc);
+  }
+
+ private:
+  template <class V> void set(cublasLtMatmulDescAttributes_t what, const V& value) {
+    need(cublasLtMatmulDescSetAttribute(&product, what, &value, sizeof value), "a product's attribute");
+  }
+};
 
 int count_devices() {
   int count = 0, driver = 0, runtime = 0;
@@ -54,10 +82,8 @@ class CudaRuntime final : public Runtime {
     for (auto* stream : {&streams_[0], &streams_[1]})
       need(cudaStreamCreateWithFlags(stream, cudaStreamNonBlocking), "cudaStreamCreate");
     need(cudaEventCreateWithFlags(&event_, cudaEventDisableTiming), "cudaEventCreate");
-    need(cublasCreate(&blas_), "cublasCreate");
-    need(cublasSetStream(blas_, streams_[0]), "cublasSetStream");
+    need(cublasLtCreate(&blas_), "cublasLtCreate");
     need(cudaMalloc(&workspace_, kWorkspace), "cudaMalloc");  // ours, so that products allocate nothing
-    need(cublasSetWorkspace(blas_, workspace_, kWorkspace), "cublasSetWorkspace");
   }
 
   DeviceInfo info() override {
@@ -101,11 +127,8 @@ class CudaRuntime final : public Runtime {
   }
   void synchronize(Stream stream) override { need(cudaStreamSynchronize(of(stream)), "cudaStreamSynchronize"); }
 
-  void gemm(const Gemm<float>& g) override {
-    need(cublasSetMathMode(blas_, tf32() ? CUBLAS_TF32_TENSOR_OP_MATH : CUBLAS_PEDANTIC_MATH), "cublasSetMathMode");
-    multiply(column_major(g), cublasSgemm);
-  }
-  void gemm(const Gemm<double>& g) override { multiply(column_major(g), cublasDgemm); }
+  void gemm(const Gemm<float>& g) override { multiply(column_major(g)); }
+  void gemm(const Gemm<double>& g) override { multiply(column_major(g)); }
 
   void* handle(Stream stream) override { return of(stream); }
   void launched() override {
@@ -120,20 +143,42 @@ class CudaRuntime final : public Runtime {
   static constexpr size_t kWorkspace = size_t{32} << 20;  // cuBLAS' own choice on Hopper
 
   cudaStream_t of(Stream stream) const { return streams_[static_cast<int>(stream)]; }
-  template <class T, class Product> void multiply(const Gemm<T>& g, Product product) {
-    const auto flag = [](Trans t) { return t == Trans::yes ? CUBLAS_OP_T : CUBLAS_OP_N; };
-    check(g.m <= INT_MAX && g.n <= INT_MAX && g.k <= INT_MAX, "gemm: a dimension exceeds 2^31");
-    need(product(blas_, flag(g.ta), flag(g.tb), int(g.m), int(g.n), int(g.k), &g.alpha, g.a, int(g.lda), g.b,
-                 int(g.ldb), &g.beta, g.c, int(g.ldc)),
-         "gemm");
+  template <class T> void multiply(const Gemm<T>& g) {
+    Described<T> d(g, tf32());
+    const ProductKey key = key_of(g, tf32());
+    const cublasLtMatmulAlgo_t& algo = plans_.of(key, [&] { return choose(key, d); });
+    need(cublasLtMatmul(blas_, &d.product, &g.alpha, g.a, &d.a, g.b, &d.b, &g.beta, g.end.added ? g.end.added : g.c,
+                        &d.c, g.c, &d.c, &algo, workspace_, kWorkspace, streams_[0]),
+         "cublasLtMatmul");
     launched();
+  }
+  // The first of its heuristic's proposals: by its estimate the fastest.
+  template <class T> cublasLtMatmulAlgo_t choose(const ProductKey& key, Described<T>& d) {
+    cublasLtMatmulPreferenceOpaque_t preference;
+    const auto set = [&](cublasLtMatmulPreferenceAttributes_t what, auto value) {
+      need(cublasLtMatmulPreferenceSetAttribute(&preference, what, &value, sizeof value), "a preference");
+    };
+    need(cublasLtMatmulPreferenceInit(&preference), "cublasLtMatmulPreferenceInit");
+    set(CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, uint64_t(kWorkspace));
+    const auto [a, b, added, c, bias] = key.alignment;
+    set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, uint32_t(a));
+    set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES, uint32_t(b));
+    set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, uint32_t(added));
+    set(CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, uint32_t(std::min(c, bias)));
+    cublasLtMatmulHeuristicResult_t result;
+    int found = 0;
+    need(cublasLtMatmulAlgoGetHeuristic(blas_, &d.product, &d.a, &d.b, &d.c, &d.c, &preference, 1, &result, &found),
+         "cublasLtMatmulAlgoGetHeuristic");
+    check(found > 0, "cuBLASLt has no product of [", key.m, ",", key.k, "] and [", key.k, ",", key.n, "]");
+    return result.algo;
   }
 
   int index_;
   bool synchronous_;
   cudaStream_t streams_[2] = {};
   cudaEvent_t event_ = nullptr;
-  cublasHandle_t blas_ = nullptr;
+  cublasLtHandle_t blas_ = nullptr;
+  Plans<cublasLtMatmulAlgo_t> plans_;
   void* workspace_ = nullptr;
 };
 
