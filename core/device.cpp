@@ -47,6 +47,7 @@ void choose_device(int index) {
 void set_runtime(std::unique_ptr<Runtime> replacement) {
   if (current()) {
     check(memory_stats(Device::cuda).current == 0, "set_runtime: tensors of the device are still alive");
+    for (auto stream : {Runtime::Stream::compute, Runtime::Stream::copy}) current()->synchronize(stream);
     trim_cache(Device::cuda);
   }
   current() = std::move(replacement);

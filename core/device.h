@@ -65,7 +65,7 @@ class Runtime {
   // Queued; memory of the host that is not pinned may be used again when the call returns. to_host: once synchronize()
   // returned.
   virtual void copy(void* to, const void* from, size_t bytes, Way way, Stream stream) = 0;
-  // Queued: lets go of `what` once the work before it is done. On another thread, so its end must not call the device.
+  // Queued: lets go of `what` some time after the work before it is done. Its end must not call the device.
   virtual void keep(std::shared_ptr<void> what, Stream stream) = 0;
   virtual void wait(Stream waiting, Stream first) = 0;  // what is queued on `waiting` from now on starts after `first`
   virtual void synchronize(Stream stream) = 0;          // the host waits

@@ -2,6 +2,7 @@
 #include "core/tensor.h"
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 #include "core/autograd.h"
@@ -104,6 +105,15 @@ template <class Body> void plain_each(Device device, int64_t n, const Body& body
   });
 }
 
+// By memory that the device reads on its own, so that nothing waits. What is larger than this are weights, on loading.
+constexpr size_t kStaged = size_t{32} << 20;
+void send_staged(void* to, const void* from, size_t bytes) {
+  const std::shared_ptr<void> stage = allocate_pinned(std::max(size_t{4096}, std::bit_ceil(bytes)));
+  std::memcpy(stage.get(), from, bytes);
+  runtime().copy(to, stage.get(), bytes, Runtime::Way::to_device, Runtime::Stream::compute);
+  runtime().keep(stage, Runtime::Stream::compute);
+}
+
 // Waits for the end where the bytes come from a device to the host.
 void copy_bytes(void* to, Device to_device, const void* from, Device from_device, size_t bytes) {
   if (bytes == 0) return;
@@ -112,6 +122,7 @@ void copy_bytes(void* to, Device to_device, const void* from, Device from_device
     return parallel_for(static_cast<int64_t>(bytes), 8 * kCopyGrain, [&](int64_t b, int64_t e) {
       std::memcpy(static_cast<char*>(to) + b, static_cast<const char*>(from) + b, static_cast<size_t>(e - b));
     });
+  if (!was_there && bytes <= kStaged) return send_staged(to, from, bytes);
   const auto way = !was_there ? Runtime::Way::to_device : there ? Runtime::Way::within : Runtime::Way::to_host;
   runtime().copy(to, from, bytes, way, Runtime::Stream::compute);
   if (!there) runtime().synchronize(Runtime::Stream::compute);

@@ -52,6 +52,7 @@ RetinaNet::Output RetinaNet::forward(const Tensor& images) {
   const Tensor x = images.device() == there ? images : images.to(there);
   std::vector<Tensor> features = backbone(in_bf16 ? cast(x, DType::bf16) : x);
   out.anchors = anchors_for(features, images);
+  out.anchors_there = anchors_there_;
   if (!NoGrad::active()) out.features = features;
   Head::Output heads = head(std::move(features));
   out.logits = std::move(heads.logits), out.deltas = std::move(heads.deltas);
@@ -60,11 +61,14 @@ RetinaNet::Output RetinaNet::forward(const Tensor& images) {
 }
 
 const std::vector<Tensor>& RetinaNet::anchors_for(const std::vector<Tensor>& features, const Tensor& images) {
-  if (anchors_.empty() || !(anchor_shape_ == images.shape())) {
-    anchors_.clear();
+  const Device there = device();
+  if (anchors_.empty() || !(anchor_shape_ == images.shape()) || (there != Device::cpu) == anchors_there_.empty()) {
+    anchors_.clear(), anchors_there_.clear();
     for (size_t i = 0; i < features.size(); ++i)
       anchors_.push_back(make_anchors(options.anchors, static_cast<int>(i) + 3,
                                       {features[i].dim(1), features[i].dim(2)}, {images.dim(1), images.dim(2)}));
+    if (there != Device::cpu)
+      for (const Tensor& level : anchors_) anchors_there_.push_back(level.to(there));
     anchor_shape_ = images.shape();
   }
   return anchors_;

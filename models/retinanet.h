@@ -147,12 +147,13 @@ class RetinaNet : public Layer<RetinaNet> {
   // processor has no products of bf16.
   bool in_bf16 = false;
 
-  struct Output {                  // by level, P3 first
-    std::vector<Tensor> features;  // [N,H,W,channels]; none under NoGrad, to give their memory to the heads
-    std::vector<Tensor> logits;    // [N,H*W*A,K]; loss.kind "softmax": [N,H*W*A,K+1], the background first
-    std::vector<Tensor> deltas;    // [N,H*W*A,4]
-    std::vector<Tensor> anchors;   // [H*W*A,4]
-    std::pair<int, int> input_hw;  // height and width of the images, padding included
+  struct Output {                       // by level, P3 first
+    std::vector<Tensor> features;       // [N,H,W,channels]; none under NoGrad, to give their memory to the heads
+    std::vector<Tensor> logits;         // [N,H*W*A,K]; loss.kind "softmax": [N,H*W*A,K+1], the background first
+    std::vector<Tensor> deltas;         // [N,H*W*A,4]
+    std::vector<Tensor> anchors;        // [H*W*A,4], on the processor
+    std::vector<Tensor> anchors_there;  // the same on the device of the logits, where that is another; or none
+    std::pair<int, int> input_hw;       // height and width of the images, padding included
   };
   // images [N,H,W,3], normalised, of any size. model(images) does the same in training and in evaluation mode, but for
   // what batch norms do.
@@ -188,7 +189,7 @@ class RetinaNet : public Layer<RetinaNet> {
                   LossStats& stats) const;
   Tensor normaliser_;   // [1], where options.normaliser is "ema"
   Shape anchor_shape_;  // of the images that anchors_ belong to
-  std::vector<Tensor> anchors_;
+  std::vector<Tensor> anchors_, anchors_there_;
 };
 
 // detect() with other options than the network was built with: other thresholds, another number of detections.

@@ -119,10 +119,11 @@ Tensor values_of(const RetinaNetOptions& o, const Tensor& logits) {
 // All of it on the device of the outputs but for soft suppression, and one copy back.
 std::vector<std::vector<Detection>> detect_there(const RetinaNetOptions& o, const RetinaNet::Output& output,
                                                  const std::vector<std::pair<int, int>>& image_hw) {
+  const std::vector<Tensor>& anchors = output.anchors_there.empty() ? output.anchors : output.anchors_there;
   std::vector<cuda::DetectionLevel> levels;
   for (size_t l = 0; l < output.logits.size(); ++l)
-    levels.push_back({values_of(o, output.logits[l]), output.deltas[l], output.anchors[l],
-                      static_cast<float>(threshold_of(o, output, l))});
+    levels.push_back(
+        {values_of(o, output.logits[l]), output.deltas[l], anchors[l], static_cast<float>(threshold_of(o, output, l))});
   const bool hard = o.nms == "hard";
   const float limit = highest_iou(o) < 1 ? highest_iou(o) : 2;  // 2: none
   const Tensor rows = cuda::detections(levels, image_hw,

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "core/loops.h"
+#include "nn/many.h"
 
 namespace fovea {
 
@@ -31,17 +32,15 @@ Ema::Ema(const Module& model, double decay, bool warm_up) : weights_(model.state
 void Ema::update(int64_t step) {
   const double t = static_cast<double>(step);
   const double decay = warm_up_ ? std::min(decay_, (1 + t) / (10 + t)) : decay_;
+  std::vector<Tensor> averages;
   for (size_t i = 0; i < weights_.size(); ++i) {
-    Tensor &a = average_[i].value, &w = weights_[i].value;
-    if (!is_float(a.dtype())) {
-      a.copy_from(w);
-      continue;
-    }
-    dispatch_float(a.dtype(), [&]<class T>() {
-      for_each(a.device(), a.size(), Approach<T>{a.data<T>(), w.data<T>(), T(1 - decay)});
-    });
-    a.touch();
+    averages.push_back(average_[i].value);
+    if (!is_float(averages[i].dtype())) averages[i].copy_from(weights_[i].value);
   }
+  for_many(averages, [&]<class T>(size_t i) {
+    return Approach<T>{averages[i].data<T>(), weights_[i].value.data<T>(), T(1 - decay)};
+  });
+  for (Tensor& a : averages) a.touch();
 }
 
 void Ema::exchange() {

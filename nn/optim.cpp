@@ -1,9 +1,10 @@
-// Optimisers: each update is one loop over the elements of one parameter.
+// Optimisers: an update is one loop over the elements of all parameters.
 #include "nn/optim.h"
 
 #include <cmath>
 #include <numeric>
 
+#include "nn/many.h"
 #include "nn/pattern.h"
 #include "ops/columns.h"
 
@@ -42,18 +43,17 @@ Optimizer::Optimizer(std::vector<ParamGroup> groups, const std::vector<std::stri
 void Optimizer::step(double lr) {
   Tensor& steps = state_[0].value;
   steps.fill(steps.item() + 1);
-  size_t slot = 1;
-  for (auto& group : groups_) {
-    const Step step{lr * group.lr_scale, group.weight_decay, this->steps()};
+  std::vector<Update> all;
+  const Module::Named* slots = state_.data() + 1;
+  for (auto& group : groups_)
     for (auto& p : group.params) {
-      Tensor slots[4];
-      for (size_t i = 0; i < slots_; ++i) slots[i] = state_[slot++].value;
-      const Tensor g = p.value.grad();
-      if (!g) continue;
-      update(p.value, g, slots, step);
-      p.value.touch();
-      for (size_t i = 0; i < slots_; ++i) slots[i].touch();
+      if (const Tensor g = p.value.grad()) all.push_back({p.value, g, slots, lr * group.lr_scale, group.weight_decay});
+      slots += slots_;
     }
+  update(all);
+  for (Update& u : all) {
+    u.p.touch();
+    for (size_t i = 0; i < slots_; ++i) Tensor(u.slots[i].value).touch();
   }
 }
 
@@ -116,6 +116,12 @@ template <class T> struct Clamp {  // NaN stays NaN
   HD void operator()(int64_t i) const { x[i] = x[i] > limit ? limit : x[i] < -limit ? -limit : x[i]; }
 };
 
+template <class Update> std::vector<Tensor> params_of(const std::vector<Update>& all) {
+  std::vector<Tensor> params;
+  for (auto& u : all) params.push_back(u.p);
+  return params;
+}
+
 void sum_squares(const Tensor& g, double* columns) {  // 16 of them, on the device of g
   dispatch_float(g.dtype(), [&]<class T>() {
     sum_columns<double>(g.device(), (g.size() + 15) / 16, 16, SquaresInColumns<T>{g.data<T>(), g.size()}, columns);
@@ -132,12 +138,12 @@ SGD::SGD(std::vector<ParamGroup> groups, const Options& options)
         " is not in [0, 1)");
   check(Code::usage, !options.nesterov || options.momentum > 0, "sgd: nesterov needs a momentum above 0");
 }
-void SGD::update(Tensor& p, const Tensor& g, Tensor* slots, const Step& step) {
-  dispatch_float(p.dtype(), [&]<class T>() {
-    T* v = options_.momentum > 0 ? slots[0].data<T>() : nullptr;
-    for_each(p.device(), p.size(),
-             SgdStep<T>{p.data<T>(), v, g.data<T>(), T(step.lr), T(step.weight_decay), T(options_.momentum),
-                        options_.nesterov});
+void SGD::update(const std::vector<Update>& all) {
+  for_many(params_of(all), [&]<class T>(size_t i) {
+    const Update& u = all[i];
+    T* v = options_.momentum > 0 ? u.slots[0].value.data<T>() : nullptr;
+    return SgdStep<T>{u.p.data<T>(),    v, u.g.data<T>(), T(u.lr), T(u.weight_decay), T(options_.momentum),
+                      options_.nesterov};
   });
 }
 
@@ -147,21 +153,32 @@ AdamW::AdamW(std::vector<ParamGroup> groups, const Options& options)
   check(Code::usage, fraction(options.beta1) && fraction(options.beta2), "adamw: the betas ", options.beta1, " and ",
         options.beta2, " are not in [0, 1)");
 }
-void AdamW::update(Tensor& p, const Tensor& g, Tensor* slots, const Step& step) {
-  const double t = static_cast<double>(step.count);
-  const double rate = step.lr / (1 - std::pow(options_.beta1, t)), root = std::sqrt(1 - std::pow(options_.beta2, t));
-  dispatch_float(p.dtype(), [&]<class T>() {
-    for_each(p.device(), p.size(),
-             AdamWStep<T>{p.data<T>(), slots[0].data<T>(), slots[1].data<T>(), g.data<T>(),
-                          T(1 - step.lr * step.weight_decay), T(options_.beta1), T(options_.beta2), T(rate), T(root),
-                          T(options_.eps)});
+void AdamW::update(const std::vector<Update>& all) {
+  const double t = static_cast<double>(steps()), root = std::sqrt(1 - std::pow(options_.beta2, t));
+  for_many(params_of(all), [&]<class T>(size_t i) {
+    const Update& u = all[i];
+    const double rate = u.lr / (1 - std::pow(options_.beta1, t));
+    return AdamWStep<T>{u.p.data<T>(),
+                        u.slots[0].value.data<T>(),
+                        u.slots[1].value.data<T>(),
+                        u.g.data<T>(),
+                        T(1 - u.lr * u.weight_decay),
+                        T(options_.beta1),
+                        T(options_.beta2),
+                        T(rate),
+                        T(root),
+                        T(options_.eps)};
   });
 }
 
-double grad_norm(const std::vector<Tensor>& params) {
+static std::vector<Tensor> grads_of(const std::vector<Tensor>& params) {
   std::vector<Tensor> grads;
   for (auto& p : params)
     if (const Tensor g = p.grad()) grads.push_back(g);
+  return grads;
+}
+double grad_norm(const std::vector<Tensor>& params) {
+  const std::vector<Tensor> grads = grads_of(params);
   if (grads.empty()) return 0;
   const int64_t n = static_cast<int64_t>(grads.size());
   const Tensor columns({n, 16}, DType::f64, grads[0].device());  // read once, after the last
@@ -173,12 +190,9 @@ double grad_norm(const std::vector<Tensor>& params) {
 }
 
 template <template <class> class Body> static void each_gradient(const std::vector<Tensor>& params, double argument) {
-  for (auto& p : params) {
-    Tensor g = p.grad();
-    if (!g) continue;
-    dispatch_float(g.dtype(), [&]<class T>() { for_each(g.device(), g.size(), Body<T>{g.data<T>(), T(argument)}); });
-    g.touch();
-  }
+  std::vector<Tensor> grads = grads_of(params);
+  for_many(grads, [&]<class T>(size_t i) { return Body<T>{grads[i].data<T>(), T(argument)}; });
+  for (Tensor& g : grads) g.touch();
 }
 
 double clip_grad_norm(const std::vector<Tensor>& params, double max_norm) {

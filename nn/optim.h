@@ -1,4 +1,4 @@
-// Optimisers: one fused loop a parameter; the learning rate is an argument of each step, never state.
+// Optimisers: one fused loop over all parameters; the learning rate is an argument of each step, never state.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -39,11 +39,12 @@ class Optimizer {
 
  protected:
   Optimizer(std::vector<ParamGroup> groups, const std::vector<std::string>& slots);
-  struct Step {  // what one update sees
+  struct Update {  // what a step sees of one parameter
+    Tensor p, g;
+    const Module::Named* slots;
     double lr, weight_decay;
-    int64_t count;  // 1 for the first
   };
-  virtual void update(Tensor& p, const Tensor& g, Tensor* slots, const Step& step) = 0;
+  virtual void update(const std::vector<Update>& all) = 0;
 
  private:
   std::vector<ParamGroup> groups_;
@@ -63,7 +64,7 @@ class SGD : public Optimizer {
   explicit SGD(std::vector<ParamGroup> groups) : SGD(std::move(groups), Options{}) {}
 
  protected:
-  void update(Tensor& p, const Tensor& g, Tensor* slots, const Step& step) override;
+  void update(const std::vector<Update>& all) override;
 
  private:
   const Options options_;
@@ -80,7 +81,7 @@ class AdamW : public Optimizer {
   explicit AdamW(std::vector<ParamGroup> groups) : AdamW(std::move(groups), Options{}) {}
 
  protected:
-  void update(Tensor& p, const Tensor& g, Tensor* slots, const Step& step) override;
+  void update(const std::vector<Update>& all) override;
 
  private:
   const Options options_;

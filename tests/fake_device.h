@@ -19,7 +19,7 @@ class FakeDevice final : public Runtime {
  public:
   struct Counts {
     int64_t loops = 0, products = 0, to_device = 0, to_host = 0, within = 0, synchronizations = 0, allocations = 0,
-            pinned = 0;
+            pinned = 0, pageable = 0;
   };
   Counts counts;
   size_t capacity;
@@ -75,6 +75,7 @@ class FakeDevice final : public Runtime {
     (way == Way::to_device ? counts.to_device : way == Way::to_host ? counts.to_host : counts.within)++;
     if (way != Way::to_device || is_pinned(static_cast<const char*>(from)))
       return put(stream, [=] { std::memmove(to, from, bytes); });
+    counts.pageable++;  // of to_device
     auto staged = std::make_shared<std::string>(static_cast<const char*>(from), bytes);
     put(stream, [=] { std::memcpy(to, staged->data(), bytes); });
   }

@@ -249,7 +249,7 @@ struct Trained {
   std::vector<Tensor> weights;  // on the processor
   std::vector<double> losses;
   std::vector<Detection> found;
-  FakeDevice::Counts before, after;  // around the last step
+  FakeDevice::Counts before, after, detecting, detected;  // around the last step, and the second detect()
 };
 
 // Three steps of a small network, with all that a training step has; then detections.
@@ -282,7 +282,11 @@ Trained train(Device device, FakeDevice* fake, const std::vector<std::string>& s
   for (auto& w : ema.state()) t.weights.push_back(w.value.to(Device::cpu).clone());
   model.eval();
   const NoGrad off;
-  t.found = model.detect(model(images), {})[0];
+  model.detect(model(images), {});
+  const auto output = model(images);
+  if (fake) t.detecting = fake->counts;
+  t.found = model.detect(output, {})[0];
+  if (fake) t.detected = fake->counts;
   return t;
 }
 
@@ -306,9 +310,54 @@ TEST_CASE("a training step on the device is the rehearsed one, and reads three n
     for (size_t i = 0; i < std::min(got.found.size(), expected.found.size()); ++i)
       CHECK(got.found[i].score == expected.found[i].score);
     CHECK(got.after.allocations == got.before.allocations);
+    CHECK(got.after.pinned == got.before.pinned);
+    CHECK(got.after.pageable == 0);
+    CHECK(got.detected.to_device == got.detecting.to_device);
+    CHECK(got.detected.to_host == got.detecting.to_host + 1);
     const int64_t mined = settings.size() == 3 && settings[0] == "sampler=ohem" ? 2 * 2 * 4 : 0;  // images, levels
     CHECK(got.after.to_host - got.before.to_host == 3 + mined);  // two losses, the norm of the gradients
     CHECK(got.after.synchronizations - got.before.synchronizations == 3 + mined);
+  }
+}
+
+TEST_CASE("a step of an optimiser is one launch and one copy on the device, whatever it changes") {
+  const auto numbers = [](int64_t n, double phase) {
+    Tensor t({n}, DType::f64);
+    for (int64_t i = 0; i < n; ++i) t.data<double>()[i] = std::sin(phase + double(i));
+    return t;
+  };
+  const auto after = [&](Device device, bool adam, double clip, FakeDevice* fake) {
+    std::vector<ParamGroup> groups(2);
+    groups[0].weight_decay = 0.1, groups[1].lr_scale = 3;
+    std::vector<Tensor> all;
+    for (const int64_t n : {1, 4096, 0, 4095, 9000, 4097, 2}) {
+      all.push_back(numbers(n, double(n)).to(device).set_requires_grad());
+      groups[all.size() % 2].params.push_back({std::to_string(n), all.back()});
+    }
+    all.push_back(numbers(3, 1).to(device).set_requires_grad());  // one without a gradient
+    groups[0].params.push_back({"none", all.back()});
+    std::unique_ptr<Optimizer> optimizer;
+    if (adam) optimizer = std::make_unique<AdamW>(groups);
+    else optimizer = std::make_unique<SGD>(groups);
+    for (int step = 0; step < 3; ++step) {
+      for (size_t i = 0; i + 1 < all.size(); ++i) all[i].set_grad(numbers(all[i].size(), step).to(device));
+      if (clip > 0) clip_grad_value(all, clip);
+      const auto before = fake ? fake->counts : FakeDevice::Counts();
+      optimizer->step(0.1 / (1 + step));
+      if (!fake) continue;
+      CHECK(fake->counts.loops == before.loops + 1);
+      CHECK(fake->counts.to_device == before.to_device + 1);
+      CHECK(fake->counts.pageable == 0);
+      CHECK(fake->counts.synchronizations == before.synchronizations);
+    }
+    std::vector<Tensor> here;
+    for (const Tensor& p : all) here.push_back(p.to(Device::cpu));
+    return here;
+  };
+  for (const bool adam : {false, true}) {
+    WithFakeDevice fake;
+    const auto got = after(Device::cuda, adam, 0.5, fake.device), want = after(Device::cpu, adam, 0.5, nullptr);
+    for (size_t i = 0; i < got.size(); ++i) CHECK(same_bits(got[i], want[i]));
   }
 }
 

@@ -5,6 +5,8 @@
 #include <cuda_runtime_api.h>
 
 #include <cstdlib>
+#include <deque>
+#include <vector>
 
 #include "core/cuda/plans.h"
 #include "core/error.h"
@@ -118,8 +120,13 @@ class CudaRuntime final : public Runtime {
     need(cudaMemcpyAsync(to, from, bytes, kind, of(stream)), "cudaMemcpy");
   }
   void keep(std::shared_ptr<void> what, Stream stream) override {
-    const auto let_go = [](void* p) { delete static_cast<std::shared_ptr<void>*>(p); };
-    need(cudaLaunchHostFunc(of(stream), let_go, new std::shared_ptr<void>(std::move(what))), "cudaLaunchHostFunc");
+    auto& kept = kept_[static_cast<int>(stream)];
+    while (!kept.empty() && done(kept.front().first)) spare_.push_back(kept.front().first), kept.pop_front();
+    cudaEvent_t event = nullptr;
+    if (!spare_.empty()) event = spare_.back(), spare_.pop_back();
+    else need(cudaEventCreateWithFlags(&event, cudaEventDisableTiming), "cudaEventCreate");
+    need(cudaEventRecord(event, of(stream)), "cudaEventRecord");
+    kept.emplace_back(event, std::move(what));
   }
   void wait(Stream waiting, Stream first) override {
     need(cudaEventRecord(event_, of(first)), "cudaEventRecord");
@@ -142,6 +149,12 @@ class CudaRuntime final : public Runtime {
  private:
   static constexpr size_t kWorkspace = size_t{32} << 20;  // cuBLAS' own choice on Hopper
 
+  static bool done(cudaEvent_t event) {
+    const cudaError_t status = cudaEventQuery(event);
+    if (status != cudaErrorNotReady) return need(status, "work before a copy was let go of"), true;
+    cudaGetLastError();  // an answer, not an error
+    return false;
+  }
   cudaStream_t of(Stream stream) const { return streams_[static_cast<int>(stream)]; }
   template <class T> void multiply(const Gemm<T>& g) {
     Described<T> d(g, tf32());
@@ -177,6 +190,8 @@ class CudaRuntime final : public Runtime {
   bool synchronous_;
   cudaStream_t streams_[2] = {};
   cudaEvent_t event_ = nullptr;
+  std::deque<std::pair<cudaEvent_t, std::shared_ptr<void>>> kept_[2];  // by stream, in order
+  std::vector<cudaEvent_t> spare_;
   cublasLtHandle_t blas_ = nullptr;
   Plans<cublasLtMatmulAlgo_t> plans_;
   void* workspace_ = nullptr;
