@@ -126,6 +126,13 @@ std::string draw_curve(const Curve& c, int i, const Scale& x, const Scale& y) {
   return s + marks;
 }
 
+// A line of the grid, and its number below, which may not reach over the edge.
+std::string x_tick(double at, double top, double bottom, double v) {
+  const std::string number = short_number(v);
+  const double middle = std::min(at, kWidth - 4 - 3.8 * double(number.size()));
+  return line(at, top, at, bottom, "class='g'") + words(middle, bottom + 16, number, "middle");
+}
+
 }  // namespace
 
 std::string short_number(double v) { return std::isfinite(v) ? format("%.4g", v) : std::isnan(v) ? "n/a" : "inf"; }
@@ -149,8 +156,7 @@ std::string svg(const LineChart& chart) {
   const double top = legend.y + 20, bottom = top + 230;
   y.from = bottom, y.to = top;
   std::string s = legend.svg;
-  for (double v : x.ticks(7))
-    s += line(x.at(v), top, x.at(v), bottom, "class='g'") + words(x.at(v), bottom + 16, short_number(v), "middle");
+  for (double v : x.ticks(7)) s += x_tick(x.at(v), top, bottom, v);
   for (double v : y.ticks(6))
     s += line(x.from, y.at(v), kRight, y.at(v), "class='g'") + words(x.from - 6, y.at(v) + 4, short_number(v), "end");
   s += line(x.from, bottom, kRight, bottom, "class='a'") + line(x.from, top, x.from, bottom, "class='a'");
@@ -181,8 +187,7 @@ std::string svg(const DotChart& chart) {
   if (referred) legend.add(format(diamond.c_str(), 10.0, -6.0), chart.reference);
   const double top = legend.y + 14, bottom = top + 24 * double(chart.rows.size()) + 6;
   std::string s = legend.svg;
-  for (double v : x.ticks(6))
-    s += line(x.at(v), top, x.at(v), bottom, "class='g'") + words(x.at(v), bottom + 16, short_number(v), "middle");
+  for (double v : x.ticks(6)) s += x_tick(x.at(v), top, bottom, v);
   double at = top + 15;
   for (const DotRow& row : chart.rows) {
     s += words(x.from - 8, at + 4, row.name, "end", row.strong ? "t" : "s");
