@@ -154,10 +154,10 @@ AdamW::AdamW(std::vector<ParamGroup> groups, const Options& options)
         options.beta2, " are not in [0, 1)");
 }
 void AdamW::update(const std::vector<Update>& all) {
-  const double t = static_cast<double>(steps()), root = std::sqrt(1 - std::pow(options_.beta2, t));
+  const double t = static_cast<double>(steps()), mean = 1 - std::pow(options_.beta1, t),
+               root = std::sqrt(1 - std::pow(options_.beta2, t));
   for_many(params_of(all), [&]<class T>(size_t i) {
     const Update& u = all[i];
-    const double rate = u.lr / (1 - std::pow(options_.beta1, t));
     return AdamWStep<T>{u.p.data<T>(),
                         u.slots[0].value.data<T>(),
                         u.slots[1].value.data<T>(),
@@ -165,7 +165,7 @@ void AdamW::update(const std::vector<Update>& all) {
                         T(1 - u.lr * u.weight_decay),
                         T(options_.beta1),
                         T(options_.beta2),
-                        T(rate),
+                        T(u.lr / mean),
                         T(root),
                         T(options_.eps)};
   });

@@ -22,21 +22,11 @@ Tensor multiply(const Tensor& a, bool ta, const Tensor& b, bool tb, const Tensor
   const int64_t batch = fold ? 1 : lead.numel(), rows = fold ? lead.numel() * m : m;
   const int64_t step_a = sa.rank() == 2 ? 0 : m * k, step_b = sb.rank() == 2 ? 0 : k * n;
   dispatch_float(a.dtype(), [&]<class T>() {
+    const GemmEnd<T> end{.bias = bias ? bias.data<T>() : nullptr};
     auto one = [&](int64_t i) {
-      gemm(a.device(), Gemm<T>{flag(ta),
-                               flag(tb),
-                               rows,
-                               n,
-                               k,
-                               1,
-                               a.data<T>() + i * step_a,
-                               sa[-1],
-                               b.data<T>() + i * step_b,
-                               sb[-1],
-                               0,
-                               c.data<T>() + i * m * n,
-                               n,
-                               {.bias = bias ? bias.data<T>() : nullptr}});
+      const T *x = a.data<T>() + i * step_a, *y = b.data<T>() + i * step_b;
+      gemm(a.device(),
+           Gemm<T>{flag(ta), flag(tb), rows, n, k, 1, x, sa[-1], y, sb[-1], 0, c.data<T>() + i * m * n, n, end});
     };
     if (a.device() != Device::cpu || m * n * k > kGrain * 64) {  // big: threads inside one product
       for (int64_t i = 0; i < batch; ++i) one(i);

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Opens pages of `fovea lab` in headless Chromium as a phone would show them: 390 pixels wide, dark or light.
+"""Opens pages of `fovea lab` in headless Chromium as a phone would show them: 390 pixels wide.
 
 Usage: lab_browser.py PROGRAM FOLDER   makes the pages of the kept results (tools/lab/results) in FOLDER, opens each
        lab_browser.py PAGE.html ...    opens pages that are there

@@ -74,12 +74,9 @@ class OneThread {
   double row(const std::string& name, double bytes, Times times) {
     const double pictures = double(data_.size()), ms = times.median(), rate = 1e3 * pictures / ms;
     for (double& t : times.ms) t /= pictures;
-    report_.add({{"name", name},
-                 {"ms_min", times.least()},
-                 {"ms_median", times.median()},
-                 {"pictures_per_s", rate},
-                 {"wait_ms", nullptr},
-                 {"roofline", roofline(machine_, bytes, 0, ms)}});
+    Json row = timed_row(name, times);
+    row["pictures_per_s"] = rate, row["wait_ms"] = nullptr, row["roofline"] = roofline(machine_, bytes, 0, ms);
+    report_.add(std::move(row));
     return rate;
   }
   Report& report_;
@@ -106,12 +103,10 @@ void time_loader(Report& report, const DataFlags& o, const Dataset& data, double
     std::this_thread::sleep_for(std::chrono::milliseconds(o.step_ms));
   }
   const double rate = 1e3 / times.median();
-  report.add({{"name", text("loader, ", o.workers, " workers")},
-              {"ms_min", times.least()},
-              {"ms_median", times.median()},
-              {"pictures_per_s", rate},
-              {"wait_ms", wait.median()},
-              {"roofline", rate / (one_thread * std::max(1, o.workers))}});
+  Json row = timed_row(text("loader, ", o.workers, " workers"), times);
+  row["pictures_per_s"] = rate, row["wait_ms"] = wait.median();
+  row["roofline"] = rate / (one_thread * std::max(1, o.workers));
+  report.add(std::move(row));
 }
 
 void bench_data(const DataFlags& o) {

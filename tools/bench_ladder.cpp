@@ -50,7 +50,8 @@ void bench_ladder(LadderFlags o) {
     for (int64_t i = 0; i < y.size(); ++i) error = std::max(error, std::abs(y.at(i) - exact.at(i)) / largest);
     check(error <= rung.tolerance, "bench ladder: rung ", rung.name, " is off by ", error);
     const double gflops = flops * 1e-6 / times.median();
-    Json row{{"name", rung.name}, {"ms_min", times.least()}, {"ms_median", times.median()}, {"gflops", gflops}};
+    Json row = timed_row(rung.name, times);
+    row["gflops"] = gflops;
     if (!gpu) row["of_peak"] = gflops / machine.peak_gflops;
     row["error"] = error, row["why"] = rung.why;
     report.add(row);

@@ -35,28 +35,36 @@ template <> struct Weights<bf16> {
 
 // Without stride and padding a convolution of 1x1 is a product of matrices as they lie, x [pixels,c] and w [c,o], and
 // the library's. One of bf16 stays here: that has no bias of f32 there.
-template <class T> bool plain(const ConvShape& s) { return !std::is_same_v<T, bf16> && s.pointwise() && s.groups == 1; }
+bool plain(const ConvShape& s) { return s.pointwise() && s.groups == 1; }
+template <class T> int64_t pixels_of(const ConvMap<T>& m) { return m.s.n * m.s.h * m.s.w; }
 template <class T> struct ScaledWeights {
   const T *w, *scale;
   T* out;
   int64_t o;
   HD void operator()(int64_t i) const { out[i] = w[i] * scale[i % o]; }
 };
-template <class T> void plain_value(Device device, const ConvMap<T>& m, const T* w, const ConvEnd<T>& end) {
-  const int64_t pixels = m.s.n * m.s.h * m.s.w, c = m.s.c, o = m.s.o;
+template <class T>
+void plain_value(Device device, const std::vector<ConvMap<T>>& maps, const T* w, const ConvEnd<T>& end) {
+  const int64_t c = maps[0].s.c, o = maps[0].s.o;
   Workspace scaled(end.scale ? size_t(c * o) * sizeof(T) : 0, device);
   if (end.scale) for_each(device, c * o, ScaledWeights<T>{w, end.scale, scaled.as<T>(), o}), w = scaled.as<T>();
-  const T residual = m.residual ? 1 : 0;
-  gemm(device,
-       Gemm<T>{Trans::no, Trans::no, pixels, o, c, 1, m.x, c, w, o, residual, m.y, o, {m.residual, end.b, end.relu}});
+  for (const ConvMap<T>& m : maps) {
+    const T residual = m.residual ? 1 : 0;
+    const GemmEnd<T> after{m.residual, end.b, end.relu};
+    gemm(device, Gemm<T>{Trans::no, Trans::no, pixels_of(m), o, c, 1, m.x, c, w, o, residual, m.y, o, after});
+  }
 }
-template <class T> void plain_input_gradient(Device device, const ConvMap<T>& m, const T* w) {  // dx = dy w^T
-  const int64_t pixels = m.s.n * m.s.h * m.s.w, c = m.s.c, o = m.s.o;
-  gemm(device, Gemm<T>{Trans::no, Trans::yes, pixels, c, o, 1, m.dy, o, w, o, 0, m.dx, c});
+template <class T>
+void plain_input_gradient(Device device, const std::vector<ConvMap<T>>& maps, const T* w) {  // dx = dy w^T
+  const int64_t c = maps[0].s.c, o = maps[0].s.o;
+  for (const ConvMap<T>& m : maps)
+    gemm(device, Gemm<T>{Trans::no, Trans::yes, pixels_of(m), c, o, 1, m.dy, o, w, o, 0, m.dx, c});
 }
-template <class T> void plain_weight_gradient(Device device, const ConvMap<T>& m, T* dw, bool add) {  // dw = x^T dy
-  const int64_t pixels = m.s.n * m.s.h * m.s.w, c = m.s.c, o = m.s.o;
-  gemm(device, Gemm<T>{Trans::yes, Trans::no, c, o, pixels, 1, m.x, c, m.dy, o, T(add), dw, o});
+template <class T>
+void plain_weight_gradient(Device device, const std::vector<ConvMap<T>>& maps, T* dw) {  // dw = x^T dy, of all maps
+  const int64_t c = maps[0].s.c, o = maps[0].s.o;
+  for (const ConvMap<T>& m : maps)
+    gemm(device, Gemm<T>{Trans::yes, Trans::no, c, o, pixels_of(m), 1, m.x, c, m.dy, o, T(&m != &maps[0]), dw, o});
 }
 
 // f.operator()<P>() with the way in which numbers of type T are to be multiplied.
@@ -72,10 +80,7 @@ template <class T>
 void conv_value(Device device, const std::vector<ConvMap<T>>& maps, const compute_t<T>* w,
                 const ConvEnd<compute_t<T>>& end) {
   if constexpr (!std::is_same_v<T, bf16>)
-    if (plain<T>(maps[0].s)) {
-      for (const ConvMap<T>& m : maps) plain_value(device, m, w, end);
-      return;
-    }
+    if (plain(maps[0].s)) return plain_value(device, maps, w, end);
   const auto launch = [=](const auto& product) { for_tiles(device, product.blocks(), product); };
   const Weights<T> weights(device, w, maps[0].s);
   with_precision<T>([&]<class P>() {
@@ -84,10 +89,7 @@ void conv_value(Device device, const std::vector<ConvMap<T>>& maps, const comput
 }
 template <class T> void conv_input_gradient(Device device, const std::vector<ConvMap<T>>& maps, const compute_t<T>* w) {
   if constexpr (!std::is_same_v<T, bf16>)
-    if (plain<T>(maps[0].s)) {
-      for (const ConvMap<T>& m : maps) plain_input_gradient(device, m, w);
-      return;
-    }
+    if (plain(maps[0].s)) return plain_input_gradient(device, maps, w);
   const auto launch = [=](const auto& product) { for_tiles(device, product.blocks(), product); };
   const Weights<T> weights(device, w, maps[0].s);
   with_precision<T>([&]<class P>() {
@@ -96,10 +98,7 @@ template <class T> void conv_input_gradient(Device device, const std::vector<Con
 }
 template <class T> void conv_weight_gradient(Device device, const std::vector<ConvMap<T>>& maps, compute_t<T>* dw) {
   if constexpr (!std::is_same_v<T, bf16>)
-    if (plain<T>(maps[0].s)) {
-      for (size_t i = 0; i < maps.size(); ++i) plain_weight_gradient(device, maps[i], dw, i > 0);
-      return;
-    }
+    if (plain(maps[0].s)) return plain_weight_gradient(device, maps, dw);
   const auto launch = [=](const auto& product) { for_tiles(device, product.blocks(), product); };
   for (const ConvMap<T>& m : maps) check_sizes(m.s);
   with_precision<T>([&]<class P>() { weight_gradient<P>(device, maps, dw, launch); });

@@ -40,9 +40,10 @@ std::string cell_name(const std::string& profile, const Keys& keys) {
 
 // Of a list figures are drawn, and there are hundreds of numbers in a cell: six digits. A number alone is exact.
 static std::string printed(double v, size_t of) {
+  if (of == 1) return shortest(v);
   char s[32];
   std::snprintf(s, sizeof s, "%.6g", v);
-  return of > 1 ? s : shortest(v);
+  return s;
 }
 
 std::string cell_line(const std::string& cell, uint64_t seed, const Metrics& metrics) {

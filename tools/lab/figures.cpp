@@ -205,9 +205,8 @@ void show_classify(const Results& results, Page& page) {
     page.notes.push_back("Even at 1:1 the classes are hardly told apart: an equality says nothing here.");
   if (mean_of(find(results, "CE, 1:10"), "auc") > 0.99)
     page.notes.push_back(
-        "At 1:10 both rank almost without an error, so that equality is cheap; the steeper ratios have wider "
-        "intervals, "
-        "and --data with harder pictures is the stricter test.");
+        "At 1:10 both rank almost without an error, so that equality is cheap; the steeper ratios have "
+        "wider intervals, and --data with harder pictures is the stricter test.");
   page.notes.push_back(
       "All scores are of a balanced test set, so a network that learnt that one class is rare is "
       "not calibrated there: the calibration error shows how far.");
