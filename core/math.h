@@ -18,6 +18,22 @@ HD inline uint32_t float_to_bits(float f) {
   memcpy(&u, &f, sizeof u);
   return u;
 }
+// a b, on a GPU rounded. Its compiler, as the processor's may, makes one instruction of a product and the sum that it
+// goes into, which keeps the product exact there: the difference of two equal ones is then what one of them lost.
+HD inline float product(float a, float b) {
+#ifdef __CUDA_ARCH__
+  return __fmul_rn(a, b);
+#else
+  return a * b;
+#endif
+}
+HD inline double product(double a, double b) {
+#ifdef __CUDA_ARCH__
+  return __dmul_rn(a, b);
+#else
+  return a * b;
+#endif
+}
 // A polynomial in t by Horner's rule, highest coefficient first.
 template <class T> HD inline T polynomial(T, T last) { return last; }
 template <class T, class... Rest> HD inline T polynomial(T t, T first, T second, Rest... rest) {

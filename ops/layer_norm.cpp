@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "core/autograd.h"
+#include "core/math.h"
 #include "ops/columns.h"
 #include "ops/norm.h"
 
@@ -33,9 +34,9 @@ template <class T> struct Backward {
     const T *p = x + r * cols, *d = dy + r * cols, *a = gamma;
     T* __restrict out = dx + r * cols;
     const T n = T(cols), m = mean[r], rate = inv[r];
-    const T ga = team.reduce(cols, T(0), [=](int64_t c) { return a[c] * d[c]; }) / n;
+    const T ga = team.reduce(cols, T(0), [=](int64_t c) { return math::product(a[c], d[c]); }) / n;
     const T gh = team.reduce(cols, T(0), [=](int64_t c) { return a[c] * d[c] * ((p[c] - m) * rate); }) / n;
-    team.each(cols, [=](int64_t c) { out[c] = rate * (a[c] * d[c] - ga - (p[c] - m) * rate * gh); });
+    team.each(cols, [=](int64_t c) { out[c] = rate * (math::product(a[c], d[c]) - ga - (p[c] - m) * rate * gh); });
   }
 };
 

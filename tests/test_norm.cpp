@@ -91,6 +91,23 @@ TEST_CASE("an empty batch has an empty result, zero gradients and leaves the run
   REQUIRE(layer_norm(Tensor({0, 2}), gamma, beta).size() == 0);
 }
 
+TEST_CASE("a layer norm's rows of one element are beta, and have no slope but what one product loses") {
+  Dice dice(8);
+  for (const auto& [type, half_ulp] : {std::pair(DType::f32, 0x1p-24), {DType::f64, 0x1p-53}}) {
+    const auto drawn = [&, t = type](const Shape& shape) { return random(shape, dice, 2, 3).to(t); };
+    Tensor x = drawn({50, 1}), gamma = drawn({1}), beta = drawn({1});
+    const Tensor dy = drawn({50, 1});
+    for (Tensor* t : {&x, &gamma, &beta}) t->set_requires_grad();
+    const Tensor y = layer_norm(x, gamma, beta, 0.01);
+    backward(y, dy);
+    for (int64_t i = 0; i < 50; ++i) {
+      REQUIRE(y.at(i) == beta.at(0));
+      REQUIRE(std::fabs(x.grad().at(i)) <= 10.001 * half_ulp * std::fabs(gamma.at(0) * dy.at(i)));
+    }
+    REQUIRE(gamma.grad().item() == 0);
+  }
+}
+
 TEST_CASE("evaluation mode is the frozen norm; a frozen norm keeps its statistics") {
   Dice dice(3);
   const Tensor x = random({2, 3, 3, 5}, dice), gamma = random({5}, dice), beta = random({5}, dice),
