@@ -15,13 +15,13 @@ namespace {
 
 constexpr double kDeviations = 7;  // of the rounding at a channel: nearer to 0 than that, an activation's side is open
 
-// One map that went through a ReLU.
+// One map that went through a ReLU, on the processor.
 struct Site {
   Tensor y, before;  // the map, and what the ReLU saw; without their tape, which holds the hooks that hold this
   std::vector<int64_t> near;  // indices that rounding decides
   std::vector<bool> active;   // their own side
   std::vector<bool> off;      // after the choice: their gradient is 0
-  Tensor dy;                  // while backward runs
+  Tensor dy;                  // while backward runs; where the network is
 };
 
 // The sites whose active units share a bias.
@@ -75,6 +75,14 @@ std::vector<double> rounding(const Tensor& x, const Tensor& other) {
   }
   for (double& v : sum) v = std::sqrt(v / static_cast<double>(rows));
   return sum;
+}
+
+// What was changed of `here`, which may be a copy of `there`. Not a change for backward(): the ops after it have run.
+void put_back(const Tensor& here, Tensor there) {
+  if (here.shares_storage(there)) return;
+  const uint64_t version = there.version();
+  there.copy_from(here);
+  there.storage()->version = version;
 }
 
 template <class T> void find_near(Site& site, const Tensor& other) {
@@ -135,11 +143,12 @@ void decide(Group& group) {
   double scale = 0;
   for (size_t s = 0; s < group.sites.size(); ++s) {
     Site& site = group.sites[s];
-    for (int64_t i = 0; i < site.dy.size(); ++i)
-      if (site.y.at(i) > 0) sum[static_cast<size_t>(i) % channels] += site.dy.at(i);
+    const Tensor dy = site.dy.to(Device::cpu);
+    for (int64_t i = 0; i < dy.size(); ++i)
+      if (site.y.at(i) > 0) sum[static_cast<size_t>(i) % channels] += dy.at(i);
     for (size_t k = 0; k < site.near.size(); ++k) {
       site.off[k] = !site.active[k];
-      by_channel[static_cast<size_t>(site.near[k]) % channels].push_back({s, k, site.dy.at(site.near[k])});
+      by_channel[static_cast<size_t>(site.near[k]) % channels].push_back({s, k, dy.at(site.near[k])});
     }
   }
   for (size_t c = 0; c < channels; ++c) {
@@ -151,11 +160,13 @@ void decide(Group& group) {
   for (auto& [c, units] : by_channel) choose(units, group, sum[c], noise);
 }
 
-void clear_off(const Site& site, Tensor& gradient) {
-  dispatch_float(gradient.dtype(), [&]<class T>() {
+void clear_off(const Site& site, const Tensor& gradient) {
+  const Tensor here = gradient.to(Device::cpu);
+  dispatch_float(here.dtype(), [&]<class T>() {
     for (size_t k = 0; k < site.near.size(); ++k)
-      if (site.off[k]) gradient.data<T>()[site.near[k]] = 0;
+      if (site.off[k]) here.data<T>()[site.near[k]] = 0;
   });
+  put_back(here, gradient);
 }
 
 // Collects dy at each site. One node (or one site): chosen when the last dy arrives, in place. Several nodes (a norm on
@@ -226,8 +237,9 @@ std::shared_ptr<Kinks> take_sides(const ParityStep& step, const ParityStep& othe
     if (!before || !seen.insert(y.record().get()).second) continue;
     const auto name = names.find(bias_of(*y.record()->node));
     if (name == names.end()) continue;
-    Site site{y.detach(), before.detach(), {}, {}, {}, {}};
-    dispatch_float(site.y.dtype(), [&]<class T>() { find_near<T>(site, other.before.at(i)); });
+    Site site{y.to(Device::cpu), before.to(Device::cpu), {}, {}, {}, {}};
+    dispatch_float(site.y.dtype(), [&]<class T>() { find_near<T>(site, other.before.at(i).to(Device::cpu)); });
+    put_back(site.y, y);
     kinks->near += static_cast<int64_t>(site.near.size());
     if (name->second.find("extra_blocks.p6") != std::string::npos) {
       follow_p6(site, y, c.file.at("expect/features/3"), kinks);
