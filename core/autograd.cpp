@@ -163,10 +163,19 @@ bool NoGrad::active() { return no_grad; }
 void add_into(Tensor& sum, const Tensor& x) {
   check(sum.shape() == x.shape() && sum.dtype() == x.dtype(), "add_into: ", name_of(sum.dtype()), " ", sum.shape(),
         " += ", name_of(x.dtype()), " ", x.shape());
+  check(sum.device() == x.device(), "add_into: one is on ", name_of(sum.device()), ", the other on ",
+        name_of(x.device()));
   dispatch_storage(sum.dtype(), [&]<class T>() {
     for_each(sum.device(), sum.size(), AddInto<T>{sum.data<T>(), x.data<T>()});
   });
   sum.touch();
+}
+
+void detail::check_device(const char* op, const Tensor*& first, const Tensor& t) {
+  if (!t) return;
+  if (!first) first = &t;
+  check(t.device() == first->device(), op, ": an input ", first->shape(), " is on ", name_of(first->device()),
+        ", another one ", t.shape(), " on ", name_of(t.device()), "\n  hint: move it with .to(device)");
 }
 
 void detail::link(std::shared_ptr<Node> node, std::vector<Edge> inputs, std::vector<Tensor*> outputs) {
@@ -190,6 +199,8 @@ void backward(const Tensor& loss, Tensor seed, BackwardOptions options) {
     seed = Tensor::full(loss.shape(), 1, loss.dtype(), loss.device());
   }
   check(seed.shape() == loss.shape(), "backward: the seed has shape ", seed.shape(), ", the loss ", loss.shape());
+  check(seed.device() == loss.device(), "backward: the seed is on ", name_of(seed.device()), ", the loss on ",
+        name_of(loss.device()), "\n  hint: move it with .to(device)");
   NoGrad quiet;
   Walk walk(options);
   walk.deliver(loss.record(), seed.detach());

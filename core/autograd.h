@@ -104,6 +104,11 @@ inline std::vector<Tensor> strip(const std::vector<Tensor>& list) {
   for (auto& t : list) out.push_back(t.detach());
   return out;
 }
+// Throws unless the defined inputs of an op are on one device; `first` is the first of them.
+void check_device(const char* op, const Tensor*& first, const Tensor& t);
+inline void check_device(const char* op, const Tensor*& first, const std::vector<Tensor>& list) {
+  for (auto& t : list) check_device(op, first, t);
+}
 inline void collect(std::vector<Edge>& all, const Tensor& t) { all.push_back({t.shape(), t.dtype(), t.record()}); }
 inline void collect(std::vector<Edge>& all, const std::vector<Tensor>& list) {
   for (auto& t : list) collect(all, t);
@@ -120,9 +125,11 @@ void link(std::shared_ptr<Node> node, std::vector<Edge> inputs, std::vector<Tens
 //     void backward(const Tensor& dy, Grads& g) const;
 //   };
 // An op with several outputs has backward(const std::vector<Tensor>& dy, Grads& g). An op without backward() is for
-// values only. Inputs are Tensors (may be undefined: an absent bias) or vectors of them.
+// values only. Inputs are Tensors (may be undefined: an absent bias) or vectors of them, all on one device.
 // Cold, as is a node's backward(): made small, not fast. What takes time are the loops that an op calls.
 template <class Op, class... In> __attribute__((cold)) auto apply(Op op, const In&... in) {
+  const Tensor* first = nullptr;
+  (detail::check_device(Op::name, first, in), ...);
   OpTimer timer(Op::name);
   auto y = op.forward(detail::strip(in)...);
   timer.stop(y);

@@ -74,10 +74,11 @@ class Runtime {
   virtual void gemm(const Gemm<double>& product) = 0;
 
   // A loop that nvcc compiled is launched on handle() (a cudaStream_t), then launched() looks for errors. Without a
-  // handle, and where the compiler was not nvcc, the device plays the loop instead.
+  // handle, and where the compiler was not nvcc, the device plays the loop instead. `body` is what the loop was given,
+  // with zeros between its members: its pointers must be the device's.
   virtual void* handle(Stream stream) = 0;
   virtual void launched() = 0;
-  virtual void play(std::function<void()> loop) = 0;
+  virtual void play(std::function<void()> loop, const void* body, size_t bytes) = 0;
 };
 
 // The device in use. Throws Code::resource where there is none, with the reason and what to do.

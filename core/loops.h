@@ -90,7 +90,13 @@ template <class Body> struct RehearsedRow {
 // A device that nvcc did not compile for plays the loop, as a rehearsal does.
 template <class Body> void play(int64_t n, const Body& body) {
   if constexpr (kNarrow<Body>) fail(Code::failure, "a device without nvcc plays loops of f64 only");
-  else runtime().play([=] { backwards(n, body); });
+  else {
+    Body bare = body;
+#if defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__)
+    __builtin_clear_padding(&bare);
+#endif
+    runtime().play([=] { backwards(n, body); }, &bare, sizeof bare);
+  }
 }
 template <class Body> void device_each(int64_t n, const Body& body) {
 #ifdef __CUDACC__

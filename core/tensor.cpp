@@ -171,6 +171,8 @@ Tensor& Tensor::set_requires_grad(bool on) {
 void Tensor::set_grad(const Tensor& grad) {
   check(bool(record_), "set_grad: the tensor does not require a gradient");
   check(!grad || grad.shape() == shape_, "set_grad: gradient ", grad.shape(), " for a tensor of shape ", shape_);
+  check(!grad || grad.device() == device(), "set_grad: the gradient is on ", name_of(grad.device()), ", the tensor on ",
+        name_of(device()));
   record_->grad = grad ? std::make_unique<Tensor>(grad.detach()) : nullptr;
 }
 void Tensor::add_hook(std::function<void(Tensor&)> hook) {

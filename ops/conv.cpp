@@ -331,6 +331,8 @@ Tensor conv2d_norm(const Tensor& x, const Tensor& w, const Tensor& scale, const 
   const ConvShape s = conv_shape(x, w, shift, options);
   check(!scale || (scale.shape() == Shape{s.o} && scale.dtype() == w.dtype()), "conv2d_norm: scale ", scale.shape(),
         ", expected ", name_of(w.dtype()), " [", s.o, "], one an output channel");
+  check(!scale || scale.device() == w.device(), "conv2d_norm: scale is on ", name_of(scale.device()), ", weight on ",
+        name_of(w.device()), "\n  hint: move it with .to(device)");
   const Shape out{s.n, s.oh, s.ow, s.o};
   check(!residual || (residual.shape() == out && residual.dtype() == x.dtype()), "conv2d_norm: residual ",
         residual.shape(), ", expected ", out, " as the result");

@@ -9,12 +9,12 @@ namespace {
 
 struct Embedding {
   static constexpr auto name = "embedding";
-  Tensor ids{};
+  Tensor ids;  // on the processor
   int64_t vocabulary = 0;
 
-  Tensor forward(const Tensor& table, const Tensor& ids_) {
-    ids = ids_.view({ids_.size()}), vocabulary = table.dim(0);
-    return gather_rows(table, ids, 0).view(ids_.shape().plus(table.dim(1)));
+  Tensor forward(const Tensor& table) {
+    vocabulary = table.dim(0);
+    return gather_rows(table, ids, 0).view(ids.shape().plus(table.dim(1)));
   }
   void backward(const Tensor& dy, Grads& g) const {
     g[0] = sum_rows(dy.view({ids.size(), dy.dim(-1)}), ids, 0, vocabulary);
@@ -26,8 +26,7 @@ struct Embedding {
 Tensor embedding(const Tensor& table, const Tensor& ids) {
   check(table && table.rank() == 2 && is_float(table.dtype()),
         "embedding: the table must be [V,D] of a floating-point type, got ", table.shape());
-  const Tensor here = checked_index("embedding", ids, table.dim(0));
-  return apply(Embedding{}, table, here);
+  return apply(Embedding{checked_index("embedding", ids, table.dim(0))}, table);
 }
 
 }  // namespace fovea

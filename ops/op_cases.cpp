@@ -26,6 +26,9 @@ namespace {
 
 using In = const std::vector<Tensor>&;
 
+// A constant of a row, in the type and on the device of an input.
+Tensor like(const Tensor& constant, const Tensor& x) { return constant.to(x.dtype()).to(x.device()); }
+
 // The rows of the table, a function a file of ops/. Inputs keep away from kinks by the way they are drawn.
 class OpTable {
  public:
@@ -236,7 +239,7 @@ class OpTable {
       const Shape out{in[0], (in[1] + k - 2) / stride + 1, (in[2] + k - 2) / stride + 1, o};
       const Tensor scale = d.normal({o});
       return OpSample{{d.normal(in), d.normal({k, k, c, o}), d.normal({o}), d.normal(out)},
-                      [=](In x) { return conv2d_norm(x[0], x[1], scale.to(x[0].dtype()), x[2], x[3], options); }};
+                      [=](In x) { return conv2d_norm(x[0], x[1], like(scale, x[1]), x[2], x[3], options); }};
     });
     row("conv_transpose2d", [](Draw& d) {
       const int64_t g = d.pick(1, 2), k = d.pick(1, 3), c = d.size(1, 3), o = d.size(1, 3), s = d.pick(2, 3);
@@ -271,7 +274,7 @@ class OpTable {
     row("frozen_batch_norm", [](Draw& d) {
       const Tensor mean = d.normal({6 * d.scale}), var = d.uniform({6 * d.scale}, 0.1, 2);
       return norm(d, [=](In x, bool relu) {
-        const auto part = [&](const Tensor& t) { return t.rows(0, x[0].dim(-1)).to(x[1].dtype()); };
+        const auto part = [&](const Tensor& t) { return like(t.rows(0, x[0].dim(-1)), x[1]); };
         return frozen_batch_norm(x[0], x[1], x[2], part(mean), part(var), 1e-5, relu);
       });
     });
@@ -353,7 +356,7 @@ class OpTable {
       const int64_t n = d.size(1, 3), r = d.size(0, 4);
       const Tensor anchors = d.boxes(r, 10);
       const BoxCoder coder{2, 2, 1, 1, BoxCoder::Style(d.pick(0, 1))};
-      return OpSample{{d.normal({n, r, 4})}, [=](In x) { return decode_boxes(x[0], anchors.to(x[0].dtype()), coder); }};
+      return OpSample{{d.normal({n, r, 4})}, [=](In x) { return decode_boxes(x[0], like(anchors, x[0]), coder); }};
     });
     row("clip_boxes", [](Draw& d) {
       return OpSample{{d.boxes(d.size(0, 5), 10)}, [](In x) { return clip_boxes(x[0], 6, 8); }};

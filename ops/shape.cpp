@@ -143,11 +143,11 @@ struct Pad {
 struct Gather {
   static constexpr auto name = "gather";
   int axis;
-  Tensor index;
+  Tensor index;  // on the processor
   Shape shape;
 
-  Tensor forward(const Tensor& x, const Tensor& index_) {
-    index = index_, shape = x.shape();
+  Tensor forward(const Tensor& x) {
+    shape = x.shape();
     return gather_rows(x, index, axis);
   }
   void backward(const Tensor& dy, Grads& g) const { g[0] = sum_rows(dy, index, axis, shape[axis]); }
@@ -203,7 +203,7 @@ Tensor gather(const Tensor& x, const Tensor& index, int axis) {
   const int a = x.shape().axis(axis);
   const Tensor here = checked_index("gather", index, x.dim(a));
   check(index.rank() == 1, "gather: the index must have shape [M], got ", index.shape());
-  return apply(Gather{a, {}, {}}, x, here);
+  return apply(Gather{a, here, {}}, x);
 }
 
 }  // namespace fovea

@@ -1,6 +1,6 @@
 // A device on the processor, as strict as a GPU: nothing runs before somebody waits for it, and its memory cannot be
-// touched from outside (the pages are locked while no work of the device runs). Counts what was asked of it. Loops are
-// of f64, as those of a rehearsal are.
+// touched from outside (the pages are locked while no work of the device runs), nor may its work point at the host's.
+// Counts what was asked of it. Loops are of f64, as those of a rehearsal are.
 #pragma once
 #include <sys/mman.h>
 
@@ -72,6 +72,8 @@ class FakeDevice final : public Runtime {
   }
 
   void copy(void* to, const void* from, size_t bytes, Way way, Stream stream) override {
+    check((way == Way::to_host || here(to)) && (way == Way::to_device || here(from)),
+          "FakeDevice: a copy of the host's");
     (way == Way::to_device ? counts.to_device : way == Way::to_host ? counts.to_host : counts.within)++;
     if (way != Way::to_device || is_pinned(static_cast<const char*>(from)))
       return put(stream, [=] { std::memmove(to, from, bytes); });
@@ -92,7 +94,15 @@ class FakeDevice final : public Runtime {
   void gemm(const Gemm<double>& g) override { multiply(g); }
   void* handle(Stream) override { return nullptr; }
   void launched() override {}
-  void play(std::function<void()> loop) override { counts.loops++, put(Stream::compute, std::move(loop)); }
+  void play(std::function<void()> loop, const void* body, size_t bytes) override {
+    for (const char* p = static_cast<const char*>(body); bytes >= sizeof(void*); p += sizeof(void*)) {
+      void* word;
+      std::memcpy(&word, p, sizeof word);
+      check(here(word) || !mapped(word), "FakeDevice: a loop for the device points at memory of the host");
+      bytes -= sizeof word;
+    }
+    counts.loops++, put(Stream::compute, std::move(loop));
+  }
 
  private:
   static constexpr size_t kArena = size_t{64} << 30;  // of addresses
@@ -120,7 +130,15 @@ class FakeDevice final : public Runtime {
     const auto after = pinned_.upper_bound(const_cast<char*>(p));
     return after != pinned_.begin() && p < std::prev(after)->first + std::prev(after)->second;
   }
+  bool here(const void* p) const { return !p || (p >= arena_ && p < arena_ + kArena); }
+  static bool mapped(void* word) {  // whether it may be a pointer: small numbers and floating-point ones are none
+    const auto number = reinterpret_cast<uintptr_t>(word);
+    unsigned char resident;
+    return number >> 40 != 0 && mincore(reinterpret_cast<void*>(number / 4096 * 4096), 1, &resident) == 0;
+  }
   template <class T> void multiply(const Gemm<T>& g) {
+    check(here(g.a) && here(g.b) && here(g.c) && here(g.end.added) && here(g.end.bias),
+          "FakeDevice: a matrix is the host's");
     counts.products++;
     put(Stream::compute, [=] { fovea::gemm(Device::cpu, g); });
   }

@@ -6,16 +6,21 @@
 #include <cstring>
 
 #include "core/autograd.h"
+#include "core/gemm.h"
 #include "core/loops.h"
 #include "models/presets.h"
 #include "nn/checkpoint.h"
 #include "nn/ema.h"
 #include "nn/optim.h"
+#include "ops/box_ops.h"
 #include "ops/conv.h"
 #include "ops/cuda/ladder.h"
+#include "ops/embedding.h"
 #include "ops/gradcheck.h"
+#include "ops/norm.h"
 #include "ops/op_cases.h"
 #include "ops/pointwise.h"
+#include "ops/shape.h"
 #include "tests/catch.h"
 #include "tests/fake_device.h"
 #include "tests/files.h"
@@ -86,6 +91,59 @@ TEST_CASE("the fake device keeps the host out, and runs nothing before it must")
   CHECK(there.at(1) == 2);
   CHECK(there.rows(2, 3).item() == 3);
   CHECK(there.to(Device::cuda).shares_storage(there));
+}
+
+TEST_CASE("the fake device finds memory of the host in what it is to do") {
+  WithFakeDevice fake;
+  struct Twice {
+    const double* x;
+    double* y;
+    bool flag;
+    HD void operator()(int64_t i) const { y[i] = 2 * x[i]; }
+  };
+  const Tensor there = Tensor::full({3}, 1.5, DType::f64, Device::cuda), here = there.to(Device::cpu);
+  static constexpr double kStatic[3] = {1, 2, 3};
+  const double on_stack[3] = {1, 2, 3};
+  const std::vector<double> in_heap(3, 1.0);
+  double* y = Tensor({3}, DType::f64, Device::cuda).data<double>();
+  for (const double* x : std::vector<const double*>{here.data<double>(), kStatic, on_stack, in_heap.data()}) {
+    CHECK_THROWS_AS(for_each(Device::cuda, 3, Twice{x, y, true}), Error);
+    CHECK_THROWS_AS(gemm(Device::cuda, Gemm<double>{Trans::no, Trans::no, 1, 1, 3, 1, x, 3, y, 1, 0, y, 1}), Error);
+    CHECK_THROWS_AS(fake.device->copy(y, x, 8, Runtime::Way::within, Runtime::Stream::compute), Error);
+  }
+  Tensor result({3}, DType::f64, Device::cuda);
+  for_each(Device::cuda, 3, Twice{there.data<double>(), result.data<double>(), true});
+  CHECK(result.values<double>() == std::vector<double>(3, 3.0));
+}
+
+TEST_CASE("tensors on two devices are an error that says which") {
+  WithFakeDevice fake;
+  const auto made = [](const Shape& shape, Device device) { return Tensor::full(shape, 1, DType::f64, device); };
+  const Tensor x = made({2, 3, 3, 4}, Device::cuda), c = made({4}, Device::cuda), w = made({1, 1, 4, 4}, Device::cuda),
+               here = made({4}, Device::cpu), boxes = made({5, 4}, Device::cuda);
+  const auto message = [](auto call) {
+    try {
+      call();
+    } catch (const Error& error) { return std::string(error.what()); }
+    return std::string("nothing");
+  };
+  const auto says = [&](const char* what, auto call) {
+    INFO(what);
+    CHECK(message(call).find(what) == 0);
+    CHECK(message(call).find("hint: move it with .to(device)") != std::string::npos);
+  };
+  says("add: an input [2, 3, 3, 4] is on cuda, another one [4] on cpu", [&] { x + here; });
+  says("concat: an input [4] is on cpu, another one [4] on cuda", [&] { concat({here, c}, 0); });
+  says("frozen_batch_norm: x is on cuda, var on cpu", [&] { frozen_batch_norm(x, c, c, c, here, 0.1, false); });
+  says("batch_norm: x is on cuda, running_mean on cpu", [&] { batch_norm(x, c, c, here, here, {.training = true}); });
+  says("layer_norm: an input [2, 3, 3, 4] is on cuda, another one [4] on cpu", [&] { layer_norm(x, c, here, 0.1); });
+  says("conv2d: an input [2, 3, 3, 4] is on cuda, another one [4] on cpu", [&] { conv2d(x, w, here, {}); });
+  says("conv2d_norm: scale is on cpu, weight on cuda", [&] { conv2d_norm(x, w, here, c, {}, {}); });
+  says("decode_boxes: an input [5, 4]", [&] { decode_boxes(boxes, boxes.to(Device::cpu), {}); });
+  Tensor leaf = c.clone().set_requires_grad();
+  says("backward: the seed is on cpu, the loss on cuda", [&] { backward(leaf * 2, here); });
+  CHECK(message([&] { leaf.set_grad(here); }) == "set_grad: the gradient is on cpu, the tensor on cuda");
+  CHECK(embedding(boxes, Tensor::from<int64_t>({1}, {3})).device() == Device::cuda);  // the processor reads an index
 }
 
 TEST_CASE("fills, conversions and copies work on the device, and only reading waits") {
