@@ -161,7 +161,7 @@ std::vector<std::vector<Detection>> detect(const RetinaNetOptions& options, cons
   NoGrad off;
   std::vector<std::pair<int, int>> sizes = image_hw;
   if (sizes.empty()) sizes.assign(static_cast<size_t>(images), output.input_hw);
-  if (output.logits[0].device() == Device::cuda && options.level_top <= cuda::kBest)
+  if (output.logits[0].device() == Device::cuda && options.level_top <= cuda::kBest && images > 0)
     return detect_there(options, output, sizes);
   std::vector<std::vector<Detection>> found;
   for (int64_t i = 0; i < images; ++i) {

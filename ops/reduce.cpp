@@ -101,8 +101,8 @@ struct Sum {
     shape = x.shape(), kept = reduced(shape, mark, true);
     if (average) factor = static_cast<double>(kept.numel()) / static_cast<double>(shape.numel());
     const Shape out = reduced(shape, mark, keep);
-    if (average && shape.numel() == 0) return Tensor::full(out, std::numeric_limits<double>::quiet_NaN(), x.dtype());
-    if (shape.numel() == 0) return Tensor::zeros(out, x.dtype(), x.device());
+    const double of_none = average ? std::numeric_limits<double>::quiet_NaN() : 0;
+    if (shape.numel() == 0) return Tensor::full(out, of_none, x.dtype(), x.device());
     if (kept == shape) return x.clone().view(out);
     const Tensor from = x.dtype() == DType::bf16 ? x.to(DType::f32) : x;  // sums are never held in bf16
     Tensor y(out, from.dtype(), x.device());

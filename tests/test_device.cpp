@@ -20,6 +20,7 @@
 #include "ops/norm.h"
 #include "ops/op_cases.h"
 #include "ops/pointwise.h"
+#include "ops/reduce.h"
 #include "ops/shape.h"
 #include "tests/catch.h"
 #include "tests/fake_device.h"
@@ -144,6 +145,21 @@ TEST_CASE("tensors on two devices are an error that says which") {
   says("backward: the seed is on cpu, the loss on cuda", [&] { backward(leaf * 2, here); });
   CHECK(message([&] { leaf.set_grad(here); }) == "set_grad: the gradient is on cpu, the tensor on cuda");
   CHECK(embedding(boxes, Tensor::from<int64_t>({1}, {3})).device() == Device::cuda);  // the processor reads an index
+}
+
+TEST_CASE("what is made of nothing is on the device, too") {
+  WithFakeDevice fake;
+  const Tensor none({0, 3}, DType::f64, Device::cuda);
+  for (const Tensor& y : {sum(none), mean(none), mean(none, {0}), sum(none, {1})}) CHECK(y.device() == Device::cuda);
+  CHECK(std::isnan(mean(none).item()));
+  RetinaNetOptions options = preset("toy").model;
+  options.width = 8, options.channels = 8, options.tower_depth = 1;
+  const ParameterType f64(DType::f64);
+  RetinaNet model(options, 1);
+  model.move_to(Device::cuda);
+  model.eval();
+  const NoGrad off;
+  CHECK(model.detect(model(Tensor({0, 64, 64, 3}, DType::f64, Device::cuda)), {}).empty());
 }
 
 TEST_CASE("fills, conversions and copies work on the device, and only reading waits") {

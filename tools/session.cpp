@@ -220,7 +220,7 @@ void Session::one_step(Loader& loader) {
 }
 
 void Session::log_step(const StepResult& result, const Batch& batch, double wait, double work) {
-  const auto memory = memory_stats();
+  const auto memory = memory_stats(model_->device());
   const auto rounded = [](double v) { return std::round(v * 10) / 10; };
   run_->event({{"event", "step"},
                {"step", step_},

@@ -100,7 +100,7 @@ StepResult Trainer::step(const Batch& batch, int64_t step) {
 namespace {
 
 bool all_finite(const Tensor& there) {
-  const Tensor t = there.to(Device::cpu);
+  const Tensor t = there.to(DType::f32).to(Device::cpu);  // maps may be bf16
   const float* x = t.data<float>();
   for (int64_t i = 0; i < t.size(); ++i)
     if (!std::isfinite(x[i])) return false;
