@@ -12,10 +12,14 @@ struct bf16 {
   uint16_t bits = 0;
   bf16() = default;
   HD explicit bf16(float value) {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 800
+    asm("cvt.rn.bf16.f32 %0, %1;" : "=h"(bits) : "f"(value));
+#else
     uint32_t u;
     memcpy(&u, &value, sizeof u);
     const bool nan = (u & 0x7fffffffu) > 0x7f800000u;
     bits = nan ? static_cast<uint16_t>((u >> 16) | 0x40) : static_cast<uint16_t>((u + 0x7fff + ((u >> 16) & 1)) >> 16);
+#endif
   }
   HD operator float() const {
     const uint32_t u = static_cast<uint32_t>(bits) << 16;

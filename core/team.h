@@ -14,6 +14,13 @@ namespace fovea {
 #else
 #define FOVEA_INDEPENDENT
 #endif
+// Before a loop that a device takes several rounds of at a time, so that their loads are on the way together.
+#ifdef __CUDACC__
+#define FOVEA_PRAGMA(text) _Pragma(#text)
+#define FOVEA_UNROLL_BY(count) FOVEA_PRAGMA(unroll count)
+#else
+#define FOVEA_UNROLL_BY(count)
+#endif
 
 struct Plus {
   template <class T> HD T operator()(T a, T b) const { return a + b; }

@@ -1,21 +1,32 @@
-// Sums of the columns of [rows, cols], and loops over those of [segments, rows, cols] for bodies that make several sums
-// at once (norms): in fixed chunks of rows, so that results do not depend on the threads.
+// Loops over the rows of [segments, rows, cols] that sum columns (norms) or keep something of each (scales), in fixed
+// chunks of rows, so that results do not depend on the threads. A body is written once; what it takes of a row is all
+// columns on the CPU, where they vectorise, and a few of them in the registers of a lane on a device.
 #pragma once
 #include "core/loops.h"
 
 namespace fovea {
 
+inline bool plays_device(Device device) { return device == Device::cuda || rehearsal(); }
+
 // Chunks never cross a segment. Chunk k of all writes row k of the partial results, [chunks(), cols].
 struct Strips {
   int64_t segments, rows, cols, chunk, per;  // `chunk` rows a chunk, `per` chunks a segment
-  Strips(int64_t segments, int64_t rows, int64_t cols) : segments(segments), rows(rows), cols(cols) {
-    chunk = kGrain / (cols > 0 ? cols : 1) / 4 * 4;
-    chunk = chunk < 32 ? 32 : chunk > 512 ? 512 : chunk;
-    per = (rows + chunk - 1) / chunk;
+  Strips(Device device, int64_t segments, int64_t rows, int64_t cols) : segments(segments), rows(rows), cols(cols) {
+    const int64_t one = cols > 0 ? cols : 1;
+    // On a device so many lanes that they have some megabytes on the way from memory, and few partial results.
+    const int64_t size = plays_device(device) ? segments * rows / ((1 << 19) / one + 1) / 4 * 4 : kGrain / one / 4 * 4;
+    set_chunk(size < 32 ? 32 : size > 512 && !plays_device(device) ? 512 : size);
+  }
+  void set_chunk(int64_t size) { chunk = size, per = (rows + size - 1) / size; }
+  // For a body that makes a row of each row: short chunks on a device.
+  static Strips of_map(Device device, int64_t segments, int64_t rows, int64_t cols) {
+    Strips s(device, segments, rows, cols);
+    if (plays_device(device)) s.set_chunk(8);
+    return s;
   }
   Strips partials() const {  // of the partial results: one chunk a segment
-    Strips s(segments, per, cols);
-    s.chunk = per > 0 ? per : 1, s.per = per > 0;
+    Strips s = *this;
+    s.rows = per, s.chunk = per > 0 ? per : 1, s.per = per > 0;
     return s;
   }
   HD int64_t chunks() const { return segments * per; }
@@ -23,7 +34,7 @@ struct Strips {
   HD int64_t length(int64_t k) const { return rows - k % per * chunk < chunk ? rows - k % per * chunk : chunk; }
 };
 
-// f(c) for the columns [c0, c1) of a strip.
+// f(c) for the columns [c0, c1).
 template <class F> HD void each_column(int64_t c0, int64_t c1, F f) {
   FOVEA_INDEPENDENT for (int64_t c = c0; c < c1; ++c) f(c);
 }
@@ -58,30 +69,114 @@ template <class Team, class T> struct SumOfRows {
   }
 };
 
+// The columns that a body takes of a row. `load(p)` has those of row p and `fresh(p)` room for them, both counted from
+// 0 as `each` counts; `store(p, v)` keeps what is not there yet. `add(sum, n, f)` adds f(0, c), .., f(n - 1, c).
+struct AllColumns {  // what is loaded lies where it lay
+  int64_t cols;
+  static constexpr bool all = true;
+  static constexpr int64_t first = 0;
+  template <class T> HD T* load(T* p) const { return p; }
+  template <class T> HD T* fresh(T* p) const { return p; }
+  template <class T> HD void store(T*, const T*) const {}
+  template <class F> HD void each(F f) const { each_column(0, cols, f); }
+  template <class T, class F> HD void add(T* sum, int64_t n, F f) const {
+    for (int64_t k = 0; k < n; ++k) each_column(0, cols, [=](int64_t c) { sum[c] += f(k, c); });
+  }
+};
+template <class T, int kWidth> struct alignas(kWidth * sizeof(T) < 16 ? kWidth * sizeof(T) : 16) Pack {
+  T v[kWidth];
+  HD T& operator[](int64_t i) { return v[i]; }
+  HD const T& operator[](int64_t i) const { return v[i]; }
+};
+template <int kWidth> struct SomeColumns {  // of one lane: in registers, loaded and stored 16 bytes at a time
+  int64_t first;
+  static constexpr bool all = false;
+  template <class T> HD auto load(const T* p) const { return *reinterpret_cast<const Pack<T, kWidth>*>(p + first); }
+  template <class T> HD auto fresh(const T*) const { return Pack<T, kWidth>{}; }
+  template <class T> HD void store(T* p, const Pack<T, kWidth>& v) const {
+#ifdef __CUDA_ARCH__
+    if constexpr (sizeof v % 16 == 0) {  // by hand: nvcc would store numbers of 16 bits one by one
+      constexpr int count = sizeof v / 16;
+      uint4 part[count];
+      memcpy(part, &v, sizeof v);
+      for (int i = 0; i < count; ++i) __stcg(reinterpret_cast<uint4*>(p + first) + i, part[i]);
+      return;
+    }
+#endif
+    *reinterpret_cast<Pack<T, kWidth>*>(p + first) = v;
+  }
+  template <class F> HD void each(F f) const { FOVEA_UNROLL_BY(kWidth) for (int c = 0; c < kWidth; ++c) f(c); }
+  template <class T, class F> HD void add(Pack<T, kWidth>& sum, int64_t n, F f) const {
+    FOVEA_UNROLL_BY(4) for (int64_t k = 0; k < n; ++k) each([&](int64_t c) { sum[c] += f(k, c); });
+  }
+};
+template <class Team> struct TeamColumn : SomeColumns<1> {  // one column, whose rows a team shares
+  const Team& team;
+  HD TeamColumn(const Team& team, int64_t first) : SomeColumns<1>{first}, team(team) {}
+  template <class T> HD void store(T* p, const Pack<T, 1>& v) const {
+    T *to = p + first, value = v[0];
+    team.each(1, [=](int64_t) { *to = value; });
+  }
+  template <class T, class F> HD void add(Pack<T, 1>& sum, int64_t n, F f) const {
+    sum[0] += team.reduce(n, T(0), [=](int64_t k) { return T(f(k, 0)); });
+  }
+};
+
 namespace detail {
-template <class Body> struct WholeStrip {  // a chunk on the CPU: columns vectorise
+template <class Body> struct WholeStrip {
   Body body;
   Strips strips;
-  HD void operator()(int64_t k) const { body(k, strips.begin(k), strips.length(k), 0, strips.cols); }
+  HD void operator()(int64_t k) const { body(AllColumns{strips.cols}, k, strips.begin(k), strips.length(k)); }
 };
-template <class Body> struct ColumnStrip {  // one column of a chunk: a CUDA thread
+template <class Body> void whole_strips(const Strips& strips, const Body& body) {
+  const WholeStrip<Body> whole{body, strips};
+  const int64_t work = strips.cols * (strips.rows < strips.chunk ? strips.rows : strips.chunk);
+  parallel_for(strips.chunks(), work > 0 ? kGrain / work : 1, [&](int64_t b, int64_t e) { run_each(whole, b, e); });
+}
+template <int kWidth, class Body> struct LaneStrip {
+  static constexpr bool rare = true;  // on the CPU
   Body body;
   Strips strips;
   HD void operator()(int64_t i) const {
-    const int64_t k = i / strips.cols, c = i % strips.cols;
-    body(k, strips.begin(k), strips.length(k), c, c + 1);
+    const int64_t lanes = strips.cols / kWidth, k = i / lanes;
+    body(SomeColumns<kWidth>{(i - k * lanes) * kWidth}, k, strips.begin(k), strips.length(k));
   }
 };
+template <class Body> struct TeamStrip {
+  Body body;
+  Strips strips;
+  template <class Team> HD void operator()(const Team& team, int64_t i) const {
+    const int64_t segment = i / strips.cols;
+    body(TeamColumn<Team>(team, i - segment * strips.cols), segment, segment * strips.per, strips.per);
+  }
+};
+template <class Body> constexpr int width_of() {
+  if constexpr (requires { Body::kWidth; }) return Body::kWidth;
+  else return 1;
+}
 }  // namespace detail
 
-// body(k, row, n, c0, c1): rows [row, row + n) and columns [c0, c1) of chunk k.
+// What a body that loads rows of T says: static constexpr int kWidth = kLaneWidth<T>; and bool aligned() const, whether
+// all that it loads or stores begins at a multiple of 16 bytes.
+template <class T> constexpr int kLaneWidth = 16 / sizeof(T);
+template <class... T> bool all_aligned(const T*... p) { return ((reinterpret_cast<uintptr_t>(p) % 16 == 0) && ...); }
+
+// body(columns, k, row, n): rows [row, row + n), which are chunk k.
 template <class Body> void for_strips(Device device, const Strips& strips, const Body& body) {
   const int64_t chunks = strips.chunks();
-  if (device == Device::cuda || rehearsal())
-    return for_each(device, chunks * strips.cols, detail::ColumnStrip<Body>{body, strips});
-  const detail::WholeStrip<Body> whole{body, strips};
-  const int64_t work = strips.cols * (strips.rows < strips.chunk ? strips.rows : strips.chunk);
-  parallel_for(chunks, work > 0 ? kGrain / work : 1, [&](int64_t b, int64_t e) { detail::run_each(whole, b, e); });
+  if (plays_device(device)) {
+    constexpr int kWidth = detail::width_of<Body>();
+    if constexpr (kWidth > 1)
+      if (strips.cols % kWidth == 0 && body.aligned())
+        return for_each(device, chunks * strips.cols / kWidth, detail::LaneStrip<kWidth, Body>{body, strips});
+    return for_each(device, chunks * strips.cols, detail::LaneStrip<1, Body>{body, strips});
+  }
+  detail::whole_strips(strips, body);
+}
+// body(columns, segment, k, n): the partial results [k, k + n) of a segment, which has some.
+template <class Body> void for_partials(Device device, const Strips& strips, const Body& body) {
+  if (!plays_device(device)) return detail::whole_strips(strips.partials(), body);
+  for_rows(device, strips.segments * strips.cols, strips.per, detail::TeamStrip<Body>{body, strips});
 }
 
 template <class Out> struct Zero {
@@ -93,36 +188,64 @@ template <class T, class Out> struct StripTotal {
   const T* partial;
   Out* out;
   int64_t cols;
-  HD void operator()(int64_t segment, int64_t row, int64_t n, int64_t c0, int64_t c1) const {
-    Out* sum = out + segment * cols;
-    each_column(c0, c1, [=](int64_t c) { sum[c] = 0; });
-    for (const T *p = partial + row * cols, *end = p + n * cols; p < end; p += cols)
-      each_column(c0, c1, [=](int64_t c) { sum[c] += p[c]; });
+  template <class Columns> HD void operator()(const Columns& at, int64_t segment, int64_t k, int64_t n) const {
+    Out* to = out + segment * cols;
+    auto sum = at.fresh(to);
+    at.each([&](int64_t c) { sum[c] = 0; });
+    const T* p = partial + k * cols + at.first;
+    const int64_t w = cols;
+    at.add(sum, n, [=](int64_t r, int64_t c) { return p[r * w + c]; });
+    at.store(to, sum);
   }
 };
 template <class T, class Out> void strip_total(Device device, const Strips& strips, const T* partial, Out* out) {
-  if (strips.per > 0) return for_strips(device, strips.partials(), StripTotal<T, Out>{partial, out, strips.cols});
+  if (strips.per > 0) return for_partials(device, strips, StripTotal<T, Out>{partial, out, strips.cols});
   for_each(device, strips.segments * strips.cols, Zero<Out>{out});  // no rows
 }
 
+template <class T> struct Element {  // x[r, c], to be summed
+  const T* x;
+  int64_t cols;
+  HD compute_t<T> operator()(int64_t r, int64_t c) const { return x[r * cols + c]; }
+};
 template <class T, class Body> struct ChunkSum {
   Body body;
   T* partial;  // [chunks, cols]
   int64_t cols;
-  HD void operator()(int64_t k, int64_t row, int64_t n, int64_t c0, int64_t c1) const {
-    T* sum = partial + k * cols;
+  template <class Columns> HD void operator()(const Columns& at, int64_t k, int64_t row, int64_t n) const {
+    T* to = partial + k * cols;
+    auto sum = at.fresh(to);
     const Body value = body;
-    each_column(c0, c1, [=](int64_t c) { sum[c] = 0; });
-    for (int64_t r = row; r < row + n; ++r) each_column(c0, c1, [=](int64_t c) { sum[c] += value(r, c); });
+    const int64_t first = at.first;
+    at.each([&](int64_t c) { sum[c] = 0; });
+    at.add(sum, n, [=](int64_t r, int64_t c) { return value(row + r, first + c); });
+    at.store(to, sum);
+  }
+};
+template <class T, class From> struct ChunkSum<T, Element<From>> {  // of numbers as they lie
+  static constexpr int kWidth = kLaneWidth<From>;
+  Element<From> from;
+  T* partial;
+  int64_t cols;
+  bool aligned() const { return all_aligned(from.x, partial); }
+  template <class Columns> HD void operator()(const Columns& at, int64_t k, int64_t row, int64_t n) const {
+    T* to = partial + k * cols;
+    auto sum = at.fresh(to);
+    at.each([&](int64_t c) { sum[c] = 0; });
+    FOVEA_UNROLL_BY(4) for (int64_t r = row; r < row + n; ++r) {
+      const auto x = at.load(from.x + r * cols);
+      at.each([&](int64_t c) { sum[c] += compute_t<From>(x[c]); });
+    }
+    at.store(to, sum);
   }
 };
 // out[s, c] = sum over r of body(s * rows + r, c), for [segments, rows, cols] in row-major order.
 template <class T, class Body>
 void sum_columns(Device device, int64_t rows, int64_t cols, const Body& body, T* out, int64_t segments = 1) {
   if (cols <= 0) return;
-  Strips s(segments, rows, cols);
+  Strips s(device, segments, rows, cols);
   if (s.per == 1) return for_strips(device, s, ChunkSum<T, Body>{body, out, cols});
-  if (s.per > 256) s.chunk = (rows + 255) / 256, s.per = (rows + s.chunk - 1) / s.chunk;
+  if (s.per > 256 && !plays_device(device)) s.set_chunk((rows + 255) / 256);
   Workspace partial(static_cast<size_t>(s.chunks() * cols) * sizeof(T), device);
   for_strips(device, s, ChunkSum<T, Body>{body, partial.as<T>(), cols});
   strip_total(device, s, partial.as<T>(), out);

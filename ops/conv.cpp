@@ -36,11 +36,6 @@ template <class T> struct Scaled {  // out = scale dz
   int64_t o;
   HD void operator()(int64_t i) const { out[i] = T(dz[i] * scale[i % o]); }
 };
-template <class T> struct Element {
-  const T* x;
-  int64_t cols;
-  HD compute_t<T> operator()(int64_t r, int64_t c) const { return x[r * cols + c]; }
-};
 
 // The three sums of a convolution, over maps that share the weights. A transposed convolution is made of the same, in
 // other roles.

@@ -42,16 +42,20 @@ template <class T> struct Backward {
 
 // dgamma = sum dy h, dbeta = sum dy: a chunk's columns.
 template <class T> struct Sums {
+  static constexpr int kWidth = kLaneWidth<T>;
   const T *x, *dy, *mean, *inv;
   T *dgamma, *dbeta;  // [chunks, cols]
   int64_t cols;
-  HD void operator()(int64_t k, int64_t row, int64_t n, int64_t c0, int64_t c1) const {
-    T *a = dgamma + k * cols, *b = dbeta + k * cols;
-    each_column(c0, c1, [=](int64_t c) { a[c] = b[c] = 0; });
-    for (int64_t r = row; r < row + n; ++r) {
-      const T *p = x + r * cols, *d = dy + r * cols, m = mean[r], rate = inv[r];
-      each_column(c0, c1, [=](int64_t c) { a[c] += d[c] * ((p[c] - m) * rate), b[c] += d[c]; });
+  bool aligned() const { return all_aligned(x, dy, dgamma, dbeta); }
+  template <class Columns> HD void operator()(const Columns& at, int64_t k, int64_t row, int64_t n) const {
+    auto a = at.fresh(dgamma + k * cols), b = at.fresh(dbeta + k * cols);
+    at.each([&](int64_t c) { a[c] = b[c] = 0; });
+    FOVEA_UNROLL_BY(4) for (int64_t r = row; r < row + n; ++r) {
+      const auto p = at.load(x + r * cols), d = at.load(dy + r * cols);
+      const T m = mean[r], rate = inv[r];
+      at.each([&](int64_t c) { a[c] += d[c] * ((p[c] - m) * rate), b[c] += d[c]; });
     }
+    at.store(dgamma + k * cols, a), at.store(dbeta + k * cols, b);
   }
 };
 struct LayerNorm {
@@ -81,7 +85,7 @@ struct LayerNorm {
       for_rows(dy.device(), rows, cols, Backward<T>{px, gamma->data<T>(), pd, pm, pi, g[0].data<T>(), cols});
     }
     if (!g.wants(1) && !g.wants(2)) return;
-    const Strips s(1, rows, cols);
+    const Strips s(dy.device(), 1, rows, cols);
     const size_t part = static_cast<size_t>(s.chunks() * cols);
     Workspace partial(2 * part * sizeof(T), dy.device());
     T* p = partial.as<T>();

@@ -11,29 +11,52 @@
 namespace fovea {
 namespace {
 
-// Mean and sum of squared deviations of the columns of a chunk: two passes, the second one in cache.
+// Mean and sum of squared deviations of the columns of a chunk.
 template <class T> struct Moments {
   using C = compute_t<T>;
+  static constexpr int kWidth = kLaneWidth<T>;
   const T* x;
   C *mean, *m2;  // [chunks, cols]
   int64_t cols;
-  HD void operator()(int64_t k, int64_t row, int64_t n, int64_t c0, int64_t c1) const {
-    C *m = mean + k * cols, *s = m2 + k * cols;
-    const int64_t w = cols, blocks = n / 4 * 4;  // four rows at a time
-    const T *p = x + row * cols, *end = p + n * w;
+  bool aligned() const { return all_aligned(x, mean, m2); }
+  template <class Columns> HD void operator()(const Columns& at, int64_t k, int64_t row, int64_t n) const {
+    auto m = at.fresh(mean + k * cols), s = at.fresh(m2 + k * cols);
+    at.each([&](int64_t c) { m[c] = s[c] = 0; });
+    if constexpr (Columns::all) two_passes(at, x + row * cols, n, m, s);
+    else one_pass(at, x + row * cols, n, m, s);
+    at.store(mean + k * cols, m), at.store(m2 + k * cols, s);
+  }
+  // The second one in cache, both four rows at a time.
+  HD void two_passes(const AllColumns& at, const T* p, int64_t n, C* m, C* s) const {
+    const int64_t w = cols;
+    const T *end = p + n * w, *rest = p + n / 4 * 4 * w;
     const C part = C(1) / C(n);
-    each_column(c0, c1, [=](int64_t c) { m[c] = s[c] = 0; });
-    for (const T* q = p; q < p + blocks * w; q += 4 * w)
-      each_column(c0, c1, [=](int64_t c) { m[c] += (q[c] + q[w + c]) + (q[2 * w + c] + q[3 * w + c]); });
-    for (const T* q = p + blocks * w; q < end; q += w) each_column(c0, c1, [=](int64_t c) { m[c] += q[c]; });
-    each_column(c0, c1, [=](int64_t c) { m[c] *= part; });
-    for (const T* q = p; q < p + blocks * w; q += 4 * w)
-      each_column(c0, c1, [=](int64_t c) {
+    for (const T* q = p; q < rest; q += 4 * w)
+      at.each([=](int64_t c) { m[c] += (q[c] + q[w + c]) + (q[2 * w + c] + q[3 * w + c]); });
+    for (const T* q = rest; q < end; q += w) at.each([=](int64_t c) { m[c] += q[c]; });
+    at.each([=](int64_t c) { m[c] *= part; });
+    for (const T* q = p; q < rest; q += 4 * w)
+      at.each([=](int64_t c) {
         const C a = q[c] - m[c], b = q[w + c] - m[c], d = q[2 * w + c] - m[c], e = q[3 * w + c] - m[c];
         s[c] += (a * a + b * b) + (d * d + e * e);
       });
-    for (const T* q = p + blocks * w; q < end; q += w)
-      each_column(c0, c1, [=](int64_t c) { s[c] += (q[c] - m[c]) * (q[c] - m[c]); });
+    for (const T* q = rest; q < end; q += w) at.each([=](int64_t c) { s[c] += (q[c] - m[c]) * (q[c] - m[c]); });
+  }
+  // The chunks of all lanes exceed a device's cache. With the first row as origin, sum (x - mean)^2 = sum d^2 - (sum
+  // d)^2 / n loses no more than n roundings.
+  template <class Columns, class Sum> HD void one_pass(const Columns& at, const T* p, int64_t n, Sum& m, Sum& s) const {
+    const auto origin = at.load(p);
+    FOVEA_UNROLL_BY(4) for (int64_t r = 0; r < n; ++r) {
+      const auto v = at.load(p + r * cols);
+      at.each([&](int64_t c) {
+        const C d = C(v[c]) - C(origin[c]);
+        m[c] += d, s[c] += d * d;
+      });
+    }
+    at.each([&](int64_t c) {
+      const C shift = m[c] / C(n), rest = s[c] - m[c] * shift;
+      m[c] = C(origin[c]) + shift, s[c] = rest < 0 ? 0 : rest;
+    });
   }
 };
 
@@ -42,22 +65,18 @@ template <class T> struct MergeChunks {
   const T *chunk_mean, *chunk_m2;
   double *mean, *m2;  // [segments, cols]
   Strips strips;
-  HD void operator()(int64_t segment, int64_t row, int64_t n, int64_t c0, int64_t c1) const {
-    const int64_t w = strips.cols;
-    double *m = mean + segment * w, *s = m2 + segment * w;
-    const double part = 1 / double(strips.rows);
-    each_column(c0, c1, [=](int64_t c) { m[c] = s[c] = 0; });
-    for (int64_t k = row; k < row + n; ++k) {
-      const double count = double(strips.length(k));
-      const T* p = chunk_mean + k * w;
-      each_column(c0, c1, [=](int64_t c) { m[c] += count * p[c]; });
-    }
-    each_column(c0, c1, [=](int64_t c) { m[c] *= part; });
-    for (int64_t k = row; k < row + n; ++k) {
-      const double count = double(strips.length(k));
-      const T *p = chunk_mean + k * w, *q = chunk_m2 + k * w;
-      each_column(c0, c1, [=](int64_t c) { s[c] += q[c] + count * (p[c] - m[c]) * (p[c] - m[c]); });
-    }
+  template <class Columns> HD void operator()(const Columns& at, int64_t segment, int64_t first, int64_t n) const {
+    const int64_t w = strips.cols, begin = first * w + at.first, end = n - 1;
+    auto m = at.fresh(mean + segment * w), s = at.fresh(m2 + segment * w);
+    const double part = 1 / double(strips.rows), whole = double(strips.chunk), last = double(strips.length(end));
+    const T *p = chunk_mean + begin, *q = chunk_m2 + begin;
+    at.each([&](int64_t c) { m[c] = s[c] = 0; });
+    at.add(m, n, [=](int64_t k, int64_t c) { return (k < end ? whole : last) * p[k * w + c]; });
+    at.each([&](int64_t c) { m[c] *= part; });
+    at.add(s, n, [=](int64_t k, int64_t c) {
+      return q[k * w + c] + (k < end ? whole : last) * (p[k * w + c] - m[c]) * (p[k * w + c] - m[c]);
+    });
+    at.store(mean + segment * w, m), at.store(m2 + segment * w, s);
   }
 };
 
@@ -97,24 +116,29 @@ template <class T> struct FrozenStats {
   }
 };
 
-// y = (x - mean) scale + beta of one pixel, and no less than `floor` (0 for a relu, otherwise -infinity; NaN stays).
+// y = (x - mean) scale + beta, and no less than `floor` (0 for a relu, otherwise -infinity; NaN stays).
 template <class T> struct Normalise {
   using C = compute_t<T>;
+  static constexpr int kWidth = kLaneWidth<T>;
   const T* x;
   const C *mean, *scale, *beta;
   T* y;
   int64_t cols, rows;  // rows of a segment
   C floor;
-  template <class Team> HD void operator()(const Team& team, int64_t r) const {
-    const int64_t s = r < rows ? 0 : r / rows * cols;
-    const T* p = x + r * cols;
-    const C *m = mean + s, *a = scale + s, *b = beta;
-    T* __restrict out = y + r * cols;
+  bool aligned() const { return all_aligned(x, mean, scale, beta, y); }
+  template <class Columns> HD void operator()(const Columns& at, int64_t, int64_t row, int64_t n) const {
+    const int64_t s = row / rows * cols;
+    const auto m = at.load(mean + s), a = at.load(scale + s), b = at.load(beta);
     const C low = floor;
-    team.each(cols, [=](int64_t c) {
-      const C v = (p[c] - m[c]) * a[c] + b[c];
-      out[c] = T(v < low ? low : v);
-    });
+    for (int64_t r = row * cols; r < (row + n) * cols; r += cols) {
+      const auto v = at.load(x + r);
+      auto out = at.fresh(y + r);
+      at.each([&](int64_t c) {
+        const C u = (v[c] - m[c]) * a[c] + b[c];
+        out[c] = T(u < low ? low : u);
+      });
+      at.store(y + r, out);
+    }
   }
 };
 
@@ -126,33 +150,43 @@ template <class T> struct Norm {  // what the gradients read
   const T *x, *dy;
   const compute_t<T>*mean, *scale, *beta;
   bool relu;
+  bool aligned() const { return all_aligned(x, dy, mean, scale, beta); }
 };
 
 // Sums of a chunk's columns: of dy, and of dy (x - mean).
 template <class T> struct GradientSums {
   using C = compute_t<T>;
+  static constexpr int kWidth = kLaneWidth<T>;
   Norm<T> norm;
   C *a, *b;  // [chunks, cols]
   int64_t cols, rows;
-  HD void operator()(int64_t k, int64_t row, int64_t n, int64_t c0, int64_t c1) const {
+  bool aligned() const { return norm.aligned() && all_aligned(a, b); }
+  template <class Columns> HD void operator()(const Columns& at, int64_t k, int64_t row, int64_t n) const {
     const int64_t s = row / rows * cols, w = cols;
     const T *x = norm.x + row * w, *dy = norm.dy + row * w;
-    const C *m = norm.mean + s, *g = norm.scale + s, *beta = norm.beta;
-    C *sa = a + k * w, *sb = b + k * w;
-    each_column(c0, c1, [=](int64_t c) { sa[c] = sb[c] = 0; });
+    const auto m = at.load(norm.mean + s), g = at.load(norm.scale + s), beta = at.load(norm.beta);
+    auto sa = at.fresh(a + k * w), sb = at.fresh(b + k * w);
+    at.each([&](int64_t c) { sa[c] = sb[c] = 0; });
     int64_t r = 0;
     if (norm.relu) {
-      for (; r < n; ++r, x += w, dy += w)
-        each_column(c0, c1, [=](int64_t c) {
-          const C d = through<C>(x[c], dy[c], m[c], g[c], beta[c]);
-          sa[c] += d, sb[c] += d * (x[c] - m[c]);
+      FOVEA_UNROLL_BY(4) for (; r < n; ++r) {
+        const auto u = at.load(x + r * w), v = at.load(dy + r * w);
+        at.each([&](int64_t c) {
+          const C d = through<C>(u[c], v[c], m[c], g[c], beta[c]);
+          sa[c] += d, sb[c] += d * (u[c] - m[c]);
         });
+      }
     }
-    for (; r + 2 <= n; r += 2, x += 2 * w, dy += 2 * w)
-      each_column(c0, c1, [=](int64_t c) {
-        sa[c] += dy[c] + dy[w + c], sb[c] += dy[c] * (x[c] - m[c]) + dy[w + c] * (x[w + c] - m[c]);
-      });
-    if (r < n) each_column(c0, c1, [=](int64_t c) { sa[c] += dy[c], sb[c] += dy[c] * (x[c] - m[c]); });
+    FOVEA_UNROLL_BY(2) for (; r + 2 <= n; r += 2) {
+      const auto u = at.load(x + r * w), v = at.load(dy + r * w);
+      const auto u2 = at.load(x + (r + 1) * w), v2 = at.load(dy + (r + 1) * w);
+      at.each([&](int64_t c) { sa[c] += v[c] + v2[c], sb[c] += v[c] * (u[c] - m[c]) + v2[c] * (u2[c] - m[c]); });
+    }
+    if (r < n) {
+      const auto u = at.load(x + r * w), v = at.load(dy + r * w);
+      at.each([&](int64_t c) { sa[c] += v[c], sb[c] += v[c] * (u[c] - m[c]); });
+    }
+    at.store(a + k * w, sa), at.store(b + k * w, sb);
   }
 };
 
@@ -176,33 +210,44 @@ template <class T> struct GroupSlopes {
 };
 template <class T> struct InputGradient {
   using C = compute_t<T>;
+  static constexpr int kWidth = kLaneWidth<T>;
   Norm<T> norm;
-  const C *q, *t;
+  const C *q, *t;  // null where statistics are constants: dx = scale dy
   T* dx;
   int64_t cols, rows;
-  template <class Team> HD void operator()(const Team& team, int64_t r) const {
-    const int64_t s = r < rows ? 0 : r / rows * cols;
-    const T *x = norm.x + r * cols, *dy = norm.dy + r * cols;
-    const C *m = norm.mean + s, *g = norm.scale + s, *beta = norm.beta, *u = q + s, *v = t + s;
-    T* out = dx + r * cols;
-    if (norm.relu)
-      team.each(cols, [=](int64_t c) {
-        out[c] = T(g[c] * through<C>(x[c], dy[c], m[c], g[c], beta[c]) + u[c] * (x[c] - m[c]) + v[c]);
-      });
-    else team.each(cols, [=](int64_t c) { out[c] = T(g[c] * dy[c] + u[c] * (x[c] - m[c]) + v[c]); });
+  bool aligned() const { return norm.aligned() && all_aligned(q, t, dx); }
+  template <class Columns> HD void operator()(const Columns& at, int64_t, int64_t row, int64_t n) const {
+    if (q == nullptr) frozen(at, row, n);
+    else learnt(at, row, n);
   }
-};
-template <class T> struct FrozenGradient {  // constants for statistics: dx = scale dy
-  Norm<T> norm;
-  T* dx;
-  int64_t cols;
-  template <class Team> HD void operator()(const Team& team, int64_t r) const {
-    using C = compute_t<T>;
-    T* __restrict out = dx + r * cols;
-    const T *x = norm.x + r * cols, *dy = norm.dy + r * cols;
-    const C *m = norm.mean, *g = norm.scale, *beta = norm.beta;
-    if (norm.relu) team.each(cols, [=](int64_t c) { out[c] = T(g[c] * through<C>(x[c], dy[c], m[c], g[c], beta[c])); });
-    else team.each(cols, [=](int64_t c) { out[c] = T(g[c] * dy[c]); });
+  template <class Columns> HD void learnt(const Columns& at, int64_t row, int64_t n) const {
+    const int64_t s = row / rows * cols;
+    const auto m = at.load(norm.mean + s), g = at.load(norm.scale + s), beta = at.load(norm.beta);
+    const auto u = at.load(q + s), v = at.load(t + s);
+    for (int64_t r = row * cols; r < (row + n) * cols; r += cols) {
+      const auto x = at.load(norm.x + r), dy = at.load(norm.dy + r);
+      auto out = at.fresh(dx + r);
+      if (norm.relu)
+        at.each([&](int64_t c) {
+          out[c] = T(g[c] * through<C>(x[c], dy[c], m[c], g[c], beta[c]) + u[c] * (x[c] - m[c]) + v[c]);
+        });
+      else at.each([&](int64_t c) { out[c] = T(g[c] * dy[c] + u[c] * (x[c] - m[c]) + v[c]); });
+      at.store(dx + r, out);
+    }
+  }
+  template <class Columns> HD void frozen(const Columns& at, int64_t row, int64_t n) const {
+    const auto m = at.load(norm.mean), g = at.load(norm.scale), beta = at.load(norm.beta);
+    for (int64_t r = row * cols; r < (row + n) * cols; r += cols) {
+      const auto dy = at.load(norm.dy + r);
+      auto out = at.fresh(dx + r);
+      if (norm.relu) {
+        const auto x = at.load(norm.x + r);
+        at.each([&](int64_t c) { out[c] = T(g[c] * through<C>(x[c], dy[c], m[c], g[c], beta[c])); });
+      } else {
+        at.each([&](int64_t c) { out[c] = T(g[c] * dy[c]); });
+      }
+      at.store(dx + r, out);
+    }
   }
 };
 
@@ -231,11 +276,13 @@ struct NormState {
     dispatch_storage(x->dtype(), [&]<class T>() { gradients<T>(dy, g); });
   }
 
-  Strips strips() const { return {segments, x->shape().rows() / (segments > 0 ? segments : 1), x->dim(-1)}; }
+  int64_t rows() const { return x->shape().rows() / (segments > 0 ? segments : 1); }  // of a segment
+  Strips sums() const { return {x->device(), segments, rows(), x->dim(-1)}; }
+  Strips maps() const { return Strips::of_map(x->device(), segments, rows(), x->dim(-1)); }
 
   template <class T> void statistics() {
     using C = compute_t<T>;
-    const Strips s = strips();
+    const Strips s = sums();
     const Device device = x->device();
     const int64_t part = s.chunks() * s.cols, stats = segments * s.cols;
     if (part > 0) {  // otherwise nothing reads the statistics
@@ -244,7 +291,7 @@ struct NormState {
       C* p = partial.as<C>();
       double* q = columns.as<double>();
       for_strips(device, s, Moments<T>{x->data<T>(), p, p + part, s.cols});
-      for_strips(device, s.partials(), MergeChunks<C>{p, p + part, q, q + stats, s});
+      for_partials(device, s, MergeChunks<C>{p, p + part, q, q + stats, s});
       for_each(device, segments * groups,
                GroupStats<C>{q, q + stats, gamma->data<C>(), mean->data<C>(), inv->data<C>(), scale->data<C>(),
                              running_mean ? running_mean.data<C>() : nullptr,
@@ -256,16 +303,15 @@ struct NormState {
   template <class T> Tensor normalise() const {
     using C = compute_t<T>;
     Tensor y = empty_like(x);
-    const Strips s = strips();
     const C floor = relu ? C(0) : -std::numeric_limits<C>::infinity();
-    for_rows(y.device(), segments * s.rows, s.cols,
-             Normalise<T>{x->data<T>(), mean->data<C>(), scale->data<C>(), beta->data<C>(), y.data<T>(), s.cols, s.rows,
-                          floor});
+    for_strips(y.device(), maps(),
+               Normalise<T>{x->data<T>(), mean->data<C>(), scale->data<C>(), beta->data<C>(), y.data<T>(), x->dim(-1),
+                            rows(), floor});
     return y;
   }
   template <class T> void gradients(const Tensor& dy, Grads& g) const {
     using C = compute_t<T>;
-    const Strips s = strips();
+    Strips s = sums();
     const Device device = x->device();
     const Norm<T> norm{x->data<T>(), dy.data<T>(), mean->data<C>(), scale->data<C>(), beta->data<C>(), relu};
     const int64_t stats = segments * s.cols;
@@ -277,19 +323,19 @@ struct NormState {
       Workspace partial(2 * part * sizeof(C), device);
       C* p = partial.as<C>();
       for_strips(device, s, GradientSums<T>{norm, p, p + part, s.cols, s.rows});
+      s.segments *= 2;  // both sums at once
       strip_total(device, s, p, a);
-      strip_total(device, s, p + part, b);
       g[1] = empty_like(gamma), g[2] = empty_like(beta);
       for_each(device, s.cols,
                ParameterGradient<C>{a, b, inv->data<C>(), g[1].data<C>(), g[2].data<C>(), segments, s.cols});
     }
     if (!g.wants(0)) return;
     g[0] = empty_like(x);
-    if (groups == 0) return for_rows(device, s.rows, s.cols, FrozenGradient<T>{norm, g[0].data<T>(), s.cols});
-    C *q = slopes.as<C>(), *t = q + stats;
-    for_each(device, segments * groups,
-             GroupSlopes<C>{a, b, gamma->data<C>(), inv->data<C>(), q, t, s.cols, groups, s.rows});
-    for_rows(device, segments * s.rows, s.cols, InputGradient<T>{norm, q, t, g[0].data<T>(), s.cols, s.rows});
+    C *q = groups > 0 ? slopes.as<C>() : nullptr, *t = groups > 0 ? q + stats : nullptr;
+    if (groups > 0)
+      for_each(device, segments * groups,
+               GroupSlopes<C>{a, b, gamma->data<C>(), inv->data<C>(), q, t, s.cols, groups, s.rows});
+    for_strips(device, maps(), InputGradient<T>{norm, q, t, g[0].data<T>(), s.cols, s.rows});
   }
 };
 
@@ -298,7 +344,11 @@ struct BatchNorm : NormState {
   Tensor forward(const Tensor& x_, const Tensor& gamma_, const Tensor& beta_) {
     x = x_, gamma = gamma_, beta = beta_;
     const Shape shape{segments, x->dim(-1)};
-    mean = Tensor::zeros(shape, gamma->dtype(), x->device()), inv = zeros_like(mean), scale = zeros_like(mean);
+    const auto fresh = [&] {
+      const DType type = gamma->dtype();
+      return x->size() > 0 ? Tensor(shape, type, x->device()) : Tensor::zeros(shape, type, x->device());
+    };
+    mean = fresh(), inv = fresh(), scale = fresh();
     return dispatch_storage(x->dtype(), [&]<class T>() { return statistics<T>(), normalise<T>(); });
   }
 };

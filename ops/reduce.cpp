@@ -25,11 +25,6 @@ template <class T> struct SumRow {  // y[r] = factor * sum of x[r, :]
     team.each(1, [=](int64_t) { *out = value; });
   }
 };
-template <class T> struct Element {  // x[r, c]
-  const T* x;
-  int64_t cols;
-  HD T operator()(int64_t r, int64_t c) const { return x[r * cols + c]; }
-};
 template <class T> struct Times {
   T* x;
   T factor;

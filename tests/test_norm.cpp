@@ -2,8 +2,10 @@
 #include <cmath>
 
 #include "core/autograd.h"
+#include "core/loops.h"
 #include "core/random.h"
 #include "ops/norm.h"
+#include "ops/reduce.h"
 #include "tests/catch.h"
 
 using namespace fovea;
@@ -73,10 +75,14 @@ TEST_CASE("a large mean costs batch norm no accuracy") {
   Dice dice(2);
   const Tensor x = random({8, 16, 16, 8}, dice, 1000, 0.5, DType::f32), one = Tensor::full({8}, 1),
                zero = Tensor::zeros({8});
-  const Tensor y = batch_norm(x, one, zero, {}, {}, {.training = true});
   const Tensor exact =
       batch_norm(x.to(DType::f64), one.to(DType::f64), zero.to(DType::f64), {}, {}, {.training = true});
-  REQUIRE(worst(y.to(DType::f64), exact) < 2e-4);  // the mean itself has an error of 1000 * 2^-24
+  for (const bool lanes : {false, true}) {
+    rehearsal() = lanes;
+    const Tensor y = batch_norm(x, one, zero, {}, {}, {.training = true});
+    rehearsal() = false;
+    REQUIRE(worst(y.to(DType::f64), exact) < 2e-4);  // the mean itself has an error of 1000 * 2^-24
+  }
 }
 
 TEST_CASE("an empty batch has an empty result, zero gradients and leaves the running statistics alone") {
@@ -156,6 +162,34 @@ TEST_CASE("group and layer norm match the textbook") {
               Approx(normal_of(x.at(i), row, gamma.at(i % c), beta.at(i % c), 1e-5)).epsilon(1e-9).margin(1e-9));
     }
   }
+}
+
+TEST_CASE("norms and sums are the same by lanes and teams, over odd shapes") {
+  Dice dice(6);
+  const auto results = [](Tensor x, Tensor gamma, Tensor beta, const Tensor& dy, bool relu, int groups, bool lanes) {
+    rehearsal() = lanes;
+    for (Tensor* t : {&x, &gamma, &beta}) t->set_requires_grad().set_grad({});
+    const Tensor y = groups < 0    ? layer_norm(x, gamma, beta)
+                     : groups == 0 ? batch_norm(x, gamma, beta, {}, {}, {.training = true, .relu = relu})
+                                   : group_norm(x, gamma, beta, groups, 1e-5, relu);
+    backward(y, dy);
+    rehearsal() = false;
+    return std::vector<Tensor>{y.detach(), x.grad(), gamma.grad(), beta.grad(), sum(x.detach(), {0, 1})};
+  };
+  for (const DType t : {DType::f64, DType::f32})
+    for (const Shape& shape : {Shape{3, 67, 4}, Shape{2, 97, 6}, Shape{1, 33, 1}, Shape{5, 31, 8}, Shape{1, 5, 1030},
+                               Shape{2, 1201, 64}, Shape{1, 300'000, 2}})
+      for (const int groups : {-1, 0, 1, 2})
+        for (const bool relu : {false, true}) {
+          const int64_t c = shape[-1];
+          if (c % std::max(groups, 1) != 0) continue;
+          const Tensor x = random(shape, dice, 2, 3, t), gamma = random({c}, dice, 1, 1, t),
+                       beta = random({c}, dice, 0, 1, t), dy = random(shape, dice, 0, 1, t);
+          const auto plain = results(x, gamma, beta, dy, relu, groups, false),
+                     lanes = results(x, gamma, beta, dy, relu, groups, true);
+          const double unit = (t == DType::f64 ? 1e-13 : 1e-5) * std::sqrt(double(x.size()));
+          for (size_t i = 0; i < plain.size(); ++i) REQUIRE(worst(plain[i], lanes[i]) < unit * (i == 1 ? 5 : 50));
+        }
 }
 
 TEST_CASE("a NaN in a channel stays in it") {
