@@ -130,9 +130,9 @@ void gemm(Device device, Trans ta, Trans tb, int64_t m, int64_t n, int64_t k, T 
 FOVEA_GEMM(float)
 FOVEA_GEMM(double)
 
-static bool rounds_to_tf32 = false;
-void set_tf32(bool on) { rounds_to_tf32 = on; }
-bool tf32() { return rounds_to_tf32; }
+static Factors rounded_to = Factors::f32;
+void round_factors(Factors to) { rounded_to = to; }
+Factors factors() { return rounded_to; }
 
 const char* blas_name() {
 #ifdef FOVEA_OPENBLAS

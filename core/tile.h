@@ -4,13 +4,19 @@
 // and `template <class Tile> HD void operator()(Tile& tile, int64_t block) const`, which is a sequence of
 //   tile.each(f)       f(lane, registers, shared), then a barrier: the others may read what a lane wrote
 //   tile.own(f)        the same without a barrier, so shared memory is const
-//   tile.warps(op, f)  an instruction that the 32 lanes of a warp execute together, on what f(registers) names of each:
-//                      op(part) on the device, op.model(parts) where it is played
-// own and warps take functions that hold values, not references: a play runs them when it comes to the next barrier,
-// one warp after the other, as far apart as warps may ever be, the lanes of a step in any order, and memory begins as
-// NaN. So what leans on another lane, or writes what a slower warp still reads, gives wrong results there.
+//   tile.warps(op, f)  an instruction that the 32 lanes of a warp execute together, on what f(lane, registers, shared)
+//                      names of each: op(part) on the device, op.model(parts) where it is played
+//   tile.copy(f)       f(lane, registers, shared, copy), where copy(to, from, there) moves 16 bytes of the device's
+//                      memory, or zeros where `there` is false, into shared memory, and nobody waits: a group of copies
+//                      (cp.async)
+//   tile.arrived<n>()  waits until all groups but the last n are there, then a barrier
+// own, warps and copy take functions that hold values, not references: a play runs them when it comes to the next
+// barrier, one warp after the other, as far apart as warps may ever be, the lanes of a step in any order, and memory
+// begins as NaN. What is to be copied is NaN from the start of the copy until it is waited for. So what leans on
+// another lane or comes too early, or writes what a slower warp still reads, gives wrong results there.
 #pragma once
 #include <cstring>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <utility>
@@ -35,7 +41,7 @@ struct LaneOrder {  // turn t is that of lane (and of warp) t * stride + first, 
 template <class Body> class PlayedTile {
  public:
   explicit PlayedTile(LaneOrder order) : order_(order), memory_(new Memory) {}
-  void begin() { std::memset(static_cast<void*>(memory_.get()), 0xff, sizeof(Memory)); }  // NaN
+  void begin() { std::memset(static_cast<void*>(memory_.get()), 0xff, sizeof(Memory)), groups_.clear(); }  // NaN
   void barrier() {
     for (int w = 0; w < kWarps; ++w)
       for (const auto& step : steps_) step(order_(w, kWarps) * 32);
@@ -53,11 +59,34 @@ template <class Body> class PlayedTile {
   }
   template <class Op, class F> HD void warps(Op op, F f) {
 #ifndef __CUDA_ARCH__
-    steps_.push_back([=, lanes = memory_->lanes](int first) {
-      decltype(f(lanes[0])) parts[32];
-      for (int l = 0; l < 32; ++l) parts[l] = f(lanes[first + l]);
+    steps_.push_back([=, this, lanes = memory_->lanes](int first) {
+      const typename Body::Shared& shared = memory_->shared;
+      decltype(f(0, lanes[0], shared)) parts[32];
+      for (int l = 0; l < 32; ++l) parts[l] = f(first + l, lanes[first + l], shared);
       op.model(parts);
     });
+#endif
+  }
+  template <class F> HD void copy(F f) {
+#ifndef __CUDA_ARCH__
+    groups_.push_back(std::make_shared<Group>());
+    lanes(memory_->shared, [f, group = groups_.back()](int lane, auto& registers, auto& shared) {
+      f(lane, registers, shared, [&](void* to, const void* from, bool there) {
+        std::memset(to, 0xff, 16), group->emplace_back(to, there ? from : nullptr);
+      });
+    });
+#endif
+  }
+  template <int kLeft> HD void arrived() {
+#ifndef __CUDA_ARCH__
+    barrier();
+    while (groups_.size() > kLeft) {
+      for (auto [to, from] : *groups_.front()) {
+        if (from) std::memcpy(to, from, 16);
+        else std::memset(to, 0, 16);
+      }
+      groups_.pop_front();
+    }
 #endif
   }
 
@@ -78,6 +107,8 @@ template <class Body> class PlayedTile {
   LaneOrder order_;
   std::unique_ptr<Memory> memory_;
   std::vector<std::function<void(int)>> steps_;  // since the last barrier, of the warp that begins with a lane
+  using Group = std::vector<std::pair<void*, const void*>>;
+  std::deque<std::shared_ptr<Group>> groups_;  // copies that nobody has waited for
 };
 
 template <class Body> void play_tiles(int64_t blocks, const Body& body, LaneOrder order = {}) {
@@ -91,7 +122,20 @@ template <class Body> struct AllTiles {
   Body body;
   void operator()(int64_t) const { play_tiles(blocks, body); }
 };
+template <class Body> constexpr int resident() {  // blocks a multiprocessor that the compiler must leave registers for
+  if constexpr (requires { Body::kResident; }) return Body::kResident;
+  else return 1;
+}
 #ifdef __CUDACC__
+struct AsyncCopy {
+  HD void operator()(void* to, const void* from, bool there) const {
+#ifdef __CUDA_ARCH__
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16, %2;" ::"r"(unsigned(__cvta_generic_to_shared(to))),
+                 "l"(from), "r"(there ? 16 : 0)
+                 : "memory");
+#endif
+  }
+};
 template <class Body> struct BlockTile {
   typename Body::Shared& shared;
   typename Body::Lane lane;
@@ -106,12 +150,39 @@ template <class Body> struct BlockTile {
     f(int(threadIdx.x), lane, static_cast<const typename Body::Shared&>(shared));
 #endif
   }
-  template <class Op, class F> HD void warps(Op op, F f) { op(f(lane)); }
+  template <class Op, class F> HD void warps(Op op, F f) {
+#ifdef __CUDA_ARCH__
+    op(f(int(threadIdx.x), lane, static_cast<const typename Body::Shared&>(shared)));
+#endif
+  }
+  template <class F> HD void copy(F f) {
+#ifdef __CUDA_ARCH__
+    f(int(threadIdx.x), lane, shared, AsyncCopy{});
+    asm volatile("cp.async.commit_group;" ::: "memory");
+#endif
+  }
+  template <int kLeft> HD void arrived() {
+#ifdef __CUDA_ARCH__
+    asm volatile("cp.async.wait_group %0;" ::"n"(kLeft) : "memory");
+    __syncthreads();
+#endif
+  }
 };
-template <class Body> __global__ void __launch_bounds__(Body::kLanes) tiles_kernel(Body body) {
-  __shared__ typename Body::Shared shared;
-  BlockTile<Body> tile{shared, {}};
+template <class Body>
+__global__ void __launch_bounds__(Body::kLanes, resident<Body>()) tiles_kernel(const __grid_constant__ Body body) {
+  extern __shared__ float4 memory[];
+  BlockTile<Body> tile{*reinterpret_cast<typename Body::Shared*>(memory), {}};
   body(tile, blockIdx.x);
+}
+template <class Body> void launch_tiles(int64_t blocks, const Body& body, void* stream) {
+  constexpr size_t bytes = sizeof(typename Body::Shared);
+  if constexpr (bytes > size_t{48} << 10) {  // more than a kernel has without asking
+    static const cudaError_t status =
+        cudaFuncSetAttribute(tiles_kernel<Body>, cudaFuncAttributeMaxDynamicSharedMemorySize, int(bytes));
+    check(status == cudaSuccess, "a block with ", bytes, " bytes of shared memory: ", cudaGetErrorString(status));
+  }
+  tiles_kernel<<<unsigned(blocks), Body::kLanes, bytes, static_cast<cudaStream_t>(stream)>>>(body);
+  runtime().launched();
 }
 #endif
 }  // namespace detail
@@ -124,10 +195,7 @@ template <class Body> void for_tiles(Device device, int64_t blocks, const Body& 
   if constexpr (!detail::kNarrow<Body>)
     if (device == Device::cpu) return all(0);
 #ifdef __CUDACC__
-  if (void* stream = runtime().handle(Runtime::Stream::compute)) {
-    detail::tiles_kernel<<<unsigned(blocks), Body::kLanes, 0, static_cast<cudaStream_t>(stream)>>>(body);
-    return runtime().launched();
-  }
+  if (void* stream = runtime().handle(Runtime::Stream::compute)) return detail::launch_tiles(blocks, body, stream);
 #endif
   detail::play(1, all);
 }

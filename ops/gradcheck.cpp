@@ -4,8 +4,10 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <tuple>
 
 #include "core/autograd.h"
+#include "core/gemm.h"
 #include "core/loops.h"
 
 namespace fovea {
@@ -149,6 +151,18 @@ class Check {
     if (device_ == Device::cpu || !runtime().handle(Runtime::Stream::compute)) return;  // played loops are of f64
     const double there = distance(wide, run(exact, DType::f32, weight, draw, device_));
     require(there < std::max(4 * d, 1e-6), text("f32 on the device differs from f64 by ", there, ", here by ", d));
+    rounded(exact, wide, weight, draw);
+  }
+  // Products and convolutions whose factors a GPU rounds. A value near 0 may then pass a relu the other way.
+  void rounded(const OpSample& exact, const Run& wide, Tensor& weight, Draw& draw) {
+    for (const auto& [factors, name, bound] :
+         {std::tuple{Factors::tf32, "tf32", 4e-3}, {Factors::bf16, "bf16", 3e-2}}) {
+      round_factors(factors);
+      const Run there = run(exact, DType::f32, weight, draw, device_);
+      round_factors(Factors::f32);
+      const double d = row_.name == "conv2d_norm" ? distance(wide.y, there.y) : distance(wide, there);
+      require(d < bound, text("with factors of ", name, " f32 on the device differs from f64 by ", d));
+    }
   }
   static bool has_float(const OpSample& sample) {
     return std::any_of(sample.inputs.begin(), sample.inputs.end(),

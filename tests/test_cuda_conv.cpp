@@ -2,6 +2,7 @@
 // against the plain convolution in f64, with lanes in several orders. A compiler for GPUs is not needed.
 #include <array>
 #include <cmath>
+#include <deque>
 #include <map>
 #include <set>
 
@@ -14,10 +15,10 @@ using namespace fovea::cuda;
 
 namespace {
 
-ConvShape draw_shape(Dice& d, int multiple) {  // odd everything; channels of a group a multiple of this
+ConvShape draw_shape(Dice& d, int multiple, bool grouped = true) {  // odd everything; a group's channels a multiple
   const auto pick = [&](int64_t low, int64_t high) { return d.chance(0.2) ? low : d.integer(low, high); };
   ConvShape s{};
-  s.groups = int(pick(1, 3));
+  s.groups = grouped ? int(pick(1, 3)) : 1;
   s.kernel = Int2(int(pick(1, 5)), int(pick(1, 4))), s.stride = Int2(int(pick(1, 4)), int(pick(1, 3)));
   s.dilation = Int2(int(pick(1, 3)), int(pick(1, 2))), s.pad = Int2(int(pick(0, 3)), int(pick(0, 3)));
   s.c = s.groups * multiple * pick(1, multiple > 1 ? 3 : 20),
@@ -51,12 +52,28 @@ template <class T> struct Numbers {
   }
 };
 
-// All three sums of two maps, played with the lanes in this order.
-template <class P> void check(uint64_t seed, int multiple, LaneOrder order, double sums) {
-  using T = typename P::Stored;
+// [rows, c] with zeros behind the channels: [rows, wide].
+template <class S> struct Widened {
+  std::vector<std::max_align_t> memory;
+  Widened(const S* from, int64_t rows, int64_t c, int64_t wide)
+      : memory(size_t(rows * wide) * sizeof(S) / sizeof(std::max_align_t) + 1) {
+    S* to = reinterpret_cast<S*>(memory.data());
+    for (int64_t i = 0; i < rows * wide; ++i) to[i] = i % wide < c ? from[i / wide * c + i % wide] : S(0.f);
+  }
+  const S* data() const { return reinterpret_cast<const S*>(memory.data()); }
+};
+// Weights [taps, c, o] with zeros behind o and behind c.
+template <class S> Widened<S> widened(const S* w, const ConvShape& s, int64_t wide_c, int64_t wide_o) {
+  const Widened<S> across(w, s.taps() * s.group_c(), s.o, wide_o);
+  return Widened<S>(across.data(), s.taps(), s.group_c() * wide_o, wide_c * wide_o);
+}
+
+// All three sums of two maps with results of T, played with the lanes in this order.
+template <class P, class T> void check(uint64_t seed, int multiple, LaneOrder order, double sums) {
+  using S = typename P::Stored;
   using C = compute_t<T>;
   Dice d(seed);
-  const ConvShape first = draw_shape(d, multiple);
+  const ConvShape first = draw_shape(d, multiple, !P::kPipelined || multiple % 8 == 0);
   ConvShape second = first;
   second.n = 1;
   INFO("seed " << seed << ": x [" << first.n << "," << first.h << "," << first.w << "," << first.c << "] kernel "
@@ -64,43 +81,48 @@ template <class P> void check(uint64_t seed, int multiple, LaneOrder order, doub
                << first.stride.w << " pad " << first.pad.h << "x" << first.pad.w << " dilation " << first.dilation.h
                << "x" << first.dilation.w << " groups " << first.groups);
   const int64_t size = first.taps() * first.group_c() * first.o;
-  Numbers<T> w(size, d);
+  Numbers<S> w(size, d);
   Numbers<C> scale(first.o, d), shift(first.o, d), dw(size, d);
-  const bool fused = d.chance(0.5);
+  const bool fused = d.chance(0.5), wide = P::kPipelined && first.groups == 1;
   const ConvEnd<C> end = fused ? ConvEnd<C>{scale.data, shift.data, true} : ConvEnd<C>{};
-  std::vector<Numbers<T>> x, y, dx, dy, residual;
-  std::vector<ConvMap<T>> maps;
+  const int64_t c = wide ? (first.c + 7) / 8 * 8 : first.c, o = wide ? (first.o + 7) / 8 * 8 : first.o;
+  const Widened<S> stored_w = widened(w.data, first, c / first.groups, o);
+  const StoredWeights<S> weights{stored_w.data(), int(c / first.groups), int(o)};
+  const double stored = sizeof(T) == 2 ? 0x1p-8 + sums : sums;
+  std::deque<Widened<S>> images;
+  std::vector<SeenAndGradient<S>> maps;
   std::vector<double> dw64(size_t(size), 0);
   const auto launch = [=](const auto& product) { play_tiles(product.blocks(), product, order); };
-  const double stored = sizeof(T) == 2 ? 0x1p-8 + sums : sums;
   for (const ConvShape& s : {first, second}) {
-    const int64_t in = s.n * s.h * s.w * s.c, out = s.n * s.oh * s.ow * s.o;
-    x.emplace_back(in, d), dx.emplace_back(in, d);
-    y.emplace_back(out, d), dy.emplace_back(out, d), residual.emplace_back(out, d);
-    maps.push_back(
-        {s, x.back().data, y.back().data, dx.back().data, dy.back().data, fused ? residual.back().data : nullptr});
-    std::vector<double> y64(out, 0), dx64(in, 0);
-    reference::conv_value(Device::cpu, s, x.back().exact.data(), w.exact.data(), y64.data());
-    reference::conv_input_gradient(Device::cpu, s, dy.back().exact.data(), w.exact.data(), dx64.data());
-    reference::conv_weight_gradient(Device::cpu, s, x.back().exact.data(), dy.back().exact.data(), dw64.data(), true);
+    const int64_t in = s.n * s.h * s.w, out = s.n * s.oh * s.ow;
+    Numbers<S> x(in * s.c, d), dy(out * s.o, d);
+    Numbers<T> dx(in * s.c, d), y(out * s.o, d), residual(out * s.o, d);
+    const ConvMap<T> m{s, nullptr, y.data, dx.data, nullptr, fused ? residual.data : nullptr};
+    std::vector<double> y64(size_t(out * s.o), 0), dx64(size_t(in * s.c), 0);
+    reference::conv_value(Device::cpu, s, x.exact.data(), w.exact.data(), y64.data());
+    reference::conv_input_gradient(Device::cpu, s, dy.exact.data(), w.exact.data(), dx64.data());
+    reference::conv_weight_gradient(Device::cpu, s, x.exact.data(), dy.exact.data(), dw64.data(), true);
     if (fused)
       for (size_t i = 0; i < y64.size(); ++i) {
-        const size_t o = i % size_t(s.o);
-        y64[i] = std::max(0.0, y64[i] * scale.exact[o] + shift.exact[o] + residual.back().exact[i]);
+        const size_t k = i % size_t(s.o);
+        y64[i] = std::max(0.0, y64[i] * scale.exact[k] + shift.exact[k] + residual.exact[i]);
       }
-    value<P>(maps.back(), static_cast<const T*>(w.data), end, launch);
-    input_gradient<P>(maps.back(), static_cast<const T*>(w.data), launch);
-    CHECK(y.back().off(y64) < stored);
-    CHECK(dx.back().off(dx64) < stored);
+    const Images<S> seen{images.emplace_back(x.data, in, s.c, c).data(), c};
+    const Images<S> gradient{images.emplace_back(dy.data, out, s.o, o).data(), o};
+    maps.push_back({s, seen, gradient});
+    value<P>(m, seen, weights, end, launch);
+    input_gradient<P>(m, gradient, weights, launch);
+    CHECK(y.off(y64) < stored);
+    CHECK(dx.off(dx64) < stored);
   }
   weight_gradient<P>(Device::cpu, maps, dw.data, launch);
   CHECK(dw.off(dw64) < sums);
 }
 
-template <class P> void check_all(double sums) {
+template <class P, class T = typename P::Stored> void check_all(double sums) {
   const LaneOrder orders[] = {{-1, -1}, {1, 0}, {77, 5}, {129, 31}};
   for (uint64_t seed = 0; seed < 12; ++seed)
-    check<P>(seed, seed % 2 == 0 ? 4 * P::kNumbers : 1, orders[seed / 2 % 4], sums);
+    check<P, T>(seed, seed % 2 == 0 ? 4 * P::kNumbers : 1, orders[seed / 2 % 4], sums);
 }
 
 // How often the 32 lanes of a warp meet in a bank when each stores or loads its word.
@@ -115,24 +137,73 @@ template <class F> int worst_bank(F word) {
 template <class P> void check_results() {  // every result of a tile belongs to one lane
   std::set<std::pair<int, int>> seen;
   for (int lane = 0; lane < 256; ++lane)
-    for (int i = 0; i < P::kSide * P::kSide; ++i) {
+    for (int i = 0; i < P::kHigh * P::kWide / 256; ++i) {
       const At at = P::result(lane, i);
-      CHECK((at.row >= 0 && at.row < P::kTile && at.col >= 0 && at.col < P::kTile));
+      CHECK((at.row >= 0 && at.row < P::kHigh && at.col >= 0 && at.col < P::kWide));
       seen.insert({at.row, at.col});
     }
-  CHECK(int(seen.size()) == P::kTile * P::kTile);
+  CHECK(int(seen.size()) == P::kHigh * P::kWide);
 }
 
 }  // namespace
 
 TEST_CASE("a product of a tile is the convolution: f32 and f64 on the lanes") {
   check_all<Lanes<float>>(3e-6);
+  check_all<Lanes<float, 64>>(3e-6);
   check_all<Lanes<double>>(1e-13);
 }
 
 TEST_CASE("a product of a tile is the convolution: tf32 and bf16 on the tensor cores") {
   check_all<TensorCores<Tf32>>(3e-6);
   check_all<TensorCores<Bf16>>(3e-6);
+}
+
+TEST_CASE("a product of a tile is the convolution: bf16 through the pipeline, with tiles of all sizes") {
+  check_all<Pipelined<128, 128, 2>>(3e-6);
+  check_all<Pipelined<128, 64, 4>>(3e-6);
+  check_all<Pipelined<64, 64, 2>>(3e-6);
+  check_all<Pipelined<64, 64, 2>, float>(3e-6);
+}
+
+// As many maps as a launch takes at most, of sizes that do not fit tiles.
+template <class P> void check_several(uint64_t seed) {
+  Dice d(seed);
+  const ConvShape first = draw_shape(d, 8);
+  const int64_t size = first.taps() * first.group_c() * first.o;
+  Numbers<bf16> w(size, d);
+  const StoredWeights<bf16> weights{w.data, int(first.group_c()), int(first.o)};
+  const auto launch = [](const auto& product) { play_tiles(product.blocks(), product); };
+  std::deque<Numbers<bf16>> kept;
+  std::vector<ConvMap<bf16>> maps;
+  std::vector<Images<bf16>> x, dy;
+  std::vector<std::vector<double>> y64, dx64;
+  for (int64_t i = d.integer(1, kMaps); i > 0; --i) {
+    ConvShape s = first;
+    s.h += d.integer(0, 9), s.w += d.integer(0, 9), s.n = d.integer(0, 2);
+    s.oh = (s.h + 2 * s.pad.h - s.dilation.h * (s.kernel.h - 1) - 1) / s.stride.h + 1;
+    s.ow = (s.w + 2 * s.pad.w - s.dilation.w * (s.kernel.w - 1) - 1) / s.stride.w + 1;
+    const int64_t in = s.n * s.h * s.w * s.c, out = s.n * s.oh * s.ow * s.o;
+    const auto draw = [&](int64_t n) -> const Numbers<bf16>& { return kept.emplace_back(n, d); };
+    const auto &seen = draw(in), &gradient = draw(out), &residual = draw(out);
+    y64.emplace_back(out, 0), dx64.emplace_back(in, 0);
+    reference::conv_value(Device::cpu, s, seen.exact.data(), w.exact.data(), y64.back().data());
+    reference::conv_input_gradient(Device::cpu, s, gradient.exact.data(), w.exact.data(), dx64.back().data());
+    for (size_t k = 0; k < y64.back().size(); ++k) y64.back()[k] += residual.exact[k];
+    x.push_back({seen.data, s.c}), dy.push_back({gradient.data, s.o});
+    maps.push_back({s, nullptr, draw(out).data, draw(in).data, nullptr, residual.data});
+  }
+  values<P>(maps, x, weights, ConvEnd<float>{}, launch);
+  input_gradients<P>(maps, dy, weights, launch);
+  for (size_t i = 0; i < maps.size(); ++i) {
+    INFO("seed " << seed << ", map " << i << " of " << maps.size());
+    Numbers<bf16>&y = kept[5 * i + 3], &dx = kept[5 * i + 4];
+    CHECK((y.off(y64[i]) < 0x1p-7 && dx.off(dx64[i]) < 0x1p-7));
+  }
+}
+
+TEST_CASE("several maps in one product") {
+  for (uint64_t seed = 0; seed < 6; ++seed) check_several<Pipelined<64, 64, 2>>(seed);
+  for (uint64_t seed = 6; seed < 9; ++seed) check_several<Pipelined<128, 64, 4>>(seed);
 }
 
 TEST_CASE("division by multiplication") {
@@ -194,17 +265,17 @@ TEST_CASE("blocks and their shares cover every tile of a product and every depth
   for (int round = 0; round < 200; ++round) {
     const auto pick = [&](int64_t high) { return int(d.integer(0, high)); };
     Schedule s{pick(700), pick(300), pick(900), 1 + pick(2), 1};
-    s.splits = splits_of(s.blocks(128), Schedule::tiles(s.depth, 16));
+    s.splits = splits_of(s.blocks(128, 64), Schedule::tiles(s.depth, 16));
     std::map<std::array<int, 3>, std::vector<int>> depths;  // of each tile: how often each step is taken
-    for (int64_t block = 0; block < s.blocks(128); ++block) {
-      const Schedule::Part part = s.part(block, 128, 16);
-      CHECK((part.row % 128 == 0 && part.row < s.rows && part.col % 128 == 0 && part.col < s.cols));
+    for (int64_t block = 0; block < s.blocks(128, 64); ++block) {
+      const Schedule::Part part = s.part(block, 128, 64, 16);
+      CHECK((part.row % 128 == 0 && part.row < s.rows && part.col % 64 == 0 && part.col < s.cols));
       CHECK((part.group < s.groups && part.split < s.splits));
       auto& steps = depths[{part.group, part.row, part.col}];
       steps.resize(size_t((s.depth + 15) / 16), 0);
       for (int i = 0; i < part.steps; ++i) steps.at(size_t(part.depth / 16 + i))++;
     }
-    CHECK(int64_t(depths.size()) == s.blocks(128) / s.splits);
+    CHECK(int64_t(depths.size()) == s.blocks(128, 64) / s.splits);
     for (auto& [at, steps] : depths) CHECK(steps == std::vector<int>(steps.size(), 1));
   }
   CHECK(splits_of(36, 1000) == 7);
@@ -248,8 +319,30 @@ TEST_CASE("a tile in shared memory: each word has a place, and no two lanes of a
 
 TEST_CASE("every result of a tile belongs to one lane") {
   check_results<Lanes<float>>();
+  check_results<Lanes<float, 64>>();
   check_results<Lanes<double>>();
   check_results<TensorCores<Bf16>>();
+  check_results<Pipelined<128, 128, 2>>();
+  check_results<Pipelined<128, 64, 4>>();
+  check_results<Pipelined<64, 64, 2>>();
+}
+
+TEST_CASE("eights of the pipeline: each has a place, and the rows of a matrix are in different banks") {
+  const auto check = [](auto place, int lines, int chunks) {
+    std::set<int> seen;
+    for (int line = 0; line < lines; ++line)
+      for (int chunk = 0; chunk < chunks; ++chunk) seen.insert(place(line, chunk));
+    CHECK((int(seen.size()) == lines * chunks && *seen.rbegin() == lines * chunks - 1));
+    for (int line = 0; line < lines; line += 8)
+      for (int chunk = 0; chunk < chunks; ++chunk) {
+        std::set<int> banks;  // 8 groups of 4
+        for (int j = 0; j < 8; ++j) banks.insert(place(line + j, chunk) % 8);
+        CHECK(banks.size() == 8);
+      }
+  };
+  check([](int line, int chunk) { return eight<4>(line / 8 * 8, line % 8, chunk); }, 128, 4);
+  check([](int line, int chunk) { return eight<8>(line / 8 * 8, line % 8, chunk); }, 32, 8);
+  check([](int line, int chunk) { return eight<16>(line / 8 * 8, line % 8, chunk); }, 32, 16);
 }
 
 // As the manual writes it, number by number: "groupID = laneid >> 2; threadID_in_group = laneid % 4; row = groupID for

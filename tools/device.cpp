@@ -28,7 +28,7 @@ void use_precision(const std::string& name, Device device) {
     check(Code::impossible, device == Device::cuda, "tf32 is a precision of GPUs, and this is the processor", hint);
     check(Code::impossible, runtime().info().major >= 8, "tf32 needs a GPU of compute capability 8.0 or newer", hint);
   }
-  set_tf32(name == "tf32");
+  round_factors(name == "tf32" ? Factors::tf32 : name == "bf16" ? Factors::bf16 : Factors::f32);
 }
 
 std::string describe(Device device) {

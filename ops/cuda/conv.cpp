@@ -1,6 +1,8 @@
 // Which product for which precision, and its launches.
 #include "ops/cuda/conv.h"
 
+#include <deque>
+
 #include "core/gemm.h"
 #include "ops/cuda/conv_products.h"
 
@@ -9,34 +11,146 @@ namespace {
 
 void check_sizes(const ConvShape& s) {
   for (const int64_t n : {s.n * s.h * s.w, s.n * s.oh * s.ow, s.taps() * s.c, s.taps() * s.o})
-    check(n < int64_t{1} << 30, "conv2d: a map of ", n, " pixels or places; on a GPU at most 2^30");
+    check(n < int64_t{1} << 30, "conv2d: a map of ", n, " pixels or places; on a GPU fewer than 2^30");
+  for (const int64_t n :
+       {s.taps() * s.group_c() * s.o, s.dilation.h * s.kernel.h * s.w * s.c, s.kernel.h * (s.ow + s.kernel.w) * s.o})
+    check(n < int64_t{1} << 30, "conv2d: a kernel of ", n,
+          " weights, or that spans as many numbers of a map; on a GPU ", "fewer than 2^30");
 }
 
-// How numbers that are stored as T are multiplied, and the weights as that wants them.
-template <class T> struct Weights {
-  using Precision = Lanes<T>;
-  const T* w;
-  Weights(Device, const T* w, const ConvShape&) : w(w) {}
+// The pipeline multiplies bf16 in vectors of 8 numbers: images of another type or with other channels are copied first,
+// with zeros behind them.
+int64_t eights(int64_t n) { return (n + 7) / 8; }
+bool in_eights(const ConvShape& s) { return s.groups == 1 || (s.group_c() % 8 == 0 && s.group_o() % 8 == 0); }
+template <class T> bool piped(const ConvShape& s) {
+  if constexpr (std::is_same_v<T, bf16>) return in_eights(s);
+  return std::is_same_v<T, float> && factors() == Factors::bf16 && in_eights(s);
+}
+struct alignas(16) Eight {
+  bf16 x[8];
 };
-struct Rounded {
-  const float* from;
-  bf16* to;
-  HD void operator()(int64_t i) const { to[i] = bf16(from[i]); }
-};
-template <> struct Weights<bf16> {
-  using Precision = TensorCores<Bf16>;
-  Workspace memory;
-  const bf16* w;
-  Weights(Device device, const float* from, const ConvShape& s)
-      : memory(size_t(s.taps() * s.group_c() * s.o) * sizeof(bf16), device), w(memory.as<bf16>()) {
-    for_each(device, s.taps() * s.group_c() * s.o, Rounded{from, memory.as<bf16>()});
+template <class T> struct Widen {
+  const T* from;  // [pixels, c]
+  Eight* to;      // [pixels, chunks]
+  int64_t c, chunks;
+  HD void operator()(int64_t i) const {
+    const int64_t first = i % chunks * 8;
+    const T* p = from + i / chunks * c + first;
+    Eight v;
+    FOVEA_UNROLL for (int k = 0; k < 8; ++k) v.x[k] = bf16(first + k < c ? float(p[k]) : 0.f);
+    to[i] = v;
   }
 };
+class Wide {
+ public:
+  template <class T>
+  Wide(Device device, const T* from, int64_t pixels, int64_t c)
+      : memory_(stays(from, c) ? 0 : size_t(pixels * eights(c)) * sizeof(Eight), device) {
+    images_ = {nullptr, eights(c) * 8};
+    if constexpr (std::is_same_v<T, bf16>) images_.x = from;
+    if (stays(from, c)) return;
+    for_each(device, pixels * eights(c), Widen<T>{from, memory_.as<Eight>(), c, eights(c)});
+    images_.x = memory_.as<bf16>();
+  }
+  const Images<bf16>& images() const { return images_; }
+
+ private:
+  template <class T> static bool stays(const T* from, int64_t c) {
+    return std::is_same_v<T, bf16> && c % 8 == 0 && uintptr_t(from) % 16 == 0;
+  }
+  Workspace memory_;
+  Images<bf16> images_;
+};
+struct RoundWeights {
+  const float* from;  // [taps, c, o]
+  bf16* to;           // [taps, wide_c, wide_o]
+  int c, o, wide_c, wide_o;
+  HD void operator()(int64_t i) const {
+    const int line = int(i) / wide_o, column = int(i) % wide_o, tap = line / wide_c, channel = line % wide_c;
+    to[i] = bf16(channel < c && column < o ? from[int64_t{tap * c + channel} * o + column] : 0.f);
+  }
+};
+class RoundedWeights {
+ public:
+  RoundedWeights(Device device, const float* from, const ConvShape& s, bool wide)
+      : c_(int(wide ? eights(s.group_c()) * 8 : s.group_c())),
+        o_(int(wide ? eights(s.o) * 8 : s.o)),
+        memory_(size_t(s.taps() * c_ * o_) * sizeof(bf16), device) {
+    for_each(device, s.taps() * c_ * o_, RoundWeights{from, memory_.as<bf16>(), int(s.group_c()), int(s.o), c_, o_});
+  }
+  StoredWeights<bf16> stored() { return {memory_.as<bf16>(), c_, o_}; }
+
+ private:
+  int c_, o_;
+  Workspace memory_;
+};
+
+int64_t large_tiles(int64_t rows, int64_t cols) { return ((rows + 127) / 128) * ((cols + 127) / 128); }
+int64_t inputs(const ConvShape& s) { return s.n * s.h * s.w; }  // pixels
+int64_t outputs(const ConvShape& s) { return s.n * s.oh * s.ow; }
+
+// f.operator()<P>() with tiles as large as may be while they fill the multiprocessors, of which large GPUs have 132.
+template <class F> void with_tiles(int64_t rows, int64_t cols, F f) {
+  if (cols > 64 && large_tiles(rows, cols) >= 132) return f.template operator()<Pipelined<128, 128, 2>>();
+  if (cols <= 64 && large_tiles(rows, cols) >= 132) return f.template operator()<Pipelined<128, 64, 4>>();
+  f.template operator()<Pipelined<64, 64, 2>>();
+}
+
+template <class T> using Maps = std::vector<ConvMap<T>>;
+// f(some maps): as many as one launch takes, and then the rest.
+template <class T, class F> void in_launches(const Maps<T>& maps, F f) {
+  for (size_t i = 0; i < maps.size(); i += kMaps)
+    f(Maps<T>(maps.begin() + int64_t(i), maps.begin() + int64_t(std::min(maps.size(), i + kMaps))));
+}
+
+template <class T, class Launch>
+void piped_value(Device device, const Maps<T>& all, const float* w, const ConvEnd<float>& end, Launch launch) {
+  RoundedWeights weights(device, w, all[0].s, true);
+  in_launches(all, [&](const Maps<T>& maps) {
+    std::deque<Wide> wide;
+    std::vector<Images<bf16>> x;
+    int64_t pixels = 0;
+    for (const ConvMap<T>& m : maps)
+      x.push_back(wide.emplace_back(device, m.x, inputs(m.s), m.s.c).images()), pixels += outputs(m.s);
+    with_tiles(pixels, maps[0].s.group_o(), [&]<class P>() {
+      if (maps.size() == 1) value<P>(maps[0], x[0], weights.stored(), end, launch);
+      else values<P>(maps, x, weights.stored(), end, launch);
+    });
+  });
+}
+template <class T, class Launch>
+void piped_input_gradient(Device device, const Maps<T>& all, const float* w, Launch launch) {
+  RoundedWeights weights(device, w, all[0].s, true);
+  in_launches(all, [&](const Maps<T>& maps) {
+    std::deque<Wide> wide;
+    std::vector<Images<bf16>> dy;
+    int64_t pixels = 0;
+    for (const ConvMap<T>& m : maps)
+      dy.push_back(wide.emplace_back(device, m.dy, outputs(m.s), m.s.o).images()), pixels += inputs(m.s);
+    with_tiles(pixels / (maps[0].s.stride.h * maps[0].s.stride.w), maps[0].s.group_c(), [&]<class P>() {
+      if (maps.size() == 1) input_gradient<P>(maps[0], dy[0], weights.stored(), launch);
+      else input_gradients<P>(maps, dy, weights.stored(), launch);
+    });
+  });
+}
+template <class T, class Launch>
+void piped_weight_gradient(Device device, const std::vector<ConvMap<T>>& maps, float* dw, Launch launch) {
+  std::deque<Wide> wide;
+  std::vector<SeenAndGradient<bf16>> both;
+  for (const ConvMap<T>& m : maps) {
+    const Images<bf16> x = wide.emplace_back(device, m.x, inputs(m.s), m.s.c).images();
+    both.push_back({m.s, x, wide.emplace_back(device, m.dy, outputs(m.s), m.s.o).images()});
+  }
+  const auto sums = [&]<class P>() { weight_gradient<P>(device, both, dw, launch); };
+  const int64_t rows = maps[0].s.taps() * maps[0].s.group_c(), cols = maps[0].s.group_o();
+  if (cols > 64 && rows > 64) return sums.template operator()<Pipelined<128, 128, 2>>();
+  if (rows > 64) return sums.template operator()<Pipelined<128, 64, 4>>();
+  sums.template operator()<Pipelined<64, 64, 2>>();
+}
 
 // Without stride and padding a convolution of 1x1 is a product of matrices as they lie, x [pixels,c] and w [c,o], and
 // the library's. One of bf16 stays here: that has no bias of f32 there.
 bool plain(const ConvShape& s) { return s.pointwise() && s.groups == 1; }
-template <class T> int64_t pixels_of(const ConvMap<T>& m) { return m.s.n * m.s.h * m.s.w; }
 template <class T> struct ScaledWeights {
   const T *w, *scale;
   T* out;
@@ -51,27 +165,37 @@ void plain_value(Device device, const std::vector<ConvMap<T>>& maps, const T* w,
   for (const ConvMap<T>& m : maps) {
     const T residual = m.residual ? 1 : 0;
     const GemmEnd<T> after{m.residual, end.b, end.relu};
-    gemm(device, Gemm<T>{Trans::no, Trans::no, pixels_of(m), o, c, 1, m.x, c, w, o, residual, m.y, o, after});
+    gemm(device, Gemm<T>{Trans::no, Trans::no, inputs(m.s), o, c, 1, m.x, c, w, o, residual, m.y, o, after});
   }
 }
 template <class T>
 void plain_input_gradient(Device device, const std::vector<ConvMap<T>>& maps, const T* w) {  // dx = dy w^T
   const int64_t c = maps[0].s.c, o = maps[0].s.o;
   for (const ConvMap<T>& m : maps)
-    gemm(device, Gemm<T>{Trans::no, Trans::yes, pixels_of(m), c, o, 1, m.dy, o, w, o, 0, m.dx, c});
+    gemm(device, Gemm<T>{Trans::no, Trans::yes, inputs(m.s), c, o, 1, m.dy, o, w, o, 0, m.dx, c});
 }
 template <class T>
 void plain_weight_gradient(Device device, const std::vector<ConvMap<T>>& maps, T* dw) {  // dw = x^T dy, of all maps
   const int64_t c = maps[0].s.c, o = maps[0].s.o;
   for (const ConvMap<T>& m : maps)
-    gemm(device, Gemm<T>{Trans::yes, Trans::no, c, o, pixels_of(m), 1, m.x, c, m.dy, o, T(&m != &maps[0]), dw, o});
+    gemm(device, Gemm<T>{Trans::yes, Trans::no, c, o, inputs(m.s), 1, m.x, c, m.dy, o, T(&m != &maps[0]), dw, o});
 }
 
-// f.operator()<P>() with the way in which numbers of type T are to be multiplied.
-template <class T, class F> void with_precision(F f) {
-  if constexpr (std::is_same_v<T, float>)
-    if (tf32()) return f.template operator()<TensorCores<Tf32>>();
-  f.template operator()<typename Weights<T>::Precision>();
+// What is left for the kernel that takes all: f32, tf32 and f64, and bf16 of odd groups. `blocks` of large tiles.
+template <class T, class F> void with_precision(int64_t blocks, F f) {
+  if constexpr (std::is_same_v<T, bf16>) f.template operator()<TensorCores<Bf16>>();
+  else {
+    if constexpr (std::is_same_v<T, float>) {
+      if (tf32()) return f.template operator()<TensorCores<Tf32>>();
+      if (blocks < 2 * 132) return f.template operator()<Lanes<float, 64>>();
+    }
+    f.template operator()<Lanes<T>>();
+  }
+}
+// f(weights as that kernel wants them)
+template <class T, class F> void with_weights(Device device, const compute_t<T>* w, const ConvShape& s, F f) {
+  if constexpr (std::is_same_v<T, bf16>) f(RoundedWeights(device, w, s, false).stored());
+  else f(StoredWeights<T>{w, int(s.group_c()), int(s.o)});
 }
 
 }  // namespace
@@ -79,29 +203,44 @@ template <class T, class F> void with_precision(F f) {
 template <class T>
 void conv_value(Device device, const std::vector<ConvMap<T>>& maps, const compute_t<T>* w,
                 const ConvEnd<compute_t<T>>& end) {
+  const auto launch = [=](const auto& product) { for_tiles(device, product.blocks(), product); };
+  for (const ConvMap<T>& m : maps) check_sizes(m.s);
+  if constexpr (sizeof(T) < 8)
+    if (piped<T>(maps[0].s)) return piped_value(device, maps, w, end, launch);
   if constexpr (!std::is_same_v<T, bf16>)
     if (plain(maps[0].s)) return plain_value(device, maps, w, end);
-  const auto launch = [=](const auto& product) { for_tiles(device, product.blocks(), product); };
-  const Weights<T> weights(device, w, maps[0].s);
-  with_precision<T>([&]<class P>() {
-    for (const ConvMap<T>& m : maps) check_sizes(m.s), value<P>(m, weights.w, end, launch);
+  with_weights<T>(device, w, maps[0].s, [&](const StoredWeights<T>& weights) {
+    for (const ConvMap<T>& m : maps)
+      with_precision<T>(large_tiles(outputs(m.s), m.s.group_o()) * m.s.groups, [&]<class P>() {
+        value<P>(m, Images<T>{m.x, m.s.c}, weights, end, launch);
+      });
   });
 }
 template <class T> void conv_input_gradient(Device device, const std::vector<ConvMap<T>>& maps, const compute_t<T>* w) {
+  const auto launch = [=](const auto& product) { for_tiles(device, product.blocks(), product); };
+  for (const ConvMap<T>& m : maps) check_sizes(m.s);
+  if constexpr (sizeof(T) < 8)
+    if (piped<T>(maps[0].s)) return piped_input_gradient(device, maps, w, launch);
   if constexpr (!std::is_same_v<T, bf16>)
     if (plain(maps[0].s)) return plain_input_gradient(device, maps, w);
-  const auto launch = [=](const auto& product) { for_tiles(device, product.blocks(), product); };
-  const Weights<T> weights(device, w, maps[0].s);
-  with_precision<T>([&]<class P>() {
-    for (const ConvMap<T>& m : maps) check_sizes(m.s), input_gradient<P>(m, weights.w, launch);
+  with_weights<T>(device, w, maps[0].s, [&](const StoredWeights<T>& weights) {
+    for (const ConvMap<T>& m : maps)
+      with_precision<T>(large_tiles(inputs(m.s) / (m.s.stride.h * m.s.stride.w), m.s.group_c()) * m.s.groups,
+                        [&]<class P>() {
+                          input_gradient<P>(m, Images<T>{m.dy, m.s.o}, weights, launch);
+                        });
   });
 }
 template <class T> void conv_weight_gradient(Device device, const std::vector<ConvMap<T>>& maps, compute_t<T>* dw) {
-  if constexpr (!std::is_same_v<T, bf16>)
-    if (plain(maps[0].s)) return plain_weight_gradient(device, maps, dw);
   const auto launch = [=](const auto& product) { for_tiles(device, product.blocks(), product); };
   for (const ConvMap<T>& m : maps) check_sizes(m.s);
-  with_precision<T>([&]<class P>() { weight_gradient<P>(device, maps, dw, launch); });
+  if constexpr (sizeof(T) < 8)
+    if (piped<T>(maps[0].s)) return piped_weight_gradient(device, maps, dw, launch);
+  if constexpr (!std::is_same_v<T, bf16>)
+    if (plain(maps[0].s)) return plain_weight_gradient(device, maps, dw);
+  std::vector<SeenAndGradient<T>> both;
+  for (const ConvMap<T>& m : maps) both.push_back({m.s, {m.x, m.s.c}, {m.dy, m.s.o}});
+  with_precision<T>(INT64_MAX, [&]<class P>() { weight_gradient<P>(device, both, dw, launch); });
 }
 
 #define FOVEA_CONV(T)                                                                                \

@@ -3,6 +3,7 @@
 #pragma once
 #include "core/allocator.h"
 #include "ops/columns.h"
+#include "ops/cuda/pipeline.h"
 #include "ops/cuda/product.h"
 
 namespace fovea::cuda {
@@ -12,26 +13,39 @@ template <class T> struct Seen {
   static constexpr bool kDown = true;
   const T* x;
   View view;
-  HD const T* at(int group, int pixel, int place) const {
-    if (pixel >= view.grid.size() || place >= view.places()) return nullptr;
-    const int64_t i = view.source(pixel, place);
-    return i < 0 ? nullptr : x + i + int64_t{group} * view.c;
+  struct From {
+    int y, x;
+    const T* data;
+  };
+  HD From row(int group, int pixel) const {
+    const View::Origin from = view.origin(pixel);
+    return {from.y, from.x, x + (from.at + group * view.c)};
+  }
+  HD View::Move depth(int place) const { return view.move(place); }
+  HD Found<T> at(const From& from, const View::Move& to) const {
+    return {from.data + to.by, view.inside(from.y + to.y, from.x + to.x)};
   }
 };
 // ... or the other way round, where dw sums over pixels.
 template <class T> struct SeenFrom {
   static constexpr bool kDown = false;
   Seen<T> seen;
-  HD const T* at(int group, int place, int pixel) const { return seen.at(group, pixel, place); }
+  HD View::Move row(int group, int place) const {
+    View::Move to = seen.depth(place);
+    to.by += group * seen.view.c;
+    return to;
+  }
+  HD typename Seen<T>::From depth(int pixel) const { return seen.row(0, pixel); }
+  HD Found<T> at(const View::Move& to, const typename Seen<T>::From& from) const { return seen.at(from, to); }
 };
-// A matrix [depth, groups * cols] as it lies: weights [places, o] and dy [pixels, o].
+// A matrix [depth, ld] as it lies, of which `cols` columns belong to a group: weights [places, o] and dy [pixels, o].
 template <class T> struct Rows {
   static constexpr bool kDown = false;
   const T* x;
-  int depth, cols, ld;
-  HD const T* at(int group, int col, int row) const {
-    return row < depth && col < cols ? x + int64_t{row} * ld + group * cols + col : nullptr;
-  }
+  int rows, cols, ld;
+  HD Found<T> row(int group, int col) const { return {x + (group * cols + col), col < cols}; }
+  HD int depth(int r) const { return r; }
+  HD Found<T> at(const Found<T>& first, int r) const { return {first.p + int64_t{r} * ld, first.there && r < rows}; }
 };
 // Weights for dx: column c, depth (u,v,o) of those taps that the pixels of `view` see.
 template <class T> struct Flipped {
@@ -39,33 +53,113 @@ template <class T> struct Flipped {
   const T* w;  // [kh,kw,cols,ld]
   View view;
   int kw, cols, ld;
-  HD const T* at(int group, int c, int place) const {
-    if (c >= cols || place >= view.places()) return nullptr;
+  HD Found<T> row(int group, int c) const { return {w + (c * ld + group * view.c), c < cols}; }
+  HD int depth(int place) const {  // -1: beyond
     const View::Place q = view.place(place);
     const int u = view.vertical.tap + q.u * view.vertical.tap_step;
     const int v = view.horizontal.tap + q.v * view.horizontal.tap_step;
-    return w + (int64_t{u * kw + v} * cols + c) * ld + group * view.c + q.c;
+    return place < view.places() ? (u * kw + v) * cols * ld + q.c : -1;
   }
+  HD Found<T> at(const Found<T>& first, int on) const { return {first.p + on, first.there && on >= 0}; }
 };
 
+template <class T> struct alignas(2 * sizeof(T)) Pair { T first, second; };
 template <class T> struct ToImages {  // y at the pixel, with what follows the sum
+  using C = compute_t<T>;
   T* y;
   Grid grid;
   int cols;
-  ConvEnd<compute_t<T>> end;
+  ConvEnd<C> end;
   const T* residual;
-  HD void store(const Schedule::Part& part, int pixel, int col, compute_t<T> v) const {
-    const int o = part.group * cols + col;
-    const int64_t i = grid.offset(pixel) + o;
-    y[i] = T(end(v, o, residual ? compute_t<T>(residual[i]) : compute_t<T>(0)));
+  struct Line {
+    T* y;
+    const T* residual;
+    int o;
+  };
+  HD Line line(const Schedule::Part& part, int pixel) const {
+    const int o = part.group * cols;
+    const int64_t at = grid.offset(pixel) + o;
+    return {y + at, residual ? residual + at : nullptr, o};
+  }
+  HD T result(const Line& l, int col, C v, T r) const { return T(end(v, l.o + col, C(r))); }
+  HD void store(const Line& l, int col, C v) const {
+    l.y[col] = result(l, col, v, l.residual ? l.residual[col] : T(0.f));
+  }
+  HD bool pairs() const { return cols % 2 == 0 && (uintptr_t(y) | uintptr_t(residual)) % sizeof(Pair<T>) == 0; }
+  HD void store(const Line& l, int col, C v, C w) const {
+    Pair<T> r{T(0.f), T(0.f)};
+    if (l.residual) r = *reinterpret_cast<const Pair<T>*>(l.residual + col);
+    *reinterpret_cast<Pair<T>*>(l.y + col) = {result(l, col, v, r.first), result(l, col + 1, w, r.second)};
   }
 };
-template <class C> struct ToWeights {  // one of the shares of dw
+
+// The same of several maps that one kernel sees, as those of a pyramid: their pixels are numbered on, so that the small
+// ones fill what the large one leaves.
+constexpr int kMaps = 8;
+struct Starts {  // the first pixel of each
+  int first[kMaps];
+  HD int map_of(int pixel) const {
+    int k = 0;
+    FOVEA_UNROLL for (int i = 1; i < kMaps; ++i) k += pixel >= first[i];
+    return k;
+  }
+};
+template <class T> struct SeenOfSeveral {
+  static constexpr bool kDown = true;
+  Starts starts;
+  Seen<T> maps[kMaps];
+  struct From {
+    int y, x, h, w;
+    const T* data;
+  };
+  HD From row(int group, int pixel) const {
+    const int k = starts.map_of(pixel);
+    const auto from = maps[k].row(group, pixel - starts.first[k]);
+    return {from.y, from.x, maps[k].view.h, maps[k].view.w, from.data};
+  }
+  HD View::Move depth(int place) const {  // with the channel for the way, which the width of a map decides
+    View::Move to = maps[0].view.move(place);
+    to.by = maps[0].view.place(place).c;
+    return to;
+  }
+  HD Found<T> at(const From& from, const View::Move& to) const {
+    return {from.data + ((to.y * from.w + to.x) * maps[0].view.ld + to.by),
+            unsigned(from.y + to.y) < unsigned(from.h) && unsigned(from.x + to.x) < unsigned(from.w)};
+  }
+};
+template <class T> struct ToSeveral {
+  using C = compute_t<T>;
+  Starts starts;
+  ToImages<T> maps[kMaps];
+  HD typename ToImages<T>::Line line(const Schedule::Part& part, int pixel) const {
+    const int k = starts.map_of(pixel);
+    return maps[k].line(part, pixel - starts.first[k]);
+  }
+  HD void store(const typename ToImages<T>::Line& l, int col, C v) const { maps[0].store(l, col, v); }
+  HD void store(const typename ToImages<T>::Line& l, int col, C v, C w) const { maps[0].store(l, col, v, w); }
+  HD bool pairs() const {
+    bool all = true;
+    FOVEA_UNROLL for (int k = 0; k < kMaps; ++k) all = all && maps[k].pairs();
+    return all;
+  }
+};
+
+// One of the shares of dw [taps, c, o]; images may have more channels (zeros) a pixel, which have no weight.
+template <class C> struct ToWeights {
   C* dw;
   int64_t size;
-  int cols, ld;
-  HD void store(const Schedule::Part& part, int place, int col, C v) const {
-    dw[part.split * size + int64_t{place} * ld + part.group * cols + col] = v;
+  int cols, ld, c;
+  Divisor by_channels;
+  HD C* line(const Schedule::Part& part, int place) const {
+    const int tap = by_channels(place), channel = place - tap * by_channels.d;
+    return channel < c ? dw + part.split * size + int64_t{tap * c + channel} * ld + part.group * cols : nullptr;
+  }
+  HD void store(C* line, int col, C v) const {
+    if (line) line[col] = v;
+  }
+  HD bool pairs() const { return cols % 2 == 0 && ld % 2 == 0 && size % 2 == 0; }
+  HD void store(C* line, int col, C v, C w) const {
+    if (line) *reinterpret_cast<Pair<C>*>(line + col) = {v, w};
   }
 };
 
@@ -78,28 +172,96 @@ template <class P> bool whole(const ConvShape& s, std::initializer_list<const vo
 }
 template <class P, class A, class B, class Out, class Launch>
 void multiply(bool whole, const A& a, const B& b, const Out& out, const Schedule& schedule, Launch launch) {
-  if constexpr (sizeof(typename P::Stored) < 8)
-    if (whole) return launch(Product<P, A, B, Out, true>{a, b, out, schedule});
-  launch(Product<P, A, B, Out, false>{a, b, out, schedule});
+  if constexpr (P::kPipelined) return launch(PipelinedProduct<P, A, B, Out>{a, b, out, schedule});
+  else {
+    if constexpr (sizeof(typename P::Stored) < 8)
+      if (whole) return launch(Product<P, A, B, Out, true>{a, b, out, schedule});
+    launch(Product<P, A, B, Out, false>{a, b, out, schedule});
+  }
 }
 
-template <class P, class T, class Launch>
-void value(const ConvMap<T>& m, const T* w, const ConvEnd<compute_t<T>>& end, Launch launch) {
-  const View view = view_of_input(m.s);
-  const int o = int(m.s.group_o());
-  multiply<P>(whole<P>(m.s, {m.x, w}), Seen<T>{m.x, view}, Rows<T>{w, view.places(), o, int(m.s.o)},
+// Operands as they are stored: images [n,h,w,c] and the weights [taps, c, o] of a group. Where c or o is more than the
+// convolution has, both have zeros there.
+template <class S> struct Images {
+  const S* x;
+  int64_t c;
+};
+template <class S> struct StoredWeights {
+  const S* w;
+  int c, o;
+};
+
+template <class P, class T, class S, class Launch>
+void value(const ConvMap<T>& m, const Images<S>& x, const StoredWeights<S>& w, const ConvEnd<compute_t<T>>& end,
+           Launch launch) {
+  ConvShape s = m.s;
+  s.c = x.c;
+  const View view = view_of_input(s);
+  const int o = int(s.group_o());
+  multiply<P>(whole<P>(s, {x.x, w.w}), Seen<S>{x.x, view}, Rows<S>{w.w, view.places(), o, w.o},
               ToImages<T>{m.y, view.grid, o, end, m.residual},
-              Schedule{view.grid.size(), o, view.places(), m.s.groups, 1}, launch);
+              Schedule{view.grid.size(), o, view.places(), s.groups, 1}, launch);
 }
 
-template <class P, class T, class Launch> void input_gradient(const ConvMap<T>& m, const T* w, Launch launch) {
-  const int c = int(m.s.group_c());
-  for (int a = 0; a < m.s.stride.h && a < m.s.h; ++a)
-    for (int b = 0; b < m.s.stride.w && b < m.s.w; ++b) {
-      const View view = view_of_output(m.s, a, b);
-      multiply<P>(whole<P>(m.s, {m.dy, w}), Seen<T>{m.dy, view}, Flipped<T>{w, view, m.s.kernel.w, c, int(m.s.o)},
+template <class P, class T, class S, class Launch>
+void input_gradient(const ConvMap<T>& m, const Images<S>& dy, const StoredWeights<S>& w, Launch launch) {
+  ConvShape s = m.s;
+  s.o = dy.c;
+  const int c = int(s.group_c());
+  for (int a = 0; a < s.stride.h && a < s.h; ++a)
+    for (int b = 0; b < s.stride.w && b < s.w; ++b) {
+      const View view = view_of_output(s, a, b);
+      multiply<P>(whole<P>(s, {dy.x, w.w}), Seen<S>{dy.x, view}, Flipped<S>{w.w, view, s.kernel.w, w.c, w.o},
                   ToImages<T>{m.dx, view.grid, c, {}, nullptr},
-                  Schedule{view.grid.size(), c, view.places(), m.s.groups, 1}, launch);
+                  Schedule{view.grid.size(), c, view.places(), s.groups, 1}, launch);
+    }
+}
+
+// The same of several maps in one launch.
+template <class T, class S> struct Several {
+  Starts starts;
+  SeenOfSeveral<S> seen;
+  ToSeveral<T> out;
+  int pixels = 0, count = 0;
+  void add(const S* x, const View& view, const ToImages<T>& to) {
+    for (int k = count; k < kMaps; ++k)  // all places behind the last have its map, and begin after all pixels
+      starts.first[k] = k == count ? pixels : INT32_MAX, seen.maps[k] = {x, view}, out.maps[k] = to;
+    pixels += view.grid.size(), ++count;
+    seen.starts = out.starts = starts;
+  }
+};
+template <class P, class T, class S, class Launch>
+void values(const std::vector<ConvMap<T>>& maps, const std::vector<Images<S>>& x, const StoredWeights<S>& w,
+            const ConvEnd<compute_t<T>>& end, Launch launch) {
+  Several<T, S> all;
+  const int o = int(maps[0].s.group_o());
+  for (size_t i = 0; i < maps.size(); ++i) {
+    ConvShape s = maps[i].s;
+    s.c = x[i].c;
+    const View view = view_of_input(s);
+    all.add(x[i].x, view, ToImages<T>{maps[i].y, view.grid, o, end, maps[i].residual});
+  }
+  const int places = all.seen.maps[0].view.places();
+  multiply<P>(false, all.seen, Rows<S>{w.w, places, o, w.o}, all.out,
+              Schedule{all.pixels, o, places, maps[0].s.groups, 1}, launch);
+}
+template <class P, class T, class S, class Launch>
+void input_gradients(const std::vector<ConvMap<T>>& maps, const std::vector<Images<S>>& dy, const StoredWeights<S>& w,
+                     Launch launch) {
+  const ConvShape& first = maps[0].s;
+  const int c = int(first.group_c());
+  for (int a = 0; a < first.stride.h; ++a)
+    for (int b = 0; b < first.stride.w; ++b) {
+      Several<T, S> all;
+      for (size_t i = 0; i < maps.size(); ++i) {
+        ConvShape s = maps[i].s;
+        s.o = dy[i].c;
+        const View view = view_of_output(s, a, b);
+        all.add(dy[i].x, view, ToImages<T>{maps[i].dx, view.grid, c, {}, nullptr});
+      }
+      const View& view = all.seen.maps[0].view;
+      multiply<P>(false, all.seen, Flipped<S>{w.w, view, first.kernel.w, w.c, w.o}, all.out,
+                  Schedule{all.pixels, c, view.places(), first.groups, 1}, launch);
     }
 }
 
@@ -108,27 +270,34 @@ template <class C> struct Share {
   int64_t size;
   HD C operator()(int64_t r, int64_t i) const { return dw[r * size + i]; }
 };
+template <class S> struct SeenAndGradient {  // of a map
+  ConvShape s;
+  Images<S> x, dy;
+};
 // The shares of all maps are added in order.
-template <class P, class T, class Launch>
-void weight_gradient(Device device, const std::vector<ConvMap<T>>& maps, compute_t<T>* dw, Launch launch) {
-  using C = compute_t<T>;
+template <class P, class S, class Launch>
+void weight_gradient(Device device, const std::vector<SeenAndGradient<S>>& maps, compute_t<S>* dw, Launch launch) {
+  using C = compute_t<S>;
   const ConvShape& first = maps[0].s;
-  const int64_t size = first.taps() * first.group_c() * first.o;
+  const int c = int(first.group_c()), o = int(first.group_o());
+  const int64_t size = first.taps() * c * first.o;
   std::vector<Schedule> schedules;
   int64_t shares = 0;
-  for (const ConvMap<T>& m : maps) {
-    Schedule s{int(size / first.o), int(first.group_o()), int(m.s.n * m.s.oh * m.s.ow), first.groups, 1};
-    s.splits = splits_of(s.blocks(P::kTile), Schedule::tiles(s.depth, 16 * P::kNumbers));
+  for (const auto& m : maps) {
+    Schedule s{int(m.s.taps() * m.x.c / m.s.groups), o, int(m.s.n * m.s.oh * m.s.ow), m.s.groups, 1};
+    s.splits = splits_of(s.blocks(P::kHigh, P::kWide), Schedule::tiles(s.depth, P::kDepth * P::kNumbers));
     schedules.push_back(s), shares += s.splits;
   }
   Workspace memory(shares > 1 ? size_t(shares * size) * sizeof(C) : 0, device);
   C* to = shares > 1 ? memory.as<C>() : dw;
   for (size_t i = 0; i < maps.size(); ++i) {
-    const ConvMap<T>& m = maps[i];
-    const View view = view_of_input(m.s);
-    const int o = int(m.s.group_o());
-    multiply<P>(whole<P>(m.s, {m.x, m.dy}), SeenFrom<T>{{m.x, view}}, Rows<T>{m.dy, view.grid.size(), o, int(m.s.o)},
-                ToWeights<C>{to, size, o, int(m.s.o)}, schedules[i], launch);
+    const auto& m = maps[i];
+    ConvShape s = m.s;
+    s.c = m.x.c;
+    const View view = view_of_input(s);
+    const ToWeights<C> out{to, size, o, int(s.o), c, Divisor(int(s.group_c()))};
+    multiply<P>(whole<P>(s, {m.x.x, m.dy.x}), SeenFrom<S>{{m.x.x, view}},
+                Rows<S>{m.dy.x, view.grid.size(), o, int(m.dy.c)}, out, schedules[i], launch);
     to += schedules[i].splits * size;
   }
   if (shares > 1) sum_columns(device, shares, size, Share<C>{memory.as<C>(), size}, dw);

@@ -63,14 +63,36 @@ struct View {
     const int tap = by_c(q), u = by_width(tap);
     return {u, tap - u * horizontal.count, q - tap * c};
   }
-  HD constexpr int64_t source(int p, int q) const {  // its index in the images; -1 outside of them, where they are 0
+  // Where a pixel's view begins, and how far on a place is: kernels keep the half that does not change.
+  struct Origin {
+    int y, x;
+    int64_t at;
+  };
+  struct Move {
+    int y, x, by;
+  };
+  static constexpr int kNowhere = -(1 << 30);  // a line above all images
+  HD constexpr Origin origin(int p) const {
     const Grid::Pixel at = grid.at(p);
-    const Place to = place(q);
-    const int y = at.i * vertical.step + vertical.base + to.u * vertical.delta;
-    const int x = at.j * horizontal.step + horizontal.base + to.v * horizontal.delta;
-    if (unsigned(y) >= unsigned(h) || unsigned(x) >= unsigned(w)) return -1;
-    return ((int64_t{at.n} * h + y) * w + x) * ld + to.c;
+    const int y = at.i * vertical.step + vertical.base, x = at.j * horizontal.step + horizontal.base;
+    return {p < grid.size() ? y : kNowhere, x, int64_t{(at.n * h + y) * w + x} * ld};
   }
+  HD constexpr Move move(int q) const {
+    const Place to = place(q);
+    const int y = to.u * vertical.delta, x = to.v * horizontal.delta;
+    return {q < places() ? y : kNowhere, x, (y * w + x) * ld + to.c};
+  }
+  HD constexpr bool inside(int y, int x) const { return unsigned(y) < unsigned(h) && unsigned(x) < unsigned(w); }
+  HD constexpr int64_t source(int p, int q) const {  // its index in the images; -1 outside of them, where they are 0
+    const Origin from = origin(p);
+    const Move to = move(q);
+    return inside(from.y + to.y, from.x + to.x) ? from.at + to.by : -1;
+  }
+};
+
+template <class T> struct Found {  // an element of an operand
+  const T* p;
+  bool there;  // otherwise it is 0
 };
 
 // What the results of a convolution see of x.
@@ -110,12 +132,14 @@ struct Schedule {
     int group, split, row, col, depth, steps;  // its first row, column and depth
   };
   static HD constexpr int64_t tiles(int64_t n, int tile) { return (n + tile - 1) / tile; }
-  HD constexpr int64_t blocks(int tile) const { return tiles(rows, tile) * tiles(cols, tile) * groups * splits; }
-  HD constexpr Part part(int64_t block, int tile, int step) const {
-    const int64_t across = tiles(cols, tile), down = tiles(rows, tile), steps = tiles(depth, step);
+  HD constexpr int64_t blocks(int high, int wide) const {  // tiles of that height and width
+    return tiles(rows, high) * tiles(cols, wide) * groups * splits;
+  }
+  HD constexpr Part part(int64_t block, int high, int wide, int step) const {
+    const int64_t across = tiles(cols, wide), down = tiles(rows, high), steps = tiles(depth, step);
     const int64_t col = block % across, row = block / across % down, rest = block / across / down;
     const int64_t split = rest % splits, begin = steps * split / splits, end = steps * (split + 1) / splits;
-    return {int(rest / splits), int(split), int(row) * tile, int(col) * tile, int(begin) * step, int(end - begin)};
+    return {int(rest / splits), int(split), int(row) * high, int(col) * wide, int(begin) * step, int(end - begin)};
   }
 };
 // Shares of the depth: as many as bring 264 blocks (two for each multiprocessor of the largest GPUs), of at least four
@@ -130,6 +154,13 @@ constexpr int splits_of(int64_t blocks, int64_t steps) {
 // that store a vector along the depth (8 rows x 4 vectors) do not meet either. Four rows stay side by side.
 template <int kTile> HD constexpr int slot(int depth, int row) {
   return depth * (kTile + 8) + (row ^ (depth / 4 % 4 * 8));
+}
+
+// Where 8 numbers of 16 bits lie in a tile of the pipeline [lines, kChunks * 8], in eights: 8 lines at one place, and
+// the chunks of a line that lie in 128 bytes, are in different banks, so that a load of matrices waits for none.
+// `eights` is a multiple of 8: line eights + j.
+template <int kChunks> HD constexpr int eight(int eights, int j, int chunk) {
+  return (eights + j) * kChunks + (chunk ^ (kChunks >= 8 ? j : j / (8 / kChunks) % kChunks));
 }
 
 // Which 4 words of a tile of [kDepth, kTile] a lane brings in its turn i: down the depth, or across the rows, as they

@@ -71,4 +71,36 @@ template <class P> struct Mma {
   }
 };
 
+// ldmatrix: four matrices of 8 x 8 numbers of 16 bits from shared memory. Lane 8i + j names row j of matrix i; lane l
+// gets word i with the numbers 2 (l % 4) and the next of row l / 4 of matrix i, or, turned, of column l / 4: what the
+// operands of an mma want, whose matrix lies row by row or column by column.
+struct MatrixRow {
+  const bf16* row;
+  uint32_t* to;  // 4 words
+};
+template <bool kTurned> struct LoadMatrices {
+  HD void operator()(MatrixRow r) const {
+#ifdef __CUDA_ARCH__
+    const unsigned from = unsigned(__cvta_generic_to_shared(r.row));
+    if constexpr (kTurned)
+      asm volatile("ldmatrix.sync.aligned.m8n8.x4.trans.shared.b16 {%0,%1,%2,%3}, [%4];"
+                   : "=r"(r.to[0]), "=r"(r.to[1]), "=r"(r.to[2]), "=r"(r.to[3])
+                   : "r"(from));
+    else
+      asm volatile("ldmatrix.sync.aligned.m8n8.x4.shared.b16 {%0,%1,%2,%3}, [%4];"
+                   : "=r"(r.to[0]), "=r"(r.to[1]), "=r"(r.to[2]), "=r"(r.to[3])
+                   : "r"(from));
+#endif
+  }
+  HD void model(const MatrixRow (&lanes)[32]) const {
+    for (int l = 0; l < 32; ++l)
+      for (int i = 0; i < 4; ++i) {
+        const MatrixRow* m = lanes + 8 * i;
+        const int at = l / 4, k = l % 4 * 2;
+        const bf16 low = kTurned ? m[k].row[at] : m[at].row[k], high = kTurned ? m[k + 1].row[at] : m[at].row[k + 1];
+        lanes[l].to[i] = low.bits | uint32_t{high.bits} << 16;
+      }
+  }
+};
+
 }  // namespace fovea::cuda

@@ -8,13 +8,13 @@
 namespace fovea::cuda {
 
 // How words are multiplied: by the lanes themselves, each with its own rows and columns of the tile ...
-template <class T> struct Lanes {
+template <class T, int tile = sizeof(T) == 4 ? 128 : 64> struct Lanes {
   using Stored = T;
   using Word = T;
   using Sum = T;
-  static constexpr bool kTensor = false;
-  static constexpr int kNumbers = 1, kTile = sizeof(T) == 4 ? 128 : 64,
-                       kSide = kTile / 16;  // results of a lane: kSide^2
+  static constexpr bool kTensor = false, kPipelined = false;
+  static constexpr int kNumbers = 1, kTile = tile, kHigh = tile, kWide = tile, kDepth = 16;  // a word is a number
+  static constexpr int kSide = tile / 16;  // results of a lane: kSide^2
   HD static T word(const T* x, int) { return *x; }
   // 4 of 64 rows side by side for each lane, so that they are read as one vector
   HD static constexpr int along(int position, int i) { return i / 4 * 64 + position * 4 + i % 4; }
@@ -24,8 +24,8 @@ template <class T> struct Lanes {
 template <class Number> struct TensorCores : Number {
   using Word = uint32_t;
   using Sum = float;
-  static constexpr bool kTensor = true;
-  static constexpr int kTile = 128, kSide = 8;
+  static constexpr bool kTensor = true, kPipelined = false;
+  static constexpr int kTile = 128, kHigh = kTile, kWide = kTile, kDepth = 16, kSide = 8;
   HD static constexpr At warp(int lane) { return {lane / 128 * 64, lane / 32 % 4 * 32}; }
   HD static constexpr At result(int lane, int i) {
     const At d = element_of_d(lane % 32, i % 4);
@@ -33,18 +33,20 @@ template <class Number> struct TensorCores : Number {
   }
 };
 
-// An operand is a struct with at(group, row, depth): the address of an element, or null where it is 0; `row` is a row
-// of A or a column of B, and kDown tells that elements that follow each other in the depth do so in memory. Its vectors
-// are read whole where kWhole: then every length is a multiple of one. Out takes the results: store(part, row, col, v).
+// An operand is a struct with at(row(group, r), depth(d)): where an element lies, or that it is 0; r is a row of A or a
+// column of B, and kDown tells that elements that follow each other in the depth do so in memory. Its vectors
+// are read whole where kWhole: then every length is a multiple of one. Out takes the results: store(line(part, row),
+// col, v).
 template <class P, class A, class B, class Out, bool kWhole> struct Product {
   using T = typename P::Stored;
   using Word = typename P::Word;
-  static constexpr int kLanes = 256, kTile = P::kTile, kDepth = 16, kQuads = kTile * kDepth / 4 / kLanes;
+  static constexpr int kLanes = 256, kTile = P::kTile, kDepth = P::kDepth, kQuads = kTile * kDepth / 4 / kLanes;
   static constexpr int kStep = kDepth * P::kNumbers;  // of the depth
   A a;
   B b;
   Out out;
   Schedule schedule;
+  static constexpr int kResident = P::kSide > 4 || sizeof(T) > 4 ? 1 : 2;  // as registers allow
 
   struct Shared {
     alignas(16) Word a[2][kDepth * (kTile + 8)], b[2][kDepth * (kTile + 8)];
@@ -54,10 +56,10 @@ template <class P, class A, class B, class Out, bool kWhole> struct Product {
     Word part_a[P::kTensor ? 16 : P::kSide], part_b[P::kSide];
     typename P::Sum sum[P::kSide * P::kSide];
   };
-  int64_t blocks() const { return schedule.blocks(kTile); }
+  int64_t blocks() const { return schedule.blocks(kTile, kTile); }
 
   template <class Tile> HD void operator()(Tile& tile, int64_t block) const {
-    const Schedule::Part part = schedule.part(block, kTile, kStep);
+    const Schedule::Part part = schedule.part(block, kTile, kTile, kStep);
     tile.each([&](int lane, Lane& l, Shared& s) {
       FOVEA_UNROLL for (auto& v : l.sum) v = 0;
       if (part.steps > 0) fetch(part, 0, lane, l), store(lane, l, s, 0);
@@ -74,24 +76,32 @@ template <class P, class A, class B, class Out, bool kWhole> struct Product {
       FOVEA_UNROLL for (int i = 0; i < P::kSide * P::kSide; ++i) {
         const At at = P::result(lane, i);
         const int row = part.row + at.row, col = part.col + at.col;
-        if (row < schedule.rows && col < schedule.cols) out.store(part, row, col, l.sum[i]);
+        if (row < schedule.rows && col < schedule.cols) out.store(out.line(part, row), col, l.sum[i]);
       }
     });
   }
 
  private:
+  struct alignas(16) Four {
+    Word x[4];
+  };
+  HD static void load4(const Word* from, Word* to) {  // as one vector, which the compiler could not know
+    const Four v = *reinterpret_cast<const Four*>(from);
+    FOVEA_UNROLL for (int i = 0; i < 4; ++i) to[i] = v.x[i];
+  }
   template <int kCount> struct alignas(kCount * sizeof(T) < 16 ? kCount * sizeof(T) : 16) Vector { T x[kCount]; };
   // kCount elements that lie side by side, from (row, depth) on
   template <int kCount, class Operand> HD static void read(const Operand& m, int group, int row, int depth, T* x) {
     if constexpr (kWhole) {
-      const T* from = m.at(group, row, depth);
+      const Found<T> from = m.at(m.row(group, row), m.depth(depth));
       Vector<kCount> v{};
-      if (from) v = *reinterpret_cast<const Vector<kCount>*>(from);
+      if (from.there) v = *reinterpret_cast<const Vector<kCount>*>(from.p);
       FOVEA_UNROLL for (int i = 0; i < kCount; ++i) x[i] = v.x[i];
     } else {
       FOVEA_UNROLL for (int i = 0; i < kCount; ++i) {
-        const T* from = m.at(group, row + (Operand::kDown ? 0 : i), depth + (Operand::kDown ? i : 0));
-        x[i] = from ? *from : T(0.f);
+        const Found<T> from =
+            m.at(m.row(group, row + (Operand::kDown ? 0 : i)), m.depth(depth + (Operand::kDown ? i : 0)));
+        x[i] = from.there ? *from.p : T(0.f);
       }
     }
   }
@@ -114,8 +124,13 @@ template <class P, class A, class B, class Out, bool kWhole> struct Product {
   template <bool kDown> HD static void store(int lane, const Word* from, Word* to) {
     FOVEA_UNROLL for (int i = 0; i < kQuads; ++i) {
       const Quad q = quad<kDown, kDepth, kTile>(lane, i, kLanes);
-      FOVEA_UNROLL for (int j = 0; j < 4; ++j) to[slot<kTile>(q.depth + (kDown ? j : 0), q.row + (kDown ? 0 : j))] =
-          from[4 * i + j];
+      if constexpr (kDown)
+        FOVEA_UNROLL for (int j = 0; j < 4; ++j) to[slot<kTile>(q.depth + j, q.row)] = from[4 * i + j];
+      else {
+        Four v;
+        FOVEA_UNROLL for (int j = 0; j < 4; ++j) v.x[j] = from[4 * i + j];
+        *reinterpret_cast<Four*>(to + slot<kTile>(q.depth, q.row)) = v;
+      }
     }
   }
   HD static void store(int lane, const Lane& l, Shared& s, int turn) {
@@ -138,7 +153,7 @@ template <class P, class A, class B, class Out, bool kWhole> struct Product {
           }
         });
         FOVEA_UNROLL for (int i = 0; i < 4; ++i) {
-          FOVEA_UNROLL for (int j = 0; j < 4; ++j) tile.warps(Mma<P>{}, [=](Lane& l) {
+          FOVEA_UNROLL for (int j = 0; j < 4; ++j) tile.warps(Mma<P>{}, [=](int, Lane& l, const Shared&) {
             return Fragments{l.part_a + 4 * i, l.part_b + 2 * j, l.sum + 16 * i + 4 * j};
           });
         }
@@ -146,9 +161,9 @@ template <class P, class A, class B, class Out, bool kWhole> struct Product {
     } else {
       tile.own([=](int lane, Lane& l, const Shared& s) {
         FOVEA_UNROLL for (int depth = 0; depth < kDepth; ++depth) {
-          FOVEA_UNROLL for (int i = 0; i < P::kSide; ++i) {
-            l.part_a[i] = s.a[turn][slot<kTile>(depth, P::along(lane / 16, i))];
-            l.part_b[i] = s.b[turn][slot<kTile>(depth, P::along(lane % 16, i))];
+          FOVEA_UNROLL for (int i = 0; i < P::kSide; i += 4) {
+            load4(s.a[turn] + slot<kTile>(depth, P::along(lane / 16, i)), l.part_a + i);
+            load4(s.b[turn] + slot<kTile>(depth, P::along(lane % 16, i)), l.part_b + i);
           }
           FOVEA_UNROLL for (int i = 0; i < P::kSide; ++i) {
             FOVEA_UNROLL for (int j = 0; j < P::kSide; ++j) l.sum[i * P::kSide + j] += l.part_a[i] * l.part_b[j];

@@ -169,17 +169,17 @@ std::string svg(const LineChart& chart) {
 }
 
 std::string svg(const DotChart& chart) {
-  size_t longest = 4;
+  double widest = 28;  // of the names; what is strong is wider
   Scale x{.log = chart.x.log};
   bool referred = false;
   for (const DotRow& row : chart.rows) {
-    longest = std::max(longest, row.name.size());
+    widest = std::max(widest, (row.strong ? 8.0 : 6.9) * double(std::min<size_t>(row.name.size(), 26)));
     for (double v : row.values) x.add(v);
     for (double v : {row.low, row.high, row.reference.value_or(NAN)}) x.add(v);
     referred = referred || row.reference;
   }
   x.close(chart.x, 0.04);
-  x.from = 16 + 6.9 * double(std::min<size_t>(longest, 26)), x.to = kRight;
+  x.from = 16 + widest, x.to = kRight;
   Legend legend(36);
   legend.add(line(2, 0, 18, 0, "stroke='var(--c0)' stroke-width='2'") + mark(10, 0, 0, 4.5), chart.what);
   legend.add("<circle cx='10' cy='0' r='2.5' fill='none' stroke='var(--s)'/>", "one seed");
