@@ -103,19 +103,38 @@ template <class T, class F> void in_launches(const Maps<T>& maps, F f) {
     f(Maps<T>(maps.begin() + int64_t(i), maps.begin() + int64_t(std::min(maps.size(), i + kMaps))));
 }
 
+template <class P, class T, class S, class Launch>
+void launch_value(const Maps<T>& maps, const std::vector<Images<S>>& x, const StoredWeights<S>& w,
+                  const ConvEnd<compute_t<T>>& end, Launch launch) {
+  if (maps.size() == 1) value<P>(maps[0], x[0], w, end, launch);
+  else values<P>(maps, x, w, end, launch);
+}
+template <class P, class T, class S, class Launch>
+void launch_input_gradient(const Maps<T>& maps, const std::vector<Images<S>>& dy, const StoredWeights<S>& w,
+                           Launch launch) {
+  if (maps.size() == 1) input_gradient<P>(maps[0], dy[0], w, launch);
+  else input_gradients<P>(maps, dy, w, launch);
+}
+template <class T> int64_t all_outputs(const Maps<T>& maps) {
+  int64_t n = 0;
+  for (const ConvMap<T>& m : maps) n += outputs(m.s);
+  return n;
+}
+template <class T> int64_t all_inputs(const Maps<T>& maps) {  // of one remainder of the stride
+  int64_t n = 0;
+  for (const ConvMap<T>& m : maps) n += inputs(m.s) / (m.s.stride.h * m.s.stride.w);
+  return n;
+}
+
 template <class T, class Launch>
 void piped_value(Device device, const Maps<T>& all, const float* w, const ConvEnd<float>& end, Launch launch) {
   RoundedWeights weights(device, w, all[0].s, true);
   in_launches(all, [&](const Maps<T>& maps) {
     std::deque<Wide> wide;
     std::vector<Images<bf16>> x;
-    int64_t pixels = 0;
-    for (const ConvMap<T>& m : maps)
-      x.push_back(wide.emplace_back(device, m.x, inputs(m.s), m.s.c).images()), pixels += outputs(m.s);
-    with_tiles(pixels, maps[0].s.group_o(), [&]<class P>() {
-      if (maps.size() == 1) value<P>(maps[0], x[0], weights.stored(), end, launch);
-      else values<P>(maps, x, weights.stored(), end, launch);
-    });
+    for (const ConvMap<T>& m : maps) x.push_back(wide.emplace_back(device, m.x, inputs(m.s), m.s.c).images());
+    with_tiles(all_outputs(maps), maps[0].s.group_o(),
+               [&]<class P>() { launch_value<P>(maps, x, weights.stored(), end, launch); });
   });
 }
 template <class T, class Launch>
@@ -124,13 +143,9 @@ void piped_input_gradient(Device device, const Maps<T>& all, const float* w, Lau
   in_launches(all, [&](const Maps<T>& maps) {
     std::deque<Wide> wide;
     std::vector<Images<bf16>> dy;
-    int64_t pixels = 0;
-    for (const ConvMap<T>& m : maps)
-      dy.push_back(wide.emplace_back(device, m.dy, outputs(m.s), m.s.o).images()), pixels += inputs(m.s);
-    with_tiles(pixels / (maps[0].s.stride.h * maps[0].s.stride.w), maps[0].s.group_c(), [&]<class P>() {
-      if (maps.size() == 1) input_gradient<P>(maps[0], dy[0], weights.stored(), launch);
-      else input_gradients<P>(maps, dy, weights.stored(), launch);
-    });
+    for (const ConvMap<T>& m : maps) dy.push_back(wide.emplace_back(device, m.dy, outputs(m.s), m.s.o).images());
+    with_tiles(all_inputs(maps), maps[0].s.group_c(),
+               [&]<class P>() { launch_input_gradient<P>(maps, dy, weights.stored(), launch); });
   });
 }
 template <class T, class Launch>
