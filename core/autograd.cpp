@@ -19,12 +19,27 @@ thread_local bool no_grad = false;
 template <class T> struct Add {  // sum = a + b
   const T *a, *b;
   T* sum;
-  HD void operator()(int64_t i) const { sum[i] = T(compute_t<T>(a[i]) + compute_t<T>(b[i])); }
+  static constexpr int kWidth = kLaneWidth<T>;
+  bool aligned() const { return all_aligned(a, b, sum); }
+  template <int kFew> HD void operator()(const Few<kFew>& at) const {
+    const auto u = at.load(a), v = at.load(b);
+    auto out = at.fresh(sum);
+    at.each([&](int64_t i) { out[i] = T(compute_t<T>(u[i]) + compute_t<T>(v[i])); });
+    at.store(sum, out);
+  }
 };
+
 template <class T> struct AddInto {  // sum += x
   T* sum;
   const T* x;
-  HD void operator()(int64_t i) const { sum[i] = T(compute_t<T>(sum[i]) + compute_t<T>(x[i])); }
+  static constexpr int kWidth = kLaneWidth<T>;
+  bool aligned() const { return all_aligned(sum, x); }
+  template <int kFew> HD void operator()(const Few<kFew>& at) const {
+    auto s = at.load(sum);
+    const auto v = at.load(x);
+    at.each([&](int64_t i) { s[i] = T(compute_t<T>(s[i]) + compute_t<T>(v[i])); });
+    at.store(sum, s);
+  }
 };
 
 // A gradient may share storage with another (add returns dy twice), so a sum is written in place only into storage

@@ -1,8 +1,10 @@
 // Loops that run on either device. A body is a named functor with an HD operator(): nvcc calls host/device lambdas
-// through a pointer. A body owns what it writes: no two indices write the same element.
+// through a pointer. A body owns what it writes: no two indices write the same element. Instead of an index a body may
+// take a `Few` of them (core/few.h): one on the CPU, several on a device.
 #pragma once
 #include <string_view>
 
+#include "core/few.h"
 #include "core/isa.h"
 #include "core/platform.h"
 #include "core/team.h"
@@ -19,6 +21,7 @@ inline bool& rehearsal() {
   static bool on = false;
   return on;
 }
+inline bool plays_device(Device device) { return device == Device::cuda || rehearsal(); }
 
 namespace detail {
 
@@ -68,6 +71,23 @@ template <class Body> void run_each(const Body& body, int64_t begin, int64_t end
 template <class Body> __attribute__((cold)) void backwards(int64_t n, const Body& body) {
   while (n-- > 0) body(n);
 }
+template <class Body> constexpr int width_of() {
+  if constexpr (requires { Body::kWidth; }) return Body::kWidth;
+  else return 0;
+}
+template <int kWidth, class Body> struct ByFew {
+  static constexpr bool rare = kWidth > 1 || says_rare<Body>();
+  Body body;
+  HD void operator()(int64_t i) const { body(Few<kWidth>{i * kWidth}); }
+};
+// run(n, body) for a body of indices, several at a time where `wide` and it can.
+template <class Body, class Run> void by_index(bool wide, int64_t n, const Body& body, Run run) {
+  constexpr int kWidth = width_of<Body>();
+  if constexpr (kWidth == 0) return run(n, body);
+  else if constexpr (kWidth > 1)
+    if (wide && n % kWidth == 0 && body.aligned()) return run(n / kWidth, ByFew<kWidth, Body>{body});
+  if constexpr (kWidth > 0) run(n, ByFew<1, Body>{body});
+}
 template <class Body> struct SoloRow {  // a row on one thread
   static constexpr bool rare = says_rare<Body>();
   Body body;
@@ -98,7 +118,7 @@ template <class Body> void play(int64_t n, const Body& body) {
     runtime().play([=] { backwards(n, body); }, &bare, sizeof bare);
   }
 }
-template <class Body> void device_each(int64_t n, const Body& body) {
+template <class Body> void device_indices(int64_t n, const Body& body) {
 #ifdef __CUDACC__
   if (void* stream = runtime().handle(Runtime::Stream::compute)) {
     each_kernel<<<grid((n + 255) / 256), 256, 0, static_cast<cudaStream_t>(stream)>>>(n, body);
@@ -106,6 +126,9 @@ template <class Body> void device_each(int64_t n, const Body& body) {
   }
 #endif
   play(n, body);
+}
+template <class Body> void device_each(int64_t n, const Body& body) {
+  by_index(true, n, body, [](int64_t count, const auto& b) { device_indices(count, b); });
 }
 template <class Body> void device_rows(int64_t rows, const Body& body) {
 #ifdef __CUDACC__
@@ -123,9 +146,11 @@ template <class Body> void device_rows(int64_t rows, const Body& body) {
 template <class Body> void for_each(Device device, int64_t n, const Body& body) {
   if (n <= 0) return;
   if (device == Device::cuda) return detail::device_each(n, body);
-  if constexpr (!detail::kNarrow<Body>)
-    if (rehearsal()) return detail::backwards(n, body);
-  parallel_for(n, kGrain, [&](int64_t begin, int64_t end) { detail::run_each(body, begin, end); });
+  detail::by_index(rehearsal(), n, body, [](int64_t count, const auto& b) {
+    if constexpr (!detail::kNarrow<Body>)
+      if (rehearsal()) return detail::backwards(count, b);
+    parallel_for(count, kGrain, [&](int64_t begin, int64_t end) { detail::run_each(b, begin, end); });
+  });
 }
 
 // body(team, row) for each row in [0, rows); `cols` is the work of a row, which decides how many rows make a chunk.

@@ -56,9 +56,7 @@ std::pair<Tensor, Tensor> Norm::affine() const {
                         (options.kind == NormKind::batch && !training());
   const bool wanted = constant && !NoGrad::active() && (weight.requires_grad() || bias.requires_grad());
   if (!constant || wanted) return {};
-  const NoGrad off;
-  const Tensor scale = weight / sqrt(running_var + options.eps);
-  return {scale, bias - running_mean * scale};
+  return frozen_affine(weight, bias, running_mean, running_var, options.eps);
 }
 
 Tensor Relu::forward(const Tensor& x) { return relu(x); }

@@ -16,7 +16,8 @@ struct Stretch {
   int64_t strides[2][Shape::kMaxRank] = {};  // the steps of the operands along them
   int64_t blocks = 1, pieces = 1;            // of the innermost axis; of all
 
-  void add(int64_t n, int64_t a, int64_t b);  // one more axis around the others
+  void add(int64_t n, int64_t a, int64_t b);                               // one more axis around the others
+  bool flat() const { return rank == 0 && step[0] == 1 && step[1] == 1; }  // element by element
 
   struct Piece {  // number of the first element in row-major order, number of elements, their places in the operands
     int64_t out, count, at[2];

@@ -6,8 +6,6 @@
 
 namespace fovea {
 
-inline bool plays_device(Device device) { return device == Device::cuda || rehearsal(); }
-
 // Chunks never cross a segment. Chunk k of all writes row k of the partial results, [chunks(), cols].
 struct Strips {
   int64_t segments, rows, cols, chunk, per;  // `chunk` rows a chunk, `per` chunks a segment
@@ -39,16 +37,37 @@ template <class F> HD void each_column(int64_t c0, int64_t c1, F f) {
   FOVEA_INDEPENDENT for (int64_t c = c0; c < c1; ++c) f(c);
 }
 
-// The sum of several rows of n <= kBlockOf<Team> numbers: held in compute_t<T>, rounded once.
-template <class Team, class T> struct SumOfRows {
+// The columns that a body takes of a row: on a device a `Few`, of row p as load(p) has them; on the CPU all, or a block
+// of them, and what is loaded, made or summed lies where it lies.
+struct Many {
+  int64_t first, count;
+  static constexpr bool all = true;
+  template <class T> HD T* load(T* p) const { return p + first; }
+  template <class T> HD T* fresh(T* p) const { return p + first; }
+  template <class T> HD void store(T*, const T*) const {}
+  template <class F> HD void each(F f) const { each_column(0, count, f); }
+  template <class T, class F> HD void add(T* sum, int64_t n, F f) const {
+    for (int64_t k = 0; k < n; ++k) each_column(0, count, [=](int64_t c) { sum[c] += f(k, c); });
+  }
+};
+// f(columns) for columns that are few enough to keep a number of each.
+constexpr int64_t kBlock = 64;
+template <class F> HD void each_block(const Many& at, F f) {
+  for (int64_t c = 0; c < at.count; c += kBlock) f(Many{at.first + c, at.count - c < kBlock ? at.count - c : kBlock});
+}
+template <int kWidth, class F> HD void each_block(const Few<kWidth>& at, F f) { f(at); }
+
+// The sum of several rows, as many columns as each_block gives: held in compute_t<T>, rounded once.
+template <class Columns, class T> struct SumOfRows;
+template <class T> struct SumOfRows<Many, T> {
   using C = compute_t<T>;
   static constexpr bool direct = std::is_same_v<T, C>;
   T* to;
   int64_t n;
   bool begun = false;
-  C local[direct ? 1 : kBlockOf<Team>];
+  C local[direct ? 1 : kBlock];
 
-  HD SumOfRows(T* to, int64_t n) : to(to), n(n) {}
+  HD SumOfRows(const Many& at, T* to) : to(to + at.first), n(at.count) {}
   HD C* sum() {
     if constexpr (direct) return to;
     else return local;
@@ -68,51 +87,24 @@ template <class Team, class T> struct SumOfRows {
     else if constexpr (!direct) each_column(0, n, [=](int64_t k) { out[k] = T(s[k]); });
   }
 };
+template <int kWidth, class T> struct SumOfRows<Few<kWidth>, T> {
+  Few<kWidth> at;
+  T* to;
+  Pack<compute_t<T>, kWidth> sum{};
+  HD SumOfRows(const Few<kWidth>& at, T* to) : at(at), to(to) {}
+  template <class F> HD void add(F row) {
+    at.each([&](int64_t c) { sum[c] += row(c); });
+  }
+  HD void finish() {
+    auto out = at.fresh(to);
+    at.each([&](int64_t c) { out[c] = T(sum[c]); });
+    at.store(to, out);
+  }
+};
 
-// The columns that a body takes of a row. `load(p)` has those of row p and `fresh(p)` room for them, both counted from
-// 0 as `each` counts; `store(p, v)` keeps what is not there yet. `add(sum, n, f)` adds f(0, c), .., f(n - 1, c).
-struct AllColumns {  // what is loaded lies where it lay
-  int64_t cols;
-  static constexpr bool all = true;
-  static constexpr int64_t first = 0;
-  template <class T> HD T* load(T* p) const { return p; }
-  template <class T> HD T* fresh(T* p) const { return p; }
-  template <class T> HD void store(T*, const T*) const {}
-  template <class F> HD void each(F f) const { each_column(0, cols, f); }
-  template <class T, class F> HD void add(T* sum, int64_t n, F f) const {
-    for (int64_t k = 0; k < n; ++k) each_column(0, cols, [=](int64_t c) { sum[c] += f(k, c); });
-  }
-};
-template <class T, int kWidth> struct alignas(kWidth * sizeof(T) < 16 ? kWidth * sizeof(T) : 16) Pack {
-  T v[kWidth];
-  HD T& operator[](int64_t i) { return v[i]; }
-  HD const T& operator[](int64_t i) const { return v[i]; }
-};
-template <int kWidth> struct SomeColumns {  // of one lane: in registers, loaded and stored 16 bytes at a time
-  int64_t first;
-  static constexpr bool all = false;
-  template <class T> HD auto load(const T* p) const { return *reinterpret_cast<const Pack<T, kWidth>*>(p + first); }
-  template <class T> HD auto fresh(const T*) const { return Pack<T, kWidth>{}; }
-  template <class T> HD void store(T* p, const Pack<T, kWidth>& v) const {
-#ifdef __CUDA_ARCH__
-    if constexpr (sizeof v % 16 == 0) {  // by hand: nvcc would store numbers of 16 bits one by one
-      constexpr int count = sizeof v / 16;
-      uint4 part[count];
-      memcpy(part, &v, sizeof v);
-      for (int i = 0; i < count; ++i) __stcg(reinterpret_cast<uint4*>(p + first) + i, part[i]);
-      return;
-    }
-#endif
-    *reinterpret_cast<Pack<T, kWidth>*>(p + first) = v;
-  }
-  template <class F> HD void each(F f) const { FOVEA_UNROLL_BY(kWidth) for (int c = 0; c < kWidth; ++c) f(c); }
-  template <class T, class F> HD void add(Pack<T, kWidth>& sum, int64_t n, F f) const {
-    FOVEA_UNROLL_BY(4) for (int64_t k = 0; k < n; ++k) each([&](int64_t c) { sum[c] += f(k, c); });
-  }
-};
-template <class Team> struct TeamColumn : SomeColumns<1> {  // one column, whose rows a team shares
+template <class Team> struct TeamColumn : Few<1> {  // one column, whose rows a team shares
   const Team& team;
-  HD TeamColumn(const Team& team, int64_t first) : SomeColumns<1>{first}, team(team) {}
+  HD TeamColumn(const Team& team, int64_t first) : Few<1>{first}, team(team) {}
   template <class T> HD void store(T* p, const Pack<T, 1>& v) const {
     T *to = p + first, value = v[0];
     team.each(1, [=](int64_t) { *to = value; });
@@ -126,7 +118,7 @@ namespace detail {
 template <class Body> struct WholeStrip {
   Body body;
   Strips strips;
-  HD void operator()(int64_t k) const { body(AllColumns{strips.cols}, k, strips.begin(k), strips.length(k)); }
+  HD void operator()(int64_t k) const { body(Many{0, strips.cols}, k, strips.begin(k), strips.length(k)); }
 };
 template <class Body> void whole_strips(const Strips& strips, const Body& body) {
   const WholeStrip<Body> whole{body, strips};
@@ -139,7 +131,7 @@ template <int kWidth, class Body> struct LaneStrip {
   Strips strips;
   HD void operator()(int64_t i) const {
     const int64_t lanes = strips.cols / kWidth, k = i / lanes;
-    body(SomeColumns<kWidth>{(i - k * lanes) * kWidth}, k, strips.begin(k), strips.length(k));
+    body(Few<kWidth>{(i - k * lanes) * kWidth}, k, strips.begin(k), strips.length(k));
   }
 };
 template <class Body> struct TeamStrip {
@@ -150,16 +142,7 @@ template <class Body> struct TeamStrip {
     body(TeamColumn<Team>(team, i - segment * strips.cols), segment, segment * strips.per, strips.per);
   }
 };
-template <class Body> constexpr int width_of() {
-  if constexpr (requires { Body::kWidth; }) return Body::kWidth;
-  else return 1;
-}
 }  // namespace detail
-
-// What a body that loads rows of T says: static constexpr int kWidth = kLaneWidth<T>; and bool aligned() const, whether
-// all that it loads or stores begins at a multiple of 16 bytes.
-template <class T> constexpr int kLaneWidth = 16 / sizeof(T);
-template <class... T> bool all_aligned(const T*... p) { return ((reinterpret_cast<uintptr_t>(p) % 16 == 0) && ...); }
 
 // body(columns, k, row, n): rows [row, row + n), which are chunk k.
 template <class Body> void for_strips(Device device, const Strips& strips, const Body& body) {

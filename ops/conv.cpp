@@ -24,9 +24,16 @@ template <class T> struct Epilogue {
 template <class T> struct Masked {  // dz = dy where y > 0, else 0: the gradient of relu, from its saved result
   const T *y, *dy;
   T* dz;
-  HD void operator()(int64_t i) const {  // numbers, not bits of bf16: those would not vectorise
-    const compute_t<T> v = y[i], d = dy[i];
-    dz[i] = T(v > 0 ? d : compute_t<T>(0));
+  static constexpr int kWidth = kLaneWidth<T>;
+  bool aligned() const { return all_aligned(y, dy, dz); }
+  template <int kFew> HD void operator()(const Few<kFew>& at) const {
+    const auto value = at.load(y), upper = at.load(dy);
+    auto out = at.fresh(dz);
+    at.each([&](int64_t i) {  // numbers, not bits of bf16: those would not vectorise
+      const compute_t<T> v = value[i], d = upper[i];
+      out[i] = T(v > 0 ? d : compute_t<T>(0));
+    });
+    at.store(dz, out);
   }
 };
 template <class T> struct Scaled {  // out = scale dz

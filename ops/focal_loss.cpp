@@ -6,8 +6,8 @@
 #include <algorithm>
 
 #include "core/autograd.h"
-#include "core/loops.h"
 #include "core/math.h"
+#include "ops/columns.h"
 
 namespace fovea {
 namespace {
@@ -70,9 +70,32 @@ template <class T, class Term> struct LossChunk {
   template <class Team> HD void operator()(const Team& team, int64_t i) const {
     const int64_t n = i / per, begin = i % per * chunk, end = begin + chunk < anchors ? begin + chunk : anchors;
     double sum = 0;
-    for (int64_t r = n * anchors + begin; r < n * anchors + end; ++r)
-      sum += row(team, r, slope + (graded ? r : i) * classes);
+    if constexpr (std::is_same_v<Team, Solo>)
+      for (int64_t r = n * anchors + begin; r < n * anchors + end; ++r)
+        sum += row(team, r, slope + (graded ? r : i) * classes);
+    else sum = rows(team, n * anchors + begin, end - begin, slope + (graded ? n * anchors + begin : i) * classes);
     partial[i] = sum;
+  }
+  HD static T one(const Term& f, T x, bool own, T up, T down, T* out) {
+    const Point<T> p = f(own ? -x : x);
+    *out = (own ? -up : down) * p.slope;
+    return (own ? up : down) * p.value;
+  }
+  // All of a chunk at once, so that a team adds up once; without `graded` a slope lands in its line.
+  template <class Team> HD double rows(const Team& team, int64_t first, int64_t count, T* out) const {
+    const uint32_t k = uint32_t(classes);
+    const bool keep = graded;
+    const T *x = logits + first * classes, up = positive, down = negative;
+    const int64_t* own = labels + first;
+    const Term f = term;
+    return team.reduce(count * classes, 0.0, [=](int64_t i) {
+      const uint32_t r = uint32_t(i) / k, c = uint32_t(i) - r * k;
+      const int label = int(own[r]);
+      T unread, *to = keep ? out + i : &unread;
+      if (label != -2) return double(one(f, x[i], int(c) == label, up, down, to));
+      *to = 0;
+      return 0.0;
+    });
   }
   template <class Team> HD T row(const Team& team, int64_t r, T* out) const {
     const T *x = logits + r * classes, up = positive, down = negative;
@@ -83,17 +106,8 @@ template <class T, class Term> struct LossChunk {
       return 0;
     }
     if (label < 0)  // nearly all: without a choice for each class
-      return team.reduce(classes, T(0), [=](int64_t k) {
-        const Point<T> p = f(x[k]);
-        out[k] = down * p.slope;
-        return down * p.value;
-      });
-    return team.reduce(classes, T(0), [=](int64_t k) {
-      const bool own = int(k) == label;
-      const Point<T> p = f(own ? -x[k] : x[k]);
-      out[k] = (own ? -up : down) * p.slope;
-      return (own ? up : down) * p.value;
-    });
+      return team.reduce(classes, T(0), [=](int64_t k) { return one(f, x[k], false, up, down, out + k); });
+    return team.reduce(classes, T(0), [=](int64_t k) { return one(f, x[k], int(k) == label, up, down, out + k); });
   }
 };
 template <class T> struct ImageTotal {
@@ -106,14 +120,20 @@ template <class T> struct ImageTotal {
     out[n] = T(sum);
   }
 };
-template <class T> struct ScaleImages {  // dx = dy[n] slope, of one anchor; dx may be slope
+template <class T> struct ScaleImages {  // dx = dy[n] slope, of some anchors of an image; dx may be slope
+  static constexpr int kWidth = kLaneWidth<T>;
   const T *slope, *dy;
   T* dx;
   int64_t anchors, classes;
-  template <class Team> HD void operator()(const Team& team, int64_t r) const {
-    const T *from = slope + r * classes, factor = dy[r / anchors];
-    T* to = dx + r * classes;
-    team.each(classes, [=](int64_t k) { to[k] = factor * from[k]; });
+  bool aligned() const { return all_aligned(slope, dx); }
+  template <class Columns> HD void operator()(const Columns& at, int64_t, int64_t row, int64_t n) const {
+    const T factor = dy[row / anchors];
+    for (int64_t r = row; r < row + n; ++r) {
+      const auto from = at.load(slope + r * classes);
+      auto to = at.fresh(dx + r * classes);
+      at.each([&](int64_t k) { to[k] = factor * from[k]; });
+      at.store(dx + r * classes, to);
+    }
   }
 };
 
@@ -144,8 +164,8 @@ struct LossState {
   void backward(const Tensor& dy, Grads& g) const {
     g[0] = g.last ? slope : empty_like(slope);
     dispatch_float(dy.dtype(), [&]<class T>() {
-      for_rows(dy.device(), slope.dim(0) * slope.dim(1), slope.dim(2),
-               ScaleImages<T>{slope.data<T>(), dy.data<T>(), g[0].data<T>(), slope.dim(1), slope.dim(2)});
+      for_strips(dy.device(), Strips::of_map(dy.device(), slope.dim(0), slope.dim(1), slope.dim(2)),
+                 ScaleImages<T>{slope.data<T>(), dy.data<T>(), g[0].data<T>(), slope.dim(1), slope.dim(2)});
     });
   }
 };

@@ -1,6 +1,9 @@
 // Gathers by index. The reverse sorts the index first, so that each row is written by one owner, in a fixed order.
 #include "ops/index.h"
 
+#include <algorithm>
+#include <numeric>
+
 #include "core/loops.h"
 
 namespace fovea {
@@ -18,28 +21,28 @@ template <class T> struct GatherRow {  // y[o, m, :] = x[o, index[m], :]
     team.each(inner, [=](int64_t i) { to[i] = from[i]; });
   }
 };
-template <class T> struct SumRows {  // dx[o, s, :] = sum of dy[o, place[k], :] for k in [start[s], start[s + 1])
+template <class T> struct SumRows {  // dx[o, row[s], :] = sum of dy[o, place[k], :] for k in [start[s], start[s + 1])
   const T* dy;
-  const int64_t *start, *place;
+  const int64_t *row, *start, *place;
   T* dx;
-  int64_t m, size, inner;
+  int64_t m, size, inner, count;  // `count` rows are not 0
   template <class Team> HD void operator()(Team team, int64_t r) const {
     using C = compute_t<T>;
-    const int64_t o = r / size, begin = start[r % size], end = start[r % size + 1], n = inner;
+    const int64_t o = r / count, s = r % count, begin = start[s], end = start[s + 1], n = inner;
     const T* from = dy + o * m * inner;
-    T* to = dx + r * inner;
+    T* to = dx + (o * size + row[s]) * inner;
     const int64_t* where = place;
     if (end - begin == 1) {
-      const T* row = from + where[begin] * n;
-      return team.each(n, [=](int64_t i) { to[i] = row[i]; });
+      const T* only = from + where[begin] * n;
+      return team.each(n, [=](int64_t i) { to[i] = only[i]; });
     }
-    each_block(team, n, [=](int64_t c, int64_t count) {
+    each_block(team, n, [=](int64_t c, int64_t width) {
       C sum[kBlockOf<Team>] = {};
       for (int64_t k = begin; k < end; ++k) {
-        const T* row = from + where[k] * n + c;
-        for (int64_t i = 0; i < count; ++i) sum[i] += C(row[i]);
+        const T* one = from + where[k] * n + c;
+        for (int64_t i = 0; i < width; ++i) sum[i] += C(one[i]);
       }
-      for (int64_t i = 0; i < count; ++i) to[c + i] = T(sum[i]);
+      for (int64_t i = 0; i < width; ++i) to[c + i] = T(sum[i]);
     });
   }
 };
@@ -71,19 +74,21 @@ Tensor gather_rows(const Tensor& x, const Tensor& index, int axis) {
 Tensor sum_rows(const Tensor& dy, const Tensor& index, int axis, int64_t size) {
   const Shape& s = dy.shape();
   const int64_t outer = s.span(0, axis), inner = s.span(axis + 1, s.rank()), m = index.size();
-  Tensor dx(s.with(axis, size), dy.dtype(), dy.device());
-  if (dx.size() == 0) return dx;
-  Tensor start = Tensor::zeros({size + 1}, DType::i64), place({m}, DType::i64);  // a counting sort of the index
-  int64_t *first = start.data<int64_t>(), *p = place.data<int64_t>();
+  Tensor dx = Tensor::zeros(s.with(axis, size), dy.dtype(), dy.device());
+  if (dx.size() == 0 || m == 0) return dx;
+  Tensor table({3 * m + 1}, DType::i64);  // places in the order of their rows, these rows, and where each begins
+  int64_t *place = table.data<int64_t>(), *row = place + m, *start = row + m, count = 0;
   const int64_t* id = index.data<int64_t>();
-  for (int64_t k = 0; k < m; ++k) first[id[k] + 1]++;
-  for (int64_t v = 0; v < size; ++v) first[v + 1] += first[v];
-  std::vector<int64_t> next(first, first + size);
-  for (int64_t k = 0; k < m; ++k) p[next[id[k]]++] = k;
-  start = start.to(dy.device()), place = place.to(dy.device());
+  std::iota(place, place + m, 0);
+  std::stable_sort(place, place + m, [=](int64_t a, int64_t b) { return id[a] < id[b]; });
+  for (int64_t k = 0; k < m; ++k)
+    if (k == 0 || id[place[k]] != row[count - 1]) row[count] = id[place[k]], start[count++] = k;
+  start[count] = m;
+  table = table.to(dy.device());
   dispatch_storage(dy.dtype(), [&]<class T>() {
-    for_rows(dy.device(), outer * size, inner * (1 + m / size),
-             SumRows<T>{dy.data<T>(), start.data<int64_t>(), place.data<int64_t>(), dx.data<T>(), m, size, inner});
+    const int64_t* there = table.data<int64_t>();
+    for_rows(dy.device(), outer * count, inner * (1 + m / count),
+             SumRows<T>{dy.data<T>(), there + m, there + 2 * m, there, dx.data<T>(), m, size, inner, count});
   });
   return dx;
 }

@@ -9,26 +9,42 @@ namespace fovea {
 // What df() reads, and so what the tape keeps: the input, the output, or neither.
 enum class Keep { none, x, y };
 
+// Loops of their own for bf16, and for several numbers a lane, have formulas that say `using StoresBf16 = void`: those
+// on the way through a network. The others compute f32 copies, which gives the same bits.
+template <class F, class T> constexpr int width_of_formula() {
+  if constexpr (requires { typename F::StoresBf16; }) return kLaneWidth<T>;
+  else return 1;
+}
 template <class F, class T> struct MapUnary {  // y = f(x)
+  static constexpr int kWidth = width_of_formula<F, T>();
   F f;
   const T* x;
   T* y;
-  HD void operator()(int64_t i) const { y[i] = T(f.f(static_cast<compute_t<T>>(x[i]))); }
+  bool aligned() const { return all_aligned(x, y); }
+  template <int kFew> HD void operator()(const Few<kFew>& at) const {
+    const auto in = at.load(x);
+    auto out = at.fresh(y);
+    at.each([&](int64_t i) { out[i] = T(f.f(static_cast<compute_t<T>>(in[i]))); });
+    at.store(y, out);
+  }
 };
 template <class F, class T> struct GradUnary {  // dx = dy f'(x)
+  static constexpr int kWidth = width_of_formula<F, T>();
   F f;
   const T* x;
   const T* y;
   const T* dy;
   T* dx;
-  HD void operator()(int64_t i) const {
+  bool aligned() const { return all_aligned(x, y, dy, dx); }
+  template <int kFew> HD void operator()(const Few<kFew>& at) const {
     using C = compute_t<T>;
-    dx[i] = T(C(dy[i]) * f.df(C(x[i]), C(y[i])));
+    const auto u = at.load(x), v = at.load(y), d = at.load(dy);
+    auto out = at.fresh(dx);
+    at.each([&](int64_t i) { out[i] = T(C(d[i]) * f.df(C(u[i]), C(v[i]))); });
+    at.store(dx, out);
   }
 };
 
-// Loops of their own for bf16 have formulas that say `using StoresBf16 = void`: those on the way
-// through a network. The others compute f32 copies, which gives the same bits.
 template <class F> Tensor loop_copy(const Tensor& t) {
   if constexpr (requires { typename F::StoresBf16; }) return t;
   else return t.dtype() == DType::bf16 ? t.to(DType::f32) : t;
@@ -80,7 +96,9 @@ HD void step_loop(Team team, const Stretch& at, int64_t n, const T* a, const T* 
   team.each(n, [=](int64_t i) { loop(i, s, C(b[i])); });
 }
 
+// For operands of one shape a lane of a device takes several numbers, as above.
 template <class F, class T> struct MapBinary {  // y = f(a, b)
+  static constexpr int kWidth = width_of_formula<F, T>();
   F f;
   Stretch at;
   const T* a;
@@ -93,8 +111,17 @@ template <class F, class T> struct MapBinary {  // y = f(a, b)
     step_loop(team, at, p.count, a + p.at[0], b + p.at[1],
               [=](int64_t i, auto u, auto v) { out[i] = T(formula.f(u, v)); });
   }
+  bool aligned() const { return all_aligned(a, b, y); }
+  template <int kFew> HD void operator()(const Few<kFew>& few) const {
+    using C = compute_t<T>;
+    const auto u = few.load(a), v = few.load(b);
+    auto out = few.fresh(y);
+    few.each([&](int64_t i) { out[i] = T(f.f(C(u[i]), C(v[i]))); });
+    few.store(y, out);
+  }
 };
 template <int Side, class F, class T> struct GradBinary {  // da = dy df/da, or db = dy df/db
+  static constexpr int kWidth = width_of_formula<F, T>();
   F f;
   Stretch at;
   const T* a;
@@ -108,12 +135,28 @@ template <int Side, class F, class T> struct GradBinary {  // da = dy df/da, or 
     T* out = dx + p.out;
     const T *upper = dy + p.out, *value = y + p.out;
     const F formula = f;
-    step_loop(team, at, p.count, a + p.at[0], b + p.at[1], [=](int64_t i, C u, C v) {
-      if constexpr (Side == 0) out[i] = T(C(upper[i]) * formula.da(u, v, C(value[i])));
-      else out[i] = T(C(upper[i]) * formula.db(u, v, C(value[i])));
-    });
+    step_loop(team, at, p.count, a + p.at[0], b + p.at[1],
+              [=](int64_t i, C u, C v) { out[i] = slope(formula, u, v, C(value[i]), C(upper[i])); });
+  }
+  HD static T slope(const F& f, compute_t<T> u, compute_t<T> v, compute_t<T> value, compute_t<T> upper) {
+    if constexpr (Side == 0) return T(upper * f.da(u, v, value));
+    else return T(upper * f.db(u, v, value));
+  }
+  bool aligned() const { return all_aligned(a, b, y, dy, dx); }
+  template <int kFew> HD void operator()(const Few<kFew>& few) const {
+    using C = compute_t<T>;
+    const auto u = few.load(a), v = few.load(b), value = few.load(y), upper = few.load(dy);
+    auto out = few.fresh(dx);
+    few.each([&](int64_t i) { out[i] = slope(f, C(u[i]), C(v[i]), C(value[i]), C(upper[i])); });
+    few.store(dx, out);
   }
 };
+// Several numbers a lane where a device can, otherwise piece by piece.
+template <class Body> void for_pairs(Device device, int64_t n, const Stretch& at, const Body& body) {
+  if constexpr (Body::kWidth > 1)
+    if (plays_device(device) && at.flat()) return for_each(device, n, body);
+  for_pieces(device, at, body);
+}
 
 // F: static constexpr auto name; f(a, b), da(a, b, y), db(a, b, y) for float and double; keeps_a, keeps_b, keeps_y say
 // what da and db read; a_passes, b_passes: that derivative is 1; equal: da is db.
@@ -133,7 +176,7 @@ template <class F> struct Binary {
     if (full.size() > 0) {
       const Stretch at = stretch(full.shape(), a_shape, b_shape);
       dispatch_loops<F>(full.dtype(), [&]<class T>() {
-        for_pieces(full.device(), at, MapBinary<F, T>{f, at, u.data<T>(), v.data<T>(), full.data<T>()});
+        for_pairs(full.device(), full.size(), at, MapBinary<F, T>{f, at, u.data<T>(), v.data<T>(), full.data<T>()});
       });
     }
     const Tensor out = stored_as(a_.dtype(), full);
@@ -158,8 +201,8 @@ template <class F> struct Binary {
                  w = F::keeps_y ? loop_copy<F>(*y) : d;
     const Stretch at = stretch(d.shape(), u.shape(), v.shape());
     dispatch_loops<F>(d.dtype(), [&]<class T>() {
-      for_pieces(d.device(), at,
-                 GradBinary<Side, F, T>{f, at, u.data<T>(), v.data<T>(), w.data<T>(), d.data<T>(), dx.data<T>()});
+      for_pairs(d.device(), d.size(), at,
+                GradBinary<Side, F, T>{f, at, u.data<T>(), v.data<T>(), w.data<T>(), d.data<T>(), dx.data<T>()});
     });
     return stored_as(dy.dtype(), dx);
   }

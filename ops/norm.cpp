@@ -27,7 +27,7 @@ template <class T> struct Moments {
     at.store(mean + k * cols, m), at.store(m2 + k * cols, s);
   }
   // The second one in cache, both four rows at a time.
-  HD void two_passes(const AllColumns& at, const T* p, int64_t n, C* m, C* s) const {
+  HD void two_passes(const Many& at, const T* p, int64_t n, C* m, C* s) const {
     const int64_t w = cols;
     const T *end = p + n * w, *rest = p + n / 4 * 4 * w;
     const C part = C(1) / C(n);
@@ -113,6 +113,17 @@ template <class T> struct FrozenStats {
   HD void operator()(int64_t c) const {
     const double rate = 1 / sqrt(double(var[c]) + eps);
     inv[c] = T(rate), scale[c] = T(rate * gamma[c]);
+  }
+};
+
+template <class T> struct FrozenAffine {
+  const T *gamma, *beta, *mean, *var;
+  T *scale, *shift;
+  T eps;
+  HD void operator()(int64_t c) const {
+    const T s = gamma[c] / std::sqrt(var[c] + eps);
+    const volatile T product = mean[c] * s;  // rounded on its own
+    scale[c] = s, shift[c] = beta[c] - product;
   }
 };
 
@@ -401,6 +412,17 @@ Tensor frozen_batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& bet
   FrozenBatchNorm op;
   op.eps = eps, op.relu = relu;
   return apply(std::move(op), x, gamma, beta, mean.detach(), var.detach());
+}
+
+std::pair<Tensor, Tensor> frozen_affine(const Tensor& gamma, const Tensor& beta, const Tensor& mean, const Tensor& var,
+                                        double eps) {
+  const Tensor scale = empty_like(gamma), shift = empty_like(beta);
+  dispatch_float(gamma.dtype(), [&]<class T>() {
+    for_each(gamma.device(), gamma.size(),
+             FrozenAffine<T>{gamma.data<T>(), beta.data<T>(), mean.data<T>(), var.data<T>(), scale.data<T>(),
+                             shift.data<T>(), T(eps)});
+  });
+  return {scale, shift};
 }
 
 Tensor group_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, int groups, double eps, bool relu) {

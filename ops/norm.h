@@ -2,6 +2,8 @@
 // and the variance come from. x and y may be bf16: all else is f32 then. Variances are two-pass (no E[x^2] - E[x]^2),
 // so a large mean costs no accuracy.
 #pragma once
+#include <utility>
+
 #include "core/tensor.h"
 
 namespace fovea {
@@ -21,6 +23,11 @@ Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, cons
 // The same with constants for statistics: a scale and a shift a channel. Gradients to x, gamma, beta.
 Tensor frozen_batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& mean,
                          const Tensor& var, double eps = 1e-5, bool relu = false);
+
+// {scale, shift} [C] of such a norm, y = scale x + shift, rounded as scale = gamma / sqrt(var + eps) and shift = beta -
+// mean scale, op by op. Without the tape.
+std::pair<Tensor, Tensor> frozen_affine(const Tensor& gamma, const Tensor& beta, const Tensor& mean, const Tensor& var,
+                                        double eps);
 
 // Wu and He 2018. x [N,..,C]: statistics of each image and each of `groups` equal runs of channels.
 Tensor group_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, int groups, double eps = 1e-5,

@@ -66,21 +66,44 @@ template <class T> struct Nine {
 };
 // where [N,OH,OW,C]: the winner's place in its window. NaN wins, the last one of several.
 template <class T, class I> struct MaxForward {
+  using C = compute_t<T>;
+  static constexpr int kWidth = kLaneWidth<T>;
   const T* x;
   T* y;
   I* where;
   Grid grid;
   static constexpr bool rare = sizeof(I) > 1;  // large windows
-  template <class Team> HD void operator()(const Team& team, int64_t r) const {
+  bool aligned() const { return all_aligned(x, y, where); }
+  HD static bool beats(C v, C top) { return (v > top) | (v != v); }
+  template <class Columns> HD void operator()(const Columns& at, int64_t, int64_t row, int64_t n) const {
+    for (int64_t r = row; r < row + n; ++r) pixel(at, r);
+  }
+  template <int kFew> HD void pixel(const Few<kFew>& few, int64_t r) const {
+    Pack<C, kFew> top{};
+    Pack<I, kFew> place{};
+    bool begun = false;
+    grid.each_in_window(r, [&](int64_t p, int64_t at) {
+      const auto v = few.load(x + p * grid.channels);
+      few.each([&](int64_t c) {
+        const bool take = !begun | beats(C(v[c]), top[c]);
+        top[c] = take ? C(v[c]) : top[c], place[c] = take ? I(at) : place[c];
+      });
+      begun = true;
+    });
+    auto out = few.fresh(y);
+    few.each([&](int64_t c) { out[c] = T(top[c]); });
+    few.store(y + r * grid.channels, out), few.store(where + r * grid.channels, place);
+  }
+  HD void pixel(const Many&, int64_t r) const {
     Nine<T> taps{};
     int count = 0;
     bool begun = false;
     grid.each_in_window(r, [&](int64_t p, int64_t at) {
-      if (count == 9) best<9>(team, r, taps, begun), begun = true, count = 0;
+      if (count == 9) best<9>(r, taps, begun), begun = true, count = 0;
       taps.from[count] = x + p * grid.channels, taps.at[count++] = int32_t(at);
     });
-    if (count <= 4) best<4>(team, r, filled(taps, count, 4), begun);
-    else best<9>(team, r, filled(taps, count, 9), begun);
+    if (count <= 4) best<4>(r, filled(taps, count, 4), begun);
+    else best<9>(r, filled(taps, count, 9), begun);
   }
   HD static Nine<T> filled(const Nine<T>& t, int count, int size) {
     Nine<T> all = t;
@@ -91,15 +114,14 @@ template <class T, class I> struct MaxForward {
     return all;
   }
   // Channels in blocks whose places are kept as int32: a loop over T and bytes would take 64 at a time, or one.
-  template <int kCount, class Team> HD void best(const Team& team, int64_t r, const Nine<T>& taps, bool begun) const {
-    using C = compute_t<T>;
-    constexpr int64_t kWidth = kBlockOf<Team>, kVector = 16;
+  template <int kCount> HD void best(int64_t r, const Nine<T>& taps, bool begun) const {
+    constexpr int64_t kVector = 16;
     const int64_t cols = grid.channels;
-    team.each((cols + kWidth - 1) / kWidth, [=, this](int64_t block) {
-      const int64_t c0 = block * kWidth, n = cols - c0 < kWidth ? cols - c0 : kWidth;
+    each_block(Many{0, cols}, [=, this](const Many& block) {
+      const int64_t c0 = block.first, n = block.count;
       T* to = y + r * cols + c0;
       I* winner = where + r * cols + c0;
-      int32_t place[kWidth];
+      int32_t place[kBlock];
       const auto span = [&](int64_t begin, int64_t end) {
         FOVEA_INDEPENDENT for (int64_t k = begin; k < end; ++k) {
           auto top = C(taps.from[0][c0 + k]);
@@ -109,13 +131,13 @@ template <class T, class I> struct MaxForward {
 #endif
           for (int i = 0; i < kCount; ++i) {  // unrolled, or the loop around it would not vectorise
             const auto v = C(taps.from[i][c0 + k]);
-            const bool take = (v > top) | (v != v);
+            const bool take = beats(v, top);
             top = take ? v : top, at = take ? taps.at[i] : at;
           }
           to[k] = T(top), place[k] = at;
         }
       };
-      T before[kWidth] = {};
+      T before[kBlock] = {};
       for (int64_t k = 0; begun && k < n; ++k) before[k] = to[k];
       const int64_t whole = n < kVector ? n : n / kVector * kVector;
       span(0, whole);
@@ -132,26 +154,29 @@ template <class T, class I> struct MaxForward {
   }
 };
 template <class T, class I> struct MaxBackward {  // dx of a pixel: the sum of dy over the windows that it won
+  static constexpr int kWidth = kLaneWidth<T>;
   const T* dy;
   const I* where;
   T* dx;
   Grid grid;
   static constexpr bool rare = sizeof(I) > 1;
-  template <class Team> HD void operator()(const Team& team, int64_t p) const {
+  bool aligned() const { return all_aligned(dy, where, dx); }
+  template <class Columns> HD void operator()(const Columns& all, int64_t, int64_t row, int64_t n) const {
     const int64_t cols = grid.channels;
-    each_block(team, cols, [=, this](int64_t c0, int64_t n) {
-      SumOfRows<Team, T> sum(dx + p * cols + c0, n);
-      grid.each_window_with(p, [&](int64_t r, int64_t at) {
-        const T* d = dy + r * cols + c0;
-        const I* winner = where + r * cols + c0;
-        const int32_t here = int32_t(at);
-        sum.add([=](int64_t k) {
-          const auto v = compute_t<T>(d[k]);  // loaded in any case, so that the choice vectorises
-          return int32_t(winner[k]) == here ? v : 0;
+    for (int64_t p = row; p < row + n; ++p)
+      each_block(all, [=, this](const Columns& at) {
+        SumOfRows<Columns, T> sum(at, dx + p * cols);
+        grid.each_window_with(p, [&](int64_t r, int64_t place) {
+          const auto d = at.load(dy + r * cols);
+          const auto winner = at.load(where + r * cols);
+          const int32_t here = int32_t(place);
+          sum.add([=](int64_t k) {
+            const auto v = compute_t<T>(d[k]);  // loaded in any case, so that the choice vectorises
+            return int32_t(winner[k]) == here ? v : 0;
+          });
         });
+        sum.finish();
       });
-      sum.finish();
-    });
   }
 };
 
@@ -194,15 +219,16 @@ struct MaxPool : PoolState {
     Tensor y(to, x.dtype(), x.device());
     where = Tensor(to, position(), x.device());
     dispatch(x.dtype(), [&]<class T, class I>() {
-      for_rows(x.device(), to.rows(), grid.channels, MaxForward<T, I>{x.data<T>(), y.data<T>(), where.data<I>(), grid});
+      for_strips(x.device(), Strips::of_map(x.device(), 1, to.rows(), grid.channels),
+                 MaxForward<T, I>{x.data<T>(), y.data<T>(), where.data<I>(), grid});
     });
     return y;
   }
   void backward(const Tensor& dy, Grads& g) const {
     g[0] = Tensor(from, dy.dtype(), dy.device());
     dispatch(dy.dtype(), [&]<class T, class I>() {
-      for_rows(dy.device(), from.rows(), grid.channels,
-               MaxBackward<T, I>{dy.data<T>(), where.data<I>(), g[0].data<T>(), grid});
+      for_strips(dy.device(), Strips::of_map(dy.device(), 1, from.rows(), grid.channels),
+                 MaxBackward<T, I>{dy.data<T>(), where.data<I>(), g[0].data<T>(), grid});
     });
   }
 };

@@ -2,6 +2,7 @@
 #include "ops/resize.h"
 
 #include <cmath>
+#include <cstring>
 
 #include "core/autograd.h"
 #include "ops/columns.h"
@@ -60,32 +61,40 @@ template <class A> struct Grid {
 };
 
 template <class T> struct NearestForward {
+  static constexpr int kWidth = kLaneWidth<T>;
   const T* x;
   T* y;
   Grid<Nearest> g;
-  template <class Team> HD void operator()(const Team& team, int64_t r) const {
-    const int64_t n = r / g.x.out / g.y.out, iy = g.y.source(r / g.x.out % g.y.out), ix = g.x.source(r % g.x.out);
-    const T* p = x + ((n * g.y.in + iy) * g.x.in + ix) * g.cols;
-    T* __restrict out = y + r * g.cols;
-    team.each(g.cols, [=](int64_t c) { out[c] = p[c]; });
+  bool aligned() const { return all_aligned(x, y); }
+  template <class Columns> HD void operator()(const Columns& at, int64_t, int64_t row, int64_t count) const {
+    for (int64_t r = row; r < row + count; ++r) {
+      const int64_t n = r / g.x.out / g.y.out, iy = g.y.source(r / g.x.out % g.y.out), ix = g.x.source(r % g.x.out);
+      const auto from = at.load(x + ((n * g.y.in + iy) * g.x.in + ix) * g.cols);
+      if constexpr (Columns::all) memcpy(y + r * g.cols, from, size_t(g.cols) * sizeof(T));
+      else at.store(y + r * g.cols, from);
+    }
   }
 };
 template <class T> struct NearestBackward {
+  static constexpr int kWidth = kLaneWidth<T>;
   const T* dy;
   T* dx;
   Grid<Nearest> g;
-  template <class Team> HD void operator()(const Team& team, int64_t r) const {
-    const int64_t image = r / g.x.in / g.y.in;
-    const Range ry = g.y.readers(r / g.x.in % g.y.in), rx = g.x.readers(r % g.x.in);
-    each_block(team, g.cols, [=, this](int64_t c0, int64_t n) {
-      SumOfRows<Team, T> sum(dx + r * g.cols + c0, n);
-      for (int64_t oy = ry.begin; oy < ry.end; ++oy)
-        for (int64_t ox = rx.begin; ox < rx.end; ++ox) {
-          const T* d = dy + ((image * g.y.out + oy) * g.x.out + ox) * g.cols + c0;
-          sum.add([=](int64_t k) { return compute_t<T>(d[k]); });
-        }
-      sum.finish();
-    });
+  bool aligned() const { return all_aligned(dy, dx); }
+  template <class Columns> HD void operator()(const Columns& all, int64_t, int64_t row, int64_t count) const {
+    for (int64_t r = row; r < row + count; ++r) {
+      const int64_t image = r / g.x.in / g.y.in;
+      const Range ry = g.y.readers(r / g.x.in % g.y.in), rx = g.x.readers(r % g.x.in);
+      each_block(all, [=, this](const Columns& at) {
+        SumOfRows<Columns, T> sum(at, dx + r * g.cols);
+        for (int64_t oy = ry.begin; oy < ry.end; ++oy)
+          for (int64_t ox = rx.begin; ox < rx.end; ++ox) {
+            const auto d = at.load(dy + ((image * g.y.out + oy) * g.x.out + ox) * g.cols);
+            sum.add([=](int64_t k) { return compute_t<T>(d[k]); });
+          }
+        sum.finish();
+      });
+    }
   }
 };
 
@@ -139,26 +148,31 @@ template <class T> struct NearestKind {
 };
 
 template <template <class> class Kind> struct Resize {
+  static constexpr bool nearest = std::is_same_v<Kind<float>, NearestKind<float>>;
   Shape from, to;
   template <class F>
   static void dispatch(DType t, F f) {  // nearest copies and adds: what it is stored in is all the same
-    if constexpr (std::is_same_v<Kind<float>, NearestKind<float>>) dispatch_storage(t, f);
+    if constexpr (nearest) dispatch_storage(t, f);
     else dispatch_float(t, f);
   }
   template <class T> Grid<typename Kind<T>::AxisType> grid() const {
     return {{from[1], to[1]}, {from[2], to[2]}, from[3]};
   }
+  template <class Body> static void run(Device device, const Shape& shape, const Body& body) {
+    if constexpr (nearest) for_strips(device, Strips::of_map(device, 1, shape.rows(), shape[3]), body);
+    else for_rows(device, shape.rows(), shape[3], body);
+  }
   Tensor forward(const Tensor& x) {
     Tensor y(to, x.dtype(), x.device());
     dispatch(x.dtype(), [&]<class T>() {
-      for_rows(x.device(), to.rows(), to[3], typename Kind<T>::Forward{x.data<T>(), y.data<T>(), grid<T>()});
+      run(x.device(), to, typename Kind<T>::Forward{x.data<T>(), y.data<T>(), grid<T>()});
     });
     return y;
   }
   void backward(const Tensor& dy, Grads& g) const {
     g[0] = Tensor(from, dy.dtype(), dy.device());
     dispatch(dy.dtype(), [&]<class T>() {
-      for_rows(dy.device(), from.rows(), from[3], typename Kind<T>::Backward{dy.data<T>(), g[0].data<T>(), grid<T>()});
+      run(dy.device(), from, typename Kind<T>::Backward{dy.data<T>(), g[0].data<T>(), grid<T>()});
     });
   }
 };

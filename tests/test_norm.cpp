@@ -5,6 +5,7 @@
 #include "core/loops.h"
 #include "core/random.h"
 #include "ops/norm.h"
+#include "ops/pointwise.h"
 #include "ops/reduce.h"
 #include "tests/catch.h"
 
@@ -124,6 +125,18 @@ TEST_CASE("evaluation mode is the frozen norm; a frozen norm keeps its statistic
   for (int64_t i = 0; i < x.size(); ++i) {
     const double expected = normal_of(x.at(i), {mean.at(i % 5), 0.7}, gamma.at(i % 5), beta.at(i % 5), 1e-5);
     REQUIRE(a.at(i) == Approx(expected).epsilon(1e-12));
+  }
+}
+
+TEST_CASE("the affine map of a frozen norm has the bits of its five ops") {
+  Dice dice(7);
+  for (const DType t : {DType::f32, DType::f64}) {
+    const Tensor gamma = random({67}, dice, 1, 1, t), beta = random({67}, dice, 0, 1, t),
+                 mean = random({67}, dice, 0, 3, t), root = random({67}, dice, 1, 1, t), var = root * root;
+    const auto [scale, shift] = frozen_affine(gamma, beta, mean, var, 1e-3);
+    const Tensor expected = gamma / sqrt(var + 1e-3);
+    REQUIRE(worst(scale, expected) == 0);
+    REQUIRE(worst(shift, beta - mean * expected) == 0);
   }
 }
 
