@@ -6,6 +6,7 @@
 
 #include "core/autograd.h"
 #include "core/loops.h"
+#include "ops/cuda/select.h"
 
 namespace fovea {
 namespace {
@@ -67,9 +68,9 @@ struct TopKOp {
   static constexpr auto name = "top_k";
   int64_t k;
   std::vector<Tensor> forward(const Tensor& x) const {
-    const Tensor here = x.to(Device::cpu);  // the processor selects for every device
-    auto best = dispatch_float(x.dtype(), [&]<class T>() { return select<T>(here, std::min(k, x.size())); });
-    return {best[0].to(x.device()), best[1].to(x.device())};
+    const int64_t found = std::min(k, x.size());
+    if (x.device() == Device::cuda) return cuda::top_k(x, found);
+    return dispatch_float(x.dtype(), [&]<class T>() { return select<T>(x, found); });
   }
 };
 

@@ -1,6 +1,8 @@
 // Overlaps, the box coder, suppression and top k: published values, brute force, ties, NaN and edge cases.
 #include <algorithm>
 #include <cmath>
+#include <cstring>
+#include <limits>
 #include <numeric>
 
 #include "core/autograd.h"
@@ -9,6 +11,7 @@
 #include "ops/nms.h"
 #include "ops/topk.h"
 #include "tests/catch.h"
+#include "tests/fake_device.h"
 
 using namespace fovea;
 
@@ -209,4 +212,46 @@ TEST_CASE("top k is a stable sort's head, with NaN last") {
   const Tensor low = Tensor::from<float>({4}, {NAN, -INFINITY, NAN, INFINITY});
   REQUIRE(top_k(low, 4).indices.values<int64_t>() == std::vector<int64_t>{3, 1, 0, 2});
   REQUIRE_THROWS_WITH(top_k(Tensor({2, 2}), 1), contains("[2, 2]"));
+}
+
+namespace {
+
+bool same_bits(const Tensor& there, const Tensor& here) {
+  const Tensor a = there.to(Device::cpu);
+  return there.device() == Device::cuda && a.shape() == here.shape() && a.dtype() == here.dtype() &&
+         (a.size() == 0 || std::memcmp(a.raw(), here.raw(), a.bytes()) == 0);
+}
+// Few or many different numbers of either sign, with zeros of either sign, infinities, and NaN of many bits.
+Tensor awkward(int64_t n, Dice& dice, DType t) {
+  Tensor x({n}, t);
+  const int levels = dice.chance(0.3) ? 0 : dice.chance(0.5) ? 4 : 1 << 20;
+  const double nan = dice.chance(0.3) ? 0 : dice.chance(0.2) ? 1 : 0.1;
+  for (int64_t i = 0; i < n; ++i)
+    dispatch_float(t, [&]<class T>() {
+      T& v = x.data<T>()[i];
+      v = T(dice.integer(-levels, levels)) * T(0.37);
+      if (dice.chance(0.05)) v = dice.chance(0.5) ? T(INFINITY) : T(-0.0);
+      if (dice.chance(0.05)) v = dice.chance(0.5) ? T(-INFINITY) : std::numeric_limits<T>::denorm_min();
+      if (dice.chance(nan)) v = std::copysign(dice.chance(0.5) ? T(NAN) : T(std::nan("7")), T(dice.integer(-1, 0)));
+    });
+  return x;
+}
+
+}  // namespace
+
+TEST_CASE("top k on a device is the processor's, bit for bit, and nothing waits") {
+  test::WithFakeDevice fake;
+  for (uint64_t seed = 0; seed < 80; ++seed) {
+    Dice dice(seed);
+    const int64_t n = seed < 6 ? seed / 2 : dice.integer(0, dice.chance(0.2) ? 40'000 : 3000);
+    const int64_t k = dice.chance(0.2) ? n + 1 : dice.integer(0, dice.chance(0.5) ? 1024 : n);
+    const Tensor x = awkward(n, dice, seed % 2 ? DType::f32 : DType::f64), there = x.to(Device::cuda);
+    const auto before = fake.device->counts;
+    const TopK got = top_k(there, k), want = top_k(x, k);
+    CHECK(fake.device->counts.to_host == before.to_host);
+    CHECK(fake.device->counts.synchronizations == before.synchronizations);
+    INFO("seed " << seed << ", " << k << " of " << n);
+    CHECK(same_bits(got.indices, want.indices));
+    CHECK(same_bits(got.values, want.values));
+  }
 }

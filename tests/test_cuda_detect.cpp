@@ -28,12 +28,13 @@ std::vector<uint64_t> pass(const Source& source, int64_t rows, int64_t share, in
 TEST_CASE("keys: in the order of scores, then of places, and back") {
   Dice dice(1);
   for (int round = 0; round < 2000; ++round) {
-    const float a = dice.chance(0.2) ? 0 : float(dice.uniform(0, 1)),
-                b = dice.chance(0.3) ? a : float(dice.uniform(0, 1));
+    const float a = dice.chance(0.2) ? 0 : float(dice.uniform(-1, 1)),
+                b = dice.chance(0.3) ? a : float(dice.uniform(-1, 1));
     const int64_t i = dice.integer(0, 4'000'000'000), j = dice.integer(0, 4'000'000'000);
     CHECK(score_of(key_of(a, i)) == a);
     CHECK(place_of(key_of(a, i)) == i);
-    CHECK(key_of(a, i) > 0);
+    CHECK(key_of(a, i) > key_of(NAN, j));
+    CHECK(key_of(NAN, j) > 0);
     CHECK((key_of(a, i) > key_of(b, j)) == (a > b || (a == b && i < j)));
   }
 }
@@ -71,6 +72,28 @@ TEST_CASE("the best scores are those of a sort, whatever ties") {
         INFO(n << " scores, logits " << logits << ", above " << limit);
         CHECK(same);
       }
+    }
+}
+
+TEST_CASE("a list of the best of all scores is the head of what is sorted, played in several orders") {
+  Dice dice(5);
+  for (const int64_t n : {1, 3, 1024, 1500, 5000})
+    for (const LaneOrder order : kOrders) {
+      std::vector<uint32_t> bits(static_cast<size_t>(n));
+      for (uint32_t& b : bits) b = uint32_t(dice.integer(0, dice.chance(0.5) ? 0xffffffff : 3)) << dice.integer(0, 31);
+      int64_t blocks = 0;
+      auto keys = pass(AllScores{bits.data(), n}, 1, 2, blocks, order);
+      while (blocks > 1) {
+        const auto lists = keys;
+        keys = pass(Lists{lists.data(), blocks * kBest}, 1, 2, blocks, order);
+      }
+      const Tensor all = sorted(Device::cpu, bits.data(), n);
+      const auto* ranked = static_cast<const Ranked*>(all.raw());
+      bool same = std::is_sorted(ranked, ranked + n, [](auto& a, auto& b) { return a.before(b); });
+      for (int64_t i = 0; i < std::min<int64_t>(n, kBest); ++i)
+        same = same && place_of(keys[size_t(i)]) == ranked[i].place;
+      INFO(n << " scores");
+      CHECK(same);
     }
 }
 

@@ -1,6 +1,9 @@
 // The best of very many scores: blocks sort pieces of them in shared memory and keep what is best, then the lists that
-// are left are put together in the same way. A sorting network compares the same pairs whatever the numbers are.
+// are left are put together in the same way. A sorting network compares the same pairs whatever the numbers are. Where
+// more than a list is wanted, the same network sorts all in global memory.
 #pragma once
+#include <algorithm>
+
 #include "core/math.h"
 #include "core/tile.h"
 
@@ -8,18 +11,23 @@ namespace fovea::cuda {
 
 constexpr int kBest = 1024;  // length of a list
 
-// A score >= 0 and its place as one number: the better is the larger, of equal scores the one of the lower place. No
-// two are equal; 0 is none.
-HD inline uint64_t key_of(float score, int64_t place) {
-  uint32_t bits;
-  memcpy(&bits, &score, sizeof bits);  // in the order of the numbers
-  return (uint64_t{bits} + 1) << 32 | (0xffffffff - uint64_t(place));
+// The bits of an f32 or f64 as a number in the order of theirs. -0 is 0; NaN is 0 here, below all.
+template <class Word> HD Word in_order(Word bits) {
+  constexpr Word sign = Word{1} << (8 * sizeof bits - 1);
+  constexpr Word infinity = Word(sizeof bits == 4 ? 0x7f800000 : 0x7ff0000000000000);
+  if ((bits & ~sign) > infinity) return 0;
+  if (bits == sign) return sign;
+  return bits & sign ? ~bits : bits | sign;
 }
+// A score and its place as one number: the better is the larger, of equal scores the one of the lower place. No two are
+// equal; 0 is none.
+HD inline uint64_t key_of(uint32_t bits, int64_t place) {
+  return (uint64_t{in_order(bits)} + 1) << 32 | (0xffffffff - uint64_t(place));
+}
+HD inline uint64_t key_of(float score, int64_t place) { return key_of(math::float_to_bits(score), place); }
 HD inline float score_of(uint64_t key) {
-  const uint32_t bits = uint32_t(key >> 32) - 1;
-  float score;
-  memcpy(&score, &bits, sizeof score);
-  return score;
+  const uint32_t order = uint32_t(key >> 32) - 1;
+  return math::bits_to_float(order >> 31 ? order ^ 0x80000000 : ~order);
 }
 HD inline int64_t place_of(uint64_t key) { return 0xffffffff - int64_t(key & 0xffffffff); }
 
@@ -34,6 +42,11 @@ template <class T> struct Scores {
     const float score = float(logits ? math::sigmoid(v) : v);
     return score > limit ? key_of(score, i) : 0;
   }
+};
+struct AllScores {  // f32 [rows, n]
+  const uint32_t* bits;
+  int64_t n;
+  HD uint64_t operator()(int64_t row, int64_t i) const { return key_of(bits[row * n + i], i); }
 };
 struct Lists {  // [rows, n], sorted pieces of kBest
   const uint64_t* keys;
@@ -87,5 +100,50 @@ template <class Source> struct KeepBest {
         });
   }
 };
+
+// Keys i64 [rows, kBest] of the best of each row of a source, sorted.
+template <class Source> Tensor best_keys(Device device, int64_t rows, const Source& source) {
+  check(source.n < int64_t{1} << 32, "best_keys: ", source.n, " scores; on a GPU fewer than 2^32");
+  const int64_t pieces = (source.n + kBest - 1) / kBest, share = std::max<int64_t>(16, (pieces + 127) / 128);
+  const int64_t blocks = (pieces + share - 1) / share;
+  Tensor keys({rows, blocks * kBest}, DType::i64, device);
+  auto* out = reinterpret_cast<uint64_t*>(keys.data<int64_t>());
+  for_tiles(device, rows * blocks, KeepBest<Source>{source, out, blocks, share * kBest});
+  return blocks == 1 ? keys : best_keys(device, rows, Lists{out, blocks * kBest});
+}
+
+// One score of all that are sorted, whatever its type.
+struct Ranked {
+  uint64_t order;  // of in_order()
+  int64_t place;
+  HD bool before(const Ranked& o) const { return order != o.order ? order > o.order : place < o.place; }
+};
+template <class Word> struct Rankable {
+  const Word* bits;
+  Ranked* out;
+  HD void operator()(int64_t i) const { out[i].order = in_order(bits[i]), out[i].place = i; }
+};
+// One step of the network over n: pair p of elements that are `step` apart, or mirror images in 2 `step`. The better
+// goes to the front, so what is missing behind the last would stay there.
+struct Exchange {
+  Ranked* all;
+  int64_t n, step;
+  bool mirror;
+  HD void operator()(int64_t p) const {
+    const int64_t i = p & (step - 1), a = 2 * p - i, b = mirror ? a + 2 * (step - i) - 1 : a + step;
+    if (b >= n) return;
+    const Ranked x = all[a], y = all[b];
+    if (y.before(x)) all[a] = y, all[b] = x;
+  }
+};
+template <class Word> Tensor sorted(Device device, const Word* bits, int64_t n) {  // Ranked [n], best first
+  Tensor all({n, 2}, DType::i64, device);
+  auto* ranked = static_cast<Ranked*>(all.raw());
+  for_each(device, n, Rankable<Word>{bits, ranked});
+  for (int64_t run = 1; run < n; run *= 2)
+    for (int64_t step = run; step > 0; step /= 2)
+      for_each(device, (n + 2 * step - 1) / (2 * step) * step, Exchange{ranked, n, step, step == run});
+  return all;
+}
 
 }  // namespace fovea::cuda

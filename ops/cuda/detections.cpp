@@ -10,24 +10,6 @@ namespace {
 uint64_t* words(const Tensor& t) { return reinterpret_cast<uint64_t*>(t.data<int64_t>()); }
 Found* rows(const Tensor& t) { return static_cast<Found*>(t.raw()); }
 
-// Keys [N,kBest] of the best scores among values [N,n].
-template <class T> Tensor best_scores(const Tensor& values, float threshold, bool logits) {
-  const int64_t images = values.dim(0);
-  const auto pass = [&](const auto& source) {
-    const int64_t pieces = (source.n + kBest - 1) / kBest, share = std::max<int64_t>(16, (pieces + 127) / 128);
-    const int64_t blocks = (pieces + share - 1) / share;
-    Tensor out({images, blocks * kBest}, DType::i64, values.device());
-    for_tiles(values.device(), images * blocks,
-              KeepBest<std::decay_t<decltype(source)>>{source, words(out), blocks, share * kBest});
-    return out;
-  };
-  const int64_t n = values.size() / images;
-  check(n < int64_t{1} << 32, "detections: a level of ", n, " scores; on a GPU fewer than 2^32");
-  Tensor lists = pass(Scores<T>{values.data<T>(), n, threshold, logits});
-  while (lists.dim(1) > kBest) lists = pass(Lists{words(lists), lists.dim(1)});
-  return lists;
-}
-
 // Of the p-th best score of a level, in each image: its key, and what its box is decoded from.
 template <class T> struct Fetch {
   const uint64_t* best;
@@ -85,7 +67,8 @@ Tensor run(const std::vector<DetectionLevel>& levels, const std::vector<std::pai
   const auto boxes = [](const Tensor& t) { return reinterpret_cast<Box<T>*>(t.data<T>()); };
   for (size_t l = 0; l < levels.size(); ++l) {
     const auto& [values, d, anchors, threshold] = levels[l];
-    const Tensor best = best_scores<T>(values, threshold, o.logits), there = anchors.to(device);
+    const Scores<T> scores{values.data<T>(), values.size() / images, threshold, o.logits};
+    const Tensor best = best_keys(device, images, scores), there = anchors.to(device);
     for_each(device, images * kBest,
              Fetch<T>{words(best), d.data<T>(), reinterpret_cast<const Box<float>*>(there.data<float>()), d.dim(1),
                       classes, o.top, slots, int64_t(l) * kBest, words(keys), boxes(deltas), boxes(cells)});

@@ -1,0 +1,12 @@
+// The best of many numbers on a device, with the results of the processor, bit for bit.
+#pragma once
+#include <vector>
+
+#include "core/tensor.h"
+
+namespace fovea::cuda {
+
+// x [n] of f32 or f64, k <= n -> values [k] and indices i64 [k], in the order of fovea::top_k. Nothing waits.
+std::vector<Tensor> top_k(const Tensor& x, int64_t k);
+
+}  // namespace fovea::cuda
