@@ -1,5 +1,6 @@
-// Greedy suppression on the CPU: candidates in order, each against the kept ones of its class, so that no matrix of all
-// pairs is made and a suppressed box costs little. The kept boxes lie as columns, in blocks that vectorise.
+// Greedy suppression on the CPU (ops/cuda/suppress.h has a device's): candidates in order, each against the kept ones
+// of its class, so that no matrix of all pairs is made and a suppressed box costs little. The kept boxes lie as
+// columns, in blocks that vectorise.
 #include "ops/nms.h"
 
 #include <algorithm>
@@ -9,6 +10,7 @@
 #include "core/autograd.h"
 #include "core/box.h"
 #include "core/loops.h"
+#include "ops/cuda/select.h"
 
 namespace fovea {
 namespace {
@@ -148,18 +150,16 @@ SoftNms soft(const Tensor& boxes, const Tensor& scores, const int64_t* classes, 
   return {Tensor::from<int64_t>(shape, result), Tensor::from<T>(shape, lowered)};
 }
 
-// The processor suppresses for every device.
 struct HardOp {
   static constexpr auto name = "nms";
   double threshold;
-  Tensor forward(const Tensor& b, const Tensor& s, const Tensor& classes) const {
-    const Tensor boxes = b.to(Device::cpu), scores = s.to(Device::cpu), c = classes.to(Device::cpu);
-    const int64_t* label = c ? c.data<int64_t>() : nullptr;
-    return dispatch_float(boxes.dtype(), [&]<class T>() { return hard<T>(boxes, scores, label, threshold); })
-        .to(b.device());
+  Tensor forward(const Tensor& boxes, const Tensor& scores, const Tensor& classes) const {
+    if (boxes.device() == Device::cuda) return cuda::nms(boxes, scores, classes, threshold);
+    const int64_t* label = classes ? classes.data<int64_t>() : nullptr;
+    return dispatch_float(boxes.dtype(), [&]<class T>() { return hard<T>(boxes, scores, label, threshold); });
   }
 };
-struct SoftOp {
+struct SoftOp {  // the processor lowers scores for every device
   static constexpr auto name = "soft_nms";
   SoftNmsOptions options;
   std::vector<Tensor> forward(const Tensor& b, const Tensor& s, const Tensor& classes) const {

@@ -1,5 +1,6 @@
 // Overlaps, the box coder, suppression and top k: published values, brute force, ties, NaN and edge cases.
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <limits>
@@ -253,5 +254,31 @@ TEST_CASE("top k on a device is the processor's, bit for bit, and nothing waits"
     INFO("seed " << seed << ", " << k << " of " << n);
     CHECK(same_bits(got.indices, want.indices));
     CHECK(same_bits(got.values, want.values));
+  }
+  CHECK_THROWS_AS(top_k(Tensor({4}, DType::bf16, Device::cuda), 2), Error);
+}
+
+TEST_CASE("suppression on a device is the processor's, and reads one number back") {
+  test::WithFakeDevice fake;
+  for (uint64_t seed = 0; seed < 60; ++seed) {
+    Dice dice(seed);
+    const bool many = seed % 20 == 7;  // more than are held against each other at once
+    const int64_t n = seed < 6 ? seed / 2 : many ? dice.integer(8200, 18'000) : dice.integer(1, 1500);
+    const Tensor scores = awkward(n, dice, DType::f64), boxes = random_boxes(n, dice, many ? 600 : 60, 40);
+    for (int64_t i = 0; i < boxes.size(); ++i) {
+      double& side = boxes.data<double>()[i];
+      if (dice.chance(0.5)) side = std::round(side);  // some IoUs are the threshold
+      if (dice.chance(0.005)) side = std::array<double, 4>{NAN, INFINITY, -INFINITY, -0.0}[i % 4];
+    }
+    Tensor classes;
+    if (dice.chance(0.7)) classes = Tensor({n}, DType::i64);
+    for (int64_t i = 0; classes && i < n; ++i) classes.data<int64_t>()[i] = dice.integer(-2, 1) * (int64_t{1} << 40);
+    const double iou = std::array{0.0, 0.3, 0.5, 1.0, -0.1}[seed % 5];
+    const auto before = fake.device->counts;
+    const Tensor on_device[] = {boxes.to(Device::cuda), scores.to(Device::cuda), classes.to(Device::cuda)};
+    const Tensor got = batched_nms(on_device[0], on_device[1], on_device[2], iou);
+    CHECK(fake.device->counts.to_host == before.to_host + (n > 0));
+    INFO("seed " << seed << ", " << n << " boxes, IoU " << iou);
+    CHECK(same_bits(got, batched_nms(boxes, scores, classes, iou)));
   }
 }

@@ -133,24 +133,36 @@ TEST_CASE("suppression by bits is the greedy one") {
     }
     for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[size_t(dice.integer(0, int64_t(i) - 1))]);
     std::vector<float> expected;  // scores, which are names here
+    int64_t uncut = 0;            // how many it were if all were wanted
     std::vector<Found> kept;
     for (const int64_t i : order) {
       const Found& f = all[size_t(i)];
       const bool free = std::none_of(kept.begin(), kept.end(),
                                      [&](const Found& k) { return k.label == f.label && iou(k.box, f.box) > limit; });
-      if (f.label >= 0 && free && int64_t(kept.size()) < most) kept.push_back(f), expected.push_back(f.score);
+      if (f.label < 0 || !free) continue;
+      kept.push_back(f), ++uncut;
+      if (uncut <= most) expected.push_back(f.score);
     }
     std::vector<uint64_t> mask(size_t(count * words));
-    detail::backwards(count * words, Overlaps{all.data(), order.data(), mask.data(), count, words, limit});
+    detail::backwards(count * words, Overlaps<Found>{all.data(), order.data(), mask.data(), count, words, limit});
     for (const LaneOrder lanes : kOrders) {
       std::vector<int64_t> ranks(static_cast<size_t>(most));
       std::vector<Found> out(ranks.size());
-      play_tiles(1, Greedy{all.data(), order.data(), mask.data(), count, words, ranks.data(), out.data(), most}, lanes);
+      Greedy<Found> greedy{all.data(),   order.data(), mask.data(), count,  words,
+                           ranks.data(), out.data(),   most,        nullptr};
+      play_tiles(1, greedy, lanes);
       std::vector<float> got;
       for (const Found& f : out)
         if (f.label >= 0) got.push_back(f.score);
       INFO(count << " boxes, at most " << most << ", IoU " << limit);
       CHECK(got == expected);
+      std::vector<Found> counted = out;  // the same, behind what was kept before
+      int64_t found = std::min<int64_t>(most, 3);
+      greedy.out = counted.data(), greedy.found = &found;
+      play_tiles(1, greedy, lanes);
+      CHECK(found == std::min<int64_t>(most, std::min<int64_t>(most, 3) + uncut));
+      for (int64_t i = std::min<int64_t>(most, 3); i < found; ++i)
+        CHECK(counted[size_t(i)].score == out[size_t(i - 3)].score);
     }
   }
 }

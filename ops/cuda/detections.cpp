@@ -43,19 +43,6 @@ template <class T> struct Finish {
   }
 };
 
-void suppress(const Tensor& keys, const Tensor& all, const DetectionOptions& o, const Tensor& out) {
-  const Device device = all.device();
-  const int64_t count = keys.size(), width = (count + 63) / 64;
-  check(width <= Greedy::kLanes, "detections: ", count, " candidates; on a GPU at most ", 64 * Greedy::kLanes);
-  Tensor order({count}, DType::i64, device), mask({count, width}, DType::i64, device),
-      kept({o.most}, DType::i64, device);
-  for_each(device, count, Rank{words(keys), order.data<int64_t>(), int(count / kBest)});
-  for_each(device, count * width, Overlaps{rows(all), order.data<int64_t>(), words(mask), count, width, o.iou});
-  for_tiles(
-      device, 1,
-      Greedy{rows(all), order.data<int64_t>(), words(mask), count, width, kept.data<int64_t>(), rows(out), o.most});
-}
-
 template <class T>
 Tensor run(const std::vector<DetectionLevel>& levels, const std::vector<std::pair<int, int>>& image_hw,
            const DetectionOptions& o) {
@@ -80,7 +67,10 @@ Tensor run(const std::vector<DetectionLevel>& levels, const std::vector<std::pai
     const auto& [h, w] = image_hw[size_t(i)];
     const Tensor clipped = clip_boxes(one(decoded), h, w);
     for_each(device, slots, Finish<T>{words(one(keys)), boxes(one(decoded)), boxes(clipped), rows(one(all)), classes});
-    if (o.most >= 0) suppress(one(keys), one(all), o, one(out));
+    if (o.most < 0) continue;
+    const Tensor order({slots}, DType::i64, device);
+    for_each(device, slots, Rank{words(one(keys)), order.data<int64_t>(), int(levels.size())});
+    suppress(device, rows(one(all)), order.data<int64_t>(), slots, o.iou, rows(one(out)), o.most, nullptr);
   }
   return out;
 }
