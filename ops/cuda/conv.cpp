@@ -15,7 +15,7 @@ void check_sizes(const ConvShape& s) {
   for (const int64_t n :
        {s.taps() * s.group_c() * s.o, s.dilation.h * s.kernel.h * s.w * s.c, s.kernel.h * (s.ow + s.kernel.w) * s.o})
     check(n < int64_t{1} << 30, "conv2d: a kernel of ", n,
-          " weights, or that spans as many numbers of a map; on a GPU ", "fewer than 2^30");
+          " weights, or that spans as many numbers of a map; on a GPU fewer than 2^30");
 }
 
 // The pipeline multiplies bf16 in vectors of 8 numbers: images of another type or with other channels are copied first,
@@ -103,26 +103,11 @@ template <class T, class F> void in_launches(const Maps<T>& maps, F f) {
     f(Maps<T>(maps.begin() + int64_t(i), maps.begin() + int64_t(std::min(maps.size(), i + kMaps))));
 }
 
-template <class P, class T, class S, class Launch>
-void launch_value(const Maps<T>& maps, const std::vector<Images<S>>& x, const StoredWeights<S>& w,
-                  const ConvEnd<compute_t<T>>& end, Launch launch) {
-  if (maps.size() == 1) value<P>(maps[0], x[0], w, end, launch);
-  else values<P>(maps, x, w, end, launch);
-}
-template <class P, class T, class S, class Launch>
-void launch_input_gradient(const Maps<T>& maps, const std::vector<Images<S>>& dy, const StoredWeights<S>& w,
-                           Launch launch) {
-  if (maps.size() == 1) input_gradient<P>(maps[0], dy[0], w, launch);
-  else input_gradients<P>(maps, dy, w, launch);
-}
-template <class T> int64_t all_outputs(const Maps<T>& maps) {
+// Pixels of some maps, count(shape) of each.
+template <class T, class F> int64_t pixels_of(const Maps<T>& maps, F count) {
   int64_t n = 0;
-  for (const ConvMap<T>& m : maps) n += outputs(m.s);
-  return n;
-}
-template <class T> int64_t all_inputs(const Maps<T>& maps) {  // of one remainder of the stride
-  int64_t n = 0;
-  for (const ConvMap<T>& m : maps) n += inputs(m.s) / (m.s.stride.h * m.s.stride.w);
+  for (const ConvMap<T>& m : maps) n += count(m.s);
+  check(n < int64_t{1} << 30, "conv2d: maps of ", n, " pixels; on a GPU fewer than 2^30");
   return n;
 }
 
@@ -133,8 +118,10 @@ void piped_value(Device device, const Maps<T>& all, const float* w, const ConvEn
     std::deque<Wide> wide;
     std::vector<Images<bf16>> x;
     for (const ConvMap<T>& m : maps) x.push_back(wide.emplace_back(device, m.x, inputs(m.s), m.s.c).images());
-    with_tiles(all_outputs(maps), maps[0].s.group_o(),
-               [&]<class P>() { launch_value<P>(maps, x, weights.stored(), end, launch); });
+    with_tiles(pixels_of(maps, outputs), maps[0].s.group_o(), [&]<class P>() {
+      if (maps.size() == 1) value<P>(maps[0], x[0], weights.stored(), end, launch);
+      else values<P>(maps, x, weights.stored(), end, launch);
+    });
   });
 }
 template <class T, class Launch>
@@ -144,12 +131,15 @@ void piped_input_gradient(Device device, const Maps<T>& all, const float* w, Lau
     std::deque<Wide> wide;
     std::vector<Images<bf16>> dy;
     for (const ConvMap<T>& m : maps) dy.push_back(wide.emplace_back(device, m.dy, outputs(m.s), m.s.o).images());
-    with_tiles(all_inputs(maps), maps[0].s.group_c(),
-               [&]<class P>() { launch_input_gradient<P>(maps, dy, weights.stored(), launch); });
+    const auto& stride = maps[0].s.stride;  // pixels of one remainder make a product
+    with_tiles(pixels_of(maps, inputs) / (stride.h * stride.w), maps[0].s.group_c(), [&]<class P>() {
+      if (maps.size() == 1) input_gradient<P>(maps[0], dy[0], weights.stored(), launch);
+      else input_gradients<P>(maps, dy, weights.stored(), launch);
+    });
   });
 }
 template <class T, class Launch>
-void piped_weight_gradient(Device device, const std::vector<ConvMap<T>>& maps, float* dw, Launch launch) {
+void piped_weight_gradient(Device device, const Maps<T>& maps, float* dw, Launch launch) {
   std::deque<Wide> wide;
   std::vector<SeenAndGradient<bf16>> both;
   for (const ConvMap<T>& m : maps) {

@@ -217,7 +217,7 @@ void input_gradient(const ConvMap<T>& m, const Images<S>& dy, const StoredWeight
     }
 }
 
-// The same of several maps in one launch.
+// The same of several maps in one launch, for kernels that keep what a row sees.
 template <class T, class S> struct Several {
   Starts starts;
   SeenOfSeveral<S> seen;
@@ -235,16 +235,14 @@ void values(const std::vector<ConvMap<T>>& maps, const std::vector<Images<S>>& x
             const ConvEnd<compute_t<T>>& end, Launch launch) {
   Several<T, S> all;
   const int o = int(maps[0].s.group_o());
-  bool vectors = true;
   for (size_t i = 0; i < maps.size(); ++i) {
     ConvShape s = maps[i].s;
     s.c = x[i].c;
     const View view = view_of_input(s);
     all.add(x[i].x, view, ToImages<T>{maps[i].y, view.grid, o, end, maps[i].residual});
-    vectors = vectors && whole<P>(s, {x[i].x, w.w});
   }
   const int places = all.seen.maps[0].view.places();
-  multiply<P>(vectors, all.seen, Rows<S>{w.w, places, o, w.o}, all.out,
+  multiply<P>(true, all.seen, Rows<S>{w.w, places, o, w.o}, all.out,
               Schedule{all.pixels, o, places, maps[0].s.groups, 1}, launch);
 }
 template <class P, class T, class S, class Launch>
@@ -255,16 +253,14 @@ void input_gradients(const std::vector<ConvMap<T>>& maps, const std::vector<Imag
   for (int a = 0; a < first.stride.h; ++a)
     for (int b = 0; b < first.stride.w; ++b) {
       Several<T, S> all;
-      bool vectors = true;
       for (size_t i = 0; i < maps.size(); ++i) {
         ConvShape s = maps[i].s;
         s.o = dy[i].c;
-        vectors = vectors && whole<P>(s, {dy[i].x, w.w});
         const View view = view_of_output(s, a, b);
         all.add(dy[i].x, view, ToImages<T>{maps[i].dx, view.grid, c, {}, nullptr});
       }
       const View& view = all.seen.maps[0].view;
-      multiply<P>(vectors, all.seen, Flipped<S>{w.w, view, first.kernel.w, w.c, w.o}, all.out,
+      multiply<P>(true, all.seen, Flipped<S>{w.w, view, first.kernel.w, w.c, w.o}, all.out,
                   Schedule{all.pixels, c, view.places(), first.groups, 1}, launch);
     }
 }
