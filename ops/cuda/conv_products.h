@@ -123,7 +123,8 @@ template <class T> struct SeenOfSeveral {
     return to;
   }
   HD Found<T> at(const From& from, const View::Move& to) const {
-    return {from.data + ((to.y * from.w + to.x) * maps[0].view.ld + to.by),
+    const unsigned moved = unsigned(to.y) * unsigned(from.w) + unsigned(to.x);  // wraps where it is beyond all places
+    return {from.data + int(moved * unsigned(maps[0].view.ld) + unsigned(to.by)),
             unsigned(from.y + to.y) < unsigned(from.h) && unsigned(from.x + to.x) < unsigned(from.w)};
   }
 };
