@@ -20,16 +20,10 @@ HD inline uint32_t float_to_bits(float f) {
 }
 // a b, on a GPU rounded. Its compiler, as the processor's may, makes one instruction of a product and the sum that it
 // goes into, which keeps the product exact there: the difference of two equal ones is then what one of them lost.
-HD inline float product(float a, float b) {
+template <class T> HD T product(T a, T b) {
 #ifdef __CUDA_ARCH__
-  return __fmul_rn(a, b);
-#else
-  return a * b;
-#endif
-}
-HD inline double product(double a, double b) {
-#ifdef __CUDA_ARCH__
-  return __dmul_rn(a, b);
+  if constexpr (sizeof(T) == sizeof(float)) return __fmul_rn(a, b);
+  else return __dmul_rn(a, b);
 #else
   return a * b;
 #endif

@@ -26,9 +26,7 @@ template <class T> bool piped(const ConvShape& s) {
   if constexpr (std::is_same_v<T, bf16>) return in_eights(s);
   return std::is_same_v<T, float> && factors() == Factors::bf16 && in_eights(s);
 }
-struct alignas(16) Eight {
-  bf16 x[8];
-};
+using Eight = Pack<bf16, 8>;
 template <class T> struct Widen {
   const T* from;  // [pixels, c]
   Eight* to;      // [pixels, chunks]
@@ -37,7 +35,7 @@ template <class T> struct Widen {
     const int64_t first = i % chunks * 8;
     const T* p = from + i / chunks * c + first;
     Eight v;
-    FOVEA_UNROLL for (int k = 0; k < 8; ++k) v.x[k] = bf16(first + k < c ? float(p[k]) : 0.f);
+    FOVEA_UNROLL for (int k = 0; k < 8; ++k) v[k] = bf16(first + k < c ? float(p[k]) : 0.f);
     to[i] = v;
   }
 };
@@ -91,9 +89,9 @@ int64_t outputs(const ConvShape& s) { return s.n * s.oh * s.ow; }
 
 // f.operator()<P>() with tiles as large as may be while they fill the multiprocessors, of which large GPUs have 132.
 template <class F> void with_tiles(int64_t rows, int64_t cols, F f) {
-  if (cols > 64 && large_tiles(rows, cols) >= 132) return f.template operator()<Pipelined<128, 128, 2>>();
-  if (cols <= 64 && large_tiles(rows, cols) >= 132) return f.template operator()<Pipelined<128, 64, 4>>();
-  f.template operator()<Pipelined<64, 64, 2>>();
+  if (large_tiles(rows, cols) < 132) return f.template operator()<Pipelined<64, 64, 2>>();
+  if (cols > 64) return f.template operator()<Pipelined<128, 128, 2>>();
+  f.template operator()<Pipelined<128, 64, 4>>();
 }
 
 template <class T> using Maps = std::vector<ConvMap<T>>;

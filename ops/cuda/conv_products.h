@@ -22,7 +22,7 @@ template <class T> struct Seen {
     return {from.y, from.x, x + (from.at + group * view.c)};
   }
   HD View::Move depth(int place) const { return view.move(place); }
-  HD Found<T> at(const From& from, const View::Move& to) const {
+  HD Entry<T> at(const From& from, const View::Move& to) const {
     return {from.data + to.by, view.inside(from.y + to.y, from.x + to.x)};
   }
 };
@@ -36,16 +36,16 @@ template <class T> struct SeenFrom {
     return to;
   }
   HD typename Seen<T>::From depth(int pixel) const { return seen.row(0, pixel); }
-  HD Found<T> at(const View::Move& to, const typename Seen<T>::From& from) const { return seen.at(from, to); }
+  HD Entry<T> at(const View::Move& to, const typename Seen<T>::From& from) const { return seen.at(from, to); }
 };
 // A matrix [depth, ld] as it lies, of which `cols` columns belong to a group: weights [places, o] and dy [pixels, o].
 template <class T> struct Rows {
   static constexpr bool kDown = false;
   const T* x;
   int rows, cols, ld;
-  HD Found<T> row(int group, int col) const { return {x + (group * cols + col), col < cols}; }
+  HD Entry<T> row(int group, int col) const { return {x + (group * cols + col), col < cols}; }
   HD int depth(int r) const { return r; }
-  HD Found<T> at(const Found<T>& first, int r) const { return {first.p + int64_t{r} * ld, first.there && r < rows}; }
+  HD Entry<T> at(const Entry<T>& first, int r) const { return {first.p + int64_t{r} * ld, first.there && r < rows}; }
 };
 // Weights for dx: column c, depth (u,v,o) of those taps that the pixels of `view` see.
 template <class T> struct Flipped {
@@ -53,17 +53,16 @@ template <class T> struct Flipped {
   const T* w;  // [kh,kw,cols,ld]
   View view;
   int kw, cols, ld;
-  HD Found<T> row(int group, int c) const { return {w + (c * ld + group * view.c), c < cols}; }
+  HD Entry<T> row(int group, int c) const { return {w + (c * ld + group * view.c), c < cols}; }
   HD int depth(int place) const {  // -1: beyond
     const View::Place q = view.place(place);
     const int u = view.vertical.tap + q.u * view.vertical.tap_step;
     const int v = view.horizontal.tap + q.v * view.horizontal.tap_step;
     return place < view.places() ? (u * kw + v) * cols * ld + q.c : -1;
   }
-  HD Found<T> at(const Found<T>& first, int on) const { return {first.p + on, first.there && on >= 0}; }
+  HD Entry<T> at(const Entry<T>& first, int on) const { return {first.p + on, first.there && on >= 0}; }
 };
 
-template <class T> struct alignas(2 * sizeof(T)) Pair { T first, second; };
 template <class T> struct ToImages {  // y at the pixel, with what follows the sum
   using C = compute_t<T>;
   T* y;
@@ -85,11 +84,11 @@ template <class T> struct ToImages {  // y at the pixel, with what follows the s
   HD void store(const Line& l, int col, C v) const {
     l.y[col] = result(l, col, v, l.residual ? l.residual[col] : T(0.f));
   }
-  HD bool pairs() const { return cols % 2 == 0 && (uintptr_t(y) | uintptr_t(residual)) % sizeof(Pair<T>) == 0; }
+  HD bool pairs() const { return cols % 2 == 0 && (uintptr_t(y) | uintptr_t(residual)) % sizeof(Pack<T, 2>) == 0; }
   HD void store(const Line& l, int col, C v, C w) const {
-    Pair<T> r{T(0.f), T(0.f)};
-    if (l.residual) r = *reinterpret_cast<const Pair<T>*>(l.residual + col);
-    *reinterpret_cast<Pair<T>*>(l.y + col) = {result(l, col, v, r.first), result(l, col + 1, w, r.second)};
+    Pack<T, 2> r{{T(0.f), T(0.f)}};
+    if (l.residual) r = *reinterpret_cast<const Pack<T, 2>*>(l.residual + col);
+    *reinterpret_cast<Pack<T, 2>*>(l.y + col) = {{result(l, col, v, r[0]), result(l, col + 1, w, r[1])}};
   }
 };
 
@@ -122,7 +121,7 @@ template <class T> struct SeenOfSeveral {
     to.by = maps[0].view.place(place).c;
     return to;
   }
-  HD Found<T> at(const From& from, const View::Move& to) const {
+  HD Entry<T> at(const From& from, const View::Move& to) const {
     const unsigned moved = unsigned(to.y) * unsigned(from.w) + unsigned(to.x);  // wraps where it is beyond all places
     return {from.data + int(moved * unsigned(maps[0].view.ld) + unsigned(to.by)),
             unsigned(from.y + to.y) < unsigned(from.h) && unsigned(from.x + to.x) < unsigned(from.w)};
@@ -160,7 +159,7 @@ template <class C> struct ToWeights {
   }
   HD bool pairs() const { return cols % 2 == 0 && ld % 2 == 0 && size % 2 == 0; }
   HD void store(C* line, int col, C v, C w) const {
-    if (line) *reinterpret_cast<Pair<C>*>(line + col) = {v, w};
+    if (line) *reinterpret_cast<Pack<C, 2>*>(line + col) = {{v, w}};
   }
 };
 
@@ -220,15 +219,14 @@ void input_gradient(const ConvMap<T>& m, const Images<S>& dy, const StoredWeight
 
 // The same of several maps in one launch, for kernels that keep what a row sees.
 template <class T, class S> struct Several {
-  Starts starts;
   SeenOfSeveral<S> seen;
   ToSeveral<T> out;
   int pixels = 0, count = 0;
   void add(const S* x, const View& view, const ToImages<T>& to) {
     for (int k = count; k < kMaps; ++k)  // all places behind the last have its map, and begin after all pixels
-      starts.first[k] = k == count ? pixels : INT32_MAX, seen.maps[k] = {x, view}, out.maps[k] = to;
+      seen.starts.first[k] = k == count ? pixels : INT32_MAX, seen.maps[k] = {x, view}, out.maps[k] = to;
+    out.starts = seen.starts;
     pixels += view.grid.size(), ++count;
-    seen.starts = out.starts = starts;
   }
 };
 template <class P, class T, class S, class Launch>

@@ -90,7 +90,7 @@ struct View {
   }
 };
 
-template <class T> struct Found {  // an element of an operand
+template <class T> struct Entry {  // of an operand, a matrix
   const T* p;
   bool there;  // otherwise it is 0
 };

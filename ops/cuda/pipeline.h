@@ -48,7 +48,7 @@ template <class P, class A, class B, class Out> struct PipelinedProduct {
       FOVEA_UNROLL for (int i = 0; i < kTurns; ++i) {
         const int line = lane / kChunks + i * kApart;
         const auto d = m.depth(depth + (Operand::kDown ? chunk * 8 : line));
-        const Found<bf16> from = m.at(rows[Operand::kDown ? i : 0], d);
+        const Entry<bf16> from = m.at(rows[Operand::kDown ? i : 0], d);
         copy(to + eight<kChunks>(line / 8 * 8, line % 8, chunk) * 8, from.p, from.there);
       }
     }

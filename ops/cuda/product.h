@@ -82,24 +82,21 @@ template <class P, class A, class B, class Out, bool kWhole> struct Product {
   }
 
  private:
-  struct alignas(16) Four {
-    Word x[4];
-  };
+  using Four = Pack<Word, 4>;
   HD static void load4(const Word* from, Word* to) {  // as one vector, which the compiler could not know
     const Four v = *reinterpret_cast<const Four*>(from);
-    FOVEA_UNROLL for (int i = 0; i < 4; ++i) to[i] = v.x[i];
+    FOVEA_UNROLL for (int i = 0; i < 4; ++i) to[i] = v[i];
   }
-  template <int kCount> struct alignas(kCount * sizeof(T) < 16 ? kCount * sizeof(T) : 16) Vector { T x[kCount]; };
   // kCount elements that lie side by side, from (row, depth) on
   template <int kCount, class Operand> HD static void read(const Operand& m, int group, int row, int depth, T* x) {
     if constexpr (kWhole) {
-      const Found<T> from = m.at(m.row(group, row), m.depth(depth));
-      Vector<kCount> v{};
-      if (from.there) v = *reinterpret_cast<const Vector<kCount>*>(from.p);
-      FOVEA_UNROLL for (int i = 0; i < kCount; ++i) x[i] = v.x[i];
+      const Entry<T> from = m.at(m.row(group, row), m.depth(depth));
+      Pack<T, kCount> v{};
+      if (from.there) v = *reinterpret_cast<const Pack<T, kCount>*>(from.p);
+      FOVEA_UNROLL for (int i = 0; i < kCount; ++i) x[i] = v[i];
     } else {
       FOVEA_UNROLL for (int i = 0; i < kCount; ++i) {
-        const Found<T> from =
+        const Entry<T> from =
             m.at(m.row(group, row + (Operand::kDown ? 0 : i)), m.depth(depth + (Operand::kDown ? i : 0)));
         x[i] = from.there ? *from.p : T(0.f);
       }
@@ -128,7 +125,7 @@ template <class P, class A, class B, class Out, bool kWhole> struct Product {
         FOVEA_UNROLL for (int j = 0; j < 4; ++j) to[slot<kTile>(q.depth + j, q.row)] = from[4 * i + j];
       else {
         Four v;
-        FOVEA_UNROLL for (int j = 0; j < 4; ++j) v.x[j] = from[4 * i + j];
+        FOVEA_UNROLL for (int j = 0; j < 4; ++j) v[j] = from[4 * i + j];
         *reinterpret_cast<Four*>(to + slot<kTile>(q.depth, q.row)) = v;
       }
     }
