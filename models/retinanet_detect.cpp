@@ -83,6 +83,12 @@ float highest_iou(const RetinaNetOptions& o) {
   return o.nms_at_threshold ? std::nextafter(highest, -1.0f) : highest;
 }
 
+std::optional<SoftNmsOptions> softly(const RetinaNetOptions& o) {
+  if (o.nms == "hard") return {};
+  const auto method = o.nms == "linear" ? SoftNmsMethod::linear : SoftNmsMethod::gaussian;
+  return SoftNmsOptions{method, o.nms_threshold, o.nms_sigma, kSoftFloor};
+}
+
 std::vector<Detection> suppress(const RetinaNetOptions& o, const Candidates& all) {
   const int64_t n = static_cast<int64_t>(all.boxes.size());
   Tensor boxes({n, 4});
@@ -90,14 +96,13 @@ std::vector<Detection> suppress(const RetinaNetOptions& o, const Candidates& all
   const Tensor scores = Tensor::from({n}, all.scores), labels = Tensor::from({n}, all.labels);
   std::vector<int64_t> kept;
   std::vector<float> lowered;
-  if (o.nms == "hard") {
+  if (const auto options = softly(o)) {
+    const SoftNms soft = soft_nms(boxes, scores, labels, *options);
+    kept = soft.indices.values<int64_t>(), lowered = soft.scores.values<float>();
+  } else {
     const float limit = highest_iou(o);
     const Tensor order = limit >= 1 ? top_k(scores, n).indices : batched_nms(boxes, scores, labels, limit);
     kept = order.values<int64_t>();
-  } else {
-    const auto method = o.nms == "linear" ? SoftNmsMethod::linear : SoftNmsMethod::gaussian;
-    const SoftNms soft = soft_nms(boxes, scores, labels, {method, o.nms_threshold, o.nms_sigma, kSoftFloor});
-    kept = soft.indices.values<int64_t>(), lowered = soft.scores.values<float>();
   }
   std::vector<Detection> out;
   for (size_t i = 0; i < std::min(kept.size(), static_cast<size_t>(o.detections)); ++i) {
@@ -116,7 +121,7 @@ Tensor values_of(const RetinaNetOptions& o, const Tensor& logits) {
   return o.loss.kind == "softmax" ? slice(softmax(logits), 2, 1, o.classes + 1) : logits;
 }
 
-// All of it on the device of the outputs but for soft suppression, and one copy back.
+// All of it on the device of the outputs, and one copy back.
 std::vector<std::vector<Detection>> detect_there(const RetinaNetOptions& o, const RetinaNet::Output& output,
                                                  const std::vector<std::pair<int, int>>& image_hw) {
   const std::vector<Tensor>& anchors = output.anchors_there.empty() ? output.anchors : output.anchors_there;
@@ -124,25 +129,20 @@ std::vector<std::vector<Detection>> detect_there(const RetinaNetOptions& o, cons
   for (size_t l = 0; l < output.logits.size(); ++l)
     levels.push_back(
         {values_of(o, output.logits[l]), output.deltas[l], anchors[l], static_cast<float>(threshold_of(o, output, l))});
-  const bool hard = o.nms == "hard";
   const float limit = highest_iou(o) < 1 ? highest_iou(o) : 2;  // 2: none
   const Tensor rows = cuda::detections(levels, image_hw,
                                        {.logits = o.loss.kind != "softmax",
                                         .top = o.level_top,
                                         .coder = o.coder,
                                         .iou = limit,
-                                        .most = hard ? o.detections : -1})
+                                        .most = o.detections,
+                                        .soft = softly(o)})
                           .to(Device::cpu);
   std::vector<std::vector<Detection>> found(image_hw.size());
   const float* row = rows.data<float>();
-  for (auto& image : found) {
-    Candidates all;
+  for (auto& image : found)
     for (int64_t i = 0; i < rows.dim(1); ++i, row += 6)
-      if (row[5] >= 0) all.add({row[0], row[1], row[2], row[3]}, row[4], static_cast<int64_t>(row[5]));
-    if (!hard) image = suppress(o, all);
-    else
-      for (size_t i = 0; i < all.boxes.size(); ++i) image.push_back(all[i]);
-  }
+      if (row[5] >= 0) image.push_back({{row[0], row[1], row[2], row[3]}, row[4], static_cast<int>(row[5])});
   return found;
 }
 

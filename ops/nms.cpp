@@ -1,5 +1,5 @@
-// Greedy suppression on the CPU (ops/cuda/suppress.h has a device's): candidates in order, each against the kept ones
-// of its class, so that no matrix of all pairs is made and a suppressed box costs little. The kept boxes lie as
+// Greedy suppression on the CPU (a device's: ops/cuda/suppress.h, soften.h): candidates in order, each against the kept
+// ones of its class, so that no matrix of all pairs is made and a suppressed box costs little. The kept boxes lie as
 // columns, in blocks that vectorise.
 #include "ops/nms.h"
 
@@ -119,7 +119,7 @@ void soften(const Box<T>* boxes, std::vector<int64_t> left, std::vector<T>& scor
             std::vector<int64_t>& result) {
   const auto better = [&](int64_t a, int64_t b) {
     const T p = score[static_cast<size_t>(a)], q = score[static_cast<size_t>(b)];
-    return p != q ? p > q : a < b;
+    return p == q ? a < b : p > q || (p == p && q != q);  // NaN is the worst
   };
   while (!left.empty()) {
     const auto best = std::min_element(left.begin(), left.end(), better);
@@ -128,15 +128,13 @@ void soften(const Box<T>* boxes, std::vector<int64_t> left, std::vector<T>& scor
     if (!(score[static_cast<size_t>(i)] >= T(o.min_score))) return;  // and so is everything that is left
     result.push_back(i);
     for (const int64_t j : left) {
-      const T overlap = iou(boxes[i], boxes[j]);
       T& s = score[static_cast<size_t>(j)];
-      if (o.method == SoftNmsMethod::gaussian) s *= T(std::exp(-double(overlap) * double(overlap) / o.sigma));
-      else if (overlap > T(o.iou)) s *= 1 - overlap;
+      s = o.lowered(s, iou(boxes[i], boxes[j]));
     }
   }
 }
 template <class T>
-SoftNms soft(const Tensor& boxes, const Tensor& scores, const int64_t* classes, const SoftNmsOptions& o) {
+std::vector<Tensor> soft(const Tensor& boxes, const Tensor& scores, const int64_t* classes, const SoftNmsOptions& o) {
   const auto* box = reinterpret_cast<const Box<T>*>(boxes.data<T>());
   std::vector<T> score = scores.values<T>();
   std::vector<int64_t> result;
@@ -159,14 +157,13 @@ struct HardOp {
     return dispatch_float(boxes.dtype(), [&]<class T>() { return hard<T>(boxes, scores, label, threshold); });
   }
 };
-struct SoftOp {  // the processor lowers scores for every device
+struct SoftOp {
   static constexpr auto name = "soft_nms";
   SoftNmsOptions options;
-  std::vector<Tensor> forward(const Tensor& b, const Tensor& s, const Tensor& classes) const {
-    const Tensor boxes = b.to(Device::cpu), scores = s.to(Device::cpu), c = classes.to(Device::cpu);
-    const int64_t* label = c ? c.data<int64_t>() : nullptr;
-    const SoftNms r = dispatch_float(boxes.dtype(), [&]<class T>() { return soft<T>(boxes, scores, label, options); });
-    return {r.indices.to(b.device()), r.scores.to(b.device())};
+  std::vector<Tensor> forward(const Tensor& boxes, const Tensor& scores, const Tensor& classes) const {
+    if (boxes.device() == Device::cuda) return cuda::soft_nms(boxes, scores, classes, options);
+    const int64_t* label = classes ? classes.data<int64_t>() : nullptr;
+    return dispatch_float(boxes.dtype(), [&]<class T>() { return soft<T>(boxes, scores, label, options); });
   }
 };
 

@@ -2,6 +2,7 @@
 // descending, then index ascending), so the result is one set for every machine. Boxes whose score is NaN are never
 // kept.
 #pragma once
+#include "core/math.h"
 #include "core/tensor.h"
 
 namespace fovea {
@@ -20,10 +21,15 @@ struct SoftNmsOptions {
   double iou = 0.3;          // linear: score *= 1 - IoU where IoU > iou
   double sigma = 0.5;        // gaussian: score *= exp(-IoU^2 / sigma)
   double min_score = 0.001;  // boxes below it are dropped
+  // Of a box whose IoU with a better one of its class is `overlap`.
+  template <class T> HD T lowered(T score, T overlap) const {
+    if (method == SoftNmsMethod::gaussian) return score * T(math::exp(-double(overlap) * double(overlap) / sigma));
+    return overlap > T(iou) ? score * (1 - overlap) : score;
+  }
 };
 struct SoftNms {
   Tensor indices, scores;
-};  // i64 [K] and their lowered scores, best first
+};  // i64 [K] and their lowered scores, best first; none that became NaN (0 * infinity)
 SoftNms soft_nms(const Tensor& boxes, const Tensor& scores, const Tensor& classes, SoftNmsOptions options = {});
 
 }  // namespace fovea

@@ -189,6 +189,10 @@ TEST_CASE("soft suppression lowers scores as Bodla et al. do") {
   const Tensor classes = Tensor::from<int64_t>({4}, {0, 1, 0, 2});  // nothing shares a class with an overlap
   REQUIRE(soft_nms(boxes, scores, classes).scores.values<double>() == scores.values<double>());
   REQUIRE(soft_nms(Tensor({0, 4}), Tensor({0}), {}).indices.size() == 0);
+  const Tensor endless = Tensor::full({4}, INFINITY, DType::f64);  // of the last box 0 INFINITY is left, so it goes
+  const Tensor same = boxes_of({{0, 0, 10, 10}, {20, 0, 30, 10}, {40, 0, 50, 10}, {0, 0, 10, 10}});
+  REQUIRE(soft_nms(same, endless, {}, {.method = SoftNmsMethod::linear}).indices.values<int64_t>() ==
+          std::vector<int64_t>{0, 1, 2});
 }
 
 TEST_CASE("top k is a stable sort's head, with NaN last") {
@@ -280,5 +284,36 @@ TEST_CASE("suppression on a device is the processor's, and reads one number back
     CHECK(fake.device->counts.to_host == before.to_host + (n > 0));
     INFO("seed " << seed << ", " << n << " boxes, IoU " << iou);
     CHECK(same_bits(got, batched_nms(boxes, scores, classes, iou)));
+  }
+}
+
+TEST_CASE("soft suppression on a device is the processor's, and reads one number back") {
+  test::WithFakeDevice fake;
+  for (uint64_t seed = 0; seed < 80; ++seed) {
+    Dice dice(seed);
+    const int64_t n = seed < 6 ? seed / 2 : dice.integer(1, dice.chance(0.1) ? 1400 : 300);
+    // Few scores make ties; others are negative, infinite or NaN.
+    const Tensor scores = dice.chance(0.5) ? random_scores(n, dice, 6) : awkward(n, dice, DType::f64);
+    const Tensor boxes = random_boxes(n, dice, 60, 40);
+    for (int64_t i = 0; i < boxes.size(); ++i) {
+      double& side = boxes.data<double>()[i];
+      if (dice.chance(0.5)) side = std::round(side / 5) * 5;
+      if (dice.chance(0.003)) side = std::array<double, 4>{NAN, INFINITY, -INFINITY, -0.0}[i % 4];
+    }
+    Tensor classes;
+    if (dice.chance(0.7)) classes = Tensor({n}, DType::i64);
+    for (int64_t i = 0; classes && i < n; ++i) classes.data<int64_t>()[i] = dice.integer(-2, 1) * (int64_t{1} << 40);
+    const SoftNmsOptions o{dice.chance(0.5) ? SoftNmsMethod::linear : SoftNmsMethod::gaussian, dice.uniform(-0.1, 0.9),
+                           dice.chance(0.1) ? 1e-4 : dice.uniform(0.05, 1),
+                           std::array{0.001, 0.2, -1.0, 0.0, -double(INFINITY), double(NAN)}[seed % 6]};
+    const Tensor on_device[] = {boxes.to(Device::cuda), scores.to(Device::cuda), classes.to(Device::cuda)};
+    const auto before = fake.device->counts;
+    const SoftNms got = soft_nms(on_device[0], on_device[1], on_device[2], o),
+                  want = soft_nms(boxes, scores, classes, o);
+    CHECK(fake.device->counts.to_host == before.to_host + 1);
+    CHECK(fake.device->counts.synchronizations == before.synchronizations + 1);
+    INFO("seed " << seed << ", " << n << " boxes, " << want.indices.size() << " stay");
+    CHECK(same_bits(got.indices, want.indices));
+    CHECK(same_bits(got.scores, want.scores));
   }
 }

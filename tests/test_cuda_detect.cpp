@@ -4,6 +4,7 @@
 #include <cmath>
 
 #include "core/random.h"
+#include "ops/cuda/soften.h"
 #include "ops/cuda/suppress.h"
 #include "tests/catch.h"
 
@@ -163,6 +164,53 @@ TEST_CASE("suppression by bits is the greedy one") {
       CHECK(found == std::min<int64_t>(most, std::min<int64_t>(most, 3) + uncut));
       for (int64_t i = std::min<int64_t>(most, 3); i < found; ++i)
         CHECK(counted[size_t(i)].score == out[size_t(i - 3)].score);
+    }
+  }
+}
+
+TEST_CASE("soft suppression by one block an image is its definition, whatever the order of lanes") {
+  Dice dice(6);
+  for (int round = 0; round < 40; ++round) {
+    const int64_t count = round < 4 ? round : dice.integer(1, 1200), most = dice.integer(0, 60), images = 2;
+    const SoftNmsOptions o{dice.chance(0.5) ? SoftNmsMethod::linear : SoftNmsMethod::gaussian, 0.3,
+                           dice.uniform(0.05, 1), dice.chance(0.5) ? 1e-4 : 0.4};
+    std::vector<Found> all(size_t(count * images)), expected;
+    for (Found& f : all) {  // whole numbers: ties, and boxes that are the same
+      const auto x = float(dice.integer(0, 12)), y = float(dice.integer(0, 12));
+      f.box = {x, y, x + float(dice.integer(0, 8)), y + float(dice.integer(0, 8))};
+      f.score = float(dice.integer(0, 20)) / 20, f.label = float(dice.integer(-1, 2));
+    }
+    std::vector<int64_t> counts;
+    for (int64_t image = 0; image < images; ++image) {
+      std::vector<Found> left(all.begin() + image * count, all.begin() + (image + 1) * count);
+      int64_t found = 0;
+      for (; found < most; ++found) {
+        Found* best = nullptr;
+        for (Found& f : left)
+          if (f.label >= 0 && f.score >= float(o.min_score) && (!best || f.score > best->score)) best = &f;
+        if (!best) break;
+        expected.push_back(*best), best->label = -1;
+        for (Found& f : left) {
+          const double overlap = iou(expected.back().box, f.box);
+          if (f.label != expected.back().label) continue;
+          if (o.method == SoftNmsMethod::gaussian) f.score *= float(std::exp(-overlap * overlap / o.sigma));
+          else if (float(overlap) > 0.3f) f.score *= 1 - float(overlap);
+        }
+      }
+      counts.push_back(found);
+    }
+    for (const LaneOrder order : kOrders) {
+      std::vector<Found> left = all, out(size_t(most * images), Found{{}, 7, 7}), got;
+      std::vector<int64_t> found(size_t(images), 0);
+      play_tiles(images, Soften<Found>{left.data(), count, o, out.data(), most, found.data()}, order);
+      INFO(count << " boxes, at most " << most);
+      CHECK(found == counts);
+      for (size_t i = 0; i < out.size(); ++i) {
+        CHECK(out[i].none() == (int64_t(i) % most >= counts[i / size_t(most)]));
+        if (!out[i].none()) got.push_back(out[i]);
+      }
+      REQUIRE(got.size() == expected.size());
+      CHECK((got.empty() || std::memcmp(got.data(), expected.data(), got.size() * sizeof(Found)) == 0));
     }
   }
 }

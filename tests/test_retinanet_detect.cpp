@@ -189,13 +189,13 @@ RetinaNet::Output moved(const RetinaNet::Output& output, Device device) {  // in
 TEST_CASE("detections on a device are the processor's, and are copied back once") {
   Dice dice(11);
   const std::vector<std::pair<int, int>> sizes{{100, 120}, {80, 70}};
-  for (uint64_t round = 0; round < 24; ++round) {
+  for (uint64_t round = 0; round < 36; ++round) {
     RetinaNetOptions o = small_options(3);
     o.level_top = round % 3 == 0 ? 20 : round % 3 == 1 ? 1000 : 1024, o.detections = int(dice.integer(0, 200));
     o.score_threshold = std::array{0.05, -1.0, 0.0, 0.5, 0.9999}[round % 5];
     if (round % 2) o.last_threshold = 0.2;
     if (round % 4 == 3) o.loss.kind = "softmax";
-    if (round % 6 == 1) o.nms = round % 12 == 1 ? "linear" : "gaussian", o.nms_threshold = 0.3;
+    if (dice.chance(0.5)) o.nms = dice.chance(0.5) ? "linear" : "gaussian", o.nms_threshold = 0.3, o.nms_sigma = 0.1;
     else o.nms_threshold = std::array{0.5, 0.0, 1.0, 0.7}[round % 4], o.nms_at_threshold = round % 7 == 0;
     if (round % 8 == 5) o.coder.style = BoxCoder::Style::corners;
     auto out = random_output(round, 2, o.loss.kind == "softmax" ? 4 : 3);

@@ -19,6 +19,11 @@ template <class Word> HD Word in_order(Word bits) {
   if (bits == sign) return sign;
   return bits & sign ? ~bits : bits | sign;
 }
+template <class T> HD auto order_of(T x) {
+  std::conditional_t<sizeof x == 8, uint64_t, uint32_t> bits;
+  memcpy(&bits, &x, sizeof bits);
+  return in_order(bits);
+}
 // A score and its place as one number: the better is the larger, of equal scores the one of the lower place. No two are
 // equal; 0 is none.
 HD inline uint64_t key_of(uint32_t bits, int64_t place) {

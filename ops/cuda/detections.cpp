@@ -2,6 +2,7 @@
 // so that nothing waits: what was not found is an empty slot.
 #include "ops/cuda/detections.h"
 
+#include "ops/cuda/soften.h"
 #include "ops/cuda/suppress.h"
 
 namespace fovea::cuda {
@@ -61,17 +62,19 @@ Tensor run(const std::vector<DetectionLevel>& levels, const std::vector<std::pai
                       classes, o.top, slots, int64_t(l) * kBest, words(keys), boxes(deltas), boxes(cells)});
   }
   const Tensor decoded = decode_boxes(deltas, cells, o.coder);
-  const Tensor out = o.most < 0 ? all : Tensor({images, o.most, 6}, DType::f32, device);
+  const Tensor out({images, o.most, 6}, DType::f32, device), found = Tensor::zeros({images}, DType::i64, device);
   for (int64_t i = 0; i < images; ++i) {
     const auto one = [i](const Tensor& t) { return t.rows(i, i + 1); };
     const auto& [h, w] = image_hw[size_t(i)];
     const Tensor clipped = clip_boxes(one(decoded), h, w);
     for_each(device, slots, Finish<T>{words(one(keys)), boxes(one(decoded)), boxes(clipped), rows(one(all)), classes});
-    if (o.most < 0) continue;
+    if (o.soft) continue;
     const Tensor order({slots}, DType::i64, device);
     for_each(device, slots, Rank{words(one(keys)), order.data<int64_t>(), int(levels.size())});
     suppress(device, rows(one(all)), order.data<int64_t>(), slots, o.iou, rows(one(out)), o.most, nullptr);
   }
+  if (o.soft)
+    for_tiles(device, images, Soften<Found>{rows(all), slots, *o.soft, rows(out), o.most, found.data<int64_t>()});
   return out;
 }
 

@@ -2,7 +2,7 @@
 #pragma once
 #include <vector>
 
-#include "core/tensor.h"
+#include "ops/nms.h"
 
 namespace fovea::cuda {
 
@@ -12,5 +12,8 @@ std::vector<Tensor> top_k(const Tensor& x, int64_t k);
 // boxes [R,4], scores [R] of the same type, classes i64 [R] or undefined -> i64 [K], as fovea::batched_nms. Waits for
 // K.
 Tensor nms(const Tensor& boxes, const Tensor& scores, const Tensor& classes, double iou);
+// The same -> indices i64 [K] and lowered scores [K], as fovea::soft_nms. Waits for K.
+std::vector<Tensor> soft_nms(const Tensor& boxes, const Tensor& scores, const Tensor& classes,
+                             const SoftNmsOptions& options);
 
 }  // namespace fovea::cuda
