@@ -22,6 +22,7 @@ class FakeDevice final : public Runtime {
             pinned = 0, pageable = 0;
   };
   Counts counts;
+  std::string last_loop;  // what it was given
   size_t capacity;
 
   explicit FakeDevice(size_t capacity = size_t{2} << 30) : capacity(capacity) {
@@ -95,6 +96,7 @@ class FakeDevice final : public Runtime {
   void* handle(Stream) override { return nullptr; }
   void launched() override {}
   void play(std::function<void()> loop, const void* body, size_t bytes) override {
+    last_loop.assign(static_cast<const char*>(body), bytes);
     for (const char* p = static_cast<const char*>(body); bytes >= sizeof(void*); p += sizeof(void*)) {
       void* word;
       std::memcpy(&word, p, sizeof word);

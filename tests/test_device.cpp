@@ -15,6 +15,7 @@
 #include "ops/box_ops.h"
 #include "ops/conv.h"
 #include "ops/cuda/ladder.h"
+#include "ops/dropout.h"
 #include "ops/embedding.h"
 #include "ops/gradcheck.h"
 #include "ops/norm.h"
@@ -432,6 +433,23 @@ TEST_CASE("a step of an optimiser is one launch and one copy on the device, what
     WithFakeDevice fake;
     const auto got = after(Device::cuda, adam, 0.5, fake.device), want = after(Device::cpu, adam, 0.5, nullptr);
     for (size_t i = 0; i < got.size(); ++i) CHECK(same_bits(got[i], want[i]));
+  }
+}
+
+TEST_CASE("dropout's stream is in the device's memory: each step launches the same") {
+  WithFakeDevice fake;
+  for (const int64_t n : {5, 8, 1600, 4099}) {
+    const Tensor here = Tensor::full({n}, 1.5, DType::f64), there = here.to(Device::cuda);
+    std::string first;
+    for (uint64_t stream = 1; stream <= 3; ++stream) {
+      const auto before = fake.device->counts;
+      const Tensor y = dropout(there, 0.5, 7, stream << 40);
+      if (stream == 1) first = fake.device->last_loop;
+      CHECK(fake.device->last_loop == first);
+      CHECK(fake.device->counts.pageable == 0);
+      CHECK(fake.device->counts.synchronizations == before.synchronizations);
+      CHECK(same_bits(y.to(Device::cpu), dropout(here, 0.5, 7, stream << 40)));
+    }
   }
 }
 
