@@ -41,7 +41,8 @@ RetinaNet::RetinaNet(const RetinaNetOptions& o, uint64_t seed)
   const char* stages[] = {"backbone.body.conv1.*,backbone.body.bn1.*", "backbone.body.layer1.*",
                           "backbone.body.layer2.*", "backbone.body.layer3.*", "backbone.body.layer4.*"};
   for (int stage = 0; stage < options.freeze_stages; ++stage) set_trainable(stages[stage], false);
-  if (options.normaliser == "ema") normaliser_ = host_buffer("loss_normaliser", Tensor::full({1}, 100));
+  if (options.normaliser == "ema")
+    normaliser_ = buffer("loss_normaliser", Tensor::full({1}, 100, ParameterType::current()));
 }
 
 RetinaNet::Output RetinaNet::forward(const Tensor& images) {
@@ -62,13 +63,15 @@ RetinaNet::Output RetinaNet::forward(const Tensor& images) {
 
 const std::vector<Tensor>& RetinaNet::anchors_for(const std::vector<Tensor>& features, const Tensor& images) {
   const Device there = device();
-  if (anchors_.empty() || !(anchor_shape_ == images.shape()) || (there != Device::cpu) == anchors_there_.empty()) {
-    anchors_.clear(), anchors_there_.clear();
+  if (!anchors_there_ || !(anchor_shape_ == images.shape()) || anchors_there_.device() != there) {
+    anchors_.clear();
     for (size_t i = 0; i < features.size(); ++i)
       anchors_.push_back(make_anchors(options.anchors, static_cast<int>(i) + 3,
                                       {features[i].dim(1), features[i].dim(2)}, {images.dim(1), images.dim(2)}));
-    if (there != Device::cpu)
-      for (const Tensor& level : anchors_) anchors_there_.push_back(level.to(there));
+    const Tensor all = joined(anchors_);
+    int64_t first = 0;
+    for (Tensor& level : anchors_) level = all.rows(first, first + level.dim(0)), first += level.dim(0);
+    anchors_there_ = all.to(there);
     anchor_shape_ = images.shape();
   }
   return anchors_;

@@ -17,14 +17,6 @@
 
 namespace fovea {
 
-// What an image holds, in pixels of the (resized, padded) network input.
-struct Target {
-  std::vector<Box<float>> boxes{};
-  std::vector<int64_t> labels{};     // 0 .. classes - 1
-  std::vector<Box<float>> ignore{};  // crowds, difficult boxes: anchors inside are not trained as background
-  std::pair<int, int> size{0, 0};    // height, width without padding (for ignore_outside); 0: all of it
-};
-
 struct Detection {
   Box<float> box;  // pixels of the network input
   float score;
@@ -147,28 +139,32 @@ class RetinaNet : public Layer<RetinaNet> {
   // processor has no products of bf16.
   bool in_bf16 = false;
 
-  struct Output {                       // by level, P3 first
-    std::vector<Tensor> features;       // [N,H,W,channels]; none under NoGrad, to give their memory to the heads
-    std::vector<Tensor> logits;         // [N,H*W*A,K]; loss.kind "softmax": [N,H*W*A,K+1], the background first
-    std::vector<Tensor> deltas;         // [N,H*W*A,4]
-    std::vector<Tensor> anchors;        // [H*W*A,4], on the processor
-    std::vector<Tensor> anchors_there;  // the same on the device of the logits, where that is another; or none
-    std::pair<int, int> input_hw;       // height and width of the images, padding included
+  struct Output {                  // by level, P3 first
+    std::vector<Tensor> features;  // [N,H,W,channels]; none under NoGrad, to give their memory to the heads
+    std::vector<Tensor> logits;    // [N,H*W*A,K]; loss.kind "softmax": [N,H*W*A,K+1], the background first
+    std::vector<Tensor> deltas;    // [N,H*W*A,4]
+    std::vector<Tensor> anchors;   // [H*W*A,4], on the processor
+    Tensor anchors_there;          // [A,4]: of all levels, where the logits are; or none
+    std::pair<int, int> input_hw;  // height and width of the images, padding included
   };
   // images [N,H,W,3], normalised, of any size. model(images) does the same in training and in evaluation mode, but for
   // what batch norms do.
   Output forward(const Tensor& images);
 
-  // What every anchor has to find, image by image; anchors of all levels one after another, P3 first.
-  // Throws Error{Code::data} for a label outside 0 .. classes - 1 or coordinates that are not finite.
-  std::vector<Matches> assign(const std::vector<Tensor>& anchors, const std::vector<Target>& targets) const;
+  // What every anchor has to find, on the device of the outputs.
+  // Throws Error{Code::data} for a label outside 0 .. classes - 1 or coordinates that are not finite, and where there
+  // is not one target per image.
+  Assignment assign(const Output& output, const std::vector<Target>& targets) const;
 
   struct Losses {
     Tensor classification, box;  // scalars, weighted
-    LossStats stats;
-    Tensor total() const;  // their sum
+    Tensor total() const;        // their sum
+    LossStats stats() const;     // of a device: waits for it
+    // What stats() reads: Assignment::counts, and what each image's sums were multiplied by, f64 [N].
+    Tensor counts, scale;
+    int64_t boxes = 0, anchors = 0;
   };
-  // Throws as assign() does, and where there is not one target per image.
+  // Throws as assign() does. On a device nothing is waited for but where a sampler mines examples.
   Losses loss(const Output& output, const std::vector<Target>& targets);
   // Called by loss() for each level. Costs a backward pass of the class loss where set, nothing where not.
   std::function<void(const ClassTerms&)> observer;
@@ -181,15 +177,13 @@ class RetinaNet : public Layer<RetinaNet> {
  private:
   const std::vector<Tensor>& anchors_for(const std::vector<Tensor>& features, const Tensor& images);
   std::vector<Tensor> sampler_boxes(const Output& output, int64_t image) const;
-  void sample_hard(const Output& output, const std::vector<Target>& targets, std::vector<Matches>& matches) const;
-  void set_scales(const std::vector<Matches>& matches, LossStats& stats);
-  Tensor class_loss(const Output& output, const std::vector<Matches>& matches, const std::vector<Target>& targets,
-                    const LossStats& stats) const;
-  Tensor box_loss(const Output& output, const std::vector<Matches>& matches, const std::vector<Target>& targets,
-                  LossStats& stats) const;
+  void sample_hard(const Output& output, const std::vector<Target>& targets, Assignment& assignment) const;
+  Tensor class_loss(const Output& output, const Assignment& assignment, const Tensor& scale) const;
+  Tensor box_loss(const Output& output, const Assignment& assignment, const Tensor& scale) const;
   Tensor normaliser_;   // [1], where options.normaliser is "ema"
   Shape anchor_shape_;  // of the images that anchors_ belong to
-  std::vector<Tensor> anchors_, anchors_there_;
+  std::vector<Tensor> anchors_;
+  Tensor anchors_there_;
 };
 
 // detect() with other options than the network was built with: other thresholds, another number of detections.

@@ -124,11 +124,15 @@ Tensor values_of(const RetinaNetOptions& o, const Tensor& logits) {
 // All of it on the device of the outputs, and one copy back.
 std::vector<std::vector<Detection>> detect_there(const RetinaNetOptions& o, const RetinaNet::Output& output,
                                                  const std::vector<std::pair<int, int>>& image_hw) {
-  const std::vector<Tensor>& anchors = output.anchors_there.empty() ? output.anchors : output.anchors_there;
   std::vector<cuda::DetectionLevel> levels;
-  for (size_t l = 0; l < output.logits.size(); ++l)
+  int64_t first = 0;
+  for (size_t l = 0; l < output.logits.size(); ++l) {
+    const int64_t end = first + output.anchors[l].dim(0);
+    const Tensor anchors = output.anchors_there ? output.anchors_there.rows(first, end) : output.anchors[l];
     levels.push_back(
-        {values_of(o, output.logits[l]), output.deltas[l], anchors[l], static_cast<float>(threshold_of(o, output, l))});
+        {values_of(o, output.logits[l]), output.deltas[l], anchors, static_cast<float>(threshold_of(o, output, l))});
+    first = end;
+  }
   const float limit = highest_iou(o) < 1 ? highest_iou(o) : 2;  // 2: none
   const Tensor rows = cuda::detections(levels, image_hw,
                                        {.logits = o.loss.kind != "softmax",

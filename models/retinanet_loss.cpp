@@ -2,10 +2,10 @@
 // ones.
 #include <algorithm>
 #include <cmath>
-#include <cstring>
 
 #include "core/autograd.h"
 #include "core/error.h"
+#include "models/loss_targets.h"
 #include "models/retinanet.h"
 #include "ops/focal_loss.h"
 #include "ops/iou_loss.h"
@@ -17,21 +17,6 @@
 
 namespace fovea {
 namespace {
-
-Tensor boxes_tensor(const std::vector<Box<float>>& boxes) {
-  Tensor t({static_cast<int64_t>(boxes.size()), 4});
-  if (!boxes.empty()) std::memcpy(t.raw(), boxes.data(), boxes.size() * sizeof(Box<float>));
-  return t;
-}
-
-std::vector<Box<float>> join(const std::vector<Tensor>& levels) {
-  std::vector<Box<float>> all;
-  for (const Tensor& level : levels) {
-    const auto* begin = reinterpret_cast<const Box<float>*>(level.data<float>());
-    all.insert(all.end(), begin, begin + level.dim(0));
-  }
-  return all;
-}
 
 void check_target(const Target& target, size_t image, int classes) {
   check(target.boxes.size() == target.labels.size(), "loss: image ", image, " has ", target.boxes.size(), " boxes and ",
@@ -45,31 +30,17 @@ void check_target(const Target& target, size_t image, int classes) {
   }
 }
 
-// keras-retinanet: anchors centred in the padding are neither positive nor background.
-void ignore_padding(const std::vector<Box<float>>& anchors, std::pair<int, int> size, Matches& m) {
-  for (size_t a = 0; a < anchors.size(); ++a) {
-    const float x = (anchors[a].x1 + anchors[a].x2) / 2, y = (anchors[a].y1 + anchors[a].y2) / 2;
-    if (x < static_cast<float>(size.second) && y < static_cast<float>(size.first)) continue;
-    m.positives -= m.box[a] >= 0, m.counted -= m.box[a] >= 0;
-    m.box[a] = Matches::ignored;
-  }
-}
-
-// What the host has made, in the type and on the device of x.
-Tensor like(const Tensor& made, const Tensor& x) { return made.to(x.dtype()).to(x.device()); }
-
 }  // namespace
 
-std::vector<Matches> RetinaNet::assign(const std::vector<Tensor>& anchors, const std::vector<Target>& targets) const {
-  const std::vector<Box<float>> all = join(anchors);
-  std::vector<Matches> matches;
-  for (size_t i = 0; i < targets.size(); ++i) {
-    const Target& t = targets[i];
-    check_target(t, i, options.classes);
-    matches.push_back(match<float>(all, t.boxes, t.ignore, options.matcher));
-    if (options.ignore_outside && t.size.first > 0) ignore_padding(all, t.size, matches.back());
-  }
-  return matches;
+Assignment RetinaNet::assign(const Output& output, const std::vector<Target>& targets) const {
+  const int64_t images = output.logits.at(0).dim(0);
+  check(static_cast<int64_t>(targets.size()) == images, "loss: ", targets.size(), " targets for ", images, " images");
+  for (size_t i = 0; i < targets.size(); ++i) check_target(targets[i], i, options.classes);
+  std::vector<int64_t> levels;
+  for (const Tensor& level : output.anchors) levels.push_back(level.dim(0));
+  const Tensor anchors =
+      output.anchors_there ? output.anchors_there : joined(output.anchors).to(output.logits[0].device());
+  return fovea::assign(anchors, levels, targets, options.matcher, options.ignore_outside);
 }
 
 // The boxes of one picture's anchors, by level, as the suppression of hard examples sees them.
@@ -84,11 +55,12 @@ std::vector<Tensor> RetinaNet::sampler_boxes(const Output& output, int64_t image
 }
 
 // The anchors that are not kept count for nothing, as those between the thresholds do; the normaliser sees the kept.
-void RetinaNet::sample_hard(const Output& output, const std::vector<Target>& targets,
-                            std::vector<Matches>& matches) const {
+// The processor does it, whatever the device.
+void RetinaNet::sample_hard(const Output& output, const std::vector<Target>& targets, Assignment& assignment) const {
   const NoGrad no_grad;
+  std::vector<Matches> matches = to_matches(assignment);
   for (size_t i = 0; i < targets.size(); ++i) {
-    const std::vector<Box<float>> boxes = join(sampler_boxes(output, static_cast<int64_t>(i)));
+    const Tensor boxes = joined(sampler_boxes(output, static_cast<int64_t>(i)));
     std::vector<double> loss;  // cross entropy of each anchor
     for (const Tensor& level : output.logits) {
       const int64_t n = level.dim(1), image = static_cast<int64_t>(i);
@@ -102,8 +74,11 @@ void RetinaNet::sample_hard(const Output& output, const std::vector<Target>& tar
       const auto each = sigmoid_focal_loss(rows, labels, {.alpha = {}, .gamma = 0}).values<double>();
       loss.insert(loss.end(), each.begin(), each.end());
     }
-    keep_hard(boxes, loss, {options.sampler_batch, options.sampler_nms, options.sampler == "ohem_1_3"}, matches[i]);
+    const auto* box = static_cast<const Box<float>*>(boxes.raw());
+    keep_hard({box, loss.size()}, loss, {options.sampler_batch, options.sampler_nms, options.sampler == "ohem_1_3"},
+              matches[i]);
   }
+  replace(assignment, matches);
 }
 
 int64_t LossStats::total_positives() const {
@@ -112,25 +87,19 @@ int64_t LossStats::total_positives() const {
   return total;
 }
 
-void RetinaNet::set_scales(const std::vector<Matches>& matches, LossStats& stats) {
-  const double images = static_cast<double>(matches.size());
-  int64_t total = 0;
-  for (const Matches& m : matches) total += m.counted;
-  double common = 1 / std::max<double>(1, static_cast<double>(total));  // batch
-  if (options.normaliser == "detectron") common = 1 / (static_cast<double>(total) + images);
-  if (options.normaliser == "ema") {
-    const double average = 0.9 * normaliser_.item() + 0.1 * std::max<double>(1, static_cast<double>(total));
-    if (training()) normaliser_.fill(average);
-    common = 1 / (training() ? average : normaliser_.item());
+LossStats RetinaNet::Losses::stats() const {
+  const std::vector<int64_t> values = counts.values<int64_t>();
+  const int64_t columns = counts.dim(1);
+  LossStats s{.images = counts.dim(0), .boxes = boxes, .anchors = anchors, .image_scale = scale.values<double>()};
+  s.positives.resize(static_cast<size_t>(columns - Assignment::level));
+  for (const int64_t* of = values.data(); of < values.data() + values.size(); of += columns) {
+    int64_t own = 0;
+    for (int64_t l = Assignment::level; l < columns; ++l)
+      own += of[l], s.positives[static_cast<size_t>(l - Assignment::level)] += of[l];
+    s.image_positives.push_back(own), s.image_ignored.push_back(of[Assignment::ignored]);
+    s.low_quality += of[Assignment::low_quality], s.unmatched += of[Assignment::unmatched];
   }
-  for (const Matches& m : matches) {
-    stats.image_positives.push_back(m.positives);
-    stats.image_ignored.push_back(std::count(m.box.begin(), m.box.end(), Matches::ignored));
-    const double own = 1 / (std::max<double>(1, static_cast<double>(m.counted)) * images);
-    stats.image_scale.push_back(options.normaliser == "per_image" ? own : common);
-    stats.low_quality += m.low_quality, stats.unmatched += m.unmatched;
-    stats.boxes += static_cast<int64_t>(m.best.size());
-  }
+  return s;
 }
 
 namespace {
@@ -138,18 +107,10 @@ namespace {
 // Of softmax probabilities p_t: -alpha_t (1 - p_t)^gamma log p_t. logits [N,R,K+1], the background first; labels [N,R]
 // as for sigmoid_focal_loss. Returns [N].
 Tensor softmax_focal_loss(const Tensor& logits, const Tensor& labels, FocalOptions o) {
-  const int64_t rows = labels.size(), classes = logits.dim(2);
-  const std::vector<int64_t> label_of = labels.values<int64_t>();
-  Tensor place({rows}, DType::i64), weight(labels.shape());
-  for (int64_t r = 0; r < rows; ++r) {
-    const int64_t label = label_of[static_cast<size_t>(r)];
-    place.data<int64_t>()[r] = r * classes + std::max(label, Matches::background) + 1;
-    const double alpha = o.alpha.value_or(0), one = label >= 0 ? alpha : 1 - alpha;
-    weight.data<float>()[r] = label == Matches::ignored ? 0 : o.alpha ? static_cast<float>(one) : 1;
-  }
-  const Tensor all = reshape(log_softmax(logits), {rows * classes});
-  const Tensor log_p = reshape(gather(all, place, 0), labels.shape());
-  const Tensor loss = log_p * weight.to(logits.dtype()).to(logits.device()) * -1;
+  const auto [place, weight] = softmax_targets(labels.to(logits.device()), o.alpha.value_or(-1), logits.dtype());
+  const Tensor log_p =
+      reshape(pick(reshape(log_softmax(logits), {labels.size(), logits.dim(2)}), place), labels.shape());
+  const Tensor loss = log_p * weight * -1;
   return sum(o.gamma == 0 ? loss : loss * pow(1 - exp(log_p), o.gamma), {1});
 }
 
@@ -166,36 +127,25 @@ Tensor class_loss_of(const ClassLossOptions& o, const Tensor& logits, const Tens
 }
 
 // Level by level, so that no copy of all logits is made.
-Tensor RetinaNet::class_loss(const Output& output, const std::vector<Matches>& matches,
-                             const std::vector<Target>& targets, const LossStats& stats) const {
-  const int64_t images = static_cast<int64_t>(targets.size());
+Tensor RetinaNet::class_loss(const Output& output, const Assignment& assignment, const Tensor& scale) const {
   Tensor sums;  // [N]
-  size_t first = 0;
-  for (const Tensor& logits : output.logits) {
-    const size_t rows = static_cast<size_t>(logits.dim(1));
-    Tensor labels({images, logits.dim(1)}, DType::i64);
-    int64_t* out = labels.data<int64_t>();
-    for (size_t i = 0; i < targets.size(); ++i)
-      for (size_t a = first; a < first + rows; ++a) {
-        const int64_t box = matches[i].box[a];
-        *out++ = box >= 0 ? targets[i].labels[static_cast<size_t>(box)] : box;  // -1 background, -2 ignored
-      }
-    first += rows;
+  for (size_t l = 0; l < output.logits.size(); ++l) {
+    const Tensor &logits = output.logits[l], labels = labels_of(assignment, l);
     const Tensor level = class_loss_of(options.loss, logits, labels);
     if (observer) {
       const Tensor x = logits.detach().set_requires_grad();
       const Tensor own = class_loss_of(options.loss, x, labels);  // without a tape: no gradient either
-      if (own.requires_grad()) backward(own, like(Tensor::from({images}, stats.image_scale), x));
+      if (own.requires_grad()) backward(own, scale.to(x.dtype()));
       observer({x.detach(), labels, x.grad()});
     }
     sums = sums ? sums + level : level;
   }
-  return sum(sums * like(Tensor::from({images}, stats.image_scale), sums));
+  return sum(sums * scale.to(sums.dtype()));
 }
 
 namespace {
 
-// Distance of the positive anchors' predictions deltas [P,4] from their boxes, a value a row.
+// Distance of anchors' predictions deltas [R,4] from their boxes, a value a row.
 Tensor box_distance(const RetinaNetOptions& o, const Tensor& deltas, const Tensor& anchors, const Tensor& boxes) {
   const std::string& kind = o.box_loss;
   if (kind == "smooth_l1" || kind == "l1" || kind == "l2") {
@@ -211,46 +161,25 @@ Tensor box_distance(const RetinaNetOptions& o, const Tensor& deltas, const Tenso
 
 }  // namespace
 
-Tensor RetinaNet::box_loss(const Output& output, const std::vector<Matches>& matches,
-                           const std::vector<Target>& targets, LossStats& stats) const {
-  std::vector<Tensor> rows;  // of positive anchors, a level each
-  std::vector<Box<float>> anchors, boxes;
-  std::vector<double> scales;
-  size_t first = 0;
-  for (size_t level = 0; level < output.deltas.size(); ++level) {
-    const Tensor& deltas = output.deltas[level];
-    const size_t count = static_cast<size_t>(deltas.dim(1));
-    const auto* level_anchors = reinterpret_cast<const Box<float>*>(output.anchors[level].data<float>());
-    std::vector<int64_t> index;
-    for (size_t i = 0; i < targets.size(); ++i)
-      for (size_t a = 0; a < count; ++a)
-        if (const int64_t box = matches[i].box[first + a]; box >= 0) {
-          index.push_back(static_cast<int64_t>(i * count + a));
-          anchors.push_back(level_anchors[a]), boxes.push_back(targets[i].boxes[static_cast<size_t>(box)]);
-          scales.push_back(stats.image_scale[i] * options.box_weight);
-        }
-    first += count;
-    const int64_t positives = static_cast<int64_t>(index.size());
-    stats.positives.push_back(positives);
-    rows.push_back(gather(reshape(deltas, {deltas.dim(0) * deltas.dim(1), 4}), Tensor::from({positives}, index), 0));
+Tensor RetinaNet::box_loss(const Output& output, const Assignment& assignment, const Tensor& scale) const {
+  const BoxRows rows = box_rows(assignment, scale, options.box_weight, output.deltas.at(0).dtype());
+  std::vector<Tensor> parts;
+  for (size_t l = 0; l < output.deltas.size(); ++l) {
+    const Tensor& deltas = output.deltas[l];
+    const Tensor all = reshape(deltas, {deltas.dim(0) * deltas.dim(1), 4});
+    parts.push_back(rows.index.empty() ? all : gather(all, rows.index[l], 0));
   }
-  const Tensor deltas = concat(rows, 0);
-  const Tensor distance =
-      box_distance(options, deltas, like(boxes_tensor(anchors), deltas), like(boxes_tensor(boxes), deltas));
-  return sum(distance * like(Tensor::from({static_cast<int64_t>(scales.size())}, scales), distance));
+  return sum(box_distance(options, concat(parts, 0), rows.anchors, rows.boxes) * rows.weight);
 }
 
 RetinaNet::Losses RetinaNet::loss(const Output& output, const std::vector<Target>& targets) {
-  const int64_t images = output.logits.at(0).dim(0);
-  check(static_cast<int64_t>(targets.size()) == images, "loss: ", targets.size(), " targets for ", images, " images");
-  std::vector<Matches> matches = assign(output.anchors, targets);
-  if (options.sampler != "all") sample_hard(output, targets, matches);
+  Assignment assignment = assign(output, targets);
+  if (options.sampler != "all") sample_hard(output, targets, assignment);
   Losses losses;
-  losses.stats.images = images;
-  for (const Tensor& level : output.anchors) losses.stats.anchors += level.dim(0);
-  set_scales(matches, losses.stats);
-  losses.classification = class_loss(output, matches, targets, losses.stats);
-  losses.box = box_loss(output, matches, targets, losses.stats);
+  losses.counts = assignment.counts, losses.boxes = assignment.truths, losses.anchors = assignment.count();
+  losses.scale = loss_scales(assignment, options.normaliser, normaliser_, training());
+  losses.classification = class_loss(output, assignment, losses.scale);
+  losses.box = box_loss(output, assignment, losses.scale);
   return losses;
 }
 

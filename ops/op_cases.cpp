@@ -195,6 +195,10 @@ class OpTable {
       const Tensor index = d.indices({d.size(0, 6)}, 0, s[axis] - 1);
       return OpSample{{d.normal(s), index}, [axis](In x) { return gather(x[0], x[1], axis); }};
     });
+    row("pick", [](Draw& d) {
+      const int64_t rows = d.size(0, 6), cols = d.size(1, 5);
+      return OpSample{{d.normal({rows, cols}), d.indices({rows}, 0, cols - 1)}, [](In x) { return pick(x[0], x[1]); }};
+    });
   }
 
   void softmax_rows() {  // and embedding, dropout

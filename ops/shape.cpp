@@ -153,6 +153,41 @@ struct Gather {
   void backward(const Tensor& dy, Grads& g) const { g[0] = sum_rows(dy, index, axis, shape[axis]); }
 };
 
+template <class T> struct PickOne {
+  const T* x;
+  const int64_t* index;
+  T* y;
+  int64_t cols;
+  HD void operator()(int64_t r) const { y[r] = x[r * cols + index[r]]; }
+};
+template <class T> struct PutOne {  // dx[r, k] = dy[r] where k is index[r], otherwise 0
+  const T* dy;
+  const int64_t* index;
+  T* dx;
+  int64_t cols;
+  HD void operator()(int64_t i) const { dx[i] = index[i / cols] == i % cols ? dy[i / cols] : T(0); }
+};
+struct Pick {
+  static constexpr auto name = "pick";
+  int64_t cols;
+  Tensor index{};
+
+  Tensor forward(const Tensor& x, const Tensor& index_) {
+    index = index_;
+    Tensor y({index.size()}, x.dtype(), x.device());
+    dispatch_storage(x.dtype(), [&]<class T>() {
+      for_each(y.device(), y.size(), PickOne<T>{x.data<T>(), index.data<int64_t>(), y.data<T>(), cols});
+    });
+    return y;
+  }
+  void backward(const Tensor& dy, Grads& g) const {
+    g[0] = Tensor({dy.size(), cols}, dy.dtype(), dy.device());
+    dispatch_storage(dy.dtype(), [&]<class T>() {
+      for_each(dy.device(), g[0].size(), PutOne<T>{dy.data<T>(), index.data<int64_t>(), g[0].data<T>(), cols});
+    });
+  }
+};
+
 }  // namespace
 
 Tensor reshape(const Tensor& x, const Shape& shape) {
@@ -204,6 +239,14 @@ Tensor gather(const Tensor& x, const Tensor& index, int axis) {
   const Tensor here = checked_index("gather", index, x.dim(a));
   check(index.rank() == 1, "gather: the index must have shape [M], got ", index.shape());
   return apply(Gather{a, here, {}}, x);
+}
+
+Tensor pick(const Tensor& x, const Tensor& index) {
+  check(x.rank() == 2 && index.rank() == 1 && index.dim(0) == x.dim(0), "pick: needs x [R,K] and an index [R]\n  x ",
+        x.shape(), "\n  index ", index.shape());
+  if (index.device() == Device::cpu) checked_index("pick", index, x.dim(1));
+  check(index.dtype() == DType::i64, "pick: the index must be i64, got ", name_of(index.dtype()));
+  return apply(Pick{x.dim(1)}, x, index);
 }
 
 }  // namespace fovea

@@ -17,5 +17,8 @@ Tensor pad(const Tensor& x, const std::vector<std::pair<int64_t, int64_t>>& widt
 // y[.., i, ..] = x[.., index[i], ..] along the axis; index i64 [M] in 0..size-1, repeats are allowed.
 // The gradient of a repeated row is summed in index order.
 Tensor gather(const Tensor& x, const Tensor& index, int axis);
+// y[r] = x[r, index[r]]; x [R,K], index i64 [R] in 0..K-1. Of an index on a device the caller vouches for that: reading
+// it would wait.
+Tensor pick(const Tensor& x, const Tensor& index);
 
 }  // namespace fovea

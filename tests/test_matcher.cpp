@@ -7,14 +7,16 @@
 #include "core/threads.h"
 #include "models/matcher.h"
 #include "tests/catch.h"
+#include "tests/fake_device.h"
 
 using namespace fovea;
+using test::WithFakeDevice;
 using Boxes = std::vector<Box<float>>;
 
 namespace {
 
 Matches run(const Boxes& anchors, const Boxes& boxes, const MatcherOptions& o = {}, const Boxes& ignore = {}) {
-  return match<float>(anchors, boxes, ignore, o);
+  return match(anchors, boxes, ignore, o);
 }
 
 // The definition, with the whole matrix.
@@ -71,6 +73,99 @@ TEST_CASE("matcher: equal to the matrix for every rule, on any number of threads
     RC_ASSERT(m.positives == positives);
     RC_ASSERT(m.counted >= m.positives);
   });
+}
+
+namespace {
+
+Tensor tensor_of(const Boxes& boxes) {
+  Tensor t({static_cast<int64_t>(boxes.size()), 4});
+  std::copy(boxes.begin(), boxes.end(), static_cast<Box<float>*>(t.raw()));
+  return t;
+}
+Target random_target(Dice& dice) {
+  Target t{random_boxes(dice, dice.integer(0, 12)), {}, random_boxes(dice, dice.integer(0, 3))};
+  for (size_t b = 0; b < t.boxes.size(); ++b) t.labels.push_back(dice.integer(0, 5));
+  if (dice.chance(0.5)) t.size = {static_cast<int>(dice.integer(1, 20)), static_cast<int>(dice.integer(1, 20))};
+  return t;
+}
+
+}  // namespace
+
+TEST_CASE("matcher: a batch is its images one by one, its levels are counted, padding is ignored") {
+  rc::check([](uint64_t seed) {
+    Dice dice(seed);
+    const Boxes anchors = random_boxes(dice, dice.integer(0, 60));
+    const int64_t n = static_cast<int64_t>(anchors.size()), cut = dice.integer(0, n);
+    std::vector<Target> targets;
+    for (int64_t i = dice.integer(0, 4); i > 0; --i) targets.push_back(random_target(dice));
+    const Assignment a = assign(tensor_of(anchors), {cut, n - cut}, targets, {}, true);
+    const std::vector<Matches> all = to_matches(a);
+    RC_ASSERT(all.size() == targets.size());
+    for (size_t i = 0; i < all.size(); ++i) {
+      const Target& t = targets[i];
+      std::vector<int64_t> box = brute(anchors, t.boxes, {}, t.ignore);
+      for (int64_t k = 0; k < n && t.size.first > 0; ++k) {
+        const Box<float>& b = anchors[size_t(k)];
+        if (b.x1 + b.x2 >= 2 * float(t.size.second) || b.y1 + b.y2 >= 2 * float(t.size.first)) box[size_t(k)] = -2;
+      }
+      RC_ASSERT(all[i].box == box);
+      const auto positive = [](int64_t b) { return b >= 0; };
+      const int64_t* counts = a.counts.data<int64_t>() + int64_t(i) * a.counts.dim(1);
+      RC_ASSERT(counts[Assignment::level] == std::count_if(box.begin(), box.begin() + cut, positive));
+      RC_ASSERT(counts[Assignment::level + 1] == std::count_if(box.begin() + cut, box.end(), positive));
+      RC_ASSERT(counts[Assignment::ignored] == std::count(box.begin(), box.end(), Matches::ignored));
+      int64_t missed = 0;
+      for (size_t b = 0; b < t.boxes.size(); ++b) missed += std::count(box.begin(), box.end(), int64_t(b)) == 0;
+      RC_ASSERT(all[i].unmatched == missed);
+    }
+  });
+}
+
+TEST_CASE("matcher: a device finds the same, without a word to the processor and whatever there is to find") {
+  Dice dice(3);
+  WithFakeDevice fake;
+  const Tensor anchors = tensor_of(random_boxes(dice, 1500)), there = anchors.to(Device::cuda);
+  int64_t loops = -1;
+  for (int turn = 0; turn < 5; ++turn) {
+    const std::vector<Target> targets =
+        turn == 0 ? std::vector<Target>(2) : std::vector<Target>{random_target(dice), random_target(dice)};
+    const MatcherOptions o{.rule = turn % 2 ? "argmax" : "last"};
+    const auto before = fake.device->counts;
+    const Assignment a = assign(there, {1000, 500}, targets, o, turn > 2);
+    const auto& after = fake.device->counts;
+    CHECK(after.synchronizations == before.synchronizations);
+    CHECK(after.to_device == before.to_device + 1);
+    CHECK((turn == 0 || after.loops - before.loops == loops));
+    loops = after.loops - before.loops;
+    CHECK(a.boxes.dim(0) == 64);
+    const Assignment here = assign(anchors, {1000, 500}, targets, o, turn > 2);
+    CHECK(a.box.values<int64_t>() == here.box.values<int64_t>());
+    CHECK(a.counts.values<int64_t>() == here.counts.values<int64_t>());
+    const std::vector<Matches> got = to_matches(a), expected = to_matches(here);
+    for (size_t i = 0; i < 2; ++i) CHECK(got[i].best == expected[i].best);
+  }
+}
+
+TEST_CASE("matcher: other matches in the place of what was assigned are counted anew") {
+  Dice dice(8);
+  const Boxes anchors = random_boxes(dice, 40);
+  Assignment a = assign(tensor_of(anchors), {30, 10}, {random_target(dice), random_target(dice)}, {});
+  std::vector<Matches> matches = to_matches(a);
+  for (Matches& m : matches) {
+    m.box.assign(40, Matches::ignored), m.box[3] = Matches::background;
+    m.box[5] = m.box[31] = m.box[32] = 0, m.positives = 3, m.counted = 4;
+  }
+  replace(a, matches);
+  const std::vector<Matches> again = to_matches(a);
+  for (size_t i = 0; i < 2; ++i) {
+    CHECK(again[i].box == matches[i].box);
+    CHECK(again[i].positives == 3);
+    CHECK(again[i].counted == 4);
+    const int64_t* counts = a.counts.data<int64_t>() + int64_t(i) * a.counts.dim(1);
+    CHECK(counts[Assignment::ignored] == 36);
+    CHECK(counts[Assignment::level] == 1);
+    CHECK(counts[Assignment::level + 1] == 2);
+  }
 }
 
 TEST_CASE("matcher: mmdetection's example, with an ignore region") {

@@ -150,7 +150,7 @@ TEST_CASE("a softmax's head: the background's logit comes first and holds the pr
   REQUIRE(bias.size() == 9 * 6);
   for (int64_t i = 0; i < bias.size(); ++i) CHECK(bias.at(i) == Approx(i % 6 ? 0 : std::log(5 * 0.99 / 0.01)));
   const auto losses = model.loss(out, {{.boxes = {{10, 10, 40, 40}}, .labels = {4}}});
-  CHECK(losses.classification.item() == Approx(expected_initial_loss(o, losses.stats)).epsilon(1e-4));
+  CHECK(losses.classification.item() == Approx(expected_initial_loss(o, losses.stats())).epsilon(1e-4));
   CHECK(model.detect(out)[0].empty());  // every class has 0.01 / 5
   backward(losses.total());
 }
@@ -258,9 +258,9 @@ TEST_CASE("without objects and at step 0 the loss is what the prior says") {
   RetinaNet model(tiny());
   const auto losses =
       model.loss(model(noise({2, 128, 128, 3}, 9)), {{.boxes = {{30, 20, 90, 100}}, .labels = {2}}, {}});
-  CHECK(losses.classification.item() == Approx(expected_initial_loss(model.options, losses.stats)).epsilon(0.05));
-  CHECK(losses.stats.boxes == 1);
-  CHECK(losses.stats.unmatched == 0);
+  CHECK(losses.classification.item() == Approx(expected_initial_loss(model.options, losses.stats())).epsilon(0.05));
+  CHECK(losses.stats().boxes == 1);
+  CHECK(losses.stats().unmatched == 0);
 }
 
 TEST_CASE("NaN pixels do not crash") {

@@ -72,8 +72,8 @@ TEST_CASE("losses: every normaliser, by hand") {
     CHECK(losses.classification.item() == Approx(a * first + b * second));
     CHECK(losses.box.item() == Approx(a * box));
     CHECK(losses.total().item() == Approx(a * first + b * second + a * box));
-    CHECK(losses.stats.positives == std::vector<int64_t>{1});
-    CHECK(losses.stats.image_positives == std::vector<int64_t>{1, 0});
+    CHECK(losses.stats().positives == std::vector<int64_t>{1});
+    CHECK(losses.stats().image_positives == std::vector<int64_t>{1, 0});
   }
 }
 
@@ -108,7 +108,7 @@ TEST_CASE("losses: ignore regions and padding take anchors out of the background
   for (int64_t k = 0; k < 2; ++k) expected -= focal(s.out.logits[0].at(4 + k), false);
   const auto losses = s.loss();
   CHECK(losses.classification.item() == Approx(expected));
-  CHECK(losses.stats.image_ignored == std::vector<int64_t>{2});
+  CHECK(losses.stats().image_ignored == std::vector<int64_t>{2});
   auto l = losses.total();
   backward(l);
   for (int64_t i = 2; i < 6; ++i) CHECK(s.out.logits[0].grad().at(i) == 0);
@@ -210,16 +210,16 @@ TEST_CASE("losses: with ohem only the hardest anchors count, in both losses") {
   const bool second = ce(1) > ce(2);
   const auto two = s.loss();
   CHECK(two.classification.item() == Approx((ce(0) + (second ? ce(1) : ce(2))) / 2));
-  CHECK(two.stats.image_ignored == std::vector<int64_t>{1});
+  CHECK(two.stats().image_ignored == std::vector<int64_t>{1});
   backward(two.total());
   for (int64_t k = 0; k < 2; ++k) CHECK(s.out.logits[0].grad().at(2 * (second ? 2 : 1) + k) == 0);
   // Anchors alone, whose deltas move anchor 1 onto anchor 2: only where decoded are they twins.
   s.out.anchors = {Tensor::from<float>({3, 4}, {0, 0, 10, 10, 50, 50, 60, 60, 100, 100, 110, 110})};
   for (int64_t i = 0; i < s.out.deltas[0].size(); ++i) s.out.deltas[0].detach().data<float>()[i] = 0;
   s.out.deltas[0].detach().data<float>()[4] = s.out.deltas[0].detach().data<float>()[5] = 5;
-  CHECK(s.loss().stats.image_ignored == std::vector<int64_t>{0});
+  CHECK(s.loss().stats().image_ignored == std::vector<int64_t>{0});
   s.options.sampler_boxes = "decoded";
-  CHECK(s.loss().stats.image_ignored == std::vector<int64_t>{1});
+  CHECK(s.loss().stats().image_ignored == std::vector<int64_t>{1});
   s.options.sampler = "ohem_1_3", s.targets[0] = {};  // no positive, so no background either
   const auto none = s.loss();
   CHECK(none.classification.item() == 0);
@@ -284,7 +284,7 @@ TEST_CASE("the prior predicts the first classification loss") {
       s.options.loss.kind = kind, s.options.normaliser = normaliser;
       s.out.logits[0].fill(-std::log((1 - s.options.prior) / s.options.prior));
       const auto losses = s.loss();
-      CHECK(losses.classification.item() == Approx(expected_initial_loss(s.options, losses.stats)).epsilon(1e-4));
+      CHECK(losses.classification.item() == Approx(expected_initial_loss(s.options, losses.stats())).epsilon(1e-4));
     }
   for (double gamma : {0.0, 2.0}) {
     Small s;
@@ -292,6 +292,6 @@ TEST_CASE("the prior predicts the first classification loss") {
     s.out.logits[0] = Tensor::zeros({2, 3, 3});
     for (int64_t a = 0; a < 6; ++a) s.out.logits[0].data<float>()[3 * a] = float(std::log(2 * 0.99 / 0.01));
     const auto losses = s.loss();
-    CHECK(losses.classification.item() == Approx(expected_initial_loss(s.options, losses.stats)).epsilon(1e-4));
+    CHECK(losses.classification.item() == Approx(expected_initial_loss(s.options, losses.stats())).epsilon(1e-4));
   }
 }

@@ -43,7 +43,7 @@ Times time_focal_loss(const PartsFlags& o, Dice& dice) {
 Times time_matcher(const PartsFlags& o, Dice& dice) {
   const std::vector<Box<float>> anchors = random_boxes(o.anchors, 800, dice),
                                 truths = random_boxes(o.truths, 800, dice);
-  return measure(o, [&] { match<float>(anchors, truths, {}, {}); });
+  return measure(o, [&] { match(anchors, truths, {}, {}); });
 }
 
 Times time_nms(const PartsFlags& o, Dice& dice) {

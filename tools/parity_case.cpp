@@ -99,7 +99,7 @@ ParityRun finish(const ParityCase& c, ParityStep& step, const ParityStep& other)
     run.values.emplace_back(text("features/", level), here(permute(step.out.features[level], {0, 3, 1, 2})));
   run.values.emplace_back("anchors", here(concat(step.out.anchors, 0)));
   keep_boxes(run.values, "", step.out);
-  const auto matches = step.model.assign(step.out.anchors, c.targets);
+  const auto matches = to_matches(step.model.assign(step.out, c.targets));
   for (size_t i = 0; i < matches.size(); ++i)
     run.values.emplace_back(text(i, "/matches"),
                             Tensor::from({static_cast<int64_t>(matches[i].box.size())}, matches[i].box));

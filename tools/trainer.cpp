@@ -82,11 +82,11 @@ StepResult Trainer::step(const Batch& batch, int64_t step) {
   optimizer_->zero_grad();
   {
     const auto output = model_(batch.images);
-    auto losses = model_.loss(output, targets_of(batch));
+    const auto losses = model_.loss(output, targets_of(batch));
+    backward(losses.total());  // before anything is read: a device does not wait for the processor
     result.classification = losses.classification.item(), result.box = losses.box.item();
-    result.stats = losses.stats;
+    result.stats = losses.stats();
     check_losses(batch, output, result, step);
-    backward(losses.total());
   }
   const auto params = optimizer_->params();
   if (config_.train.clip_value > 0) clip_grad_value(params, config_.train.clip_value);
