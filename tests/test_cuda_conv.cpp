@@ -68,8 +68,9 @@ template <class S> Widened<S> widened(const S* w, const ConvShape& s, int64_t wi
   return Widened<S>(across.data(), s.taps(), s.group_c() * wide_o, wide_c * wide_o);
 }
 
-// All three sums of two maps with results of T, played with the lanes in this order.
-template <class P, class T> void check(uint64_t seed, int multiple, LaneOrder order, double sums) {
+// All three sums of two maps with results of T, played with the lanes in this order. Returns how many products of
+// images were split.
+template <class P, class T> int check(uint64_t seed, int multiple, LaneOrder order, double sums) {
   using S = typename P::Stored;
   using C = compute_t<T>;
   Dice d(seed);
@@ -92,7 +93,10 @@ template <class P, class T> void check(uint64_t seed, int multiple, LaneOrder or
   std::deque<Widened<S>> images;
   std::vector<SeenAndGradient<S>> maps;
   std::vector<double> dw64(size_t(size), 0);
-  const auto launch = [=](const auto& product) { play_tiles(product.blocks(), product, order); };
+  int split = 0;
+  const auto launch = [=, &split](const auto& product) {
+    split += product.schedule.splits > 1, play_tiles(product.blocks(), product, order);
+  };
   for (const ConvShape& s : {first, second}) {
     const int64_t in = s.n * s.h * s.w, out = s.n * s.oh * s.ow;
     Numbers<S> x(in * s.c, d), dy(out * s.o, d);
@@ -110,19 +114,23 @@ template <class P, class T> void check(uint64_t seed, int multiple, LaneOrder or
     const Images<S> seen{images.emplace_back(x.data, in, s.c, c).data(), c};
     const Images<S> gradient{images.emplace_back(dy.data, out, s.o, o).data(), o};
     maps.push_back({s, seen, gradient});
-    value<P>(m, seen, weights, end, launch);
-    input_gradient<P>(m, gradient, weights, launch);
+    value<P>(Device::cpu, m, seen, weights, end, launch);
+    input_gradient<P>(Device::cpu, m, gradient, weights, launch);
     CHECK(y.off(y64) < stored);
     CHECK(dx.off(dx64) < stored);
   }
+  const int of_images = split;
   weight_gradient<P>(Device::cpu, maps, dw.data, launch);
   CHECK(dw.off(dw64) < sums);
+  return of_images;
 }
 
 template <class P, class T = typename P::Stored> void check_all(double sums) {
   const LaneOrder orders[] = {{-1, -1}, {1, 0}, {77, 5}, {129, 31}};
+  int split = 0;
   for (uint64_t seed = 0; seed < 12; ++seed)
-    check<P, T>(seed, seed % 2 == 0 ? 4 * P::kNumbers : 1, orders[seed / 2 % 4], sums);
+    split += check<P, T>(seed, seed % 2 == 0 ? 4 * P::kNumbers : 1, orders[seed / 2 % 4], sums);
+  CHECK(split > 0);
 }
 
 // How often the 32 lanes of a warp meet in a bank when each stores or loads its word.
@@ -192,8 +200,8 @@ template <class P> void check_several(uint64_t seed) {
     x.push_back({seen.data, s.c}), dy.push_back({gradient.data, s.o});
     maps.push_back({s, nullptr, draw(out).data, draw(in).data, nullptr, residual.data});
   }
-  values<P>(maps, x, weights, ConvEnd<float>{}, launch);
-  input_gradients<P>(maps, dy, weights, launch);
+  values<P>(Device::cpu, maps, x, weights, ConvEnd<float>{}, launch);
+  input_gradients<P>(Device::cpu, maps, dy, weights, launch);
   for (size_t i = 0; i < maps.size(); ++i) {
     INFO("seed " << seed << ", map " << i << " of " << maps.size());
     Numbers<bf16>&y = kept[5 * i + 3], &dx = kept[5 * i + 4];

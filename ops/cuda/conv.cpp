@@ -117,8 +117,8 @@ void piped_value(Device device, const Maps<T>& all, const float* w, const ConvEn
     std::vector<Images<bf16>> x;
     for (const ConvMap<T>& m : maps) x.push_back(wide.emplace_back(device, m.x, inputs(m.s), m.s.c).images());
     with_tiles(pixels_of(maps, outputs), maps[0].s.group_o(), [&]<class P>() {
-      if (maps.size() == 1) value<P>(maps[0], x[0], weights.stored(), end, launch);
-      else values<P>(maps, x, weights.stored(), end, launch);
+      if (maps.size() == 1) value<P>(device, maps[0], x[0], weights.stored(), end, launch);
+      else values<P>(device, maps, x, weights.stored(), end, launch);
     });
   });
 }
@@ -131,8 +131,8 @@ void piped_input_gradient(Device device, const Maps<T>& all, const float* w, Lau
     for (const ConvMap<T>& m : maps) dy.push_back(wide.emplace_back(device, m.dy, outputs(m.s), m.s.o).images());
     const auto& stride = maps[0].s.stride;  // pixels of one remainder make a product
     with_tiles(pixels_of(maps, inputs) / (stride.h * stride.w), maps[0].s.group_c(), [&]<class P>() {
-      if (maps.size() == 1) input_gradient<P>(maps[0], dy[0], weights.stored(), launch);
-      else input_gradients<P>(maps, dy, weights.stored(), launch);
+      if (maps.size() == 1) input_gradient<P>(device, maps[0], dy[0], weights.stored(), launch);
+      else input_gradients<P>(device, maps, dy, weights.stored(), launch);
     });
   });
 }
@@ -215,7 +215,7 @@ void conv_value(Device device, const std::vector<ConvMap<T>>& maps, const comput
   with_weights<T>(device, w, maps[0].s, [&](const StoredWeights<T>& weights) {
     for (const ConvMap<T>& m : maps)
       with_precision<T>(large_tiles(outputs(m.s), m.s.group_o()) * m.s.groups, [&]<class P>() {
-        value<P>(m, Images<T>{m.x, m.s.c}, weights, end, launch);
+        value<P>(device, m, Images<T>{m.x, m.s.c}, weights, end, launch);
       });
   });
 }
@@ -230,7 +230,7 @@ template <class T> void conv_input_gradient(Device device, const std::vector<Con
     for (const ConvMap<T>& m : maps)
       with_precision<T>(large_tiles(inputs(m.s) / (m.s.stride.h * m.s.stride.w), m.s.group_c()) * m.s.groups,
                         [&]<class P>() {
-                          input_gradient<P>(m, Images<T>{m.dy, m.s.o}, weights, launch);
+                          input_gradient<P>(device, m, Images<T>{m.dy, m.s.o}, weights, launch);
                         });
   });
 }

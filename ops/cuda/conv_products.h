@@ -131,12 +131,13 @@ template <class T> struct ToSeveral {
   using C = compute_t<T>;
   Starts starts;
   ToImages<T> maps[kMaps];
-  HD typename ToImages<T>::Line line(const Schedule::Part& part, int pixel) const {
+  using Line = typename ToImages<T>::Line;
+  HD Line line(const Schedule::Part& part, int pixel) const {
     const int k = starts.map_of(pixel);
     return maps[k].line(part, pixel - starts.first[k]);
   }
-  HD void store(const typename ToImages<T>::Line& l, int col, C v) const { maps[0].store(l, col, v); }
-  HD void store(const typename ToImages<T>::Line& l, int col, C v, C w) const { maps[0].store(l, col, v, w); }
+  HD void store(const Line& l, int col, C v) const { maps[0].store(l, col, v); }
+  HD void store(const Line& l, int col, C v, C w) const { maps[0].store(l, col, v, w); }
   HD bool pairs() const {
     bool all = true;
     FOVEA_UNROLL for (int k = 0; k < kMaps; ++k) all = all && maps[k].pairs();
@@ -180,6 +181,56 @@ void multiply(bool whole, const A& a, const B& b, const Out& out, const Schedule
   }
 }
 
+// Where a product has few tiles, shares of its depth are computed side by side, [splits, rows, width], and the images
+// get their sums.
+template <class C, class Out> struct InShares {
+  Out out;
+  C* shares;  // or null: there is one, which the images get at once
+  int64_t rows;
+  int cols, width;
+  struct Line {
+    typename Out::Line to;
+    C* share;
+  };
+  HD Line line(const Schedule::Part& part, int row) const {
+    return {out.line(part, row), shares ? shares + (part.split * rows + row) * width + part.group * cols : nullptr};
+  }
+  HD void store(const Line& l, int col, C v) const {
+    if (l.share) l.share[col] = v;
+    else out.store(l.to, col, v);
+  }
+  HD bool pairs() const { return out.pairs(); }
+  HD void store(const Line& l, int col, C v, C w) const {
+    if (l.share) *reinterpret_cast<Pack<C, 2>*>(l.share + col) = {{v, w}};
+    else out.store(l.to, col, v, w);
+  }
+};
+template <class C, class Out> struct AddShares {  // in order
+  InShares<C, Out> all;
+  int splits;
+  HD void operator()(int64_t i) const {
+    C sum = 0;
+    for (int k = 0; k < splits; ++k) sum += all.shares[k * all.rows * all.width + i];
+    const int row = int(i) / all.width, col = int(i) - row * all.width, group = col / all.cols;
+    Schedule::Part part{};
+    part.group = group;
+    all.out.store(all.out.line(part, row), col - group * all.cols, sum);
+  }
+};
+template <class P, class A, class B, class Out, class Launch>
+void multiply_to_images(Device device, bool whole, const A& a, const B& b, const Out& out, Schedule schedule,
+                        Launch launch) {
+  using C = typename P::Sum;
+  schedule.splits =
+      splits_of(schedule.blocks(P::kHigh, P::kWide), Schedule::tiles(schedule.depth, P::kDepth * P::kNumbers));
+  const int width = schedule.cols * schedule.groups;
+  const int64_t size = schedule.splits > 1 ? int64_t{schedule.rows} * width : 0;
+  Workspace memory(size_t(schedule.splits * size) * sizeof(C), device);
+  const InShares<C, Out> to{out, size > 0 ? memory.as<C>() : nullptr, schedule.rows, schedule.cols, width};
+  multiply<P>(whole, a, b, to, schedule, launch);
+  for_each(device, size, AddShares<C, Out>{to, schedule.splits});
+}
+
 // Operands as they are stored: images [n,h,w,c] and the weights [taps, c, o] of a group. Where c or o is more than the
 // convolution has, both have zeros there.
 template <class S> struct Images {
@@ -192,28 +243,28 @@ template <class S> struct StoredWeights {
 };
 
 template <class P, class T, class S, class Launch>
-void value(const ConvMap<T>& m, const Images<S>& x, const StoredWeights<S>& w, const ConvEnd<compute_t<T>>& end,
-           Launch launch) {
+void value(Device device, const ConvMap<T>& m, const Images<S>& x, const StoredWeights<S>& w,
+           const ConvEnd<compute_t<T>>& end, Launch launch) {
   ConvShape s = m.s;
   s.c = x.c;
   const View view = view_of_input(s);
   const int o = int(s.group_o());
-  multiply<P>(whole<P>(s, {x.x, w.w}), Seen<S>{x.x, view}, Rows<S>{w.w, view.places(), o, w.o},
-              ToImages<T>{m.y, view.grid, o, end, m.residual},
-              Schedule{view.grid.size(), o, view.places(), s.groups, 1}, launch);
+  multiply_to_images<P>(device, whole<P>(s, {x.x, w.w}), Seen<S>{x.x, view}, Rows<S>{w.w, view.places(), o, w.o},
+                        ToImages<T>{m.y, view.grid, o, end, m.residual},
+                        Schedule{view.grid.size(), o, view.places(), s.groups, 1}, launch);
 }
 
 template <class P, class T, class S, class Launch>
-void input_gradient(const ConvMap<T>& m, const Images<S>& dy, const StoredWeights<S>& w, Launch launch) {
+void input_gradient(Device device, const ConvMap<T>& m, const Images<S>& dy, const StoredWeights<S>& w, Launch launch) {
   ConvShape s = m.s;
   s.o = dy.c;
   const int c = int(s.group_c());
   for (int a = 0; a < s.stride.h && a < s.h; ++a)
     for (int b = 0; b < s.stride.w && b < s.w; ++b) {
       const View view = view_of_output(s, a, b);
-      multiply<P>(whole<P>(s, {dy.x, w.w}), Seen<S>{dy.x, view}, Flipped<S>{w.w, view, s.kernel.w, w.c, w.o},
-                  ToImages<T>{m.dx, view.grid, c, {}, nullptr},
-                  Schedule{view.grid.size(), c, view.places(), s.groups, 1}, launch);
+      multiply_to_images<P>(device, whole<P>(s, {dy.x, w.w}), Seen<S>{dy.x, view},
+                            Flipped<S>{w.w, view, s.kernel.w, w.c, w.o}, ToImages<T>{m.dx, view.grid, c, {}, nullptr},
+                            Schedule{view.grid.size(), c, view.places(), s.groups, 1}, launch);
     }
 }
 
@@ -230,8 +281,8 @@ template <class T, class S> struct Several {
   }
 };
 template <class P, class T, class S, class Launch>
-void values(const std::vector<ConvMap<T>>& maps, const std::vector<Images<S>>& x, const StoredWeights<S>& w,
-            const ConvEnd<compute_t<T>>& end, Launch launch) {
+void values(Device device, const std::vector<ConvMap<T>>& maps, const std::vector<Images<S>>& x,
+            const StoredWeights<S>& w, const ConvEnd<compute_t<T>>& end, Launch launch) {
   Several<T, S> all;
   const int o = int(maps[0].s.group_o());
   for (size_t i = 0; i < maps.size(); ++i) {
@@ -241,12 +292,12 @@ void values(const std::vector<ConvMap<T>>& maps, const std::vector<Images<S>>& x
     all.add(x[i].x, view, ToImages<T>{maps[i].y, view.grid, o, end, maps[i].residual});
   }
   const int places = all.seen.maps[0].view.places();
-  multiply<P>(true, all.seen, Rows<S>{w.w, places, o, w.o}, all.out,
-              Schedule{all.pixels, o, places, maps[0].s.groups, 1}, launch);
+  multiply_to_images<P>(device, true, all.seen, Rows<S>{w.w, places, o, w.o}, all.out,
+                        Schedule{all.pixels, o, places, maps[0].s.groups, 1}, launch);
 }
 template <class P, class T, class S, class Launch>
-void input_gradients(const std::vector<ConvMap<T>>& maps, const std::vector<Images<S>>& dy, const StoredWeights<S>& w,
-                     Launch launch) {
+void input_gradients(Device device, const std::vector<ConvMap<T>>& maps, const std::vector<Images<S>>& dy,
+                     const StoredWeights<S>& w, Launch launch) {
   const ConvShape& first = maps[0].s;
   const int c = int(first.group_c());
   for (int a = 0; a < first.stride.h; ++a)
@@ -259,8 +310,8 @@ void input_gradients(const std::vector<ConvMap<T>>& maps, const std::vector<Imag
         all.add(dy[i].x, view, ToImages<T>{maps[i].dx, view.grid, c, {}, nullptr});
       }
       const View& view = all.seen.maps[0].view;
-      multiply<P>(true, all.seen, Flipped<S>{w.w, view, first.kernel.w, w.c, w.o}, all.out,
-                  Schedule{all.pixels, c, view.places(), first.groups, 1}, launch);
+      multiply_to_images<P>(device, true, all.seen, Flipped<S>{w.w, view, first.kernel.w, w.c, w.o}, all.out,
+                            Schedule{all.pixels, c, view.places(), first.groups, 1}, launch);
     }
 }
 

@@ -11,6 +11,7 @@ namespace fovea::cuda {
 // Tiles of kHigh x kWide results for 8 warps, of which kDownWarps share a column of the tile. Smaller tiles are for
 // small products: they fill more multiprocessors.
 template <int high, int wide, int kDownWarps> struct Pipelined : Bf16 {
+  using Sum = float;
   static constexpr bool kPipelined = true;
   static constexpr int kHigh = high, kWide = wide, kDepth = 16;
   static constexpr int kAcrossWarps = 8 / kDownWarps, kWarpHigh = high / kDownWarps, kWarpWide = wide / kAcrossWarps;
