@@ -74,7 +74,8 @@ template <class P, class T> int check(uint64_t seed, int multiple, LaneOrder ord
   using S = typename P::Stored;
   using C = compute_t<T>;
   Dice d(seed);
-  const ConvShape first = draw_shape(d, multiple, !P::kPipelined || multiple % 8 == 0);
+  constexpr int vector = 4 * P::kNumbers;  // of 16 bytes
+  const ConvShape first = draw_shape(d, multiple, !P::kPipelined || multiple % vector == 0);
   ConvShape second = first;
   second.n = 1;
   INFO("seed " << seed << ": x [" << first.n << "," << first.h << "," << first.w << "," << first.c << "] kernel "
@@ -86,7 +87,8 @@ template <class P, class T> int check(uint64_t seed, int multiple, LaneOrder ord
   Numbers<C> scale(first.o, d), shift(first.o, d), dw(size, d);
   const bool fused = d.chance(0.5), wide = P::kPipelined && first.groups == 1;
   const ConvEnd<C> end = fused ? ConvEnd<C>{scale.data, shift.data, true} : ConvEnd<C>{};
-  const int64_t c = wide ? (first.c + 7) / 8 * 8 : first.c, o = wide ? (first.o + 7) / 8 * 8 : first.o;
+  const auto widen = [&](int64_t n) { return wide ? (n + vector - 1) / vector * vector : n; };
+  const int64_t c = widen(first.c), o = widen(first.o);
   const Widened<S> stored_w = widened(w.data, first, c / first.groups, o);
   const StoredWeights<S> weights{stored_w.data(), int(c / first.groups), int(o)};
   const double stored = sizeof(T) == 2 ? 0x1p-8 + sums : sums;
@@ -167,23 +169,31 @@ TEST_CASE("a product of a tile is the convolution: tf32 and bf16 on the tensor c
 }
 
 TEST_CASE("a product of a tile is the convolution: bf16 through the pipeline, with tiles of all sizes") {
-  check_all<Pipelined<128, 128, 2>>(3e-6);
-  check_all<Pipelined<128, 64, 4>>(3e-6);
-  check_all<Pipelined<64, 64, 2>>(3e-6);
-  check_all<Pipelined<64, 64, 2>, float>(3e-6);
+  check_all<Pipelined<Bf16, 128, 128, 2>>(3e-6);
+  check_all<Pipelined<Bf16, 128, 64, 4>>(3e-6);
+  check_all<Pipelined<Bf16, 64, 64, 2>>(3e-6);
+  check_all<Pipelined<Bf16, 64, 64, 2>, float>(3e-6);
+}
+
+TEST_CASE("a product of a tile is the convolution: tf32 through the pipeline, with tiles of all sizes") {
+  check_all<Pipelined<Tf32, 128, 128, 2>>(3e-6);
+  check_all<Pipelined<Tf32, 128, 64, 4>>(3e-6);
+  check_all<Pipelined<Tf32, 64, 64, 2>>(3e-6);
 }
 
 // As many maps as a launch takes at most, of sizes that do not fit tiles.
 template <class P> void check_several(uint64_t seed) {
+  using S = typename P::Stored;
+  const double stored = sizeof(S) == 2 ? 0x1p-7 : 3e-6;
   Dice d(seed);
-  const ConvShape first = draw_shape(d, 8);
+  const ConvShape first = draw_shape(d, 4 * P::kNumbers);
   const int64_t size = first.taps() * first.group_c() * first.o;
-  Numbers<bf16> w(size, d);
-  const StoredWeights<bf16> weights{w.data, int(first.group_c()), int(first.o)};
+  Numbers<S> w(size, d);
+  const StoredWeights<S> weights{w.data, int(first.group_c()), int(first.o)};
   const auto launch = [](const auto& product) { play_tiles(product.blocks(), product); };
-  std::deque<Numbers<bf16>> kept;
-  std::vector<ConvMap<bf16>> maps;
-  std::vector<Images<bf16>> x, dy;
+  std::deque<Numbers<S>> kept;
+  std::vector<ConvMap<S>> maps;
+  std::vector<Images<S>> x, dy;
   std::vector<std::vector<double>> y64, dx64;
   for (int64_t i = d.integer(1, kMaps); i > 0; --i) {
     ConvShape s = first;
@@ -191,7 +201,7 @@ template <class P> void check_several(uint64_t seed) {
     s.oh = (s.h + 2 * s.pad.h - s.dilation.h * (s.kernel.h - 1) - 1) / s.stride.h + 1;
     s.ow = (s.w + 2 * s.pad.w - s.dilation.w * (s.kernel.w - 1) - 1) / s.stride.w + 1;
     const int64_t in = s.n * s.h * s.w * s.c, out = s.n * s.oh * s.ow * s.o;
-    const auto draw = [&](int64_t n) -> const Numbers<bf16>& { return kept.emplace_back(n, d); };
+    const auto draw = [&](int64_t n) -> const Numbers<S>& { return kept.emplace_back(n, d); };
     const auto &seen = draw(in), &gradient = draw(out), &residual = draw(out);
     y64.emplace_back(out, 0), dx64.emplace_back(in, 0);
     reference::conv_value(Device::cpu, s, seen.exact.data(), w.exact.data(), y64.back().data());
@@ -204,14 +214,15 @@ template <class P> void check_several(uint64_t seed) {
   input_gradients<P>(Device::cpu, maps, dy, weights, launch);
   for (size_t i = 0; i < maps.size(); ++i) {
     INFO("seed " << seed << ", map " << i << " of " << maps.size());
-    Numbers<bf16>&y = kept[5 * i + 3], &dx = kept[5 * i + 4];
-    CHECK((y.off(y64[i]) < 0x1p-7 && dx.off(dx64[i]) < 0x1p-7));
+    Numbers<S>&y = kept[5 * i + 3], &dx = kept[5 * i + 4];
+    CHECK((y.off(y64[i]) < stored && dx.off(dx64[i]) < stored));
   }
 }
 
 TEST_CASE("several maps in one product") {
-  for (uint64_t seed = 0; seed < 6; ++seed) check_several<Pipelined<64, 64, 2>>(seed);
-  for (uint64_t seed = 6; seed < 9; ++seed) check_several<Pipelined<128, 64, 4>>(seed);
+  for (uint64_t seed = 0; seed < 6; ++seed) check_several<Pipelined<Bf16, 64, 64, 2>>(seed);
+  for (uint64_t seed = 6; seed < 9; ++seed) check_several<Pipelined<Bf16, 128, 64, 4>>(seed);
+  for (uint64_t seed = 9; seed < 15; ++seed) check_several<Pipelined<Tf32, 64, 64, 2>>(seed);
 }
 
 TEST_CASE("division by multiplication") {
@@ -330,9 +341,9 @@ TEST_CASE("every result of a tile belongs to one lane") {
   check_results<Lanes<float, 64>>();
   check_results<Lanes<double>>();
   check_results<TensorCores<Bf16>>();
-  check_results<Pipelined<128, 128, 2>>();
-  check_results<Pipelined<128, 64, 4>>();
-  check_results<Pipelined<64, 64, 2>>();
+  check_results<Pipelined<Bf16, 128, 128, 2>>();
+  check_results<Pipelined<Bf16, 128, 64, 4>>();
+  check_results<Pipelined<Bf16, 64, 64, 2>>();
 }
 
 TEST_CASE("eights of the pipeline: each has a place, and the rows of a matrix are in different banks") {
@@ -351,6 +362,26 @@ TEST_CASE("eights of the pipeline: each has a place, and the rows of a matrix ar
   check([](int line, int chunk) { return eight<4>(line / 8 * 8, line % 8, chunk); }, 128, 4);
   check([](int line, int chunk) { return eight<8>(line / 8 * 8, line % 8, chunk); }, 32, 8);
   check([](int line, int chunk) { return eight<16>(line / 8 * 8, line % 8, chunk); }, 32, 16);
+}
+
+TEST_CASE("words of the pipeline's tiles: each has a place, and those of a fragment are in different banks") {
+  using Product = PipelinedProduct<Pipelined<Tf32, 128, 128, 2>, SeenFrom<float>, Rows<float>, ToWeights<float>>;
+  const std::vector<float> memory(size_t(Product::SideA::kStored));
+  const float* tile = memory.data();
+  const auto place = [=](int depth, int row) { return int(&Product::SideA::number(tile, row, depth) - tile); };
+  std::set<int> seen;
+  for (int depth = 0; depth < 16; ++depth)
+    for (int row = 0; row < 128; ++row) seen.insert(place(depth, row));
+  CHECK((int(seen.size()) == 16 * 128 && *seen.rbegin() < Product::SideA::kStored));
+  for (int depth = 0; depth < 16; depth += 8)
+    for (int row = 0; row < 128; row += 16) {
+      for (int r = 0; r < 4; ++r)
+        CHECK(worst_bank(
+                  [&](int lane) { return place(depth + word_of_a(lane, r).col, row + word_of_a(lane, r).row); }) == 1);
+      for (int r = 0; r < 2; ++r)
+        CHECK(worst_bank(
+                  [&](int lane) { return place(depth + word_of_b(lane, r).row, row + word_of_b(lane, r).col); }) == 1);
+    }
 }
 
 // As the manual writes it, number by number: "groupID = laneid >> 2; threadID_in_group = laneid % 4; row = groupID for

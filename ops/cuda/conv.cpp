@@ -18,65 +18,77 @@ void check_sizes(const ConvShape& s) {
           " weights, or that spans as many numbers of a map; on a GPU fewer than 2^30");
 }
 
-// The pipeline multiplies bf16 in vectors of 8 numbers: images of another type or with other channels are copied first,
-// with zeros behind them.
-int64_t eights(int64_t n) { return (n + 7) / 8; }
-bool in_eights(const ConvShape& s) { return s.groups == 1 || (s.group_c() % 8 == 0 && s.group_o() % 8 == 0); }
-template <class T> bool piped(const ConvShape& s) {
-  if constexpr (std::is_same_v<T, bf16>) return in_eights(s);
-  return std::is_same_v<T, float> && factors() == Factors::bf16 && in_eights(s);
+// Without stride and padding a convolution of 1x1 is a product of matrices as they lie, x [pixels,c] and w [c,o], and
+// the library's. One of bf16 stays here: that has no bias of f32 there.
+bool plain(const ConvShape& s) { return s.pointwise() && s.groups == 1; }
+
+// The pipeline multiplies vectors of 16 bytes, of numbers of S: images of another type or with other channels are
+// copied first, with zeros behind them.
+template <class S> constexpr int64_t kVector = 16 / sizeof(S);
+template <class S> int64_t vectors(int64_t n) { return (n + kVector<S> - 1) / kVector<S>; }
+template <class S> bool in_vectors(const ConvShape& s) {
+  return s.groups == 1 || (s.group_c() % kVector<S> == 0 && s.group_o() % kVector<S> == 0);
 }
-using Eight = Pack<bf16, 8>;
-template <class T> struct Widen {
-  const T* from;  // [pixels, c]
-  Eight* to;      // [pixels, chunks]
+// f.operator()<Bf16>() or <Tf32>() where the pipeline takes a convolution of maps of T; otherwise false.
+template <class T, class F> bool piped(const ConvShape& s, F f) {
+  if (std::is_same_v<T, bf16> || factors() == Factors::bf16) {
+    if (in_vectors<bf16>(s)) return f.template operator()<Bf16>(), true;
+  } else if constexpr (std::is_same_v<T, float>) {
+    if (tf32() && in_vectors<float>(s) && !plain(s)) return f.template operator()<Tf32>(), true;
+  }
+  return false;
+}
+template <class T, class S> struct Widen {
+  const T* from;            // [pixels, c]
+  Pack<S, kVector<S>>* to;  // [pixels, chunks]
   int64_t c, chunks;
   HD void operator()(int64_t i) const {
-    const int64_t first = i % chunks * 8;
+    const int64_t first = i % chunks * kVector<S>;
     const T* p = from + i / chunks * c + first;
-    Eight v;
-    FOVEA_UNROLL for (int k = 0; k < 8; ++k) v[k] = bf16(first + k < c ? float(p[k]) : 0.f);
+    Pack<S, kVector<S>> v;
+    FOVEA_UNROLL for (int k = 0; k < kVector<S>; ++k) v[k] = S(first + k < c ? float(p[k]) : 0.f);
     to[i] = v;
   }
 };
-class Wide {
+template <class S> class Wide {
  public:
   template <class T>
   Wide(Device device, const T* from, int64_t pixels, int64_t c)
-      : memory_(stays(from, c) ? 0 : size_t(pixels * eights(c)) * sizeof(Eight), device) {
-    images_ = {nullptr, eights(c) * 8};
-    if constexpr (std::is_same_v<T, bf16>) images_.x = from;
+      : memory_(stays(from, c) ? 0 : size_t(pixels * vectors<S>(c)) * 16, device) {
+    images_ = {nullptr, vectors<S>(c) * kVector<S>};
+    if constexpr (std::is_same_v<T, S>) images_.x = from;
     if (stays(from, c)) return;
-    for_each(device, pixels * eights(c), Widen<T>{from, memory_.as<Eight>(), c, eights(c)});
-    images_.x = memory_.as<bf16>();
+    auto* to = memory_.as<Pack<S, kVector<S>>>();
+    for_each(device, pixels * vectors<S>(c), Widen<T, S>{from, to, c, vectors<S>(c)});
+    images_.x = memory_.as<S>();
   }
-  const Images<bf16>& images() const { return images_; }
+  const Images<S>& images() const { return images_; }
 
  private:
   template <class T> static bool stays(const T* from, int64_t c) {
-    return std::is_same_v<T, bf16> && c % 8 == 0 && uintptr_t(from) % 16 == 0;
+    return std::is_same_v<T, S> && c % kVector<S> == 0 && uintptr_t(from) % 16 == 0;
   }
   Workspace memory_;
-  Images<bf16> images_;
+  Images<S> images_;
 };
-struct RoundWeights {
+template <class S> struct RoundWeights {
   const float* from;  // [taps, c, o]
-  bf16* to;           // [taps, wide_c, wide_o]
+  S* to;              // [taps, wide_c, wide_o]
   int c, o, wide_c, wide_o;
   HD void operator()(int64_t i) const {
     const int line = int(i) / wide_o, column = int(i) % wide_o, tap = line / wide_c, channel = line % wide_c;
-    to[i] = bf16(channel < c && column < o ? from[int64_t{tap * c + channel} * o + column] : 0.f);
+    to[i] = S(channel < c && column < o ? from[int64_t{tap * c + channel} * o + column] : 0.f);
   }
 };
-class RoundedWeights {
+template <class S> class RoundedWeights {
  public:
   RoundedWeights(Device device, const float* from, const ConvShape& s, bool wide)
-      : c_(int(wide ? eights(s.group_c()) * 8 : s.group_c())),
-        o_(int(wide ? eights(s.o) * 8 : s.o)),
-        memory_(size_t(s.taps() * c_ * o_) * sizeof(bf16), device) {
-    for_each(device, s.taps() * c_ * o_, RoundWeights{from, memory_.as<bf16>(), int(s.group_c()), int(s.o), c_, o_});
+      : c_(int(wide ? vectors<S>(s.group_c()) * kVector<S> : s.group_c())),
+        o_(int(wide ? vectors<S>(s.o) * kVector<S> : s.o)),
+        memory_(size_t(s.taps() * c_ * o_) * sizeof(S), device) {
+    for_each(device, s.taps() * c_ * o_, RoundWeights<S>{from, memory_.as<S>(), int(s.group_c()), int(s.o), c_, o_});
   }
-  StoredWeights<bf16> stored() { return {memory_.as<bf16>(), c_, o_}; }
+  StoredWeights<S> stored() { return {memory_.as<S>(), c_, o_}; }
 
  private:
   int c_, o_;
@@ -88,10 +100,10 @@ int64_t inputs(const ConvShape& s) { return s.n * s.h * s.w; }  // pixels
 int64_t outputs(const ConvShape& s) { return s.n * s.oh * s.ow; }
 
 // f.operator()<P>() with tiles as large as may be while they fill the multiprocessors, of which large GPUs have 132.
-template <class F> void with_tiles(int64_t rows, int64_t cols, F f) {
-  if (large_tiles(rows, cols) < 132) return f.template operator()<Pipelined<64, 64, 2>>();
-  if (cols > 64) return f.template operator()<Pipelined<128, 128, 2>>();
-  f.template operator()<Pipelined<128, 64, 4>>();
+template <class Number, class F> void with_tiles(int64_t rows, int64_t cols, F f) {
+  if (large_tiles(rows, cols) < 132) return f.template operator()<Pipelined<Number, 64, 64, 2>>();
+  if (cols > 64) return f.template operator()<Pipelined<Number, 128, 128, 2>>();
+  f.template operator()<Pipelined<Number, 128, 64, 4>>();
 }
 
 template <class T> using Maps = std::vector<ConvMap<T>>;
@@ -109,51 +121,51 @@ template <class T, class F> int64_t pixels_of(const Maps<T>& maps, F count) {
   return n;
 }
 
-template <class T, class Launch>
+template <class Number, class T, class Launch>
 void piped_value(Device device, const Maps<T>& all, const float* w, const ConvEnd<float>& end, Launch launch) {
-  RoundedWeights weights(device, w, all[0].s, true);
+  using S = typename Number::Stored;
+  RoundedWeights<S> weights(device, w, all[0].s, true);
   in_launches(all, [&](const Maps<T>& maps) {
-    std::deque<Wide> wide;
-    std::vector<Images<bf16>> x;
+    std::deque<Wide<S>> wide;
+    std::vector<Images<S>> x;
     for (const ConvMap<T>& m : maps) x.push_back(wide.emplace_back(device, m.x, inputs(m.s), m.s.c).images());
-    with_tiles(pixels_of(maps, outputs), maps[0].s.group_o(), [&]<class P>() {
+    with_tiles<Number>(pixels_of(maps, outputs), maps[0].s.group_o(), [&]<class P>() {
       if (maps.size() == 1) value<P>(device, maps[0], x[0], weights.stored(), end, launch);
       else values<P>(device, maps, x, weights.stored(), end, launch);
     });
   });
 }
-template <class T, class Launch>
+template <class Number, class T, class Launch>
 void piped_input_gradient(Device device, const Maps<T>& all, const float* w, Launch launch) {
-  RoundedWeights weights(device, w, all[0].s, true);
+  using S = typename Number::Stored;
+  RoundedWeights<S> weights(device, w, all[0].s, true);
   in_launches(all, [&](const Maps<T>& maps) {
-    std::deque<Wide> wide;
-    std::vector<Images<bf16>> dy;
+    std::deque<Wide<S>> wide;
+    std::vector<Images<S>> dy;
     for (const ConvMap<T>& m : maps) dy.push_back(wide.emplace_back(device, m.dy, outputs(m.s), m.s.o).images());
     const auto& stride = maps[0].s.stride;  // pixels of one remainder make a product
-    with_tiles(pixels_of(maps, inputs) / (stride.h * stride.w), maps[0].s.group_c(), [&]<class P>() {
+    with_tiles<Number>(pixels_of(maps, inputs) / (stride.h * stride.w), maps[0].s.group_c(), [&]<class P>() {
       if (maps.size() == 1) input_gradient<P>(device, maps[0], dy[0], weights.stored(), launch);
       else input_gradients<P>(device, maps, dy, weights.stored(), launch);
     });
   });
 }
-template <class T, class Launch>
+template <class Number, class T, class Launch>
 void piped_weight_gradient(Device device, const Maps<T>& maps, float* dw, Launch launch) {
-  std::deque<Wide> wide;
-  std::vector<SeenAndGradient<bf16>> both;
+  using S = typename Number::Stored;
+  std::deque<Wide<S>> wide;
+  std::vector<SeenAndGradient<S>> both;
   for (const ConvMap<T>& m : maps) {
-    const Images<bf16> x = wide.emplace_back(device, m.x, inputs(m.s), m.s.c).images();
+    const Images<S> x = wide.emplace_back(device, m.x, inputs(m.s), m.s.c).images();
     both.push_back({m.s, x, wide.emplace_back(device, m.dy, outputs(m.s), m.s.o).images()});
   }
   const auto sums = [&]<class P>() { weight_gradient<P>(device, both, dw, launch); };
   const int64_t rows = maps[0].s.taps() * maps[0].s.group_c(), cols = maps[0].s.group_o();
-  if (cols > 64 && rows > 64) return sums.template operator()<Pipelined<128, 128, 2>>();
-  if (rows > 64) return sums.template operator()<Pipelined<128, 64, 4>>();
-  sums.template operator()<Pipelined<64, 64, 2>>();
+  if (cols > 64 && rows > 64) return sums.template operator()<Pipelined<Number, 128, 128, 2>>();
+  if (rows > 64) return sums.template operator()<Pipelined<Number, 128, 64, 4>>();
+  sums.template operator()<Pipelined<Number, 64, 64, 2>>();
 }
 
-// Without stride and padding a convolution of 1x1 is a product of matrices as they lie, x [pixels,c] and w [c,o], and
-// the library's. One of bf16 stays here: that has no bias of f32 there.
-bool plain(const ConvShape& s) { return s.pointwise() && s.groups == 1; }
 template <class T> struct ScaledWeights {
   const T *w, *scale;
   T* out;
@@ -197,7 +209,7 @@ template <class T, class F> void with_precision(int64_t blocks, F f) {
 }
 // f(weights as that kernel wants them)
 template <class T, class F> void with_weights(Device device, const compute_t<T>* w, const ConvShape& s, F f) {
-  if constexpr (std::is_same_v<T, bf16>) f(RoundedWeights(device, w, s, false).stored());
+  if constexpr (std::is_same_v<T, bf16>) f(RoundedWeights<bf16>(device, w, s, false).stored());
   else f(StoredWeights<T>{w, int(s.group_c()), int(s.o)});
 }
 
@@ -209,7 +221,7 @@ void conv_value(Device device, const std::vector<ConvMap<T>>& maps, const comput
   const auto launch = [=](const auto& product) { for_tiles(device, product.blocks(), product); };
   for (const ConvMap<T>& m : maps) check_sizes(m.s);
   if constexpr (sizeof(T) < 8)
-    if (piped<T>(maps[0].s)) return piped_value(device, maps, w, end, launch);
+    if (piped<T>(maps[0].s, [&]<class Number>() { piped_value<Number>(device, maps, w, end, launch); })) return;
   if constexpr (!std::is_same_v<T, bf16>)
     if (plain(maps[0].s)) return plain_value(device, maps, w, end);
   with_weights<T>(device, w, maps[0].s, [&](const StoredWeights<T>& weights) {
@@ -223,7 +235,7 @@ template <class T> void conv_input_gradient(Device device, const std::vector<Con
   const auto launch = [=](const auto& product) { for_tiles(device, product.blocks(), product); };
   for (const ConvMap<T>& m : maps) check_sizes(m.s);
   if constexpr (sizeof(T) < 8)
-    if (piped<T>(maps[0].s)) return piped_input_gradient(device, maps, w, launch);
+    if (piped<T>(maps[0].s, [&]<class Number>() { piped_input_gradient<Number>(device, maps, w, launch); })) return;
   if constexpr (!std::is_same_v<T, bf16>)
     if (plain(maps[0].s)) return plain_input_gradient(device, maps, w);
   with_weights<T>(device, w, maps[0].s, [&](const StoredWeights<T>& weights) {
@@ -238,7 +250,7 @@ template <class T> void conv_weight_gradient(Device device, const std::vector<Co
   const auto launch = [=](const auto& product) { for_tiles(device, product.blocks(), product); };
   for (const ConvMap<T>& m : maps) check_sizes(m.s);
   if constexpr (sizeof(T) < 8)
-    if (piped<T>(maps[0].s)) return piped_weight_gradient(device, maps, dw, launch);
+    if (piped<T>(maps[0].s, [&]<class Number>() { piped_weight_gradient<Number>(device, maps, dw, launch); })) return;
   if constexpr (!std::is_same_v<T, bf16>)
     if (plain(maps[0].s)) return plain_weight_gradient(device, maps, dw);
   std::vector<SeenAndGradient<T>> both;

@@ -175,7 +175,7 @@ template <class P, class A, class B, class Out, class Launch>
 void multiply(bool whole, const A& a, const B& b, const Out& out, const Schedule& schedule, Launch launch) {
   if constexpr (P::kPipelined) return launch(PipelinedProduct<P, A, B, Out>{a, b, out, schedule});
   else {
-    if constexpr (sizeof(typename P::Stored) < 8)
+    if constexpr (sizeof(typename P::Stored) < 8 && !P::kTensor)
       if (whole) return launch(Product<P, A, B, Out, true>{a, b, out, schedule});
     launch(Product<P, A, B, Out, false>{a, b, out, schedule});
   }

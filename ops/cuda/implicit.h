@@ -156,9 +156,9 @@ template <int kTile> HD constexpr int slot(int depth, int row) {
   return depth * (kTile + 8) + (row ^ (depth / 4 % 4 * 8));
 }
 
-// Where 8 numbers of 16 bits lie in a tile of the pipeline [lines, kChunks * 8], in eights: 8 lines at one place, and
-// the chunks of a line that lie in 128 bytes, are in different banks, so that a load of matrices waits for none.
-// `eights` is a multiple of 8: line eights + j.
+// Where a vector of 16 bytes lies in a tile of the pipeline [lines, kChunks], in vectors: 8 lines at one place, and the
+// chunks of a line that lie in 128 bytes, are in different banks, so that a load of matrices waits for none. `eights`
+// is a multiple of 8: line eights + j.
 template <int kChunks> HD constexpr int eight(int eights, int j, int chunk) {
   return (eights + j) * kChunks + (chunk ^ (kChunks >= 8 ? j : j / (8 / kChunks) % kChunks));
 }

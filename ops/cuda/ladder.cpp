@@ -57,9 +57,10 @@ std::vector<cpu::Rung> ladder() {
       {"naive", "the definition: one lane a result, two loads a multiply-add", DType::f32, 1e-4, naive},
       {"gathered", "the implicit matrix written out (im2col), then cuBLAS' product", DType::f32, 1e-4, gathered},
       {"tiled", "nothing is written out; a number in shared memory serves 128 results", DType::f32, 1e-4, library},
-      {"tf32", "tensor cores: 32 lanes multiply 16x8 by 8x8 at once", DType::f32, 1e-4, in_tf32},
-      {"bf16", "twice the depth, half the bytes; slices copied beside the products (cp.async), fragments by ldmatrix",
-       DType::bf16, 2e-2, library}};
+      {"tf32", "tensor cores: 32 lanes multiply 16x8 by 8x8 at once; slices are copied beside the products (cp.async)",
+       DType::f32, 1e-4, in_tf32},
+      {"bf16", "twice the depth an instruction, half the bytes; fragments turned by ldmatrix", DType::bf16, 2e-2,
+       library}};
 }
 
 }  // namespace fovea::cuda

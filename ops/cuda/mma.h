@@ -18,6 +18,10 @@ struct Tf32 {  // an f32 with 10 bits after the point: the nearest, ties away fr
   static constexpr int kNumbers = 1;  // in a word
   HD static uint32_t word(const float* x, int) {
     uint32_t u;
+#ifdef __CUDA_ARCH__
+    asm("cvt.rna.tf32.f32 %0, %1;" : "=r"(u) : "f"(*x));
+    return u;
+#endif
     memcpy(&u, x, sizeof u);
     return (u & 0x7fffffffu) > 0x7f800000u ? u : (u + 0x1000u) & ~0x1fffu;
   }
@@ -25,6 +29,10 @@ struct Tf32 {  // an f32 with 10 bits after the point: the nearest, ties away fr
     float x;
     memcpy(&x, &word, sizeof x);
     return x;
+  }
+  HD static uint32_t rounded(uint32_t bits) {  // of an f32
+    const float x = number(bits, 0);
+    return word(&x, 1);
   }
 };
 struct Bf16 {
@@ -36,6 +44,7 @@ struct Bf16 {
     x.bits = uint16_t(i == 0 ? word : word >> 16);
     return x;
   }
+  HD static uint32_t rounded(uint32_t word) { return word; }
 };
 
 struct Fragments {  // of a lane: a [4], b [2], d [4]
@@ -73,7 +82,8 @@ template <class P> struct Mma {
 
 // ldmatrix: four matrices of 8 x 8 numbers of 16 bits from shared memory. Lane 8i + j names row j of matrix i; lane l
 // gets word i with the numbers 2 (l % 4) and the next of row l / 4 of matrix i, or, turned, of column l / 4: what the
-// operands of an mma want, whose matrix lies row by row or column by column.
+// operands of an mma want, whose matrix lies row by row or column by column. Rows of 4 words serve tf32 as well; only
+// turning needs numbers of 16 bits.
 struct MatrixRow {
   const bf16* row;
   uint32_t* to;  // 4 words
