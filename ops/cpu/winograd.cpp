@@ -108,49 +108,46 @@ void convolve(const Tiling<T>& tiling, const Weights& weights, const ConvEnd& en
   const int64_t slab = slab_size(c, o, one ? 0 : 10 << 20), lm = round_up(slab, 16) + 16;
   // planes are staggered, or all 36 would share cache sets
   const int64_t u_plane = c * round_up(slab, k.vector) + 16, v_plane = size * lv + 16, m_plane = size * lm + 16;
-  Workspace transformed(static_cast<size_t>(36 * u_plane) * 4);
-  float* u = transformed.as<float>();
   Workspace shared(static_cast<size_t>(one ? 36 * v_plane : 0) * 4);
-  for (int64_t column = 0; column < o; column += slab) {
-    const int64_t n = std::min(slab, o - column), parts = ceil_div(n, 64);
-    transform(weights, column, n, u, u_plane, k);
-    parallel_for(ceil_div(tiling.count, size), 1, [&](int64_t block, int64_t) {
-      Workspace memory(static_cast<size_t>(36 * ((one ? 0 : v_plane) + m_plane)) * 4);
-      float *m = memory.as<float>(), *v = one ? shared.as<float>() : m + 36 * m_plane;
-      const int64_t first = block * size, count = std::min(size, tiling.count - first);
-      if (!one || column == 0)
-        parallel_for(count, 4, [&](int64_t b, int64_t e) {
-          for (int64_t t = b; t < e; ++t) images.tile_input(tiling.input(first + t), c, v + t * lv, v_plane);
-        });
-      parallel_for(36 * parts, 1, [&](int64_t b, int64_t e) {
-        for (int64_t i = b; i < e; ++i) {
-          const int64_t p = i / parts, j = i % parts * 64;
-          k.f32.product({count,
-                         std::min<int64_t>(64, n - j),
-                         c,
-                         v + p * v_plane,
-                         lv,
-                         false,
-                         u + p * u_plane + j * c,
-                         c,
-                         0,
-                         m + p * m_plane + j,
-                         lm,
-                         false,
-                         nullptr,
-                         {}});
-        }
-      });
-      parallel_for(count, 4, [&](int64_t b, int64_t e) {
-        for (int64_t t = b; t < e; ++t)
-          tiling.at(first + t, [&](const Plane<T>& p, int64_t image, int64_t i, int64_t j) {
-            images.tile_output(m + t * lm, m_plane, n, p.y + ((image * p.oh + i) * p.ow + j) * o + column, p.ow * o, o,
-                               int(std::min<int64_t>(4, p.oh - i)), int(std::min<int64_t>(4, p.ow - j)),
-                               epilogue(end, p.residual, p.y).from(column));
-          });
-      });
+  const auto read = [&](int64_t first, int64_t count, float* v) {
+    parallel_for(count, 4, [&](int64_t b, int64_t e) {
+      for (int64_t t = b; t < e; ++t) images.tile_input(tiling.input(first + t), c, v + t * lv, v_plane);
     });
-  }
+  };
+  if (one) read(0, size, shared.as<float>());
+  // Of one block, the threads take whole slabs where there are enough: transformed weights then stay with one core.
+  const int64_t slabs = ceil_div(o, slab);
+  parallel_for(slabs, one && slabs >= num_threads() ? 1 : slabs, [&](int64_t first_slab, int64_t last_slab) {
+    Workspace transformed(static_cast<size_t>(36 * u_plane) * 4);
+    float* u = transformed.as<float>();
+    for (int64_t column = first_slab * slab; column < std::min(last_slab * slab, o); column += slab) {
+      const int64_t n = std::min(slab, o - column), parts = ceil_div(n, 64);
+      transform(weights, column, n, u, u_plane, k);
+      parallel_for(ceil_div(tiling.count, size), 1, [&](int64_t block, int64_t) {
+        Workspace memory(static_cast<size_t>(36 * ((one ? 0 : v_plane) + m_plane)) * 4);
+        float *m = memory.as<float>(), *v = one ? shared.as<float>() : m + 36 * m_plane;
+        const int64_t first = block * size, count = std::min(size, tiling.count - first);
+        if (!one) read(first, count, v);
+        parallel_for(36 * parts, 1, [&](int64_t b, int64_t e) {
+          for (int64_t i = b; i < e; ++i) {
+            const int64_t p = i / parts, j = i % parts * 64;
+            Product<float> q{count, std::min<int64_t>(64, n - j), c, v + p * v_plane, lv,
+                             false, u + p * u_plane + j * c,      c};
+            q.c = m + p * m_plane + j, q.ldc = lm;
+            k.f32.product(q);
+          }
+        });
+        parallel_for(count, 4, [&](int64_t b, int64_t e) {
+          for (int64_t t = b; t < e; ++t)
+            tiling.at(first + t, [&](const Plane<T>& p, int64_t image, int64_t i, int64_t j) {
+              images.tile_output(m + t * lm, m_plane, n, p.y + ((image * p.oh + i) * p.ow + j) * o + column, p.ow * o,
+                                 o, int(std::min<int64_t>(4, p.oh - i)), int(std::min<int64_t>(4, p.ow - j)),
+                                 epilogue(end, p.residual, p.y).from(column));
+            });
+        });
+      });
+    }
+  });
 }
 
 }  // namespace
