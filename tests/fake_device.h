@@ -24,6 +24,7 @@ class FakeDevice final : public Runtime {
   Counts counts;
   std::string last_loop;  // what it was given
   size_t capacity;
+  int major = 0;  // compute capability
 
   explicit FakeDevice(size_t capacity = size_t{2} << 30) : capacity(capacity) {
     arena_ = static_cast<char*>(mmap(nullptr, kArena, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0));
@@ -32,7 +33,7 @@ class FakeDevice final : public Runtime {
   }
   ~FakeDevice() override { munmap(arena_, kArena); }
 
-  DeviceInfo info() override { return {"a processor that plays a GPU", "0.0", 0, 0, capacity, capacity - used_}; }
+  DeviceInfo info() override { return {"a processor that plays a GPU", "0.0", major, 0, capacity, capacity - used_}; }
   void* allocate(size_t bytes) override {
     bytes = (bytes + 4095) / 4096 * 4096;
     if (used_ + bytes > capacity) return nullptr;

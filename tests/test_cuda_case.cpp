@@ -1,11 +1,14 @@
 // What `fovea parity` compares, on a device that is played: a small network's own step and detections as the case.
 #include "core/autograd.h"
+#include "core/error.h"
+#include "core/gemm.h"
 #include "core/random.h"
 #include "nn/checkpoint.h"
 #include "ops/shape.h"
 #include "tests/catch.h"
 #include "tests/fake_device.h"
 #include "tests/files.h"
+#include "tools/device.h"
 #include "tools/parity_case.h"
 
 using namespace fovea;
@@ -82,4 +85,30 @@ TEST_CASE("a case of parity gives on a device what it gives on the processor") {
       CHECK(std::fabs(on_device[i][d].score - found[i][d].score) < 1e-6f);
     }
   }
+}
+
+TEST_CASE("tf32 and bf16 are refused by a GPU that has no instructions for them, and tf32 by the processor") {
+  WithFakeDevice fake;
+  const auto refuses = [](const char* precision, Device device) {
+    try {
+      use_precision(precision, device);
+      return std::string();
+    } catch (const Error& e) {
+      CHECK(e.code == Code::impossible);
+      return std::string(e.what());
+    }
+  };
+  for (const char* precision : {"tf32", "bf16"}) {
+    fake.device->major = 7;
+    const std::string words = refuses(precision, Device::cuda);
+    CHECK(words.find(std::string(precision) + " needs a GPU of compute capability 8.0 or newer") == 0);
+    CHECK(words.find("hint: ") != std::string::npos);
+    CHECK(factors() == Factors::f32);
+    fake.device->major = 8;
+    CHECK(refuses(precision, Device::cuda).empty());
+    CHECK(factors() == (precision[0] == 't' ? Factors::tf32 : Factors::bf16));
+    CHECK(refuses("f32", Device::cuda).empty());
+    CHECK(factors() == Factors::f32);
+  }
+  CHECK(refuses("tf32", Device::cpu).find("tf32 is a precision of GPUs") == 0);
 }

@@ -28,8 +28,8 @@ if(NOT CMAKE_CROSSCOMPILING)  # a cross compiler has no Catch2 nor rapidcheck fo
   foreach(part stats cells results probe scores svg terms figures)
     target_sources(test_lab PRIVATE ${PROJECT_SOURCE_DIR}/tools/lab/${part}.cpp)
   endforeach()
-  foreach(part case detections kinks)
-    target_sources(test_cuda_case PRIVATE ${PROJECT_SOURCE_DIR}/tools/parity_${part}.cpp)
+  foreach(part device parity_case parity_detections parity_kinks)
+    target_sources(test_cuda_case PRIVATE ${PROJECT_SOURCE_DIR}/tools/${part}.cpp)
   endforeach()
   set_tests_properties(test_parity PROPERTIES LABELS release-only)  # whole networks in f64: minutes under a sanitizer
 endif()
