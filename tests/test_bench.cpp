@@ -4,6 +4,7 @@
 #include "models/presets.h"
 #include "models/summary.h"
 #include "nn/checkpoint.h"
+#include "ops/cpu/kernels.h"
 #include "ops/shape.h"
 #include "tests/program.h"
 
@@ -153,6 +154,15 @@ TEST_CASE("bench conv times the three sums of a convolution and explains the alg
   check_rows(list, {head + " value", head + " input gradient", head + " weight gradient"});
   for (const Json& row : list["rows"]) CHECK(value(row, "gflops") * ms(row) * 1e6 == Approx(2. * 85 * 8 * 16 * 9));
   CHECK(report("conv --explain --shape '" + head + "'")["rows"][0]["tiles"] == 6 + 1 + 1);
+  const std::string half = "bench conv --precision bf16 --shape " + quoted;
+  if (cpu::kernels().half) {
+    const Json of_half = report(half.substr(6));
+    check_rows(of_half, {shape + " value", shape + " input gradient", shape + " weight gradient"});
+    const double bytes = 2 * (8 * 12 * 16 + 8 * 12 * 32) + 4 * 9 * 16 * 32;
+    for (const Json& row : of_half["rows"])
+      CHECK(value(row, "roofline") == Approx(best_ms(of_half, bytes, 2 * macs) / ms(row)));
+  }
+  CHECK(run(half, "FOVEA_ISA=v3").code == 7);
   fails("bench conv --shape 8x8+4x4", 2, {"HxWxC->K,kernel,stride"});
   fails("bench conv --shape 8x8x16", 2, {"8x8x16", "HxWxC->K,kernel,stride"});
   fails("bench conv --algo fast", 2, {"'fast'", "winograd"});

@@ -14,7 +14,7 @@ namespace {
 
 struct ConvFlags : BenchFlags {
   std::vector<std::string> shapes;
-  std::string algo;
+  std::string algo, precision = "f32";
   int batch = 1;
   bool explain = false;
 };
@@ -74,19 +74,24 @@ double direct_products(const Shapes& maps) {
   return sum;
 }
 
-cpu::ConvChoice choice(const Shapes& shapes) {
-  cpu::Maps<float> maps;
-  for (const ConvShape& s : shapes) maps.push_back({s, nullptr, nullptr, nullptr, nullptr});
-  return cpu::choose<float>(maps, conv_algo());
+cpu::ConvChoice choice(const Shapes& shapes, DType type) {
+  return dispatch_storage(type, [&]<class T>() -> cpu::ConvChoice {
+    if constexpr (std::is_same_v<T, double>) return {};
+    else {
+      cpu::Maps<T> maps;
+      for (const ConvShape& s : shapes) maps.push_back({s, nullptr, nullptr, nullptr, nullptr});
+      return cpu::choose<T>(maps, conv_algo());
+    }
+  });
 }
-std::string algo_of(const Shapes& s) {
+std::string algo_of(const Shapes& s, DType type) {
   if (conv_algo() == ConvAlgo::reference) return "reference";
-  return choice(s).winograd ? "winograd" : "direct";
+  return choice(s, type).winograd ? "winograd" : "direct";
 }
 
-Json explained(const std::string& name, const Shapes& s, Pass pass) {
-  const cpu::ConvChoice c = choice(s);
-  Json row = {{"name", name}, {"pass", name_of(pass)}, {"algo", algo_of(s)}};
+Json explained(const std::string& name, const Shapes& s, Pass pass, DType type) {
+  const cpu::ConvChoice c = choice(s, type);
+  Json row = {{"name", name}, {"pass", name_of(pass)}, {"algo", algo_of(s, type)}};
   row["direct_mmul"] = direct_products(s) * 1e-6;
   row["winograd_mmul"] = c.tiles > 0 ? Json(36e-6 * double(c.tiles) * double(s[0].c * s[0].o)) : Json(nullptr);
   row["tiles"] = c.tiles, row["least_tiles"] = c.least;
@@ -94,13 +99,15 @@ Json explained(const std::string& name, const Shapes& s, Pass pass) {
   return row;
 }
 
-Json timed(const ConvFlags& o, const Machine& machine, const std::string& name, const Shapes& maps, Pass pass) {
+Json timed(const ConvFlags& o, const Machine& machine, const std::string& name, const Shapes& maps, Pass pass,
+           DType type) {
   const ConvShape& s0 = maps[0];
   Tensor weight = noise({s0.kernel.h, s0.kernel.w, s0.c, s0.o}, 2);
   std::vector<Tensor> x, dy;
   double bytes = double(weight.bytes());
   for (const ConvShape& s : maps) {
-    x.push_back(noise({s.n, s.h, s.w, s.c}, 1)), dy.push_back(noise({s.n * s.oh * s.ow, s.o}, 3));
+    x.push_back(noise({s.n, s.h, s.w, s.c}, 1).to(type));
+    dy.push_back(noise({s.n * s.oh * s.ow, s.o}, 3).to(type));
     bytes += double(x.back().bytes() + dy.back().bytes());
   }
   const Conv2dOptions options{.stride = s0.stride, .pad = s0.pad};
@@ -125,7 +132,7 @@ Json timed(const ConvFlags& o, const Machine& machine, const std::string& name, 
   const double flops = 2 * direct_products(maps);
   const double ms = times.median();
   return {{"name", name + " " + name_of(pass)},
-          {"algo", algo_of(maps)},
+          {"algo", algo_of(maps, type)},
           {"ms_min", times.least()},
           {"ms_median", ms},
           {"gflops", flops * 1e-6 / ms},
@@ -134,19 +141,22 @@ Json timed(const ConvFlags& o, const Machine& machine, const std::string& name, 
 
 void bench_conv(const ConvFlags& o) {
   if (!o.algo.empty()) set_conv_algo(conv_algo_named(o.algo));
+  if (o.precision == "bf16") check_bf16_convolutions(Device::cpu);
+  const DType type = o.precision == "bf16" ? DType::bf16 : DType::f32;
   check(Code::usage, !o.explain || o.compare.empty(), "--explain times nothing that --compare could hold against");
   std::vector<std::string> names(std::begin(kShapes), std::end(kShapes));
   if (!o.shapes.empty()) names = o.shapes;
   std::vector<Shapes> shapes;
   for (const std::string& name : names) shapes.push_back(parse(name, o.batch));
   Report report("conv", o);
-  report.head["batch"] = o.batch;
+  report.head["batch"] = o.batch, report.head["precision"] = o.precision;
   Machine machine{};
   if (!o.explain) report.use(machine = measure_machine());
   Progress progress("timing", int64_t(names.size()));
   for (size_t i = 0; i < names.size(); ++i) {
     for (Pass pass : {Pass::value, Pass::input, Pass::weight})
-      report.add(o.explain ? explained(names[i], shapes[i], pass) : timed(o, machine, names[i], shapes[i], pass));
+      report.add(o.explain ? explained(names[i], shapes[i], pass, type)
+                           : timed(o, machine, names[i], shapes[i], pass, type));
     progress.update(int64_t(i) + 1, names[i]);
   }
   progress.clear();
@@ -167,6 +177,10 @@ void add_bench_conv(Command& bench) {
       .type("SHAPE");
   conv.option("--batch", o->batch, "images").show_default().range(1, 1e6);
   conv.option("--algo", o->algo, "auto, direct, winograd or reference; otherwise FOVEA_CONV_ALGO").type("NAME");
+  conv.option("--precision", o->precision,
+              "of the maps: f32 or bf16; weights are f32, and rounded for products of bf16")
+      .show_default()
+      .one_of({"f32", "bf16"});
   conv.flag("--explain", o->explain, "only say which algorithm is chosen and by which numbers");
   add_bench_flags(conv, *o);
   conv.run([o] { bench_conv(*o); });
