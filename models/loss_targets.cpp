@@ -9,6 +9,7 @@ namespace fovea {
 namespace {
 
 struct Labels {  // of anchors begin .. begin + width - 1 of each image
+  static constexpr bool rare = true;
   const int64_t *box, *labels, *first;
   int64_t count, begin, width;
   int64_t* out;
@@ -19,6 +20,7 @@ struct Labels {  // of anchors begin .. begin + width - 1 of each image
 };
 
 template <class T> struct AllRows {  // of the same anchors
+  static constexpr bool rare = true;
   const Box<float>*anchors, *truths;
   const int64_t *box, *first;
   const double* scale;
@@ -60,6 +62,7 @@ template <class T> struct Scales {
 };
 
 template <class T> struct SoftmaxTarget {
+  static constexpr bool rare = true;
   const int64_t* labels;
   T positive, background;
   int64_t* place;

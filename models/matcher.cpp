@@ -68,6 +68,7 @@ struct BestOfBox {  // best[m]: the highest IoU of box m with an anchor
   }
 };
 struct LeastOfImage {  // an anchor whose highest IoU is below every box's best cannot be the best of any
+  static constexpr bool rare = true;
   const float* best;
   const int64_t* first;
   float* least;
@@ -152,6 +153,7 @@ struct FoundBox {  // whether an anchor is trained for box m
   }
 };
 struct CountUnmatched {
+  static constexpr bool rare = true;
   const int64_t *first, *found;
   int64_t columns;
   int64_t* out;
