@@ -48,16 +48,23 @@ template <class T> struct Scaled {  // out = scale dz
 // other roles.
 template <class T> constexpr bool has_kernels = !std::is_same_v<T, double>;
 template <class T> constexpr bool has_reference = !std::is_same_v<T, bf16>;
+#ifdef __CUDACC__
+template <class T> constexpr bool has_tiles = true;
+#else
+template <class T> constexpr bool has_tiles = std::is_same_v<T, double>;  // what can be played
+#endif
 template <class T> bool tiled(Device d) {  // by the kernels for a GPU, which a rehearsal plays
   const bool plain = has_reference<T> && conv_algo() == ConvAlgo::reference;
   return !plain && (d == Device::cuda || (rehearsal() && !has_kernels<T>));
 }
 template <class T> bool fast(Device d) {
+  check(has_tiles<T> || d == Device::cpu, "a device without nvcc plays convolutions of f64 only");
   return !has_reference<T> || (d == Device::cpu && conv_algo() != ConvAlgo::reference && !rehearsal());
 }
 template <class T>
 void value(Device d, const std::vector<ConvMap<T>>& maps, const compute_t<T>* w, const ConvEnd<compute_t<T>>& end) {
-  if (tiled<T>(d)) return cuda::conv_value(d, maps, w, end);
+  if constexpr (has_tiles<T>)
+    if (tiled<T>(d)) return cuda::conv_value(d, maps, w, end);
   if constexpr (has_kernels<T>)
     if (fast<T>(d)) return cpu::conv_value(maps, w, end, conv_algo(), cpu::kernels());
   if constexpr (has_reference<T>)
@@ -68,14 +75,16 @@ void value(Device d, const std::vector<ConvMap<T>>& maps, const compute_t<T>* w,
     }
 }
 template <class T> void input_gradient(Device d, const std::vector<ConvMap<T>>& maps, const compute_t<T>* w) {
-  if (tiled<T>(d)) return cuda::conv_input_gradient(d, maps, w);
+  if constexpr (has_tiles<T>)
+    if (tiled<T>(d)) return cuda::conv_input_gradient(d, maps, w);
   if constexpr (has_kernels<T>)
     if (fast<T>(d)) return cpu::conv_input_gradient(maps, w, conv_algo(), cpu::kernels());
   if constexpr (has_reference<T>)
     for (auto& [s, x, y, dx, dy, residual] : maps) reference::conv_input_gradient(d, s, dy, w, dx);
 }
 template <class T> void weight_gradient(Device d, const std::vector<ConvMap<T>>& maps, compute_t<T>* dw) {
-  if (tiled<T>(d)) return cuda::conv_weight_gradient(d, maps, dw);
+  if constexpr (has_tiles<T>)
+    if (tiled<T>(d)) return cuda::conv_weight_gradient(d, maps, dw);
   if constexpr (has_kernels<T>)
     if (fast<T>(d)) return cpu::conv_weight_gradient(maps, dw, conv_algo(), cpu::kernels());
   if constexpr (has_reference<T>)

@@ -281,6 +281,15 @@ TEST_CASE("every op gives on the device what the processor gives when it rehears
     }
 }
 
+TEST_CASE("a device without nvcc plays convolutions of f64, and refuses others") {
+  WithFakeDevice fake;
+  const Tensor w = Tensor::full({1, 1, 8, 8}, 1).to(Device::cuda);
+  for (const DType type : {DType::f32, DType::bf16}) {
+    const Tensor maps = Tensor::full({1, 4, 4, 8}, 1, type).to(Device::cuda);
+    CHECK_THROWS_AS(conv2d(maps, w, {}), Error);
+  }
+}
+
 TEST_CASE("gradcheck compares with a device, and notices one that is wrong") {
   WithFakeDevice fake;
   const auto add = std::find_if(op_cases().begin(), op_cases().end(), [](auto& row) { return row.name == "add"; });

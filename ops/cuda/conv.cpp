@@ -263,8 +263,11 @@ template <class T> void conv_weight_gradient(Device device, const std::vector<Co
                               const ConvEnd<compute_t<T>>&);                                         \
   template void conv_input_gradient<T>(Device, const std::vector<ConvMap<T>>&, const compute_t<T>*); \
   template void conv_weight_gradient<T>(Device, const std::vector<ConvMap<T>>&, compute_t<T>*);
-FOVEA_CONV(float)
 FOVEA_CONV(double)
+#ifdef __CUDACC__
+FOVEA_CONV(float)
 FOVEA_CONV(bf16)
+#endif
+#undef FOVEA_CONV
 
 }  // namespace fovea::cuda

@@ -8,8 +8,8 @@
 
 namespace fovea::cuda {
 
-// T = float, double or bf16, the last on tensor cores. Device::cpu: a rehearsal, of f64. Maps of 2^30 pixels or more:
-// Error{failure}.
+// T = float, double or bf16, the last on tensor cores; without nvcc double alone, which a device plays. Device::cpu: a
+// rehearsal, of f64. Maps of 2^30 pixels or more: Error{failure}.
 template <class T>
 void conv_value(Device device, const std::vector<ConvMap<T>>& maps, const compute_t<T>* w,
                 const ConvEnd<compute_t<T>>& end);
