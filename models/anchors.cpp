@@ -92,15 +92,6 @@ Tensor make_anchors(const AnchorOptions& options, int level, std::pair<int64_t, 
   return anchors;
 }
 
-Tensor joined(const std::vector<Tensor>& levels) {
-  int64_t count = 0;
-  for (const Tensor& level : levels) count += level.dim(0);
-  const Tensor all({count, 4});
-  float* out = all.data<float>();
-  for (const Tensor& level : levels) out = std::copy_n(level.data<float>(), level.size(), out);
-  return all;
-}
-
 std::vector<float> best_anchor_iou(const AnchorOptions& options, int last_level, std::pair<int64_t, int64_t> image_hw,
                                    const std::vector<Box<float>>& boxes) {
   std::vector<float> best(boxes.size(), 0);

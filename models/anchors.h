@@ -31,9 +31,6 @@ std::vector<Box<double>> cell_anchors(const AnchorOptions& options, int level);
 Tensor make_anchors(const AnchorOptions& options, int level, std::pair<int64_t, int64_t> map_hw,
                     std::pair<int64_t, int64_t> image_hw);
 
-// [A,4]: the levels' anchors one after another.
-Tensor joined(const std::vector<Tensor>& levels);
-
 // The highest IoU of each box with an anchor of P3 .. `last_level` of an image: what Matches::best holds for all of
 // them, without making them. Of all anchors of a shape, the one with the nearest centre on each axis overlaps most.
 std::vector<float> best_anchor_iou(const AnchorOptions& options, int last_level, std::pair<int64_t, int64_t> image_hw,

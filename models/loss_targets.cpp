@@ -74,13 +74,11 @@ template <class T> struct SoftmaxTarget {
   }
 };
 
-const Box<float>* boxes_of(const Tensor& t) { return static_cast<const Box<float>*>(t.raw()); }
-
 }  // namespace
 
 Tensor labels_of(const Assignment& a, size_t level) {
   const int64_t begin = std::accumulate(a.levels.begin(), a.levels.begin() + static_cast<int64_t>(level), int64_t{0});
-  const Tensor labels({a.images, a.levels[level]}, DType::i64, a.box.device());
+  const Tensor labels({a.images(), a.levels[level]}, DType::i64, a.box.device());
   for_each(labels.device(), labels.size(),
            Labels{a.box.data<int64_t>(), a.labels.data<int64_t>(), a.first.data<int64_t>(), a.count(), begin,
                   a.levels[level], labels.data<int64_t>()});
@@ -88,10 +86,10 @@ Tensor labels_of(const Assignment& a, size_t level) {
 }
 
 Tensor loss_scales(const Assignment& a, const std::string& normaliser, const Tensor& running, bool update) {
-  const Tensor scale({a.images}, DType::f64, a.counts.device());
+  const Tensor scale({a.images()}, DType::f64, a.counts.device());
   dispatch_float(running ? running.dtype() : DType::f64, [&]<class T>() {
     for_each(scale.device(), 1,
-             Scales<T>{a.counts.data<int64_t>(), a.images, a.counts.dim(1), normaliser == "per_image",
+             Scales<T>{a.counts.data<int64_t>(), a.images(), a.counts.dim(1), normaliser == "per_image",
                        normaliser == "detectron", update, running ? running.data<T>() : nullptr, scale.data<double>()});
   });
   if (running && update) Tensor(running).touch();
@@ -100,17 +98,17 @@ Tensor loss_scales(const Assignment& a, const std::string& normaliser, const Ten
 
 static BoxRows all_rows(const Assignment& a, const Tensor& scale, double factor, DType type) {
   const Device device = a.box.device();
-  const int64_t rows = a.images * a.count();
+  const int64_t rows = a.images() * a.count();
   BoxRows out{{}, Tensor({rows, 4}, type, device), Tensor({rows, 4}, type, device), Tensor({rows}, type, device)};
   dispatch_float(type, [&]<class T>() {
     auto *cells = static_cast<Box<T>*>(out.anchors.raw()), *boxes = static_cast<Box<T>*>(out.boxes.raw());
     T* weight = out.weight.data<T>();
     int64_t begin = 0;
     for (const int64_t width : a.levels) {
-      for_each(device, a.images * width,
-               AllRows<T>{boxes_of(a.anchors), boxes_of(a.boxes), a.box.data<int64_t>(), a.first.data<int64_t>(),
+      for_each(device, a.images() * width,
+               AllRows<T>{box_data(a.anchors), box_data(a.boxes), a.box.data<int64_t>(), a.first.data<int64_t>(),
                           scale.data<double>(), factor, a.count(), begin, width, cells, boxes, weight});
-      begin += width, cells += a.images * width, boxes += a.images * width, weight += a.images * width;
+      begin += width, cells += a.images() * width, boxes += a.images() * width, weight += a.images() * width;
     }
   });
   return out;
@@ -124,12 +122,12 @@ static BoxRows positive_rows(const Assignment& a, const Tensor& scale, double fa
   int64_t begin = 0;
   for (const int64_t width : a.levels) {
     std::vector<int64_t> index;
-    for (int64_t n = 0; n < a.images; ++n)
+    for (int64_t n = 0; n < a.images(); ++n)
       for (int64_t i = 0; i < width; ++i) {
         const int64_t b = a.box.data<int64_t>()[n * a.count() + begin + i];
         if (b < 0) continue;
         index.push_back(n * width + i), weight.push_back(scale.data<double>()[n] * factor);
-        add(anchors, boxes_of(a.anchors)[begin + i]), add(boxes, boxes_of(a.boxes)[a.first.data<int64_t>()[n] + b]);
+        add(anchors, box_data(a.anchors)[begin + i]), add(boxes, box_data(a.boxes)[a.first.data<int64_t>()[n] + b]);
       }
     begin += width;
     out.index.push_back(Tensor::from({static_cast<int64_t>(index.size())}, index));
@@ -144,11 +142,11 @@ BoxRows box_rows(const Assignment& a, const Tensor& scale, double factor, DType 
   return plays_device(a.box.device()) ? all_rows(a, scale, factor, type) : positive_rows(a, scale, factor, type);
 }
 
-std::pair<Tensor, Tensor> softmax_targets(const Tensor& labels, double alpha, DType type) {
+std::pair<Tensor, Tensor> softmax_targets(const Tensor& labels, std::optional<double> alpha, DType type) {
   const Tensor place({labels.size()}, DType::i64, labels.device()), weight(labels.shape(), type, labels.device());
   dispatch_float(type, [&]<class T>() {
     for_each(labels.device(), labels.size(),
-             SoftmaxTarget<T>{labels.data<int64_t>(), T(alpha < 0 ? 1 : alpha), T(alpha < 0 ? 1 : 1 - alpha),
+             SoftmaxTarget<T>{labels.data<int64_t>(), T(alpha.value_or(1)), T(alpha ? 1 - *alpha : 1),
                               place.data<int64_t>(), weight.data<T>()});
   });
   return {place, weight};

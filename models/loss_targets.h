@@ -1,5 +1,6 @@
 // What the losses compare the network's outputs with, made from an assignment on the device where it lies.
 #pragma once
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -25,7 +26,7 @@ struct BoxRows {
 BoxRows box_rows(const Assignment& assignment, const Tensor& scale, double factor, DType type);
 
 // Of labels [N,R] for a softmax over the background and the classes: the place of each, i64 [N*R], and its weight
-// [N,R]: alpha, 1 - alpha for the background (alpha < 0: 1), 0 where ignored.
-std::pair<Tensor, Tensor> softmax_targets(const Tensor& labels, double alpha, DType type);
+// [N,R]: alpha, 1 - alpha for the background (no alpha: 1), 0 where ignored.
+std::pair<Tensor, Tensor> softmax_targets(const Tensor& labels, std::optional<double> alpha, DType type);
 
 }  // namespace fovea

@@ -209,14 +209,12 @@ Truths pack(const std::vector<Target>& targets, Device device) {
   return all;
 }
 
-const Box<float>* boxes_of(const Tensor& t) { return static_cast<const Box<float>*>(t.raw()); }
-
 void count(Assignment& a, const Tensor& kind) {
   const Device device = a.anchors.device();
   const int64_t columns = a.counts.dim(1), count = a.count();
   int64_t* out = a.counts.data<int64_t>();
   const auto tally = [&](uint8_t which, int64_t begin, int64_t end, int64_t column) {
-    for_rows(device, a.images, end - begin,
+    for_rows(device, a.images(), end - begin,
              CountKind{kind.data<uint8_t>(), which, count, begin, end, columns, out + column});
   };
   tally(kCounted, 0, count, Assignment::counted), tally(kLow, 0, count, Assignment::low_quality);
@@ -225,8 +223,8 @@ void count(Assignment& a, const Tensor& kind) {
   for (const int64_t size : a.levels) tally(kPositive, begin, begin + size, column++), begin += size;
   const Tensor found({a.boxes.dim(0)}, DType::i64, device);
   const int64_t *first = a.first.data<int64_t>(), *box = a.box.data<int64_t>();
-  for_rows(device, found.size(), count, FoundBox{first, box, a.images, count, found.data<int64_t>()});
-  for_each(device, a.images, CountUnmatched{first, found.data<int64_t>(), columns, out + Assignment::unmatched});
+  for_rows(device, found.size(), count, FoundBox{first, box, a.images(), count, found.data<int64_t>()});
+  for_each(device, a.images(), CountUnmatched{first, found.data<int64_t>(), columns, out + Assignment::unmatched});
 }
 
 }  // namespace
@@ -240,21 +238,21 @@ Assignment assign(const Tensor& anchors, const std::vector<int64_t>& levels, con
         anchors.dim(0), " anchors");
   const Device device = anchors.device();
   const Truths truths = pack(targets, device);
-  Assignment a{.levels = levels, .images = static_cast<int64_t>(targets.size())};
+  Assignment a{.levels = levels};
   for (const Target& t : targets) a.truths += static_cast<int64_t>(t.boxes.size());
   a.anchors = anchors, a.boxes = truths.boxes, a.labels = truths.labels, a.first = truths.first;
-  const int64_t n = anchors.dim(0), m = a.boxes.dim(0);
-  a.box = Tensor({a.images, n}, DType::i64, device), a.best = Tensor({m}, DType::f32, device);
-  a.counts = Tensor::zeros({a.images, Assignment::level + static_cast<int64_t>(levels.size())}, DType::i64, device);
-  const Tensor quality({a.images, n}, DType::f32, device), kind({a.images, n}, DType::u8, device),
-      least({a.images}, DType::f32, device);
-  const Scene scene{boxes_of(anchors), n, boxes_of(a.boxes), a.first.data<int64_t>()};
-  const int64_t rows = a.images * scene.rows(), work = kAnchors * (1 + a.truths);
+  const int64_t images = static_cast<int64_t>(targets.size()), n = anchors.dim(0), m = a.boxes.dim(0);
+  a.box = Tensor({images, n}, DType::i64, device), a.best = Tensor({m}, DType::f32, device);
+  a.counts = Tensor({images, Assignment::level + static_cast<int64_t>(levels.size())}, DType::i64, device);
+  const Tensor quality({images, n}, DType::f32, device), kind({images, n}, DType::u8, device),
+      least({images}, DType::f32, device);
+  const Scene scene{box_data(anchors), n, box_data(a.boxes), a.first.data<int64_t>()};
+  const int64_t rows = images * scene.rows(), work = kAnchors * (1 + a.truths);
   for_rows(device, rows, work, FindBox{scene, a.box.data<int64_t>(), quality.data<float>()});
   for_rows(device, m, n, BestOfBox{scene, a.best.data<float>()});
-  for_each(device, a.images, LeastOfImage{a.best.data<float>(), scene.first, least.data<float>()});
+  for_each(device, images, LeastOfImage{a.best.data<float>(), scene.first, least.data<float>()});
   for_rows(device, rows, work,
-           Decide{scene, quality.data<float>(), a.best.data<float>(), least.data<float>(), boxes_of(truths.ignore),
+           Decide{scene, quality.data<float>(), a.best.data<float>(), least.data<float>(), box_data(truths.ignore),
                   truths.first_ignore.data<int64_t>(), ignore_outside ? truths.size.data<float>() : nullptr,
                   float(o.high), float(o.low), float(o.floor), float(o.ignore_ioa), o.low_quality, last, as_background,
                   a.box.data<int64_t>(), kind.data<uint8_t>()});
@@ -266,7 +264,7 @@ std::vector<Matches> to_matches(const Assignment& a) {
   const std::vector<int64_t> box = a.box.values<int64_t>(), counts = a.counts.values<int64_t>(),
                              first = a.first.values<int64_t>();
   const std::vector<float> best = a.best.values<float>();
-  std::vector<Matches> all(static_cast<size_t>(a.images));
+  std::vector<Matches> all(static_cast<size_t>(a.images()));
   for (size_t n = 0; n < all.size(); ++n) {
     Matches& m = all[n];
     m.box.assign(box.begin() + static_cast<int64_t>(n) * a.count(),
@@ -282,7 +280,7 @@ std::vector<Matches> to_matches(const Assignment& a) {
 
 void replace(Assignment& a, const std::vector<Matches>& matches) {
   const Device device = a.anchors.device();
-  Tensor box(a.box.shape(), DType::i64), counts = Tensor::zeros(a.counts.shape(), DType::i64);
+  Tensor box(a.box.shape(), DType::i64), counts(a.counts.shape(), DType::i64);
   for (size_t n = 0; n < matches.size(); ++n) {
     const Matches& m = matches[n];
     std::copy(m.box.begin(), m.box.end(), box.data<int64_t>() + static_cast<int64_t>(n) * a.count());

@@ -12,6 +12,9 @@
 
 namespace fovea {
 
+// f32 [R,4] as boxes, where the tensor lies.
+inline const Box<float>* box_data(const Tensor& t) { return static_cast<const Box<float>*>(t.raw()); }
+
 // What an image holds, in pixels of the (resized, padded) network input.
 struct Target {
   std::vector<Box<float>> boxes{};
@@ -54,14 +57,15 @@ struct Assignment {
   };                            // columns: as in Matches, ignored anchors,
                                 // and positives, a column a level
   std::vector<int64_t> levels;  // anchors of each level
-  int64_t images = 0, truths = 0;
-  Tensor anchors;  // f32 [A,4]: of all levels, one after another
-  Tensor boxes;    // f32 [M,4]: of all images, one after another; M >= truths, the rest is empty
-  Tensor labels;   // i64 [M]
-  Tensor first;    // i64 [N+1]: image n has the boxes first[n] .. first[n + 1] - 1
-  Tensor box;      // i64 [N,A]: which of its image's, or Matches::background or ignored
-  Tensor best;     // f32 [M]: as in Matches
-  Tensor counts;   // i64 [N, Count::level + levels]
+  int64_t truths = 0;           // boxes of all images
+  Tensor anchors;               // f32 [A,4]: of all levels, one after another
+  Tensor boxes;                 // f32 [M,4]: of all images, one after another; M >= truths, the rest is empty
+  Tensor labels;                // i64 [M]
+  Tensor first;                 // i64 [N+1]: image n has the boxes first[n] .. first[n + 1] - 1
+  Tensor box;                   // i64 [N,A]: which of its image's, or Matches::background or ignored
+  Tensor best;                  // f32 [M]: as in Matches
+  Tensor counts;                // i64 [N, Count::level + levels]
+  int64_t images() const { return box.dim(0); }
   int64_t count() const { return anchors.dim(0); }
 };
 

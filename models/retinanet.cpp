@@ -4,6 +4,7 @@
 #include "core/autograd.h"
 #include "core/error.h"
 #include "ops/pointwise.h"
+#include "ops/shape.h"
 
 namespace fovea {
 namespace {
@@ -68,7 +69,7 @@ const std::vector<Tensor>& RetinaNet::anchors_for(const std::vector<Tensor>& fea
     for (size_t i = 0; i < features.size(); ++i)
       anchors_.push_back(make_anchors(options.anchors, static_cast<int>(i) + 3,
                                       {features[i].dim(1), features[i].dim(2)}, {images.dim(1), images.dim(2)}));
-    const Tensor all = joined(anchors_);
+    const Tensor all = concat(anchors_, 0);
     int64_t first = 0;
     for (Tensor& level : anchors_) level = all.rows(first, first + level.dim(0)), first += level.dim(0);
     anchors_there_ = all.to(there);

@@ -39,7 +39,7 @@ Assignment RetinaNet::assign(const Output& output, const std::vector<Target>& ta
   std::vector<int64_t> levels;
   for (const Tensor& level : output.anchors) levels.push_back(level.dim(0));
   const Tensor anchors =
-      output.anchors_there ? output.anchors_there : joined(output.anchors).to(output.logits[0].device());
+      output.anchors_there ? output.anchors_there : concat(output.anchors, 0).to(output.logits[0].device());
   return fovea::assign(anchors, levels, targets, options.matcher, options.ignore_outside);
 }
 
@@ -60,7 +60,7 @@ void RetinaNet::sample_hard(const Output& output, const std::vector<Target>& tar
   const NoGrad no_grad;
   std::vector<Matches> matches = to_matches(assignment);
   for (size_t i = 0; i < targets.size(); ++i) {
-    const Tensor boxes = joined(sampler_boxes(output, static_cast<int64_t>(i)));
+    const Tensor boxes = concat(sampler_boxes(output, static_cast<int64_t>(i)), 0);
     std::vector<double> loss;  // cross entropy of each anchor
     for (const Tensor& level : output.logits) {
       const int64_t n = level.dim(1), image = static_cast<int64_t>(i);
@@ -74,9 +74,8 @@ void RetinaNet::sample_hard(const Output& output, const std::vector<Target>& tar
       const auto each = sigmoid_focal_loss(rows, labels, {.alpha = {}, .gamma = 0}).values<double>();
       loss.insert(loss.end(), each.begin(), each.end());
     }
-    const auto* box = static_cast<const Box<float>*>(boxes.raw());
-    keep_hard({box, loss.size()}, loss, {options.sampler_batch, options.sampler_nms, options.sampler == "ohem_1_3"},
-              matches[i]);
+    keep_hard({box_data(boxes), loss.size()}, loss,
+              {options.sampler_batch, options.sampler_nms, options.sampler == "ohem_1_3"}, matches[i]);
   }
   replace(assignment, matches);
 }
@@ -107,7 +106,7 @@ namespace {
 // Of softmax probabilities p_t: -alpha_t (1 - p_t)^gamma log p_t. logits [N,R,K+1], the background first; labels [N,R]
 // as for sigmoid_focal_loss. Returns [N].
 Tensor softmax_focal_loss(const Tensor& logits, const Tensor& labels, FocalOptions o) {
-  const auto [place, weight] = softmax_targets(labels.to(logits.device()), o.alpha.value_or(-1), logits.dtype());
+  const auto [place, weight] = softmax_targets(labels.to(logits.device()), o.alpha, logits.dtype());
   const Tensor log_p =
       reshape(pick(reshape(log_softmax(logits), {labels.size(), logits.dim(2)}), place), labels.shape());
   const Tensor loss = log_p * weight * -1;

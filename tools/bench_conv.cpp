@@ -74,15 +74,13 @@ double direct_products(const Shapes& maps) {
   return sum;
 }
 
+template <class T> cpu::ConvChoice choice_for(const Shapes& shapes) {
+  cpu::Maps<T> maps;
+  for (const ConvShape& s : shapes) maps.push_back({s, nullptr, nullptr, nullptr, nullptr});
+  return cpu::choose<T>(maps, conv_algo());
+}
 cpu::ConvChoice choice(const Shapes& shapes, DType type) {
-  return dispatch_storage(type, [&]<class T>() -> cpu::ConvChoice {
-    if constexpr (std::is_same_v<T, double>) return {};
-    else {
-      cpu::Maps<T> maps;
-      for (const ConvShape& s : shapes) maps.push_back({s, nullptr, nullptr, nullptr, nullptr});
-      return cpu::choose<T>(maps, conv_algo());
-    }
-  });
+  return type == DType::bf16 ? choice_for<bf16>(shapes) : choice_for<float>(shapes);
 }
 std::string algo_of(const Shapes& s, DType type) {
   if (conv_algo() == ConvAlgo::reference) return "reference";

@@ -62,7 +62,7 @@ Tensor run(const std::vector<DetectionLevel>& levels, const std::vector<std::pai
                       classes, o.top, slots, int64_t(l) * kBest, words(keys), boxes(deltas), boxes(cells)});
   }
   const Tensor decoded = decode_boxes(deltas, cells, o.coder);
-  const Tensor out({images, o.most, 6}, DType::f32, device), found = Tensor::zeros({images}, DType::i64, device);
+  const Tensor out({images, o.most, 6}, DType::f32, device);
   for (int64_t i = 0; i < images; ++i) {
     const auto one = [i](const Tensor& t) { return t.rows(i, i + 1); };
     const auto& [h, w] = image_hw[size_t(i)];
@@ -73,8 +73,10 @@ Tensor run(const std::vector<DetectionLevel>& levels, const std::vector<std::pai
     for_each(device, slots, Rank{words(one(keys)), order.data<int64_t>(), int(levels.size())});
     suppress(device, rows(one(all)), order.data<int64_t>(), slots, o.iou, rows(one(out)), o.most, nullptr);
   }
-  if (o.soft)
+  if (o.soft) {
+    const Tensor found = Tensor::zeros({images}, DType::i64, device);
     for_tiles(device, images, Soften<Found>{rows(all), slots, *o.soft, rows(out), o.most, found.data<int64_t>()});
+  }
   return out;
 }
 
