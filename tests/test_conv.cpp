@@ -162,18 +162,27 @@ TEST_CASE("fused relu and several maps equal their parts") {
 TEST_CASE("convolutions give the same bits on any number of threads") {
   const int threads = num_threads();
   Draw d(3);
-  const Tensor x0 = d.normal({2, 40, 37, 24}), w0 = d.normal({3, 3, 24, 40}, 0.1),
-               dy = d.normal({2, 40, 37, 40}).to(DType::f32);
-  std::vector<std::vector<float>> first;
-  for (const int n : {1, 2, 3, 8}) {
-    set_num_threads(n);
-    const Tensor x = leaf(x0, DType::f32), w = leaf(w0, DType::f32), b = leaf(Tensor::zeros({40}), DType::f32);
-    const Tensor y = conv2d(x, w, b, {.pad = 1});
-    backward(y, dy);
-    std::vector<std::vector<float>> bits{y.values<float>(), x.grad().values<float>(), w.grad().values<float>(),
-                                         b.grad().values<float>()};
-    if (n == 1) first = bits;
-    CHECK(bits == first);
+  for (const int64_t o : {40, 200}) {  // by blocks of tiles; 100 tiles, of which threads take slabs of columns
+    const int64_t n = o == 40 ? 2 : 1;
+    const Tensor x0 = d.normal({n, 40, 37, 24}), w0 = d.normal({3, 3, 24, o}, 0.1), dy = d.normal({n, 40, 37, o});
+    const auto run = [&](DType type) {
+      const Tensor x = leaf(x0, type), w = leaf(w0, type), b = leaf(Tensor::zeros({o}), type);
+      const Tensor y = conv2d(x, w, b, {.pad = 1});
+      backward(y, dy.to(type));
+      return std::vector<Tensor>{y, x.grad(), w.grad(), b.grad()};
+    };
+    const auto want = run(DType::f64);
+    std::vector<std::vector<float>> first;
+    for (const int count : {1, 2, 3, 8}) {
+      set_num_threads(count);
+      std::vector<std::vector<float>> bits;
+      for (const Tensor& t : run(DType::f32)) {
+        CHECK(difference(t, want[bits.size()]) < 2e-5);
+        bits.push_back(t.values<float>());
+      }
+      if (count == 1) first = bits;
+      CHECK(bits == first);
+    }
   }
   set_num_threads(threads);
 }

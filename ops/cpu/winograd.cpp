@@ -103,21 +103,23 @@ void convolve(const Tiling<T>& tiling, const Weights& weights, const ConvEnd& en
   if (tiling.count == 0) return;
   const Typed<T>& images = k.of<T>();
   const int64_t c = weights.c, o = weights.o, lv = round_up(c, 16) + 16,
-                size = block_size(tiling.count, lv + round_up(o, 16) + 16);
-  const bool one = size >= tiling.count;
-  const int64_t slab = slab_size(c, o, one ? 0 : 10 << 20), lm = round_up(slab, 16) + 16;
+                most = block_size(tiling.count, lv + round_up(o, 16) + 16);
+  const bool one = most >= tiling.count;
+  const int64_t slab = slab_size(c, o, one ? 0 : 10 << 20), slabs = ceil_div(o, slab), lm = round_up(slab, 16) + 16;
+  // Of one block, the threads take whole slabs where there are enough: transformed weights then stay with one core, and
+  // so do the sums of 36 tiles at a time.
+  const bool whole = one && slabs >= num_threads();
+  const int64_t size = whole ? round_up(ceil_div(most, ceil_div(most, 36)), 6) : most;
   // planes are staggered, or all 36 would share cache sets
-  const int64_t u_plane = c * round_up(slab, k.vector) + 16, v_plane = size * lv + 16, m_plane = size * lm + 16;
+  const int64_t u_plane = c * round_up(slab, k.vector) + 16, v_plane = most * lv + 16, m_plane = size * lm + 16;
   Workspace shared(static_cast<size_t>(one ? 36 * v_plane : 0) * 4);
   const auto read = [&](int64_t first, int64_t count, float* v) {
     parallel_for(count, 4, [&](int64_t b, int64_t e) {
       for (int64_t t = b; t < e; ++t) images.tile_input(tiling.input(first + t), c, v + t * lv, v_plane);
     });
   };
-  if (one) read(0, size, shared.as<float>());
-  // Of one block, the threads take whole slabs where there are enough: transformed weights then stay with one core.
-  const int64_t slabs = ceil_div(o, slab);
-  parallel_for(slabs, one && slabs >= num_threads() ? 1 : slabs, [&](int64_t first_slab, int64_t last_slab) {
+  if (one) read(0, tiling.count, shared.as<float>());
+  parallel_for(slabs, whole ? 1 : slabs, [&](int64_t first_slab, int64_t last_slab) {
     Workspace transformed(static_cast<size_t>(36 * u_plane) * 4);
     float* u = transformed.as<float>();
     for (int64_t column = first_slab * slab; column < std::min(last_slab * slab, o); column += slab) {
@@ -125,8 +127,8 @@ void convolve(const Tiling<T>& tiling, const Weights& weights, const ConvEnd& en
       transform(weights, column, n, u, u_plane, k);
       parallel_for(ceil_div(tiling.count, size), 1, [&](int64_t block, int64_t) {
         Workspace memory(static_cast<size_t>(36 * ((one ? 0 : v_plane) + m_plane)) * 4);
-        float *m = memory.as<float>(), *v = one ? shared.as<float>() : m + 36 * m_plane;
         const int64_t first = block * size, count = std::min(size, tiling.count - first);
+        float *m = memory.as<float>(), *v = one ? shared.as<float>() + first * lv : m + 36 * m_plane;
         if (!one) read(first, count, v);
         parallel_for(36 * parts, 1, [&](int64_t b, int64_t e) {
           for (int64_t i = b; i < e; ++i) {
