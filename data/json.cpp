@@ -12,34 +12,113 @@
 
 namespace fovea {
 
-Json parse_json(const std::string& text) { return Json::parse(text, nullptr, false); }
+Json::Json(const Json&) = default;
+Json::Json(Json&&) noexcept = default;
+Json& Json::operator=(const Json&) = default;
+Json& Json::operator=(Json&&) noexcept = default;
+Json::~Json() = default;
+bool Json::operator==(const Json&) const = default;
+
+Json::Json(std::initializer_list<Json> braces) : kind(Kind::object) {
+  for (const Json& pair : braces)
+    if (pair.items.size() != 2 || !pair.items[0].is(Kind::text)) kind = Kind::list;
+  if (braces.size() == 0 || is(Kind::list)) kind = Kind::list, items = braces;
+  else
+    for (const Json& pair : braces) (*this)[pair.items[0].string] = pair.items[1];
+}
+Json Json::list(std::vector<Json> items) {
+  Json json;
+  json.kind = Kind::list, json.items = std::move(items);
+  return json;
+}
+Json Json::object() {
+  Json json;
+  json.kind = Kind::object;
+  return json;
+}
+double Json::number(double otherwise) const {
+  if (is(Kind::natural)) return static_cast<double>(static_cast<uint64_t>(whole));
+  return is(Kind::real) ? real : is(Kind::integer) ? static_cast<double>(whole) : otherwise;
+}
+int64_t Json::integer(int64_t otherwise) const {
+  return is(Kind::real) ? static_cast<int64_t>(real) : is_whole() ? whole : otherwise;
+}
+const Json& Json::operator[](const std::string& key) const {
+  static const Json none;
+  for (const Member& member : members)
+    if (member.first == key) return member.second;
+  return none;
+}
+Json& Json::operator[](const std::string& key) {
+  kind = Kind::object;
+  for (Member& member : members)
+    if (member.first == key) return member.second;
+  return members.emplace_back(key, nullptr).second;
+}
+void Json::add(Json item) { kind = Kind::list, items.push_back(std::move(item)); }
+void Json::update(const Json& object) {
+  for (const Member& member : object.members) (*this)[member.first] = member.second;
+}
+
+static Json from(const detail::Parsed& value) {
+  Json json;
+  if (value.is_boolean()) return value.get<bool>();
+  if (value.is_number_unsigned()) return value.get<uint64_t>();
+  if (value.is_number_integer()) return value.get<int64_t>();
+  if (value.is_number()) return value.get<double>();
+  if (value.is_string()) return value.get_ref<const std::string&>();
+  if (value.is_array()) json = Json::list();
+  if (value.is_object()) json = Json::object();
+  for (auto item = value.begin(); item != value.end(); ++item)
+    if (value.is_array()) json.items.push_back(from(*item));
+    else if (value.is_object()) json.members.emplace_back(item.key(), from(*item));
+  return json;
+}
+static detail::Parsed to(const Json& json) {
+  using enum Json::Kind;
+  detail::Parsed value;
+  if (json.is(list)) value = detail::Parsed::array();
+  if (json.is(object)) value = detail::Parsed::object();
+  for (const Json& item : json.items) value.push_back(to(item));
+  for (auto& [key, member] : json.members) value[key] = to(member);
+  switch (json.kind) {
+    case boolean: return json.whole != 0;
+    case integer: return json.whole;
+    case natural: return static_cast<uint64_t>(json.whole);
+    case real: return json.real;
+    case text: return json.string;
+    default: return value;
+  }
+}
+Json parse_json(const std::string& text) { return from(detail::Parsed::parse(text, nullptr, false)); }
 std::string json_text(const Json& value, int indent) {
-  return value.dump(indent, ' ', false, Json::error_handler_t::replace);
+  return to(value).dump(indent, ' ', false, detail::Parsed::error_handler_t::replace);
 }
 
 namespace detail {
 namespace {
 
-using Event = Json::parse_event_t;
+using Event = Parsed::parse_event_t;
 
 class Reader {
  public:
   Reader(const std::string& path, int depth, std::string list) : path_(path), list_(std::move(list)), depth_(depth) {}
 
-  Json read(const std::function<void(const JsonRecord&)>& visit) {
+  Parsed read(const std::function<void(const JsonRecord&)>& visit) {
     const std::vector<uint8_t> file = read_bytes(path_);
     const std::string_view bytes(reinterpret_cast<const char*>(file.data()), file.size());
     try {
-      return Json::parse(bytes, [&](int depth, Event event, Json& value) { return keep(depth, event, value, visit); });
-    } catch (const Json::parse_error& error) {
+      return Parsed::parse(bytes,
+                           [&](int depth, Event event, Parsed& value) { return keep(depth, event, value, visit); });
+    } catch (const Parsed::parse_error& error) {
       fail(Code::data, explain(bytes, error.byte, error.what()));
-    } catch (const Json::exception& error) {  // a number beyond double's range, a broken UTF-8 text
+    } catch (const Parsed::exception& error) {  // a number beyond double's range, a broken UTF-8 text
       fail(Code::data, text(path_, ": ", place(), error.what()));
     }
   }
 
  private:
-  bool keep(int depth, Event event, Json& value, const std::function<void(const JsonRecord&)>& visit) {
+  bool keep(int depth, Event event, Parsed& value, const std::function<void(const JsonRecord&)>& visit) {
     if (depth == 0 && event != Event::object_end && event != Event::array_end)
       check(Code::data, event == (depth_ == 2 ? Event::object_start : Event::array_start), path_, ": is not ",
             depth_ == 2 ? "a COCO annotation file, which is one object" : "a COCO results file, which is one list",
@@ -81,7 +160,7 @@ class Reader {
   std::size_t index_ = 0;
 };
 
-double number_in(const JsonRecord& record, const Json& value, const std::string& what) {
+double number_in(const JsonRecord& record, const Parsed& value, const std::string& what) {
   if (!value.is_number()) record.reject("has ", what, " ", value.dump(), ", which is not a number");
   return value.get<double>();
 }
@@ -94,14 +173,14 @@ void JsonRecord::reject_as(const std::string& what) const {
   fail(Code::data, name + " " + what);
 }
 bool JsonRecord::has(const char* key) const { return json.contains(key); }
-const Json& JsonRecord::field(const char* key) const {
+const Parsed& JsonRecord::field(const char* key) const {
   const auto at = json.find(key);
   if (at == json.end()) reject("has no \"", key, "\"");
   return *at;
 }
 double JsonRecord::number(const char* key) const { return number_in(*this, field(key), key); }
 std::int64_t JsonRecord::integer(const char* key) const {
-  const Json& value = field(key);
+  const Parsed& value = field(key);
   if (value.is_number_integer()) return value.get<std::int64_t>();
   const double real = value.is_number_float() ? value.get<double>() : 0.5;  // 7.0 is the id 7
   if (real != std::floor(real) || std::abs(real) > 9e15)
@@ -109,19 +188,19 @@ std::int64_t JsonRecord::integer(const char* key) const {
   return static_cast<std::int64_t>(real);
 }
 std::string JsonRecord::name(const char* key) const {
-  const Json& value = field(key);
+  const Parsed& value = field(key);
   if (!value.is_string()) reject("has ", key, " ", value.dump(), ", which is not a text");
   return value.get<std::string>();
 }
 CocoBox JsonRecord::box() const {
-  const Json& value = field("bbox");
+  const Parsed& value = field("bbox");
   if (!value.is_array() || value.size() != 4) reject("has bbox ", value.dump(), ", not [x, y, width, height]");
   const auto side = [&](int i) { return number_in(*this, value[i], "in its bbox"); };
   return {side(0), side(1), side(2), side(3)};
 }
 
 void read_coco_lists(const std::string& path, const std::function<void(const JsonRecord&)>& visit) {
-  const Json rest = Reader(path, 2, "").read(visit);
+  const Parsed rest = Reader(path, 2, "").read(visit);
   for (const char* list : {"images", "annotations", "categories"})
     check(Code::data, rest.contains(list) && rest[list].is_array(), path, ": has no list \"", list,
           "\"; is it a COCO annotation file?");
@@ -156,14 +235,16 @@ CocoRecord read_annotation(const JsonRecord& record) {
 
 }  // namespace detail
 
-static void write_json(const std::string& path, const Json& json) {
+using detail::Parsed;
+
+static void write_json(const std::string& path, const Parsed& json) {
   const std::string text = json.dump() + "\n";
   write_bytes(path, {reinterpret_cast<const uint8_t*>(text.data()), text.size()});
 }
 
 void write_coco_truth(const std::string& path, const Dataset& dataset) {
-  Json json;
-  json["images"] = json["categories"] = json["annotations"] = Json::array();
+  Parsed json;
+  json["images"] = json["categories"] = json["annotations"] = Parsed::array();
   for (size_t k = 0; k < dataset.classes().size(); ++k)
     json["categories"].push_back({{"id", dataset.class_ids()[k]}, {"name", dataset.classes()[k]}});
   int64_t id = 0;
@@ -183,7 +264,7 @@ void write_coco_truth(const std::string& path, const Dataset& dataset) {
 }
 
 void write_coco_detections(const std::string& path, const std::vector<ImageDetections>& images) {
-  Json json = Json::array();
+  Parsed json = Parsed::array();
   for (const ImageDetections& image : images)
     for (const CocoDetection& d : image.detections)
       json.push_back({{"image_id", image.image_id},
@@ -194,9 +275,9 @@ void write_coco_detections(const std::string& path, const std::vector<ImageDetec
 }
 
 std::string to_json(const CocoResult& result) {
-  Json json;
+  Parsed json;
   json["stats"] = result.stats;
-  json["per_category_ap"] = Json::object();
+  json["per_category_ap"] = Parsed::object();
   for (std::size_t k = 0; k < result.categories.size(); ++k)
     json["per_category_ap"][std::to_string(result.categories[k])] = result.category_ap[k];
   return json.dump();

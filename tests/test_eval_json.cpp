@@ -9,6 +9,8 @@
 #include <random>
 
 #include "core/error.h"
+#include "core/random.h"
+#include "data/json.h"
 #include "tests/catch.h"
 
 #ifndef FOVEA_SOURCE_DIR
@@ -64,6 +66,29 @@ void require_words(const std::string& message, const std::vector<std::string>& w
   }
 }
 
+// The same random value twice: ours, and as nlohmann-json has it.
+std::pair<Json, nlohmann::ordered_json> random_json(Dice& dice, int depth) {
+  const auto word = [&] { return std::string(size_t(dice.integer(0, 3)), char(dice.integer(32, 126))) + "\n\xc3\xa4"; };
+  std::pair<Json, nlohmann::ordered_json> both;
+  auto& [ours, theirs] = both;
+  const auto set = [&](const auto& value) { ours = value, theirs = value; };
+  const int64_t kind = dice.integer(0, depth > 0 ? 7 : 5), bits = dice.integer(INT64_MIN / 2, INT64_MAX / 2);
+  if (kind == 1) set(bits > 0);
+  if (kind == 2) set(bits % 1000);
+  if (kind == 3) set(UINT64_MAX - uint64_t(dice.integer(0, 1)) * uint64_t{INT64_MAX});
+  if (kind == 4) set(dice.normal() * (bits > 0 ? 1 : 1e200));
+  if (kind == 5) set(word());
+  if (kind >= 6)
+    ours = kind == 6 ? Json::list() : Json::object(), theirs = nlohmann::ordered_json::parse(json_text(ours));
+  for (int64_t i = kind >= 6 ? dice.integer(0, 4) : 0; i > 0; --i) {
+    const auto [a, b] = random_json(dice, depth - 1);
+    const std::string key = word();
+    if (kind == 6) ours.add(a), theirs.push_back(b);
+    else ours[key] = a, theirs[key] = b;
+  }
+  return both;
+}
+
 }  // namespace
 
 TEST_CASE("eval_json: equals the COCO toolkit on the shared cases") {
@@ -116,6 +141,29 @@ TEST_CASE("eval_json: reads what the evaluator needs and skips the rest") {
   REQUIRE(none.stats[0] == 0);
   REQUIRE(to_json(none) == R"({"stats":[0.0,0.0,0.0,0.0,-1.0,-1.0,0.0,0.0,0.0,0.0,-1.0,-1.0],)"
                            R"("per_category_ap":{"2":0.0,"9":-1.0}})");
+}
+
+TEST_CASE("eval_json: values are written as nlohmann-json does, and read again as they were") {
+  Dice dice(3);
+  for (int i = 0; i < 300; ++i) {
+    const auto [ours, theirs] = random_json(dice, 3);
+    REQUIRE(json_text(ours) == theirs.dump());
+    REQUIRE(json_text(ours, 2) == theirs.dump(2));
+    REQUIRE(parse_json(theirs.dump()) == ours);
+  }
+  const std::vector<std::string> words{"a", "b"};
+  Json json = {{"box", {1, 2.5}}, {"words", words},   {"none", Json()},
+               {"nan", NAN},      {"broken", "\xff"}, {"a", {{"b", 1u}}}};
+  json["a"].update({{"c", true}}), json["more"].add(-3);
+  CHECK(json_text(json) == R"({"box":[1,2.5],"words":["a","b"],"none":null,"nan":null,"broken":")"
+                           "\xef\xbf\xbd"
+                           R"(",)"
+                           R"("a":{"b":1,"c":true},"more":[-3]})");
+  const Json& read = json;
+  CHECK((read["box"].items[1].number() == 2.5 && read["box"].items[0].integer() == 1 && read["gone"].integer(7) == 7));
+  CHECK(
+      (read.has("box") && !read.has("none") && !read.has("gone") && read["a"]["c"] == true && read["words"] == words));
+  CHECK(parse_json("{\"a\": 1").is(Json::Kind::null));
 }
 
 TEST_CASE("eval_json: annotations that share an id") {

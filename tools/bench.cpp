@@ -22,25 +22,24 @@ Json read_kept(const std::string& path, const std::string& bench) {
   const std::vector<uint8_t> bytes = read_bytes(path);
   Json kept = parse_json({bytes.begin(), bytes.end()});
   const char* hint = "\n  hint: keep what --json prints: fovea bench ";
-  check(Code::data, kept.is_object() && kept.contains("bench") && kept["bench"].is_string(), "--compare ", path,
-        ": is no report of fovea bench", hint, bench, " --json > ", path);
-  check(Code::data, kept["bench"] == bench, "--compare ", path, ": is of fovea bench ",
-        kept["bench"].get<std::string>(), ", not of fovea bench ", bench);
-  if (!kept.contains("rows")) kept["rows"] = Json::array({kept});
-  check(Code::data, kept["rows"].is_array(), "--compare ", path, ": 'rows' is no list");
-  for (const Json& row : kept["rows"]) {
-    const bool good = row.is_object() && row.contains("name") && row["name"].is_string() && row.contains("ms_median") &&
-                      row["ms_median"].is_number() && row["ms_median"].get<double>() > 0;
+  check(Code::data, kept["bench"].is(Json::Kind::text), "--compare ", path, ": is no report of fovea bench", hint,
+        bench, " --json > ", path);
+  check(Code::data, kept["bench"] == bench, "--compare ", path, ": is of fovea bench ", kept["bench"].string,
+        ", not of fovea bench ", bench);
+  if (!kept.has("rows")) kept["rows"] = Json::list({kept});
+  check(Code::data, kept["rows"].is(Json::Kind::list), "--compare ", path, ": 'rows' is no list");
+  for (const Json& row : kept["rows"].items) {
+    const bool good = row["name"].is(Json::Kind::text) && row["ms_median"].number() > 0;
     check(Code::data, good, "--compare ", path, ": a row lacks its name or a positive ms_median: ", json_text(row));
   }
   return kept;
 }
 
 std::string cell(const Json& value) {
-  if (value.is_string()) return value.get<std::string>();
-  if (value.is_number_integer()) return count_text(value.get<int64_t>());
+  if (value.is(Json::Kind::text)) return value.string;
+  if (value.is_whole()) return count_text(value.integer());
   if (!value.is_number()) return "-";
-  const double v = value.get<double>(), size = std::abs(v);
+  const double v = value.number(), size = std::abs(v);
   return number(v, size >= 100 ? 0 : size >= 10 ? 1 : size >= 0.1 || size == 0 ? 2 : 4);
 }
 
@@ -155,23 +154,23 @@ void Report::add(Json row) { rows_.push_back(std::move(row)); }
 
 // ratio = kept / now: 2 is twice as fast as before.
 void Report::compare() {
-  for (auto& [key, value] : head.items())
-    if (!value.is_number_float() && kept_.contains(key) && kept_[key] != value)
+  for (auto& [key, value] : head.members)
+    if (!value.is(Json::Kind::real) && kept_.has(key) && kept_[key] != value)
       warn(text(flags_.compare, " was measured with ", key, " ", json_text(kept_[key]), ", this with ",
                 json_text(value)));
-  Json left = kept_["rows"], fresh = Json::array();
+  std::vector<Json> left = kept_["rows"].items, fresh;
   for (Json& row : rows_) {
     const auto same = std::find_if(left.begin(), left.end(), [&](const Json& k) { return k["name"] == row["name"]; });
     if (same == left.end()) {
       fresh.push_back(row["name"]);
       continue;
     }
-    const double before = (*same)["ms_median"].get<double>();
-    row["kept_ms"] = before, row["ratio"] = before / row["ms_median"].get<double>();
+    const double before = (*same)["ms_median"].number();
+    row["kept_ms"] = before, row["ratio"] = before / row["ms_median"].number();
     left.erase(same);
   }
-  head["only_kept"] = Json::array(), head["only_now"] = fresh;
-  for (const Json& row : left) head["only_kept"].push_back(row["name"]);
+  head["only_kept"] = Json::list(), head["only_now"] = fresh;
+  for (const Json& row : left) head["only_kept"].add(row["name"]);
 }
 
 void Report::print() {
@@ -185,24 +184,23 @@ void Report::print() {
     return;
   }
   std::string facts;
-  for (auto& [key, value] : head.items())
-    if (!value.is_array() && key != "bench" && key != "blas")
+  for (auto& [key, value] : head.members)
+    if (!value.is(Json::Kind::list) && key != "bench" && key != "blas")
       facts += (facts.empty() ? "" : ", ") + heading(key) + " " + cell(value);
   std::vector<std::string> keys, heads;
   for (const Json& row : rows_)
-    for (auto& [key, value] : row.items())
-      if (!value.is_array() && std::find(keys.begin(), keys.end(), key) == keys.end())
+    for (auto& [key, value] : row.members)
+      if (!value.is(Json::Kind::list) && std::find(keys.begin(), keys.end(), key) == keys.end())
         keys.push_back(key), heads.push_back(heading(key));
   Table table(heads);
   for (const Json& row : rows_) {
     std::vector<std::string> cells;
-    for (const std::string& key : keys) cells.push_back(row.contains(key) ? cell(row[key]) : "-");
+    for (const std::string& key : keys) cells.push_back(row.has(key) ? cell(row[key]) : "-");
     table.row(cells);
   }
   std::cout << facts << "\n\n" << table.str();
   for (const char* key : {"only_kept", "only_now"})
-    if (head.contains(key))
-      for (const Json& name : head[key]) std::cout << heading(key) << ": " << name.get<std::string>() << "\n";
+    for (const Json& name : std::as_const(head)[key].items) std::cout << heading(key) << ": " << name.string << "\n";
 }
 
 void add_bench(Command& program) {

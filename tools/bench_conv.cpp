@@ -91,7 +91,7 @@ Json explained(const std::string& name, const Shapes& s, Pass pass, DType type) 
   const cpu::ConvChoice c = choice(s, type);
   Json row = {{"name", name}, {"pass", name_of(pass)}, {"algo", algo_of(s, type)}};
   row["direct_mmul"] = direct_products(s) * 1e-6;
-  row["winograd_mmul"] = c.tiles > 0 ? Json(36e-6 * double(c.tiles) * double(s[0].c * s[0].o)) : Json(nullptr);
+  row["winograd_mmul"] = c.tiles > 0 ? Json(36e-6 * double(c.tiles) * double(s[0].c * s[0].o)) : Json();
   row["tiles"] = c.tiles, row["least_tiles"] = c.least;
   row["why"] = conv_algo() == ConvAlgo::reference ? "conv.algo=reference" : c.why;
   return row;

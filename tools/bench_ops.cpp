@@ -73,7 +73,7 @@ void add_row(Report& report, const Machine& machine, const std::string& op, cons
   const double ms = times.median();
   Json row = {{"name", op + " " + pass}, {"inputs", shapes_of(s)}, {"ms_min", times.least()},
               {"ms_median", ms},         {"mb", bytes * 1e-6},     {"gb_per_s", bytes * 1e-6 / ms}};
-  row["gflops"] = flops > 0 ? Json(flops * 1e-6 / ms) : Json(nullptr);
+  row["gflops"] = flops > 0 ? Json(flops * 1e-6 / ms) : Json();
   row["roofline"] = roofline(machine, bytes, flops, ms);
   report.add(std::move(row));
 }

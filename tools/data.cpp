@@ -5,7 +5,6 @@
 #include <cmath>
 #include <iostream>
 #include <mutex>
-#include <nlohmann/json.hpp>
 #include <set>
 
 #include "core/random.h"
@@ -131,12 +130,12 @@ std::vector<std::string> verify(const Dataset& dataset) {
 constexpr double kPercentiles[] = {0, 0.05, 0.25, 0.5, 0.75, 0.95, 1};
 
 Json stats_json(const Dataset& dataset, Counts& c, const std::vector<std::string>& faults) {
-  Json classes = Json::array();
+  Json classes = Json::list();
   for (size_t k = 0; k < dataset.classes().size(); ++k)
-    classes.push_back({{"name", dataset.classes()[k]},
-                       {"id", dataset.class_ids()[k]},
-                       {"boxes", c.class_boxes[k]},
-                       {"pictures", c.class_pictures[k]}});
+    classes.add({{"name", dataset.classes()[k]},
+                 {"id", dataset.class_ids()[k]},
+                 {"boxes", c.class_boxes[k]},
+                 {"pictures", c.class_pictures[k]}});
   const auto spread = [](std::vector<double>& values) {
     Json json = Json::object();
     for (double p : kPercentiles) json[text(std::lround(100 * p), "%")] = percentile(values, p);
@@ -203,15 +202,15 @@ Json anchors_json(const Dataset& dataset, const Config& config, const AnchorFit&
   };
   Json json = parts(fit.all);
   json["preset"] = config.preset, json["short_side"] = config.data.short_side, json["histogram"] = fit.histogram;
-  json["classes"] = json["advice"] = Json::array();
+  json["classes"] = json["advice"] = Json::list();
   for (size_t k = 0; k < fit.classes.size(); ++k) {
-    json["classes"].push_back({{"name", dataset.classes()[k]}});
-    json["classes"].back().update(parts(fit.classes[k]));
+    json["classes"].add({{"name", dataset.classes()[k]}});
+    json["classes"].items.back().update(parts(fit.classes[k]));
   }
   for (const AnchorAdvice& advice : all_advice) {
     Json set;
     for (auto& [key, value] : advice.settings) set[key] = value;
-    json["advice"].push_back({{"set", set}, {"below_0.4", advice.low_part}});
+    json["advice"].add({{"set", set}, {"below_0.4", advice.low_part}});
   }
   return json;
 }

@@ -3,7 +3,6 @@
 #include <filesystem>
 #include <iostream>
 #include <map>
-#include <nlohmann/json.hpp>
 
 #include "core/autograd.h"
 #include "core/threads.h"
@@ -127,7 +126,7 @@ void detect(const Flags& flags) {
   LoadedModel loaded = load_model(flags.weights);
   const Names names = names_of(loaded);
   if (!flags.out.empty()) prepare_out(flags.out);
-  Json all = Json::array();
+  Json all = Json::list();
   std::map<std::string, int> taken;
   int64_t id = 0, failed = 0;
   for (auto& file : files) {
@@ -135,7 +134,7 @@ void detect(const Flags& flags) {
     try {
       const Image image = read_image(file);
       const auto found = detect_one(loaded, image, names);
-      for (auto& d : found) all.push_back(to_json(d, id, file, names.of(d.category)));
+      for (auto& d : found) all.add(to_json(d, id, file, names.of(d.category)));
       if (!flags.out.empty()) {
         const std::string path = out_name(flags.out, file, taken);
         write_jpeg(path, draw_detections(image, found, names.ids, names.names, flags.threshold));

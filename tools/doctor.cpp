@@ -153,21 +153,20 @@ void doctor(bool json, int threads) {
   machine["memory_gb"] = std::round(double(sysconf(_SC_PHYS_PAGES)) * double(sysconf(_SC_PAGESIZE)) / 1e8) / 10;
   if (!json) {
     Table table({"machine", ""});
-    for (auto& [name, value] : machine.items())
-      table.row({name, value.is_string() ? value.get<std::string>() : json_text(value)});
+    for (auto& [name, value] : machine.members)
+      table.row({name, value.is(Json::Kind::text) ? value.string : json_text(value)});
     std::cout << table.str() << "\n" << styled(Style::bold, "self test") << "\n" << std::flush;
   }
   const std::vector<std::pair<const char*, Outcome (*)()>> tests = {
       {"matrix products", test_products}, {"convolution", test_convolution}, {"gradients", test_gradients},
       {"pictures", test_pictures},        {"training", test_training},       {"threads", test_threads}};
   bool all = true;
-  Json results = Json::array();
+  Json results = Json::list();
   for (auto& [name, run] : tests) {
     const auto start = Clock::now();
     const Outcome outcome = run();
     all = all && outcome.ok;
-    results.push_back(
-        {{"test", name}, {"ok", outcome.ok}, {"figure", outcome.figure}, {"seconds", seconds_since(start)}});
+    results.add({{"test", name}, {"ok", outcome.ok}, {"figure", outcome.figure}, {"seconds", seconds_since(start)}});
     if (!json)
       std::cout << (outcome.ok ? styled(Style::green, "ok    ") : styled(Style::red, "FAILED")) << "  " << name
                 << std::string(18 - std::string(name).size(), ' ') << outcome.figure << "\n"

@@ -1,7 +1,6 @@
 // fovea eval: the COCO figures of trained weights on a data set.
 #include <filesystem>
 #include <iostream>
-#include <nlohmann/json.hpp>
 
 #include "core/threads.h"
 #include "data/eval_json.h"

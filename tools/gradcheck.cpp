@@ -3,7 +3,6 @@
 
 #include <cmath>
 #include <cstdio>
-#include <nlohmann/json.hpp>
 
 #include "ops/op_cases.h"
 #include "tools/command.h"
@@ -38,16 +37,16 @@ std::string verdict(const CheckResult& r) {
 
 void run(const Options& o) {
   constexpr double kTolerance = 1e-6;
-  auto list = Json::array();
+  Json list = Json::list();
   int failed = 0, gradients = 0;
   double worst = 0;
   const Device device = use_device(o.device);
   for (auto& row : chosen(o.op)) {
     const CheckResult r = gradcheck(row, o.shapes, o.seed, device);
     failed += !r.ok(kTolerance), gradients += r.differentiable, worst = std::max(worst, r.worst);
-    list.push_back({{"op", r.op}, {"shapes", r.shapes}, {"gradient", r.differentiable}, {"worst", r.worst}});
-    list.back()["ok"] = r.ok(kTolerance);
-    if (!r.ok(kTolerance)) list.back()["where"] = r.where;
+    list.add({{"op", r.op}, {"shapes", r.shapes}, {"gradient", r.differentiable}, {"worst", r.worst}});
+    list.items.back()["ok"] = r.ok(kTolerance);
+    if (!r.ok(kTolerance)) list.items.back()["where"] = r.where;
     if (o.json) continue;
     const std::string mark = r.ok(kTolerance) ? styled(Style::green, "ok") : styled(Style::red, "FAILED");
     std::printf("%-22s %3d shapes   %8s   %s\n", r.op.c_str(), r.shapes, verdict(r).c_str(), mark.c_str());
@@ -56,8 +55,8 @@ void run(const Options& o) {
   }
   if (o.json) print_json({{"tolerance", kTolerance}, {"failed", failed}, {"worst", worst}, {"ops", list}});
   else
-    std::printf("%zu ops, %d with a gradient; worst relative error %.1e (tolerance %.0e); %d failed\n", list.size(),
-                gradients, worst, kTolerance, failed);
+    std::printf("%zu ops, %d with a gradient; worst relative error %.1e (tolerance %.0e); %d failed\n",
+                list.items.size(), gradients, worst, kTolerance, failed);
   if (failed) throw Exit{1};
 }
 

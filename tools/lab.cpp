@@ -3,7 +3,6 @@
 #include <chrono>
 #include <filesystem>
 #include <iostream>
-#include <nlohmann/json.hpp>
 
 #include "nn/atomic_file.h"
 #include "tools/command.h"
@@ -153,12 +152,12 @@ Report run_one(const Experiment& e, Bench& bench, CellFile& cells) {
 void list(const LabOptions& options, bool json) {
   LabOptions quick = options, full = options;
   quick.quick = true, full.quick = false;
-  Json all = Json::array();
+  Json all = Json::list();
   Table table({"experiment", "--quick", "in full", "claim", "source"});
   const auto time = [](double s) { return s > 0 ? duration(s) : std::string("at once"); };
   for (auto& e : experiments()) {
     table.row({e.name, time(usual_time(e, quick)), time(usual_time(e, full)), e.claim, e.source});
-    all.push_back({{"name", e.name}, {"claim", e.claim}, {"source", e.source}, {"primary", e.primary.statement}});
+    all.add({{"name", e.name}, {"claim", e.claim}, {"source", e.source}, {"primary", e.primary.statement}});
   }
   json ? print_json(all) : void(std::cout << table.str());
 }
@@ -179,7 +178,7 @@ void run_lab(const Flags& flags) {
   Bench bench(flags.lab);
   CellFile cells(flags.lab.out + "/cells.csv");
   std::vector<Report> reports;
-  Json all = Json::array();
+  Json all = Json::list();
   for (const Experiment* e : chosen) {
     const double seconds = usual_time(*e, flags.lab);
     if (seconds > 0)
@@ -190,7 +189,7 @@ void run_lab(const Flags& flags) {
     const std::string verdict = r.verdict.empty() ? "arithmetic" : r.verdict;
     if (!flags.json) std::cout << e->name << ": " << verdict << "\n" << std::flush;
     if (!flags.json && !r.judged.empty()) std::cout << "  " << e->primary.statement << "\n  " << r.judged << "\n";
-    all.push_back({{"name", e->name}, {"verdict", verdict}, {"judged", r.judged}});
+    all.add({{"name", e->name}, {"verdict", verdict}, {"judged", r.judged}});
   }
   if (flags.name == "all") write_file_atomically(flags.lab.out + "/index.html", html_index(reports));
   if (flags.json) print_json(all);

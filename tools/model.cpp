@@ -2,7 +2,6 @@
 #include <algorithm>
 #include <cstdio>
 #include <memory>
-#include <nlohmann/json.hpp>
 
 #include "models/presets.h"
 #include "models/summary.h"
@@ -63,23 +62,23 @@ Json to_json(const std::string& name, const Summary& s, std::pair<int64_t, int64
   out["parameters"] = s.parameters, out["trainable"] = s.trainable;
   out["multiply_adds"] = s.multiply_adds, out["activation_bytes"] = s.activations;
   for (const LevelSummary& l : s.levels)
-    out["levels"].push_back({{"level", l.name},
-                             {"stride", l.stride},
-                             {"height", l.height},
-                             {"width", l.width},
-                             {"anchors", l.anchors},
-                             {"smallest", l.smallest},
-                             {"largest", l.largest},
-                             {"inside", l.inside},
-                             {"receptive_field", l.receptive_field}});
+    out["levels"].add({{"level", l.name},
+                       {"stride", l.stride},
+                       {"height", l.height},
+                       {"width", l.width},
+                       {"anchors", l.anchors},
+                       {"smallest", l.smallest},
+                       {"largest", l.largest},
+                       {"inside", l.inside},
+                       {"receptive_field", l.receptive_field}});
   for (const LayerSummary& l : s.layers) {
-    Json shapes = Json::array();
-    for (const Shape& shape : l.outputs) shapes.push_back(shape.dims());
-    out["layers"].push_back({{"module", l.path},
-                             {"outputs", shapes},
-                             {"parameters", l.parameters},
-                             {"multiply_adds", l.multiply_adds},
-                             {"bytes", l.bytes}});
+    Json shapes = Json::list();
+    for (const Shape& shape : l.outputs) shapes.add(shape.dims());
+    out["layers"].add({{"module", l.path},
+                       {"outputs", shapes},
+                       {"parameters", l.parameters},
+                       {"multiply_adds", l.multiply_adds},
+                       {"bytes", l.bytes}});
   }
   return out;
 }

@@ -3,7 +3,6 @@
 #include <cmath>
 #include <cstdio>
 #include <memory>
-#include <nlohmann/json.hpp>
 
 #include "tools/command.h"
 #include "tools/device.h"
@@ -130,11 +129,11 @@ Json to_json(const ParityCase& c, const std::vector<Row>& rows, const Result& r,
     worst = std::max(worst, row.error);
     Json t = {{"tensor", row.tensor}, {"difference", row.error}, {"limit", row.limit}, {"ok", row.ok()}};
     if (r.has_f64()) t["f32_error"] = row.f32, t["case_error"] = row.reference;
-    out["tensors"].push_back(t);
+    out["tensors"].add(t);
   }
   for (size_t i = 0; f64 && i < r.step.layers.size(); ++i)
-    out["layers"].push_back({{"layer", r.step.layers[i].first},
-                             {"f32_error", difference(r.step.layers[i].second, r.exact.layers.at(i).second)}});
+    out["layers"].add({{"layer", r.step.layers[i].first},
+                       {"f32_error", difference(r.step.layers[i].second, r.exact.layers.at(i).second)}});
   out["near_kinks"] = r.f32.near, out["moved"] = r.f32.moved;
   out["worst"] = worst, out["ok"] = all_ok(rows);
   return out;

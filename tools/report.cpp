@@ -6,7 +6,6 @@
 #include <ctime>
 #include <fstream>
 #include <map>
-#include <nlohmann/json.hpp>
 
 #include "data/augment.h"
 #include "data/plot.h"
@@ -27,10 +26,7 @@ std::string base64(const std::vector<uint8_t>& bytes) {
   return s;
 }
 
-double figure(const Json& event, const char* name) {
-  auto it = event.find(name);
-  return it != event.end() && it->is_number() ? it->get<double>() : NAN;
-}
+double figure(const Json& event, const char* name) { return event[name].number(NAN); }
 
 Series series(const std::string& name, const std::vector<Json>& events, const char* x, const char* y) {
   Series s{.name = name, .x = {}, .y = {}};
@@ -89,7 +85,7 @@ std::string rows(const std::vector<std::pair<std::string, std::string>>& cells, 
   return s + "</table>\n";
 }
 
-std::string ap_text(const Json& v) { return v.is_number() ? number(v.get<double>()) : "n/a"; }
+std::string ap_text(const Json& v) { return v.is_number() ? number(v.number()) : "n/a"; }
 
 std::string figures_section(const Json& best, const Dataset* val) {
   const auto names = split(
@@ -97,9 +93,10 @@ std::string figures_section(const Json& best, const Dataset* val) {
       "AR, 10 detections|AR, 100 detections|AR, small objects|AR, medium objects|AR, large objects",
       '|');
   std::vector<std::pair<std::string, std::string>> figures, classes;
-  for (size_t i = 0; i < 12 && i < best["stats"].size(); ++i) figures.push_back({names[i], ap_text(best["stats"][i])});
-  for (size_t c = 0; val && c < val->classes().size() && c < best["class_ap"].size(); ++c)
-    classes.push_back({val->classes()[c], ap_text(best["class_ap"][c])});
+  for (size_t i = 0; i < 12 && i < best["stats"].items.size(); ++i)
+    figures.push_back({names[i], ap_text(best["stats"].items[i])});
+  for (size_t c = 0; val && c < val->classes().size() && c < best["class_ap"].items.size(); ++c)
+    classes.push_back({val->classes()[c], ap_text(best["class_ap"].items[c])});
   return "<h2>Figures of the best checkpoint</h2><div class=two><div>" + rows(figures, true) + "</div><div>" +
          rows(classes, true) + "</div></div>\n";
 }
@@ -114,9 +111,9 @@ std::string settings_section(const Config& config, const RunDirectory& run) {
     if (auto it = config.origin.find(k.name); it != config.origin.end())
       (it->second.rfind("preset", 0) == 0 ? from_preset : chosen)
           .push_back({k.name + " = " + k.get(config), it->second});
-  if (const Json json = run.environment(); json.is_object())
-    for (auto& [name, value] : json.items())
-      machine.push_back({name, value.is_string() ? value.get<std::string>() : json_text(value)});
+  const Json environment = run.environment();
+  for (auto& [name, value] : environment.members)
+    machine.push_back({name, value.is(Json::Kind::text) ? value.string : json_text(value)});
   return "<h2>How it was made</h2><p>What was chosen for this run; <code>config.toml</code> has every key.</p>" +
          rows(chosen, false) + folded("From the preset " + config.preset, rows(from_preset, false)) +
          folded("The machine", rows(machine, false));
@@ -183,7 +180,7 @@ void write_report(const RunDirectory& run, const Config& config, const Dataset* 
           "</h1><p>" + escaped(state) + "</p><div class=cards>";
   const Json* best = nullptr;
   for (auto& e : evals)
-    if (e.value("best", false)) best = &e;
+    if (e["best"] == true) best = &e;
   if (best) {
     html += card(ap_text((*best)["AP"]), "AP") + card(ap_text((*best)["AP50"]), "AP50") +
             card(number(figure(*best, "epoch"), 0), "best epoch");

@@ -8,7 +8,6 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <nlohmann/json.hpp>
 #include <thread>
 
 #include "core/error.h"
@@ -32,7 +31,7 @@ std::vector<std::string> read_lines(const std::string& path) {
   return lines;
 }
 
-int64_t step_of(const Json& event) { return event.is_object() ? event.value("step", int64_t{0}) : INT64_MAX; }
+int64_t step_of(const Json& event) { return event.is(Json::Kind::object) ? event["step"].integer() : INT64_MAX; }
 
 }  // namespace
 
@@ -59,7 +58,7 @@ RunDirectory RunDirectory::reopen(const std::string& path, int64_t step) {
   RunDirectory run(path);
   std::vector<std::string> kept;
   for (auto& line : read_lines(run.file("log.jsonl")))
-    if (auto event = parse_json(line); step_of(event) <= step) kept.push_back(line + "\n");
+    if (const Json event = parse_json(line); step_of(event) <= step) kept.push_back(line + "\n");
   write_file_atomically(run.file("log.jsonl"), joined(kept, ""));
   kept.clear();
   for (auto& line : read_lines(run.file("metrics.csv")))
@@ -81,8 +80,8 @@ void RunDirectory::event(const Json& event) { append("log.jsonl", json_text(even
 
 void RunDirectory::metrics(const Json& row) {
   std::vector<std::string> heads, values;
-  for (auto& [name, value] : row.items())
-    heads.push_back(name), values.push_back(value.is_null() ? "" : json_text(value));
+  for (auto& [name, value] : row.members)
+    heads.push_back(name), values.push_back(value.is(Json::Kind::null) ? "" : json_text(value));
   std::error_code error;
   const bool fresh = !fs::exists(file("metrics.csv")) || fs::file_size(file("metrics.csv"), error) == 0;
   append("metrics.csv", (fresh ? joined(heads, ",") + "\n" : "") + joined(values, ",") + "\n");
@@ -91,8 +90,7 @@ void RunDirectory::metrics(const Json& row) {
 std::vector<Json> RunDirectory::events(const std::string& kind) const {
   std::vector<Json> found;
   for (auto& line : read_lines(file("log.jsonl")))
-    if (auto event = parse_json(line); event.is_object() && event.value("event", "") == kind)
-      found.push_back(std::move(event));
+    if (Json event = parse_json(line); event["event"] == kind) found.push_back(std::move(event));
   return found;
 }
 

@@ -5,7 +5,6 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
-#include <nlohmann/json.hpp>
 
 #include "core/isa.h"
 #include "core/threads.h"
@@ -128,14 +127,13 @@ void Session::restore() {
   run_ = RunDirectory::reopen(request_.out, step_);
   write_file_atomically(run_->file("config.toml"), to_toml(config_));
   int64_t scored = 0;
-  const auto figure = [](const Json& e, const char* name) { return e[name].is_number() ? e[name].get<double>() : -1; };
-  for (auto& e : run_->events("eval")) {
-    scored = e.value("step", int64_t{0});
-    if (e.value("best", false))
-      best_ap_ = figure(e, "AP"), best_ap50_ = figure(e, "AP50"), best_epoch_ = e.value("epoch", int64_t{0});
+  for (const Json& e : run_->events("eval")) {
+    scored = e["step"].integer();
+    if (e["best"] == true)
+      best_ap_ = e["AP"].number(-1), best_ap50_ = e["AP50"].number(-1), best_epoch_ = e["epoch"].integer();
   }
-  for (auto& e : run_->events("step"))  // the mean loss goes on where it was
-    if (e.value("step", int64_t{0}) > scored) loss_sum_ += e.value("loss", 0.0), ++loss_count_;
+  for (const Json& e : run_->events("step"))  // the mean loss goes on where it was
+    if (e["step"].integer() > scored) loss_sum_ += e["loss"].number(), ++loss_count_;
 }
 
 // What a flag or the environment changes in the middle of a run is said aloud.
@@ -266,8 +264,8 @@ void Session::save() {
 bool Session::evaluation_due() const {
   if (!val_ || (step_ % per_epoch_ != 0 && step_ != total_)) return false;
   if (step_ != total_ && (config_.eval.every == 0 || step_ / per_epoch_ % config_.eval.every != 0)) return false;
-  for (auto& e : run_->events("eval"))
-    if (e.value("step", int64_t{0}) == step_) return false;
+  for (const Json& e : run_->events("eval"))
+    if (e["step"] == step_) return false;
   return true;
 }
 
@@ -297,17 +295,17 @@ void Session::log_scores(bool best) {
   const auto& e = *evaluation_;
   const int64_t now = (step_ + per_epoch_ - 1) / per_epoch_;
   const auto score = [](double v) { return v < 0 ? Json() : Json(v); };
-  Json stats = Json::array(), classes = Json::array();
-  for (double v : e.coco.stats) stats.push_back(score(v));
-  for (double v : e.coco.category_ap) classes.push_back(score(v));
+  Json stats = Json::list(), classes = Json::list();
+  for (double v : e.coco.stats) stats.add(score(v));
+  for (double v : e.coco.category_ap) classes.add(score(v));
   run_->event({{"event", "eval"},
                {"step", step_},
                {"epoch", now},
                {"loss", e.classification + e.box},
                {"classification", e.classification},
                {"box", e.box},
-               {"AP", stats[0]},
-               {"AP50", stats[1]},
+               {"AP", stats.items[0]},
+               {"AP50", stats.items[1]},
                {"stats", stats},
                {"class_ap", classes},
                {"best", best},
@@ -316,13 +314,13 @@ void Session::log_scores(bool best) {
                  {"epoch", now},
                  {"train_loss", loss_sum_ / static_cast<double>(loss_count_)},
                  {"val_loss", e.classification + e.box},
-                 {"AP", stats[0]},
-                 {"AP50", stats[1]},
-                 {"AP75", stats[2]},
-                 {"AP_small", stats[3]},
-                 {"AP_medium", stats[4]},
-                 {"AP_large", stats[5]},
-                 {"AR100", stats[8]}});
+                 {"AP", stats.items[0]},
+                 {"AP50", stats.items[1]},
+                 {"AP75", stats.items[2]},
+                 {"AP_small", stats.items[3]},
+                 {"AP_medium", stats.items[4]},
+                 {"AP_large", stats.items[5]},
+                 {"AR100", stats.items[8]}});
 }
 
 // The closing line of an epoch (or of several, where not each is scored).

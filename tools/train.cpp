@@ -1,7 +1,6 @@
 // fovea train: from a data set and a preset to a run directory with checkpoints, curves and pictures.
 #include <filesystem>
 #include <iostream>
-#include <nlohmann/json.hpp>
 
 #include "tools/command.h"
 #include "tools/device.h"
@@ -61,10 +60,10 @@ void train(const Flags& flags) {
   session.run();
   const Json summary = session.summary();
   if (flags.json) return print_json(summary);
-  std::fprintf(stderr, "report      %s/report.html\ncheckpoint  %s\n", summary["run"].get<std::string>().c_str(),
-               summary["checkpoint"].get<std::string>().c_str());
+  std::fprintf(stderr, "report      %s/report.html\ncheckpoint  %s\n", summary["run"].string.c_str(),
+               summary["checkpoint"].string.c_str());
   if (summary["best_epoch"] != 0)
-    std::cout << "AP = " << number(summary["AP"]) << "  AP50 = " << number(summary["AP50"]) << "\n";
+    std::cout << "AP = " << number(summary["AP"].number()) << "  AP50 = " << number(summary["AP50"].number()) << "\n";
 }
 
 }  // namespace
