@@ -17,7 +17,6 @@ Json::Json(Json&&) noexcept = default;
 Json& Json::operator=(const Json&) = default;
 Json& Json::operator=(Json&&) noexcept = default;
 Json::~Json() = default;
-bool Json::operator==(const Json&) const = default;
 
 Json::Json(std::initializer_list<Json> braces) : kind(Kind::object) {
   for (const Json& pair : braces)
@@ -56,6 +55,10 @@ Json& Json::operator[](const std::string& key) {
   return members.emplace_back(key, nullptr).second;
 }
 void Json::add(Json item) { kind = Kind::list, items.push_back(std::move(item)); }
+bool Json::operator==(const Json& other) const {
+  return kind == other.kind && whole == other.whole && real == other.real && string == other.string &&
+         items == other.items && members == other.members;
+}
 void Json::update(const Json& object) {
   for (const Member& member : object.members) (*this)[member.first] = member.second;
 }

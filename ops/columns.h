@@ -116,6 +116,7 @@ template <class Team> struct TeamColumn : Few<1> {  // one column, whose rows a 
 
 namespace detail {
 template <class Body> struct WholeStrip {
+  static constexpr bool rare = says_rare<Body>();
   Body body;
   Strips strips;
   HD void operator()(int64_t k) const { body(Many{0, strips.cols}, k, strips.begin(k), strips.length(k)); }

@@ -153,8 +153,11 @@ template <int Side, class F, class T> struct GradBinary {  // da = dy df/da, or 
 };
 // Several numbers a lane where a device can, otherwise piece by piece.
 template <class Body> void for_pairs(Device device, int64_t n, const Stretch& at, const Body& body) {
-  if constexpr (Body::kWidth > 1)
-    if (plays_device(device) && at.flat()) return for_each(device, n, body);
+  if constexpr (Body::kWidth > 1) {
+    if (device == Device::cuda && at.flat()) return detail::device_each(n, body);
+    if constexpr (!detail::kNarrow<Body>)
+      if (rehearsal() && at.flat()) return for_each(device, n, body);
+  }
   for_pieces(device, at, body);
 }
 
@@ -189,7 +192,7 @@ template <class F> struct Binary {
     const bool shared = F::equal && g.wants(0) && g.wants(1);
     const Tensor full = shared ? side<0>(dy) : Tensor();
     if (g.wants(0)) g[0] = sum_to(F::a_passes ? dy : shared ? full : side<0>(dy), a_shape);
-    if (g.wants(1)) g[1] = sum_to(F::b_passes ? dy : shared ? full : side<1>(dy), b_shape);
+    if (g.wants(1)) g[1] = sum_to(F::b_passes ? dy : shared ? full : side < F::equal ? 0 : 1 > (dy), b_shape);
   }
 
  private:
