@@ -54,23 +54,24 @@ void AtomicFile::write(const void* data, size_t bytes) {
   }
 }
 
-void AtomicFile::commit() {
-  if (fsync(file_) != 0) give_up("could not be written", errno);
+void AtomicFile::commit(bool durable) {
+  if (durable && fsync(file_) != 0) give_up("could not be written", errno);
   const int file = file_;
   file_ = -1;
   if (close(file) != 0) give_up("could not be written", errno);
   if (std::rename(temporary_.c_str(), path_.c_str()) != 0) give_up("could not be replaced", errno);
   temporary_.clear();
+  if (!durable) return;
   const int folder = open(folder_of(path_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (folder < 0) return;  // the rename is done; some file systems do not open folders
   fsync(folder);
   close(folder);
 }
 
-void write_file_atomically(const std::string& path, std::string_view content) {
+void write_file_atomically(const std::string& path, std::string_view content, bool durable) {
   AtomicFile file(path);
   file.write(content.data(), content.size());
-  file.commit();
+  file.commit(durable);
 }
 
 void remove_temporaries(const std::string& folder) {

@@ -15,7 +15,7 @@ class AtomicFile {
   AtomicFile(const AtomicFile&) = delete;
   AtomicFile& operator=(const AtomicFile&) = delete;
   void write(const void* data, size_t bytes);
-  void commit();
+  void commit(bool durable = true);  // false: whole or absent, but maybe not after a power cut
 
  private:
   [[noreturn]] void give_up(const std::string& what, int error);
@@ -23,7 +23,7 @@ class AtomicFile {
   int file_ = -1;
 };
 
-void write_file_atomically(const std::string& path, std::string_view content);
+void write_file_atomically(const std::string& path, std::string_view content, bool durable = true);
 void remove_temporaries(const std::string& folder);  // what killed writers left behind
 
 }  // namespace fovea

@@ -89,9 +89,7 @@ CheckpointInfo load_checkpoint(const std::string& path, const RunState& state) {
   return *info;
 }
 
-std::optional<CheckpointInfo> read_checkpoint_info(const std::string& path) {
-  return from_metadata(read_safetensors_metadata(path));
-}
+std::optional<CheckpointInfo> checkpoint_info(const NamedTensors& file) { return from_metadata(file.metadata); }
 
 // The steps of the checkpoints in a folder, ascending.
 static std::vector<int64_t> steps_in(const std::string& folder) {

@@ -71,8 +71,8 @@ void save_checkpoint(const std::string& path, const RunState& state, const Check
 // Restores all of it to the bit. Throws Error{Code::model} where the file is no checkpoint or belongs to another
 // network, optimiser or set of trained parameters, before anything is changed.
 CheckpointInfo load_checkpoint(const std::string& path, const RunState& state);
-// The metadata alone; nothing where the file is a plain weights file. Throws for a file that is not safetensors.
-std::optional<CheckpointInfo> read_checkpoint_info(const std::string& path);
+// Of read_safetensors(); nothing where the file is a plain weights file.
+std::optional<CheckpointInfo> checkpoint_info(const NamedTensors& file);
 
 // A folder of checkpoints: step-<n>.safetensors, and the files `latest` and `best` that name one of them.
 class CheckpointFolder {

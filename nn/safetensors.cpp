@@ -44,6 +44,16 @@ const Tensor& NamedTensors::at(const std::string& name) const {
 
 namespace {
 
+struct Unmap {
+  uint64_t size;
+  int file;
+  void operator()([[maybe_unused]] void* bytes) const {
+#ifdef MAP_PRIVATE
+    munmap(bytes, size), close(file);
+#endif
+  }
+};
+
 // The bytes of a file, in memory as soon as they are touched: its tensors are views, nothing is copied.
 class File {
  public:
@@ -56,12 +66,11 @@ class File {
 #ifdef MAP_PRIVATE
     const int file = open(path.c_str(), O_RDONLY);
     void* bytes = size_ ? mmap(nullptr, size_, PROT_READ | PROT_WRITE, MAP_PRIVATE, file, 0) : MAP_FAILED;
-    if (file >= 0) close(file);
     if (bytes != MAP_FAILED) {
-      const std::shared_ptr<void> mapping(bytes, [size = size_](void* p) { munmap(p, size); });
-      storage_ = std::make_shared<Storage>(bytes, size_, mapping);
+      storage_ = std::make_shared<Storage>(bytes, size_, std::shared_ptr<void>(bytes, Unmap{size_, file}));
       return;
     }
+    if (file >= 0) close(file);
 #endif
     storage_ = std::make_shared<Storage>(size_, Device::cpu);
     in.seekg(0).read(static_cast<char*>(storage_->data), static_cast<std::streamsize>(size_));
@@ -164,8 +173,16 @@ NamedTensors read_safetensors(const std::string& path, const std::string& skip) 
   return content;
 }
 
-std::map<std::string, std::string> read_safetensors_metadata(const std::string& path) {
-  return File(path).header().metadata;
+void read_once(const Tensor& t, size_t begin, size_t bytes, void* to) {
+  const auto& storage = *t.storage();
+  const char* from = static_cast<const char*>(t.raw()) + begin;
+#ifdef MAP_PRIVATE
+  if (const auto* mapping = std::get_deleter<Unmap>(storage.owner)) {
+    const auto at = from - static_cast<const char*>(storage.data);
+    if (pread(mapping->file, to, bytes, at) == static_cast<ssize_t>(bytes)) return;
+  }
+#endif
+  std::memcpy(to, from, bytes);
 }
 
 void write_safetensors(const std::string& path, const NamedTensors& content) {

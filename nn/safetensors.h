@@ -27,7 +27,9 @@ struct NamedTensors {
 // duplicate names, unknown element types, sizes that do not fit the shape, offsets that overlap, leave a hole or do not
 // end where the file ends.
 NamedTensors read_safetensors(const std::string& path, const std::string& skip = "");
-std::map<std::string, std::string> read_safetensors_metadata(const std::string& path);  // the header alone is read
+// Copies bytes [begin, begin + bytes) of a tensor. Those of a file's pages come from the file: to touch each page for
+// the first and only time, and to unmap it, takes longer.
+void read_once(const Tensor& t, size_t begin, size_t bytes, void* to);
 
 // Through a temporary file in the same folder (nn/atomic_file.h). Throws Error{Code::failure} where the disk is full or
 // the folder cannot be written; the old file is then still there.

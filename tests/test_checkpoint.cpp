@@ -70,6 +70,7 @@ bool has(const std::string& text, const std::string& part) { return text.find(pa
 }  // namespace
 
 TEST_CASE("files have OIHW convolutions and [out,in] matrices, and come back unchanged") {
+  const Folder folder;
   const Net net;
   const NamedTensors file = weights_of(net);
   const Tensor &conv = file.at("conv.weight"), &fc = file.at("fc.weight"), &up = file.at("up.weight");
@@ -89,7 +90,8 @@ TEST_CASE("files have OIHW convolutions and [out,in] matrices, and come back unc
     CHECK(back.to(DType::f64).values<double>() == m.value.to(DType::f64).values<double>());
   }
   CHECK(to_file_layout(Tensor(Shape{3, 3, 0, 4}), Layout::conv).shape() == Shape{4, 0, 3, 3});
-  for (const Shape& s : {Shape{1, 1, 17, 33}, Shape{5, 4, 31, 16}, Shape{3, 3, 40, 3}}) {  // more than a tile
+  for (const Shape& s :
+       {Shape{1, 1, 17, 33}, Shape{5, 4, 31, 16}, Shape{3, 3, 40, 3}, Shape{3, 3, 20, 70}}) {  // more than a tile
     Tensor memory(s);
     for (int64_t i = 0; i < memory.size(); ++i) memory.data<float>()[i] = static_cast<float>(i);
     const Tensor oihw = to_file_layout(memory, Layout::conv);
@@ -101,6 +103,11 @@ TEST_CASE("files have OIHW convolutions and [out,in] matrices, and come back unc
           same = same && oihw.at((o * s[2] + i) * field + p) == memory.at((p * s[2] + i) * s[3] + o);
     CHECK(same);
     CHECK(from_file_layout(oihw, Layout::conv).values<float>() == memory.values<float>());
+    NamedTensors one;  // pages of a file are read, not touched
+    one.add("before", Tensor::full({3}, 1)), one.add("w", oihw);
+    write_safetensors(folder.file("w.safetensors"), one);
+    const Tensor read = read_safetensors(folder.file("w.safetensors")).at("w");
+    CHECK(from_file_layout(read, Layout::conv).values<float>() == memory.values<float>());
   }
 }
 
@@ -201,7 +208,7 @@ TEST_CASE("forty steps are twenty steps, a checkpoint and twenty steps, to the b
   CHECK(second.optimizer.steps() == 20);
   for (int64_t s = 20; s < 40; ++s) second.step(s);
   CHECK(second.everything() == whole.everything());
-  CHECK(read_checkpoint_info(path)->step == 20);
+  CHECK(checkpoint_info(read_safetensors(path))->step == 20);
 
   Net net;  // as a weights file: the averages, unless told otherwise
   load_weights(net, path);
@@ -224,7 +231,7 @@ TEST_CASE("a checkpoint of other settings is refused, and nothing is changed") {
   CHECK(has(refusal([&] { load_checkpoint(path, {&run.net, &fewer, nullptr}); }), "optimiser"));
   save_weights(path, run.net);
   CHECK(has(refusal([&] { load_checkpoint(path, run.state); }), "no checkpoint"));
-  CHECK_FALSE(read_checkpoint_info(path).has_value());
+  CHECK_FALSE(checkpoint_info(read_safetensors(path)).has_value());
   CHECK(run.everything() == before);
 }
 

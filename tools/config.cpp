@@ -355,11 +355,13 @@ Config load_config(const ConfigSources& sources) {
   for (auto& entry : layers) {
     if (entry.key == "preset") continue;
     const Key* k = find_key(entry.key);
-    const std::string before = k ? k->get(config) : "";
-    const auto origin = config.origin;
+    const bool file = k && entry.where.find(".toml:") != std::string::npos;
+    const std::string before = file ? k->get(config) : "";
+    auto origin = config.origin.extract(k ? k->name : "");
     set_key(config, entry.key, entry.value, entry.where);
     // A run's own file names every key: only what it changes comes from it.
-    if (entry.where.find(".toml:") != std::string::npos && k->get(config) == before) config.origin = origin;
+    if (!file || k->get(config) != before) continue;
+    config.origin.erase(k->name), config.origin.insert(std::move(origin));
   }
   apply_overfit(config);
   check(Code::usage, config.augment.scale_min <= config.augment.scale_max,

@@ -1,6 +1,7 @@
 // fovea detect: pictures in, pictures with boxes and COCO-style detections out.
 #include <algorithm>
 #include <filesystem>
+#include <future>
 #include <iostream>
 #include <map>
 
@@ -123,6 +124,11 @@ void detect(const Flags& flags) {
   check(Code::usage, !flags.out.empty() || flags.json, "--out is required: the folder for the results (or --json)");
   if (flags.threads > 0) set_num_threads(static_cast<int>(flags.threads));
   const auto files = find_pictures(flags.inputs);
+  // The next picture is read while the model is, or looks at the one before.
+  const auto read = [&](size_t i) {
+    return std::async(std::launch::async, [&files, i] { return read_image(files[i]); });
+  };
+  auto next = read(0);
   LoadedModel loaded = load_model(flags.weights);
   const Names names = names_of(loaded);
   if (!flags.out.empty()) prepare_out(flags.out);
@@ -130,9 +136,10 @@ void detect(const Flags& flags) {
   std::map<std::string, int> taken;
   int64_t id = 0, failed = 0;
   for (auto& file : files) {
-    ++id;
+    auto coming = std::move(next);
+    if (static_cast<size_t>(++id) < files.size()) next = read(static_cast<size_t>(id));
     try {
-      const Image image = read_image(file);
+      const Image image = coming.get();
       const auto found = detect_one(loaded, image, names);
       for (auto& d : found) all.add(to_json(d, id, file, names.of(d.category)));
       if (!flags.out.empty()) {
@@ -146,7 +153,7 @@ void detect(const Flags& flags) {
       complain(error.what(), 0);
     }
   }
-  if (!flags.out.empty()) write_file_atomically(flags.out + "/detections.json", json_text(all, 1) + "\n");
+  if (!flags.out.empty()) write_file_atomically(flags.out + "/detections.json", json_text(all, 1) + "\n", false);
   if (flags.json) print_json(all);
   if (failed > 0) throw Exit{static_cast<int>(Code::data)};
 }

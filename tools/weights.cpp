@@ -36,7 +36,8 @@ void add_weights_flags(Command& app, WeightsOptions& options) {
 LoadedModel load_model(const WeightsOptions& options) {
   LoadedModel loaded;
   loaded.path = weights_file(options.weights);
-  const auto info = read_checkpoint_info(loaded.path);
+  const NamedTensors file = read_weights(loaded.path);
+  const auto info = checkpoint_info(file);
   ConfigSources sources;
   sources.settings = options.settings;
   if (!options.preset.empty()) sources.flags.push_back({"preset", options.preset});
@@ -59,7 +60,7 @@ LoadedModel load_model(const WeightsOptions& options) {
   }
   LoadOptions load;
   load.classes = loaded.config.model.classes;
-  load_weights(*loaded.model, read_weights(loaded.path), load, loaded.path);
+  load_weights(*loaded.model, file, load, loaded.path);
   loaded.model->train(false);
   loaded.model->in_bf16 = options.precision == "bf16";
   loaded.model->move_to(use_device(options.device));
