@@ -13,9 +13,9 @@ void gemm(Device device, Trans ta, Trans tb, int64_t m, int64_t n, int64_t k, T 
           const T* b, int64_t ldb, T beta, T* c, int64_t ldc);
 template <class T> void gemm(Device device, const Gemm<T>& product);  // the same, with what follows it
 
-// What a GPU may round the factors of f32 to: not at all, as it is at first; of products and convolutions to tf32,
-// which has 10 bits after the point; of convolutions to bf16, with 7. Sums and results are f32. The processor rounds
-// nothing.
+// What the factors of f32 may be rounded to: not at all, as it is at first; of products and convolutions to tf32, with
+// 10 bits after the point; of convolutions to bf16, with 7. Sums and results are f32. A GPU does so, and a processor
+// with tile registers (AMX) for bf16; others round nothing.
 enum class Factors { f32, tf32, bf16 };
 void round_factors(Factors to);
 Factors factors();

@@ -26,14 +26,15 @@ struct Taps {
 };
 Taps conv_taps(int64_t a, int kernel, int stride, int pad, int dilation);
 
-// One of the maps that share their weights. A sum reads and writes only the pointers that it names.
-template <class T> struct ConvMap {
+// One of the maps that share their weights. A sum reads and writes only the pointers that it names. Results may be
+// stored as another type, R, than what they are made of.
+template <class T, class R = T> struct ConvMap {
   ConvShape s;
   const T* x;  // [n,h,w,c]
-  T* y;        // [n,oh,ow,o]
-  T* dx;
+  R* y;        // [n,oh,ow,o]
+  R* dx;
   const T* dy;
-  const T* residual = nullptr;  // as y
+  const R* residual = nullptr;  // as y
 };
 
 // What follows the sums: y = scale y + b + residual, then max(0, y) if asked for; scale, b [o], null: left out. They

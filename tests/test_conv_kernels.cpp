@@ -2,6 +2,7 @@
 #include <cmath>
 #include <string_view>
 
+#include "core/gemm.h"
 #include "core/random.h"
 #include "core/threads.h"
 #include "ops/conv_reference.h"
@@ -10,7 +11,26 @@
 
 using namespace fovea;
 
+namespace fovea::cpu::played {
+extern const TileKernels tiles;
+}
+
 namespace {
+
+// The kernels that this machine has; and, for bf16, those of tile registers with their instructions played.
+template <class T> std::vector<std::pair<std::string, cpu::Kernels>> all_kernels() {
+  std::vector<std::pair<std::string, cpu::Kernels>> all;
+  for (const Isa level : {Isa::baseline, Isa::v3, Isa::v4, Isa::v4_bf16, Isa::amx})
+    if (level <= best_isa() && (sizeof(T) == 4 || cpu::kernels(level).half))
+      all.push_back({name_of(level), cpu::kernels(level)});
+#if FOVEA_PLAYED_TILES
+  if (sizeof(T) == 2 && best_isa() >= Isa::v4_bf16) {
+    all.push_back({"played tiles", cpu::kernels(Isa::v4_bf16)});
+    all.back().second.tiles = &cpu::played::tiles;
+  }
+#endif
+  return all;
+}
 
 template <class T> struct Buffers {  // one map as stored and in f64
   ConvShape s;
@@ -28,7 +48,8 @@ template <class T, class V> void fill(V& v, std::vector<double>& v64, int64_t n,
   for (int64_t i = 0; i < n; ++i) v.push_back(E(T(float(dice.normal())))), v64.push_back(v.back());
 }
 
-template <class T> Case<T> make(uint64_t seed) {
+// Maps of T; their numbers, and the weights, are such as N has.
+template <class T, class N = T> Case<T> make(uint64_t seed) {
   Dice d(seed);
   const auto pick = [&](int64_t low, int64_t high) { return d.chance(0.2) ? low : d.integer(low, high); };
   const bool three = d.chance(0.5);  // what Winograd applies to
@@ -48,12 +69,12 @@ template <class T> Case<T> make(uint64_t seed) {
     s.ow = (s.w + 2 * s.pad.w - s.dilation.w * (s.kernel.w - 1) - 1) / s.stride.w + 1;
     Buffers<T> m{s, {}, {}, {}, {}, {}, {}, {}, {}};
     const int64_t in = s.n * s.h * s.w * s.c, out = s.n * s.oh * s.ow * s.o;
-    fill<T>(m.x, m.x64, in, d), fill<T>(m.dy, m.dy64, out, d);
+    fill<N>(m.x, m.x64, in, d), fill<N>(m.dy, m.dy64, out, d);
     m.y.assign(out, T(NAN)), m.dx.assign(in, T(NAN)), m.y64.assign(out, 0), m.dx64.assign(in, 0);
     c.maps.push_back(m);
   }
   std::vector<double> unused;
-  fill<T>(c.w, c.w64, s.taps() * s.group_c() * s.o, d), fill<T>(c.b, unused, s.o, d);
+  fill<N>(c.w, c.w64, s.taps() * s.group_c() * s.o, d), fill<N>(c.b, unused, s.o, d);
   c.dw.assign(c.w.size(), NAN), c.dw64.assign(c.w.size(), 0);
   return c;
 }
@@ -104,16 +125,41 @@ template <class T> void check_levels() {
   for (uint64_t seed = 0; seed < 60; ++seed) {
     Case<T> c = make<T>(seed);
     solve(c);
-    for (const Isa level : {Isa::baseline, Isa::v3, Isa::v4, Isa::v4_bf16}) {
-      if (level > best_isa() || (sizeof(T) == 2 && !cpu::kernels(level).half)) continue;
+    for (const auto& [name, kernels] : all_kernels<T>()) {
       for (const ConvAlgo algo : {ConvAlgo::direct, ConvAlgo::winograd, ConvAlgo::automatic}) {
         if (algo == ConvAlgo::winograd && !cpu::winograd::applies(c.maps[0].s)) continue;
         Case<T> mine = c;
-        INFO("seed " << seed << " " << name_of(level) << (algo == ConvAlgo::direct ? " direct" : " Winograd"));
-        run(mine, algo, cpu::kernels(level), seed % 2);
+        INFO("seed " << seed << " " << name << (algo == ConvAlgo::direct ? " direct" : " Winograd"));
+        run(mine, algo, kernels, seed % 2);
         compare(mine, seed % 2, algo == ConvAlgo::direct ? 3e-6 : 2e-5);
       }
     }
+  }
+}
+
+// Maps of f32 whose factors may be rounded to bf16: nothing else is, where there are tiles; elsewhere nothing at all.
+void check_rounded() {
+  struct Restore {
+    ~Restore() { round_factors(Factors::f32); }
+  } restore;
+  round_factors(Factors::bf16);
+  for (uint64_t seed = 0; seed < 40; ++seed) {
+    Case<float> c = make<float, bf16>(seed);
+    solve(c);
+    for (const auto& [name, kernels] : all_kernels<bf16>()) {
+      Case<float> mine = c;
+      INFO("seed " << seed << " " << name);
+      run(mine, ConvAlgo::automatic, kernels, seed % 2);
+      compare(mine, seed % 2, kernels.tiles ? 3e-6 : 2e-5);
+    }
+  }
+  for (const auto& [name, kernels] : all_kernels<bf16>()) {  // numbers that bf16 does not have
+    Case<float> c = make<float>(7), plain = c;
+    run(c, ConvAlgo::direct, kernels, false);
+    round_factors(Factors::f32);
+    run(plain, ConvAlgo::direct, kernels, false);
+    round_factors(Factors::bf16);
+    CHECK((c.dw == plain.dw) == !kernels.tiles);
   }
 }
 
@@ -122,21 +168,23 @@ template <class T> void check_threads() {
   const auto bits = [](const std::vector<T>& v) {
     return std::string_view(reinterpret_cast<const char*>(v.data()), v.size() * sizeof(T));
   };
-  for (uint64_t seed = 100; seed < 112; ++seed) {
-    const Case<T> c = make<T>(seed);
-    for (const ConvAlgo algo : {ConvAlgo::direct, ConvAlgo::automatic}) {
-      Case<T> first;
-      for (const int n : {1, 2, 3, 8}) {
-        set_num_threads(n);
-        Case<T> mine = c;
-        run(mine, algo, cpu::kernels(), false);
-        if (n == 1) first = mine;
-        for (size_t i = 0; i < c.maps.size(); ++i)
-          CHECK((bits(mine.maps[i].y) == bits(first.maps[i].y) && bits(mine.maps[i].dx) == bits(first.maps[i].dx)));
-        CHECK(mine.dw == first.dw);
+  for (const auto& [name, kernels] : all_kernels<T>())
+    for (uint64_t seed = 100; seed < 106; ++seed) {
+      const Case<T> c = make<T>(seed);
+      for (const ConvAlgo algo : {ConvAlgo::direct, ConvAlgo::automatic}) {
+        Case<T> first;
+        INFO("seed " << seed << " " << name);
+        for (const int n : {1, 2, 3, 8}) {
+          set_num_threads(n);
+          Case<T> mine = c;
+          run(mine, algo, kernels, false);
+          if (n == 1) first = mine;
+          for (size_t i = 0; i < c.maps.size(); ++i)
+            CHECK((bits(mine.maps[i].y) == bits(first.maps[i].y) && bits(mine.maps[i].dx) == bits(first.maps[i].dx)));
+          CHECK(mine.dw == first.dw);
+        }
       }
     }
-  }
   set_num_threads(threads);
 }
 
@@ -152,10 +200,12 @@ template <class T> void check_large() {
   c.dw.resize(c.w.size()), c.dw64.resize(c.w.size());
   c.maps.push_back(m);
   solve(c);
-  for (const ConvAlgo algo : {ConvAlgo::direct, ConvAlgo::winograd}) {
-    run(c, algo, cpu::kernels(), true);
-    compare(c, true, algo == ConvAlgo::direct ? 3e-6 : 2e-5);
-  }
+  for (const auto& [name, kernels] : all_kernels<T>())
+    for (const ConvAlgo algo : {ConvAlgo::direct, ConvAlgo::winograd}) {
+      INFO(name);
+      run(c, algo, kernels, true);
+      compare(c, true, algo == ConvAlgo::direct ? 3e-6 : 2e-5);
+    }
 }
 
 }  // namespace
@@ -164,6 +214,8 @@ TEST_CASE("fast convolutions equal the plain one in f64, on every instruction se
   check_levels<float>();
   check_levels<bf16>();
 }
+
+TEST_CASE("tiles round the factors of f32 maps to bf16 if they may, and nothing else") { check_rounded(); }
 
 TEST_CASE("fast convolutions give the same bits on any number of threads") {
   check_threads<float>();

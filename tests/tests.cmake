@@ -31,6 +31,14 @@ if(NOT CMAKE_CROSSCOMPILING)  # a cross compiler has no Catch2 nor rapidcheck fo
   foreach(part device parity_case parity_detections parity_kinks)
     target_sources(test_cuda_case PRIVATE ${PROJECT_SOURCE_DIR}/tools/${part}.cpp)
   endforeach()
+  if(TARGET fovea_kernels_amx)  # its instructions played, so that any processor with avx512_bf16 tests the rest of it
+    add_library(played_tiles OBJECT ops/cpu/kernel_tiles.cpp)
+    target_compile_definitions(played_tiles PRIVATE FOVEA_KERNELS=played)
+    target_compile_options(played_tiles PRIVATE -O2 -march=x86-64-v4 -mavx512bf16)
+    target_include_directories(played_tiles PRIVATE ${PROJECT_SOURCE_DIR})
+    target_link_libraries(test_conv_kernels PRIVATE played_tiles)
+    target_compile_definitions(test_conv_kernels PRIVATE FOVEA_PLAYED_TILES=1)
+  endif()
   set_tests_properties(test_parity PROPERTIES LABELS release-only)  # whole networks in f64: minutes under a sanitizer
 endif()
 

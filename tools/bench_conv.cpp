@@ -77,7 +77,7 @@ double direct_products(const Shapes& maps) {
 template <class T> cpu::ConvChoice choice_for(const Shapes& shapes) {
   cpu::Maps<T> maps;
   for (const ConvShape& s : shapes) maps.push_back({s, nullptr, nullptr, nullptr, nullptr});
-  return cpu::choose<T>(maps, conv_algo());
+  return cpu::choose<T>(maps, conv_algo(), cpu::kernels());
 }
 cpu::ConvChoice choice(const Shapes& shapes, DType type) {
   return type == DType::bf16 ? choice_for<bf16>(shapes) : choice_for<float>(shapes);

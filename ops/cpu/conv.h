@@ -1,16 +1,22 @@
 // Convolutions of f32 and bf16 on the CPU: which algorithm for which shape, and the loops around the kernels.
 #pragma once
+#include <algorithm>
 #include <vector>
 
+#include "core/allocator.h"
+#include "core/threads.h"
 #include "ops/conv.h"
 #include "ops/conv_reference.h"
 #include "ops/cpu/kernels.h"
 
 namespace fovea::cpu {
 
+inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
+inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
+
 // T = float or bf16; weights and their gradients are f32 for both. Maps share weights, kernel, stride, ...: only n, h,
-// w differ.
-template <class T> using Maps = std::vector<ConvMap<T>>;
+// w differ. Results are stored as R; of bf16 and as f32 only by tiles.
+template <class T, class R = T> using Maps = std::vector<ConvMap<T, R>>;
 
 // Which algorithm a shape gets, and the numbers that decide (`fovea bench conv --explain`).
 struct ConvChoice {
@@ -18,7 +24,7 @@ struct ConvChoice {
   int64_t tiles, least;  // 4x4 tiles of all results, and from how many on Winograd is chosen; 0 where it cannot be
   const char* why;
 };
-template <class T> ConvChoice choose(const Maps<T>& maps, ConvAlgo algo);
+template <class T> ConvChoice choose(const Maps<T>& maps, ConvAlgo algo, const Kernels& k);
 
 using ConvEnd = fovea::ConvEnd<float>;
 template <class T> Epilogue<T> epilogue(const ConvEnd& end, const T* residual, const T* y) {
@@ -29,12 +35,72 @@ void conv_value(const Maps<T>& maps, const float* w, const ConvEnd& end, ConvAlg
 template <class T> void conv_input_gradient(const Maps<T>& maps, const float* w, ConvAlgo algo, const Kernels& k);
 template <class T> void conv_weight_gradient(const Maps<T>& maps, float* dw, ConvAlgo algo, const Kernels& k);
 
-// The two families of algorithms.
+// Where the results for a grid of pixels (n,i,j) go: y + n*image + i*row + j*pixel.
+template <class T> struct Grid {
+  T* y;
+  int64_t n, rows, cols, image, row, pixel;
+  int64_t size() const { return n * rows * cols; }
+};
+
+// B packed, see Product: n columns of the kernel's places one after the other, each a multiple of `stride` depths, of
+// which the first `run` are channels and the others zeros. Places that follow each other without gaps count as one.
+template <class T> struct Packed {
+  // Of `places` with `channels` each; apart: a multiple of a tile's depths for each place.
+  Packed(int64_t places, int64_t channels, int64_t n, bool apart, const Kernels& k);
+  int64_t runs, run, stride, n, depth;
+  T* data;
+  // f(row, rows, depth): packs rows [row, row + rows) as depths [depth, ...)
+  template <class F> void fill(F f) const {
+    constexpr int64_t kRows = 64;
+    const int64_t chunks = ceil_div(run, kRows);
+    parallel_for(runs * chunks, 1, [&](int64_t first, int64_t last) {
+      for (int64_t i = first; i < last; ++i) {
+        const int64_t r = i / chunks, from = i % chunks * kRows;
+        f(r * run + from, std::min(kRows, run - from), r * stride + from);
+      }
+    });
+  }
+
+ private:
+  Workspace memory_;
+};
+
+// The images of a map as its value and its weight gradient read them.
+template <class T> Patches<T> patches(const ConvShape& s, const T* x, int64_t group) {
+  return {x + group * s.group_c(),
+          s.h,
+          s.w,
+          s.c,
+          s.group_c(),
+          s.kernel.h,
+          s.kernel.w,
+          -s.pad.h,
+          -s.pad.w,
+          s.dilation.h,
+          s.dilation.w,
+          s.stride.h,
+          s.stride.w,
+          s.oh,
+          s.ow};
+}
+
+// The two families of algorithms, and the products of `direct` for bf16 where the processor has tile registers.
 namespace direct {
-template <class T> void value(const Maps<T>& maps, const float* w, const ConvEnd& end, const Kernels& k);
-template <class T> void input_gradient(const Maps<T>& maps, const float* w, const Kernels& k);
-template <class T> void weight_gradient(const Maps<T>& maps, float* dw, const Kernels& k);
+template <class T, class R> void value(const Maps<T, R>& maps, const float* w, const ConvEnd& end, const Kernels& k);
+template <class T, class R> void input_gradient(const Maps<T, R>& maps, const float* w, const Kernels& k);
+template <class T, class R> void weight_gradient(const Maps<T, R>& maps, float* dw, const Kernels& k);
 }  // namespace direct
+namespace tiles {
+// Whether the places of images with so many channels are packed apart, so that the images are read as they lie.
+template <class T> bool apart(int64_t channels, const Kernels& k) {
+  return sizeof(T) == 2 && k.tiles && channels >= 16;  // fewer would fill less than half a tile
+}
+// y[pixel, 0..n) = patches[pixel] B, then the epilogue, for all pixels of the grid
+template <class R>
+void convolve(const Patches<bf16>& p, const Grid<R>& grid, const Packed<bf16>& b, const Epilogue<R>& end,
+              const Kernels& k);
+template <class R> void weight_gradient(const Maps<bf16, R>& maps, float* dw, const Kernels& k);
+}  // namespace tiles
 namespace winograd {  // 3x3, stride 1, dilation 1, one group
 bool applies(const ConvShape& s);
 template <class T> int64_t tiles(const Maps<T>& maps);
@@ -42,8 +108,5 @@ template <class T> void value(const Maps<T>& maps, const float* w, const ConvEnd
 template <class T> void input_gradient(const Maps<T>& maps, const float* w, const Kernels& k);
 template <class T> void weight_gradient(const Maps<T>& maps, float* dw, const Kernels& k);
 }  // namespace winograd
-
-inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
-inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
 }  // namespace fovea::cpu

@@ -11,20 +11,6 @@ namespace {
 constexpr int64_t kPixels = 96, kDepth = 512;  // a block of A: 96 x 512 floats and a panel of B stay in L2
 constexpr int64_t kUnits = 16;                 // parts to aim at where the pixels alone give too few
 
-// Where the results for a grid of pixels (n,i,j) go: y + n*image + i*row + j*pixel.
-template <class T> struct Grid {
-  T* y;
-  int64_t n, rows, cols, image, row, pixel;
-  int64_t size() const { return n * rows * cols; }
-};
-
-// B packed: depths x n, see Product. `rows`, the depths of A, are odd only where bf16 has one row of zeros more.
-template <class T> struct Packed {
-  int64_t rows, n, depth = round_up(rows, 4 / int64_t{sizeof(T)});
-  T* data = nullptr;
-  int64_t bytes(const Kernels& k) const { return depth * round_up(n, k.vector) * int64_t{sizeof(T)}; }
-};
-
 // Pixel rows that can be used as they lie: a 1x1 kernel without stride, not so deep that neighbouring rows share cache
 // sets.
 template <class T> bool in_place(const Patches<T>& p, int64_t depth) {
@@ -35,13 +21,13 @@ template <class T> bool in_place(const Patches<T>& p, int64_t depth) {
 
 // y[pixel, 0..n) = patches[pixel] B, then the epilogue, for all pixels of the grid
 template <class T>
-void convolve(const Patches<T>& p, const Grid<T>& grid, const Packed<T>& b, const Epilogue<T>& epilogue,
-              const Kernels& k) {
+void convolve_rows(const Patches<T>& p, const Grid<T>& grid, const Packed<T>& b, const Epilogue<T>& epilogue,
+                   const Kernels& k) {
   const int64_t pixels = grid.size(), chunks = ceil_div(pixels, kPixels);
   const int64_t groups = std::min(ceil_div(kUnits, std::max<int64_t>(chunks, 1)), ceil_div(b.n, 2 * k.panel));
   const int64_t width = round_up(ceil_div(b.n, groups), k.panel), parts = ceil_div(b.n, width);
-  const int64_t blocks = std::max<int64_t>(ceil_div(b.rows, kDepth), 1), step = round_up(ceil_div(b.rows, blocks), 16);
-  const bool gathered = !in_place(p, b.rows);
+  const int64_t blocks = std::max<int64_t>(ceil_div(b.run, kDepth), 1), step = round_up(ceil_div(b.run, blocks), 16);
+  const bool gathered = !in_place(p, b.run);
   const int64_t gathers = gathered ? kPixels * (step + 16) : 0, sums = blocks > 1 ? kPixels * width : 0;
   parallel_for(chunks * parts, 1, [&](int64_t first, int64_t last) {
     Workspace memory(static_cast<size_t>(4 * sums + int64_t{sizeof(T)} * gathers));
@@ -54,9 +40,9 @@ void convolve(const Patches<T>& p, const Grid<T>& grid, const Packed<T>& b, cons
                       n = q / grid.cols / grid.rows;
         rows[r] = grid.y + n * grid.image + row * grid.row + col * grid.pixel + j;
       }
-      for (int64_t d = 0; d < std::max<int64_t>(b.rows, 1); d += step) {
-        const int64_t depth = std::min(step, b.rows - d);
-        const bool end = d + step >= b.rows;
+      for (int64_t d = 0; d < std::max<int64_t>(b.run, 1); d += step) {
+        const int64_t depth = std::min(step, b.run - d);
+        const bool end = d + step >= b.run;
         if (gathered && depth > 0) k.of<T>().gather(p, begin, count, d, depth, a, step + 16);
         k.of<T>().product({count, std::min(width, b.n - j), depth, gathered ? a : p.x + begin * p.ldx,
                            gathered ? step + 16 : p.ldx, false, b.data + j * b.depth, b.depth, d, sums ? sum : nullptr,
@@ -67,39 +53,26 @@ void convolve(const Patches<T>& p, const Grid<T>& grid, const Packed<T>& b, cons
   });
 }
 
-template <class T> Patches<T> patches(const ConvShape& s, const T* x, int64_t group) {
-  return {x + group * s.group_c(),
-          s.h,
-          s.w,
-          s.c,
-          s.group_c(),
-          s.kernel.h,
-          s.kernel.w,
-          -s.pad.h,
-          -s.pad.w,
-          s.dilation.h,
-          s.dilation.w,
-          s.stride.h,
-          s.stride.w,
-          s.oh,
-          s.ow};
+template <class T, class R>
+void convolve(const Patches<T>& p, const Grid<R>& grid, const Packed<T>& b, const Epilogue<R>& end, const Kernels& k) {
+  if constexpr (std::is_same_v<T, bf16>)
+    if (k.tiles) return tiles::convolve(p, grid, b, end, k);
+  if constexpr (std::is_same_v<T, R>) convolve_rows(p, grid, b, end, k);
 }
 
 }  // namespace
 
-template <class T> void value(const Maps<T>& maps, const float* w, const ConvEnd& end, const Kernels& k) {
+template <class T, class R> void value(const Maps<T, R>& maps, const float* w, const ConvEnd& end, const Kernels& k) {
   const ConvShape& s0 = maps[0].s;
   for (int64_t g = 0; g < s0.groups; ++g) {
-    Packed<T> packed{s0.taps() * s0.group_c(), s0.group_o()};
-    Workspace memory(static_cast<size_t>(packed.bytes(k)));
-    packed.data = memory.as<T>();
-    parallel_for(packed.rows, 64, [&](int64_t first, int64_t last) {
-      k.of<T>().pack_weights(w + g * s0.group_o() + first * s0.o, s0.o, last - first, packed.n, packed.data,
-                             packed.depth, first);
+    const bool apart = s0.stride.h == 1 && s0.stride.w == 1 && tiles::apart<T>(s0.group_c(), k);
+    const Packed<T> packed(s0.taps(), s0.group_c(), s0.group_o(), apart, k);
+    packed.fill([&](int64_t row, int64_t rows, int64_t depth) {
+      k.of<T>().pack_weights(w + g * s0.group_o() + row * s0.o, s0.o, rows, packed.n, packed.data, packed.depth, depth);
     });
     for (const auto& map : maps) {
       const ConvShape& s = map.s;
-      const Grid<T> grid{map.y + g * s.group_o(), s.n, s.oh, s.ow, s.oh * s.ow * s.o, s.ow * s.o, s.o};
+      const Grid<R> grid{map.y + g * s.group_o(), s.n, s.oh, s.ow, s.oh * s.ow * s.o, s.ow * s.o, s.o};
       convolve(patches(s, map.x, g), grid, packed, epilogue(end, map.residual, map.y).from(g * s.group_o()), k);
     }
   }
@@ -107,28 +80,24 @@ template <class T> void value(const Maps<T>& maps, const float* w, const ConvEnd
 
 // Input pixels of one residue class modulo the stride see a fixed set of taps: each class is a convolution of dy with
 // stride 1.
-template <class T> void input_gradient(const Maps<T>& maps, const float* w, const Kernels& k) {
+template <class T, class R> void input_gradient(const Maps<T, R>& maps, const float* w, const Kernels& k) {
   const ConvShape& s0 = maps[0].s;
   const int64_t cg = s0.group_c(), og = s0.group_o();
   for (int64_t part = 0; part < int64_t{s0.groups} * s0.stride.h * s0.stride.w; ++part) {
     const int64_t g = part / s0.stride.w / s0.stride.h, a = part / s0.stride.w % s0.stride.h, b = part % s0.stride.w;
     const Taps th = conv_taps(a, s0.kernel.h, s0.stride.h, s0.pad.h, s0.dilation.h);
     const Taps tw = conv_taps(b, s0.kernel.w, s0.stride.w, s0.pad.w, s0.dilation.w);
-    Packed<T> packed{th.count * tw.count * og, cg};
-    Workspace memory(static_cast<size_t>(packed.bytes(k)));
-    packed.data = memory.as<T>();
-    parallel_for(packed.rows, 64, [&](int64_t first, int64_t last) {  // row i * og + o: of tap i, output channel o
-      Workspace turned(static_cast<size_t>((last - first) * cg) * 4);
-      for (int64_t r = first, n; r < last; r += n) {
+    const Packed<T> packed(th.count * tw.count, og, cg, tiles::apart<T>(og, k), k);
+    packed.fill([&](int64_t row, int64_t rows, int64_t depth) {  // row i * og + o: of tap i, output channel o
+      for (int64_t r = row, n; r < row + rows; r += n, depth += n) {
         const int64_t i = r / og, u = th.last - i / tw.count * th.step, v = tw.last - i % tw.count * tw.step;
-        n = std::min(last, (i + 1) * og) - r;
-        k.transpose(w + (u * s0.kernel.w + v) * cg * s0.o + g * og + r % og, s0.o, cg, n,
-                    turned.as<float>() + (r - first) * cg, cg);
+        n = std::min(row + rows, (i + 1) * og) - r;
+        k.of<T>().pack_turned(w + (u * s0.kernel.w + v) * cg * s0.o + g * og + r % og, s0.o, n, cg, packed.data,
+                              packed.depth, depth);
       }
-      k.of<T>().pack_weights(turned.as<float>(), cg, last - first, cg, packed.data, packed.depth, first);
     });
     for (const auto& [s, x, y, dx, dy, unused] : maps) {
-      const Grid<T> grid{dx + (a * s.w + b) * s.c + g * cg,
+      const Grid<R> grid{dx + (a * s.w + b) * s.c + g * cg,
                          s.n,
                          ceil_div(s.h - a, s.stride.h),
                          ceil_div(s.w - b, s.stride.w),
@@ -138,7 +107,7 @@ template <class T> void input_gradient(const Maps<T>& maps, const float* w, cons
       if (a >= s.h || b >= s.w) continue;
       const Patches<T> seen{dy + g * og, s.oh,     s.ow,     s.o, og, th.count,  tw.count, th.base,
                             tw.base,     th.delta, tw.delta, 1,   1,  grid.rows, grid.cols};
-      convolve(seen, grid, packed, {}, k);
+      convolve(seen, grid, packed, Epilogue<R>{}, k);
     }
   }
 }
@@ -156,7 +125,9 @@ template <class T> void multiply_pixels(Product<T> p, T* pairs, const Kernels& k
 
 // dw [depth,o] = sum over pixels of patches' dy, in parts of rows x columns; where those are few, over fixed shares of
 // the pixels too, which are added up in order.
-template <class T> void weight_gradient(const Maps<T>& maps, float* dw, const Kernels& k) {
+template <class T, class R> void weight_gradient(const Maps<T, R>& maps, float* dw, const Kernels& k) {
+  if constexpr (std::is_same_v<T, bf16>)
+    if (k.tiles) return tiles::weight_gradient(maps, dw, k);
   constexpr int64_t kRows = 192, kColumns = 512;
   struct Block {
     size_t map;
@@ -199,11 +170,12 @@ template <class T> void weight_gradient(const Maps<T>& maps, float* dw, const Ke
     });
 }
 
-#define FOVEA_DIRECT(T)                                                                 \
-  template void value<T>(const Maps<T>&, const float*, const ConvEnd&, const Kernels&); \
-  template void input_gradient<T>(const Maps<T>&, const float*, const Kernels&);        \
-  template void weight_gradient<T>(const Maps<T>&, float*, const Kernels&);
-FOVEA_DIRECT(float)
-FOVEA_DIRECT(bf16)
+#define FOVEA_DIRECT(T, R)                                                                    \
+  template void value<T, R>(const Maps<T, R>&, const float*, const ConvEnd&, const Kernels&); \
+  template void input_gradient<T, R>(const Maps<T, R>&, const float*, const Kernels&);        \
+  template void weight_gradient<T, R>(const Maps<T, R>&, float*, const Kernels&);
+FOVEA_DIRECT(float, float)
+FOVEA_DIRECT(bf16, bf16)
+FOVEA_DIRECT(bf16, float)
 
 }  // namespace fovea::cpu::direct

@@ -4,16 +4,18 @@
 namespace fovea::cpu::FOVEA_KERNELS {
 namespace {
 
-template <class T> inline void copy(const T* x, int64_t n, T* y) {
-  typedef float Any __attribute__((vector_size(kVector * 4), may_alias, aligned(2)));
-  constexpr int64_t step = kVector * 4 / int64_t{sizeof(T)};
+// By vectors, the last of which overlaps the one before; where there are too few numbers for one, by shorter ones.
+template <int kBytes = kVector * 4, class T> inline void copy(const T* x, int64_t n, T* y) {
+  typedef char Any __attribute__((vector_size(kBytes), may_alias, aligned(2)));
+  constexpr int64_t step = kBytes / int64_t{sizeof(T)};
   const auto part = [=](int64_t i) { *reinterpret_cast<Any*>(y + i) = *reinterpret_cast<const Any*>(x + i); };
   if (n < step) {
+    if constexpr (kBytes > 16) return copy<kBytes / 2>(x, n, y);
     for (int64_t i = 0; i < n; ++i) y[i] = x[i];
     return;
   }
   for (int64_t i = 0; i + step < n; i += step) part(i);
-  part(n - step);  // overlaps the one before
+  part(n - step);
 }
 template <class T> inline void zero(T* y, int64_t n) {
   for (int64_t i = 0; i < n; ++i) y[i] = {};
@@ -122,9 +124,45 @@ void pack(const S* src, int64_t ld, int64_t k, int64_t n, T* b, int64_t depth, i
   }
 }
 
+// What a lane holds of n numbers that lie together, from x on: one each, or two of bf16.
+inline Vec load_lanes(const float* x, int64_t n, const float*) { return load(x, n); }
+#if defined(__AVX512BF16__)
+inline Vec load_lanes(const float* x, int64_t n, const bf16*) {
+  const Vec low = load(x, n), high = n > kVector ? load(x + kVector, n - kVector) : Vec{};
+  return reinterpret_cast<Vec>(_mm512_cvtne2ps_pbh(reinterpret_cast<__m512>(high), reinterpret_cast<__m512>(low)));
+}
+#endif
+
+template <class T>
+void pack_turned(const float* src, int64_t ld, int64_t k, int64_t n, T* b, int64_t depth, int64_t first) {
+  constexpr int64_t step = 4 / int64_t{sizeof(T)}, rows = kVector * step;  // depths of a lane, of a square
+  if (first % step != 0) {  // the second number of a pair whose first one is there
+    for (int64_t j = 0; j < n; ++j) {
+      const int64_t panel = j / kPanel * kPanel, width = padded(least(kPanel, n - panel));
+      b[panel * depth + (first - 1) * width + (j - panel) * step + 1] = T(src[j * ld]);
+    }
+    ++src, ++first, --k;
+  }
+  for (int64_t r = 0; r < k; r += rows)
+    for (int64_t j = 0; j < n; j += kVector) {
+      const int64_t panel = j / kPanel * kPanel, width = padded(least(kPanel, n - panel));
+      Vec v[kVector];
+      for (int i = 0; i < kVector; ++i) {
+        const float* x = src + (j + i) * ld + r;
+        v[i] = j + i < n ? load_lanes(x, k - r, b) : Vec{};
+        prefetch(x + kVector * ld, rows);
+      }
+      transpose_square(v);
+      T* y = b + panel * depth + (first + r) * width + (j - panel) * step;
+      for (int i = 0; i < kVector && r + i * step < k; ++i, y += width * step) *reinterpret_cast<Loose*>(y) = v[i];
+    }
+}
+
 #define FOVEA_GATHER(T) template void gather(const Patches<T>&, int64_t, int64_t, int64_t, int64_t, T*, int64_t);
 #define FOVEA_PACK(S, T) template void pack(const S*, int64_t, int64_t, int64_t, T*, int64_t, int64_t);
+#define FOVEA_TURNED(T) template void pack_turned(const float*, int64_t, int64_t, int64_t, T*, int64_t, int64_t);
 FOVEA_STORED(FOVEA_GATHER)
+FOVEA_STORED(FOVEA_TURNED)
 #if defined(__AVX512BF16__)
 FOVEA_PACK(float, bf16)
 FOVEA_PACK(bf16, bf16)

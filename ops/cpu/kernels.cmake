@@ -3,6 +3,8 @@
 file(GLOB kernel_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/ops/cpu/kernel_*.cpp)
 file(GLOB driver_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/ops/cpu/*.cpp)
 list(REMOVE_ITEM driver_sources ${kernel_sources})
+set(tile_source ${PROJECT_SOURCE_DIR}/ops/cpu/kernel_tiles.cpp)
+list(REMOVE_ITEM kernel_sources ${tile_source})
 
 # fovea_objects(name SOURCES): an object library that is built as the rest is.
 macro(fovea_objects name)
@@ -25,5 +27,9 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND CMAKE_CXX_COMPILER_ID MATCH
   fovea_kernels(v3 v3 -march=x86-64-v3)
   fovea_kernels(v4 v4 -march=x86-64-v4 -mprefer-vector-width=512)
   fovea_kernels(v4_bf16 v4_bf16 -march=x86-64-v4 -mavx512bf16 -mprefer-vector-width=512)
+  fovea_objects(fovea_kernels_amx ${tile_source})  # with the other kernels of v4_bf16
+  target_compile_definitions(fovea_kernels_amx PRIVATE FOVEA_KERNELS=amx)
+  target_compile_options(fovea_kernels_amx PRIVATE -march=x86-64-v4 -mavx512bf16 -mamx-tile -mamx-bf16
+    -mprefer-vector-width=512)
   target_compile_definitions(fovea_cpu_drivers PRIVATE FOVEA_X86_KERNELS=1)
 endif()

@@ -38,6 +38,34 @@ template <class T> struct Product {
   Epilogue<T> end;
 };
 
+// C [m,n] = A B (+ C) by tiles of 16 rows of 32 numbers: in each run, the numbers a[i * lda + run.a ...) of row i meet
+// the depths [run.b, run.b + run.length) of B, which is packed as for Product; lengths are multiples of 32. Where
+// `rows` is not null, row i does not go to C but, stored as R, to rows[i] by way of the epilogue, or nowhere if that is
+// null.
+struct TileRun {
+  int64_t a, b, length;
+};
+template <class R> struct TileProduct {
+  int64_t m, n;
+  const TileRun* runs;
+  int64_t count;
+  const bf16* a;
+  int64_t lda;
+  const bf16* b;
+  int64_t depth;
+  float* c;
+  int64_t ldc;
+  bool add;
+  R* const* rows;
+  Epilogue<R> end;
+};
+struct TileKernels {
+  void (*to_bf16)(const TileProduct<bf16>& p);
+  void (*to_f32)(const TileProduct<float>& p);
+  void multiply(const TileProduct<bf16>& p) const { to_bf16(p); }
+  void multiply(const TileProduct<float>& p) const { to_f32(p); }
+};
+
 // What row `pixel` of an implicit im2col matrix holds: the pixels i = (n,i,j) of a grid [n, rows, cols] read kh*kw
 // places of an image [n,h,w,ldx], `c` channels each; place (u,v) is row i*step_h + base_h + u*delta_h (columns alike),
 // zero outside.
@@ -64,6 +92,8 @@ template <class T> struct Typed {
   // Packs rows [0,k) of src [k,n] as depths [first, first + k): B[r, j] = src[r * ld + j]
   void (*pack)(const T* src, int64_t ld, int64_t k, int64_t n, T* b, int64_t depth, int64_t first);
   void (*pack_weights)(const float* src, int64_t ld, int64_t k, int64_t n, T* b, int64_t depth, int64_t first);
+  // The same of a transposed matrix: B[r, j] = src[j * ld + r]
+  void (*pack_turned)(const float* src, int64_t ld, int64_t k, int64_t n, T* b, int64_t depth, int64_t first);
 
   // Winograd F(4x4,3x3); planes p = 0..35 lie `plane` floats apart. See kernel_winograd.cpp for the matrices.
   void (*tile_input)(const Tile<T>& t, int64_t channels, float* v, int64_t plane);  // v[p, c] = (B' x B)
@@ -86,6 +116,7 @@ struct Kernels {
   void (*filter_gradient)(const float* du, int64_t plane, int64_t n, float* dw, int64_t tap);
   Typed<float> f32;
   const Typed<bf16>* half;                        // null where the instruction set has no products of bf16
+  const TileKernels* tiles;                       // null where it has none of tiles
   template <class T> const Typed<T>& of() const;  // of images stored as T
 };
 template <> inline const Typed<float>& Kernels::of() const { return f32; }

@@ -109,6 +109,8 @@ std::vector<Rung> ladder() {
       {"winograd", "36 products instead of 144 for a tile of 4x4", DType::f32, 1e-4, winograd}};
   if (isa() == Isa::v4_bf16)
     rungs.push_back({"bf16", "packed again: two products an instruction and lane", DType::bf16, 2e-2, packed});
+  if (isa() == Isa::amx)
+    rungs.push_back({"tiles", "8,192 products of bf16 an instruction; pixels as they lie", DType::bf16, 2e-2, packed});
   return rungs;
 }
 

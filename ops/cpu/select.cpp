@@ -17,6 +17,9 @@ extern const Kernels table;
 namespace v4_bf16 {
 extern const Typed<bf16> half;
 }
+namespace amx {
+extern const TileKernels tiles;
+}
 #endif
 
 const Kernels& kernels(Isa level) {
@@ -27,6 +30,11 @@ const Kernels& kernels(Isa level) {
     Kernels all = v4::table;
     return all.isa = Isa::v4_bf16, all.half = &v4_bf16::half, all;
   }();
+  static const Kernels with_tiles = [] {
+    Kernels all = with_half;
+    return all.isa = Isa::amx, all.tiles = &amx::tiles, all;
+  }();
+  if (level == Isa::amx) return with_tiles;
   if (level == Isa::v4_bf16) return with_half;
   if (level == Isa::v4) return v4::table;
   if (level == Isa::v3) return v3::table;

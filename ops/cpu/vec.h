@@ -88,6 +88,8 @@ template <class T>
 void gather(const Patches<T>& p, int64_t begin, int64_t count, int64_t first, int64_t k, T* a, int64_t lda);
 template <class S, class T>
 void pack(const S* src, int64_t ld, int64_t k, int64_t n, T* b, int64_t depth, int64_t first);
+template <class T>
+void pack_turned(const float* src, int64_t ld, int64_t k, int64_t n, T* b, int64_t depth, int64_t first);
 template <class T> void tile_input(const Tile<T>& t, int64_t channels, float* v, int64_t plane);
 template <class T>
 void tile_output(const float* m, int64_t plane, int64_t channels, T* y, int64_t row, int64_t pixel, int rows, int cols,
