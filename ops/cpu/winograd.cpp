@@ -89,8 +89,7 @@ void transform(const Weights& f, int64_t first, int64_t n, float* u, int64_t pla
 int64_t block_size(int64_t tiles, int64_t floats) {
   if (tiles < 192) return tiles;
   const int64_t most = std::clamp<int64_t>((int64_t{3} << 20) / (36 * 4 * floats), 24, 48);
-  const int64_t blocks = round_up(ceil_div(tiles, most), 4);
-  return round_up(ceil_div(tiles, blocks), 6);
+  return ceil_div(tiles, round_up(ceil_div(tiles, most), 2));
 }
 // Columns whose transformed weights are made at a time: about so many bytes, used up while they are in the cache.
 int64_t slab_size(int64_t c, int64_t o, int64_t bytes) {
