@@ -53,7 +53,7 @@ Tensor to_file_layout(const Tensor& value, Layout layout) {
 }
 // Into `to`, which has the same element type. Of f32, kRows outputs are read at a time, and turned by 16 inputs.
 static void turn(const Tensor& value, const Tensor& to) {
-  constexpr int64_t kRows = 32, kInputs = 16;
+  constexpr int64_t kRows = 64, kInputs = 16;
   const Shape& s = value.shape();
   const int64_t out = s[0], in = s[1], field = s.span(2, s.rank()), row = in * field;
   if (value.dtype() != DType::f32) return transpose(value, to, out, in, field);
