@@ -2,6 +2,7 @@
 #include "core/isa.h"
 
 #if defined(__x86_64__) && defined(__linux__)
+#include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 #endif
@@ -27,11 +28,16 @@ Isa choose() {
        text("FOVEA_ISA=", wanted, " is no instruction-set level\n  hint: one of fallback, v3, v4, v4_bf16, amx, auto"));
 }
 
-// Linux hands tile registers (8 KB a thread) only to a process that asks for them.
-bool tiles_granted() {
+// AMX by its bit, since not every compiler's probe knows it. Linux hands tile registers (8 KB a thread) only to a
+// process that asks for them.
+bool has_tiles() {
 #if defined(__x86_64__) && defined(__linux__)
   constexpr int kRequest = 0x1023, kTileData = 18;  // ARCH_REQ_XCOMP_PERM, XFEATURE_XTILE_DATA
-  static const bool granted = syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
+  static const bool granted = [] {
+    unsigned a, b, c, d;
+    const bool amx_bf16 = __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d >> 22 & 1);
+    return amx_bf16 && syscall(SYS_arch_prctl, kRequest, kTileData) == 0;
+  }();
   return granted;
 #else
   return false;
@@ -46,8 +52,7 @@ Isa best_isa() {
   const bool v4 = v3 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
                   __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
                   __builtin_cpu_supports("avx512vl");
-  if (v4 && __builtin_cpu_supports("avx512bf16"))
-    return __builtin_cpu_supports("amx-bf16") && tiles_granted() ? Isa::amx : Isa::v4_bf16;
+  if (v4 && __builtin_cpu_supports("avx512bf16")) return has_tiles() ? Isa::amx : Isa::v4_bf16;
   return v4 ? Isa::v4 : v3 ? Isa::v3 : Isa::baseline;
 #else
   return Isa::baseline;
