@@ -189,10 +189,11 @@ template <class F> struct Binary {
     return out;
   }
   void backward(const Tensor& dy, Grads& g) const {
+    constexpr int kOther = F::equal ? 0 : 1;
     const bool shared = F::equal && g.wants(0) && g.wants(1);
     const Tensor full = shared ? side<0>(dy) : Tensor();
     if (g.wants(0)) g[0] = sum_to(F::a_passes ? dy : shared ? full : side<0>(dy), a_shape);
-    if (g.wants(1)) g[1] = sum_to(F::b_passes ? dy : shared ? full : side < F::equal ? 0 : 1 > (dy), b_shape);
+    if (g.wants(1)) g[1] = sum_to(F::b_passes ? dy : shared ? full : side<kOther>(dy), b_shape);
   }
 
  private:

@@ -28,9 +28,7 @@ template <class T>
 Packed<T>::Packed(int64_t places, int64_t channels, int64_t columns, bool apart, const Kernels& k)
     : runs(apart ? places : 1),
       run(apart ? channels : places * channels),
-      stride(round_up(run, sizeof(T) == 4 ? 1
-                           : k.tiles      ? 32
-                                          : 2)),
+      stride(round_up(run, sizeof(T) == 2 && k.tiles ? kTileDepth : 4 / int64_t{sizeof(T)})),
       n(columns),
       depth(runs * stride),
       memory_(static_cast<size_t>(depth * round_up(n, k.vector)) * sizeof(T)) {

@@ -77,7 +77,7 @@ void multiply(const TileProduct<T>& p, const bf16* a, const bf16* b, int64_t wid
   if constexpr (R * N > 2) FOVEA_TILE_ZERO(3);
   for (const TileRun* run = p.runs; run < p.runs + p.count; ++run) {
     const bf16 *x = a + run->a, *end = x + run->length, *y = b + run->b * width;
-    for (; x < end; x += 32, y += 32 * width) {
+    for (; x < end; x += kTileDepth, y += kTileDepth * width) {
       FOVEA_TILE_LOAD(4, x, stride);
       FOVEA_TILE_LOAD(6, y, pairs);
       FOVEA_TILE_MULTIPLY(0, 4, 6);

@@ -38,10 +38,11 @@ template <class T> struct Product {
   Epilogue<T> end;
 };
 
-// C [m,n] = A B (+ C) by tiles of 16 rows of 32 numbers: in each run, the numbers a[i * lda + run.a ...) of row i meet
-// the depths [run.b, run.b + run.length) of B, which is packed as for Product; lengths are multiples of 32. Where
-// `rows` is not null, row i does not go to C but, stored as R, to rows[i] by way of the epilogue, or nowhere if that is
-// null.
+// C [m,n] = A B (+ C) by tiles of 16 rows of kTileDepth numbers: in each run, the numbers a[i * lda + run.a ...) of row
+// i meet the depths [run.b, run.b + run.length) of B, which is packed as for Product; lengths are multiples of
+// kTileDepth. Where `rows` is not null, row i does not go to C but, stored as R, to rows[i] by way of the epilogue, or
+// nowhere if that is null.
+constexpr int64_t kTileDepth = 32;
 struct TileRun {
   int64_t a, b, length;
 };

@@ -9,7 +9,7 @@
 namespace fovea::cpu::tiles {
 namespace {
 
-constexpr int64_t kRun = 32, kStrip = 32;  // depths of a tile; rows of two
+constexpr int64_t kStrip = 32;  // rows of two tiles
 
 // How the pixels of a grid become rows of A: in bands of whole rows of the grid.
 struct Bands {
@@ -69,7 +69,7 @@ void copy_bordered(const Patches<bf16>& p, const Bands& b, int64_t n, int64_t ro
 }
 
 // An odd number of cache lines: rows a power of two apart would share few sets of the cache.
-int64_t spread(int64_t numbers) { return round_up(numbers, kRun) | kRun; }
+int64_t spread(int64_t numbers) { return round_up(numbers, kTileDepth) | kTileDepth; }
 
 }  // namespace
 
@@ -243,7 +243,7 @@ struct WeightGradient {
       for (int64_t unit = 0; unit < map.images * map.bands.count; ++unit) {
         const Bands& m = map.bands;
         const int64_t band = unit % m.count, height = m.height(band, map.p.rows);
-        const int64_t depth = round_up(height * m.pitch, kRun);
+        const int64_t depth = round_up(height * m.pitch, kTileDepth);
         // all that is copied, and what the furthest place reads
         const int64_t deep = round_up(std::max(m.furthest + depth, (height + m.tall) * m.pitch), 2);
         if (!bands.empty() && dy_depth + depth > pixels) add_group(places, some), some = true;
@@ -262,15 +262,16 @@ template <class R> void weight_gradient(const Maps<bf16, R>& maps, float* dw, co
   const int64_t taps = s0.taps(), c = s0.group_c(), n = s0.group_o();
   const bool bordered = can_be_bordered(patches(s0, maps[0].x, 0));
   const int64_t places = bordered ? taps : 1, channels = taps * c / places;
-  const int64_t pixels = std::clamp<int64_t>((1 << 20) / channels, 2 * kRun, 1024);
-  Workspace memory(size_t(taps * c * n) * sizeof(float));
+  const int64_t pixels = std::clamp<int64_t>((1 << 20) / channels, 2 * kTileDepth, 1024);
   for (int64_t g = 0; g < s0.groups; ++g) {
-    WeightGradient gradient{{}, channels, n, s0.o, dw + g * n, memory.as<float>(), k};
+    WeightGradient gradient{{}, channels, n, s0.o, dw + g * n, nullptr, k};
     for (const auto& map : maps) {
       const auto p = patches(map.s, map.x, g);
       gradient.maps.push_back({p, map.dy + g * n, map.s.n, bands_of(p, bordered, pixels)});
       for (int64_t offset : gradient.maps.back().bands.offsets) gradient.odd |= offset % 2 != 0;
     }
+    Workspace memory(size_t(gradient.odd ? taps * c * n : 0) * sizeof(float));
+    gradient.sums = memory.as<float>();
     if (!gradient.run(places, pixels))
       for (int64_t i = 0; i < taps * c; ++i) std::fill_n(dw + i * s0.o + g * n, n, 0.f);
     else if (gradient.odd)
