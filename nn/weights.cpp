@@ -51,30 +51,29 @@ Tensor to_file_layout(const Tensor& value, Layout layout) {
   transpose(value.to(Device::cpu), y, s.span(0, s.rank() - 2), s[-2], s[-1]);
   return y;
 }
-// Into `to`, which has the same element type. Of f32, kRows outputs are read at a time, and turned by 16 inputs.
-static void turn(const Tensor& value, const Tensor& to) {
-  constexpr int64_t kRows = 64, kInputs = 16;
+// Rows [begin, end) of outputs of a weight in a file's layout, into `to`: f32 alone. By 16 inputs at a time.
+static constexpr int64_t kRows = 64;
+static void turn_rows(const Tensor& value, const Tensor& to, int64_t begin, int64_t end) {
+  constexpr int64_t kInputs = 16;
   const Shape& s = value.shape();
-  const int64_t out = s[0], in = s[1], field = s.span(2, s.rank()), row = in * field;
-  if (value.dtype() != DType::f32) return transpose(value, to, out, in, field);
-  parallel_for(out, kRows, [&](int64_t begin, int64_t end) {
-    const int64_t n = end - begin;
-    Workspace memory(static_cast<size_t>(n * row + kInputs * field * kRows) * 4);
-    float *x = memory.as<float>(), *turned = x + n * row;
-    read_once(value, static_cast<size_t>(begin * row) * 4, static_cast<size_t>(n * row) * 4, x);
-    for (int64_t j = 0; j < in; j += kInputs) {
-      const int64_t columns = std::min(kInputs, in - j) * field;
-      cpu::kernels().transpose(x + j * field, row, n, columns, turned, kRows);
-      for (int64_t q = 0; q < columns; ++q)
-        std::memcpy(to.data<float>() + (q % field * in + j + q / field) * out + begin, turned + q * kRows,
-                    static_cast<size_t>(n) * 4);
-    }
-  });
+  const int64_t out = s[0], in = s[1], field = s.span(2, s.rank()), row = in * field, n = end - begin;
+  Workspace memory(static_cast<size_t>(n * row + kInputs * field * kRows) * 4);
+  float *x = memory.as<float>(), *turned = x + n * row;
+  read_once(value, static_cast<size_t>(begin * row) * 4, static_cast<size_t>(n * row) * 4, x);
+  for (int64_t j = 0; j < in; j += kInputs) {
+    const int64_t columns = std::min(kInputs, in - j) * field;
+    cpu::kernels().transpose(x + j * field, row, n, columns, turned, kRows);
+    for (int64_t q = 0; q < columns; ++q)
+      std::memcpy(to.data<float>() + (q % field * in + j + q / field) * out + begin, turned + q * kRows,
+                  static_cast<size_t>(n) * 4);
+  }
 }
 Tensor from_file_layout(const Tensor& value, Layout layout) {
   if (layout == Layout::plain) return value.detach();
   Tensor y(memory_shape(value.shape(), layout), value.dtype());
-  turn(value, y);
+  const Shape& s = value.shape();
+  if (value.dtype() != DType::f32) transpose(value, y, s[0], s[1], s.span(2, s.rank()));
+  else parallel_for(s[0], kRows, [&](int64_t begin, int64_t end) { turn_rows(value, y, begin, end); });
   return y;
 }
 
@@ -171,12 +170,25 @@ LoadPlan plan_load(const Module& model, const NamedTensors& weights, const LoadO
                    const std::string& file) {
   return Matching(weights, options, file).run(model);
 }
+// What can go straight to its place goes there in one loop, so that no thread waits for another at every weight.
 void LoadPlan::apply() {
+  struct Rows {
+    const Copy* copy;
+    int64_t begin, end;
+  };
+  std::vector<Rows> rows;
   for (auto& c : copies) {
-    const bool in_place = c.layout != Layout::plain && c.to.dtype() == c.from.dtype() && c.to.device() == Device::cpu;
-    if (!in_place) c.to.copy_from(from_file_layout(c.from, c.layout));
-    else turn(c.from, c.to), c.to.touch();
+    const bool f32 = c.to.dtype() == DType::f32 && c.from.dtype() == DType::f32;
+    if (c.layout == Layout::plain || !f32 || c.to.device() != Device::cpu) {
+      c.to.copy_from(from_file_layout(c.from, c.layout));
+      continue;
+    }
+    for (int64_t r = 0, n = c.from.dim(0); r < n; r += kRows) rows.push_back({&c, r, std::min(r + kRows, n)});
+    c.to.touch();
   }
+  parallel_for(static_cast<int64_t>(rows.size()), 1, [&](int64_t i, int64_t) {
+    turn_rows(rows[i].copy->from, rows[i].copy->to, rows[i].begin, rows[i].end);
+  });
 }
 
 LoadReport load_weights(Module& model, const NamedTensors& weights, const LoadOptions& options,
