@@ -70,6 +70,11 @@ template <int S, class T> inline void read(const Tile<T>& t, int64_t c, int64_t 
     for (int j = 0; j < S; ++j)
       x[i][j] = i >= t.r0 && i < t.r1 && j >= t.c0 && j < t.c1 ? load(p + i * t.row + j * t.pixel, n) : Vec{};
 }
+// Asks for the pixels that the tile four columns to the right has beyond these: it comes next.
+template <int S, class T> inline void prefetch_next(const Tile<T>& t, int64_t c) {
+  for (int i = t.r0; i < t.r1; ++i)
+    for (int j = S; j < S + 4; ++j) __builtin_prefetch(t.x + c + i * t.row + j * t.pixel, 0, 2);
+}
 template <int S> inline void write_planes(const Vec (&x)[S][S], float* v, int64_t plane, int64_t n) {
 #pragma GCC unroll 6
   for (int i = 0; i < S; ++i)
@@ -93,6 +98,7 @@ inline int64_t packed_at(int64_t c, int64_t n, int64_t depth, int64_t index) {
 template <class T> void tile_input(const Tile<T>& t, int64_t channels, float* v, int64_t plane) {
   for (int64_t c = 0; c < channels; c += kVector) {
     Vec x[6][6], y[6][6];
+    prefetch_next<6>(t, c);
     read(t, c, channels - c, x);
     square<6, 6>(x, y, input6);
     write_planes(y, v + c, plane, channels - c);
@@ -122,6 +128,7 @@ template <class T>
 void tile_gradient(const Tile<T>& t, int64_t channels, float* d, int64_t plane, int64_t depth, int64_t index) {
   for (int64_t c = 0; c < channels; c += kVector) {
     Vec x[4][4], y[6][6];
+    prefetch_next<4>(t, c);
     read(t, c, channels - c, x);
     square<4, 6>(x, y, gradient6);
     write_planes(y, d + packed_at(c, channels, depth, index), plane, kVector);

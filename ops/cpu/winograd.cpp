@@ -67,20 +67,29 @@ struct Weights {
   bool flipped;
 };
 // Columns [first, first + n) of the transformed weights: 36 packed matrices [c,n], `plane` floats apart. A few rows of
-// all taps are gathered first: they lie far apart, often at multiples of a power of two that share cache sets.
+// all taps are gathered first: they lie far apart, often at multiples of a power of two that share cache sets. The rows
+// that follow are asked for meanwhile: the memory idles while these are computed with.
 void transform(const Weights& f, int64_t first, int64_t n, float* u, int64_t plane, const Kernels& k) {
-  constexpr int64_t kBlock = 16;
+  constexpr int64_t kBlock = 16;  // a line of memory, where they are turned
   parallel_for(f.c, kBlock, [&](int64_t begin, int64_t end) {
     const int64_t tap = n + 16, row = 9 * tap;
     Workspace memory(static_cast<size_t>(kBlock * row) * 4);
     float* rows = memory.as<float>();  // [c, 9, n]
+    const auto tap_at = [&](int64_t t, int64_t c, int64_t o) {
+      return f.w + (f.flipped ? (t * f.o + first + o) * f.c + c : (t * f.c + c) * f.o + first + o);
+    };
     for (int64_t t = 0; t < 9; ++t) {
-      if (f.flipped) k.transpose(f.w + (t * f.o + first) * f.c + begin, f.c, n, end - begin, rows + t * tap, row);
+      if (f.flipped) k.transpose(tap_at(t, begin, 0), f.c, n, end - begin, rows + t * tap, row);
       else
         for (int64_t c = begin; c < end; ++c)
-          std::memcpy(rows + (c - begin) * row + t * tap, f.w + (t * f.c + c) * f.o + first, size_t(n) * 4);
+          std::memcpy(rows + (c - begin) * row + t * tap, tap_at(t, c, 0), size_t(n) * 4);
     }
-    for (int64_t c = begin; c < end; ++c) k.filter(rows + (c - begin) * row, tap, f.flipped, n, u, plane, f.c, c);
+    for (int64_t c = begin; c < end; ++c) {
+      for (int64_t t = 0; t < 9; ++t)
+        for (int64_t o = 0; o < n; o += kBlock)
+          __builtin_prefetch(f.flipped ? tap_at(t, begin + kBlock, o + c - begin) : tap_at(t, c + kBlock, o), 0, 2);
+      k.filter(rows + (c - begin) * row, tap, f.flipped, n, u, plane, f.c, c);
+    }
   });
 }
 
