@@ -66,15 +66,29 @@ void set_shapes(int64_t rows) {
   FOVEA_TILE_SHAPES(&shapes);
 }
 
-// sums [32,32] = the rows from a on times the columns from b on, of a panel that is `width` columns wide: R x N tiles.
+// Up to 32 x 32 sums, `row` bytes from one row to the next.
+struct Sums {
+  float* at;
+  int64_t row;
+  bool add;  // to what is there
+};
+
+// sums (+)= the rows from a on times the columns from b on, of a panel that is `width` columns wide: R x N tiles.
 template <int R, int N, class T>
-void multiply(const TileProduct<T>& p, const bf16* a, const bf16* b, int64_t width, float* sums) {
-  constexpr int64_t row = kSide * sizeof(float);
-  const int64_t stride = p.lda * int64_t{sizeof(bf16)}, pairs = width * 2 * int64_t{sizeof(bf16)};
-  FOVEA_TILE_ZERO(0);
-  if constexpr (N > 1) FOVEA_TILE_ZERO(1);
-  if constexpr (R > 1) FOVEA_TILE_ZERO(2);
-  if constexpr (R * N > 2) FOVEA_TILE_ZERO(3);
+void multiply(const TileProduct<T>& p, const bf16* a, const bf16* b, int64_t width, const Sums& sums) {
+  const int64_t stride = p.lda * int64_t{sizeof(bf16)}, pairs = width * 2 * int64_t{sizeof(bf16)}, row = sums.row;
+  float *upper = sums.at, *lower = upper + kTile * row / int64_t{sizeof(float)};
+  if (sums.add) {
+    FOVEA_TILE_LOAD(0, upper, row);
+    if constexpr (N > 1) FOVEA_TILE_LOAD(1, upper + kTile, row);
+    if constexpr (R > 1) FOVEA_TILE_LOAD(2, lower, row);
+    if constexpr (R * N > 2) FOVEA_TILE_LOAD(3, lower + kTile, row);
+  } else {
+    FOVEA_TILE_ZERO(0);
+    if constexpr (N > 1) FOVEA_TILE_ZERO(1);
+    if constexpr (R > 1) FOVEA_TILE_ZERO(2);
+    if constexpr (R * N > 2) FOVEA_TILE_ZERO(3);
+  }
   for (const TileRun* run = p.runs; run < p.runs + p.count; ++run) {
     const bf16 *x = a + run->a, *end = x + run->length, *y = b + run->b * width;
     for (; x < end; x += kTileDepth, y += kTileDepth * width) {
@@ -92,25 +106,24 @@ void multiply(const TileProduct<T>& p, const bf16* a, const bf16* b, int64_t wid
       if constexpr (R * N > 2) FOVEA_TILE_MULTIPLY(3, 5, 7);
     }
   }
-  FOVEA_TILE_STORE(0, sums, row);
-  if constexpr (N > 1) FOVEA_TILE_STORE(1, sums + kTile, row);
-  if constexpr (R > 1) FOVEA_TILE_STORE(2, sums + kTile * kSide, row);
-  if constexpr (R * N > 2) FOVEA_TILE_STORE(3, sums + kTile * kSide + kTile, row);
+  FOVEA_TILE_STORE(0, upper, row);
+  if constexpr (N > 1) FOVEA_TILE_STORE(1, upper + kTile, row);
+  if constexpr (R > 1) FOVEA_TILE_STORE(2, lower, row);
+  if constexpr (R * N > 2) FOVEA_TILE_STORE(3, lower + kTile, row);
 }
 
-// Sends the sums of rows i.. and columns j.. where they go.
+// Sends the sums of rows i.. and columns j.. where they go, row by row: lines of memory are written at once.
 template <class T>
 void finish(const TileProduct<T>& p, int64_t i, int64_t rows, int64_t j, int64_t cols, const float* sums) {
-  for (int64_t at = 0; at < cols; at += kVector) {
-    const Finish<T> finish(p.end, j + at, cols - at);
-    for (int64_t r = 0; r < rows; ++r) {
-      const Vec v = load(sums + r * kSide + at);
-      if (!p.rows) {
-        float* c = p.c + (i + r) * p.ldc + j + at;
-        store(c, p.add ? load(c, cols - at) + v : v, cols - at);
-      } else if (p.rows[i + r]) {
-        finish(v, p.rows[i + r] + j + at);
-      }
+  const Finish<T> left(p.end, j, cols), right(p.end, j + kTile, most(cols - kTile, 0));
+  for (int64_t r = 0; r < rows; ++r, sums += kSide) {
+    if (!p.rows) {
+      float* c = p.c + (i + r) * p.ldc + j;
+      for (int64_t at = 0; at < cols; at += kVector)
+        store(c + at, p.add ? load(c + at, cols - at) + load(sums + at) : load(sums + at), cols - at);
+    } else if (T* y = p.rows[i + r]) {
+      left(load(sums), y + j);
+      if (cols > kTile) right(load(sums + kTile), y + j + kTile);
     }
   }
 }
@@ -123,9 +136,12 @@ template <class T> void multiply_all(const TileProduct<T>& p) {
     const int64_t rows = least(kSide, p.m - i);
     const bf16 *a = p.a + i * p.lda, *b = p.b + panel * p.depth + 2 * (j - panel);
     if (rows != shaped) set_shapes(shaped = rows);
-    if (rows > kTile) (cols > kTile ? multiply<2, 2, T> : multiply<2, 1, T>)(p, a, b, width, sums);
-    else (cols > kTile ? multiply<1, 2, T> : multiply<1, 1, T>)(p, a, b, width, sums);
-    finish(p, i, rows, j, cols, sums);
+    const bool direct = !p.rows && cols % kTile == 0;  // whole tiles of C
+    const Sums to = direct ? Sums{p.c + i * p.ldc + j, p.ldc * int64_t{sizeof(float)}, p.add}
+                           : Sums{sums, kSide * sizeof(float), false};
+    if (rows > kTile) (cols > kTile ? multiply<2, 2, T> : multiply<2, 1, T>)(p, a, b, width, to);
+    else (cols > kTile ? multiply<1, 2, T> : multiply<1, 1, T>)(p, a, b, width, to);
+    if (!direct) finish(p, i, rows, j, cols, sums);
   };
   // Rows stay in L1 while all of B passes; where that would not stay in L2, a few columns of it do while the rows pass.
   const bool by_rows = p.depth * p.n * int64_t{sizeof(bf16)} <= 1 << 20;

@@ -9,7 +9,8 @@
 namespace fovea::cpu::tiles {
 namespace {
 
-constexpr int64_t kStrip = 32;  // rows of two tiles
+constexpr int64_t kStrip = 32;    // rows of two tiles
+constexpr int64_t kAtOnce = 128;  // pixels that are turned while they are in L1
 
 // How the pixels of a grid become rows of A: in bands of whole rows of the grid.
 struct Bands {
@@ -178,7 +179,12 @@ struct WeightGradient {
     if (odd)
       for (int64_t first : {0, 1})
         pack(x, ld, first, count, wide, packed + first * image_size() + c * x_depth, x_depth, b.x, b.x_depth);
-    else pack(x, ld, 0, count, wide, pairs, 0, 0, b.x_depth), turn(pairs, b.x_depth, wide, turned + c * row + b.x);
+    else
+      for (int64_t q = 0; q < b.x_depth; q += kAtOnce) {
+        const int64_t depth = std::min(kAtOnce, b.x_depth - q);
+        pack(x + q * ld, ld, 0, std::clamp<int64_t>(count - q, 0, depth), wide, pairs, 0, 0, depth);
+        turn(pairs, depth, wide, turned + c * row + b.x + q);
+      }
   }
   void prepare_gradient(const Band& b, int64_t j, bf16* pairs) const {  // a panel of its channels; zeros in the border
     const auto& [p, dy, images, m] = *b.map;
@@ -191,7 +197,8 @@ struct WeightGradient {
       k.half->pack(y + i * p.cols * o, o, flat ? b.height * p.cols : p.cols, wide, panel, 0, i * m.pitch);
     if (odd) turn(pairs, b.dy_depth, wide, turned + j * row + b.dy);
   }
-  void multiply(int64_t place, int64_t first, bool add) const {  // a strip of rows of A
+  // A strip of rows of A. The sums for odd offsets are turned to where they belong by the last group of bands.
+  void multiply(int64_t place, int64_t first, bool add, bool last) const {
     int64_t parity = 0;
     std::vector<TileRun> runs;
     for (const Band& b : bands) {
@@ -199,9 +206,12 @@ struct WeightGradient {
       parity = odd ? offset % 2 : 0;
       runs.push_back(odd ? TileRun{b.dy, b.x + offset - parity, b.dy_depth} : TileRun{b.x + offset, b.dy, b.dy_depth});
     }
-    const int64_t rows = odd ? n : channels, columns = odd ? channels : n, ld = odd ? channels : o;
-    float* c = (odd ? sums : dw) + (place * rows + first) * ld;
-    k.tiles->multiply(TileProduct<float>{std::min(kStrip, rows - first),
+    const int64_t rows = odd ? n : channels, columns = odd ? channels : n, strip = std::min(kStrip, rows - first);
+    const bool alone = odd && last && !add;
+    Workspace own(size_t(alone ? strip * columns : 0) * sizeof(float));
+    float* c = alone ? own.as<float>() : odd ? sums + (place * n + first) * columns : dw + (place * rows + first) * o;
+    const int64_t ld = odd ? columns : o;
+    k.tiles->multiply(TileProduct<float>{strip,
                                          columns,
                                          runs.data(),
                                          int64_t(runs.size()),
@@ -214,8 +224,9 @@ struct WeightGradient {
                                          add,
                                          nullptr,
                                          {}});
+    if (odd && last) k.transpose(c, ld, strip, columns, dw + place * channels * o + first, o);
   }
-  void add_group(int64_t places, bool add) {
+  void add_group(int64_t places, bool add, bool last) {
     row = spread(odd ? dy_depth : x_depth);
     const int64_t size = (odd ? n : channels) * row, x_parts = ceil_div(channels, k.panel);
     const int64_t y_parts = ceil_div(n, k.panel), parts = x_parts + y_parts;
@@ -232,8 +243,8 @@ struct WeightGradient {
       }
     });
     const int64_t strips = ceil_div(odd ? n : channels, kStrip);
-    parallel_for(places * strips, 1, [&](int64_t first, int64_t last) {
-      for (int64_t i = first; i < last; ++i) multiply(i / strips, i % strips * kStrip, add);
+    parallel_for(places * strips, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) multiply(i / strips, i % strips * kStrip, add, last);
     });
     bands.clear(), x_depth = dy_depth = 0;
   }
@@ -246,11 +257,11 @@ struct WeightGradient {
         const int64_t depth = round_up(height * m.pitch, kTileDepth);
         // all that is copied, and what the furthest place reads
         const int64_t deep = round_up(std::max(m.furthest + depth, (height + m.tall) * m.pitch), 2);
-        if (!bands.empty() && dy_depth + depth > pixels) add_group(places, some), some = true;
+        if (!bands.empty() && dy_depth + depth > pixels) add_group(places, some, false), some = true;
         bands.push_back({&map, unit / m.count, band * m.rows, height, dy_depth, depth, x_depth, deep});
         dy_depth += depth, x_depth += deep;
       }
-    if (!bands.empty()) add_group(places, some), some = true;
+    if (!bands.empty()) add_group(places, some, true), some = true;
     return some;
   }
 };
@@ -262,7 +273,7 @@ template <class R> void weight_gradient(const Maps<bf16, R>& maps, float* dw, co
   const int64_t taps = s0.taps(), c = s0.group_c(), n = s0.group_o();
   const bool bordered = can_be_bordered(patches(s0, maps[0].x, 0));
   const int64_t places = bordered ? taps : 1, channels = taps * c / places;
-  const int64_t pixels = std::clamp<int64_t>((1 << 20) / channels, 2 * kTileDepth, 1024);
+  const int64_t pixels = std::clamp<int64_t>((2 << 20) / channels, 2 * kTileDepth, 2048);
   for (int64_t g = 0; g < s0.groups; ++g) {
     WeightGradient gradient{{}, channels, n, s0.o, dw + g * n, nullptr, k};
     for (const auto& map : maps) {
@@ -274,11 +285,6 @@ template <class R> void weight_gradient(const Maps<bf16, R>& maps, float* dw, co
     gradient.sums = memory.as<float>();
     if (!gradient.run(places, pixels))
       for (int64_t i = 0; i < taps * c; ++i) std::fill_n(dw + i * s0.o + g * n, n, 0.f);
-    else if (gradient.odd)
-      parallel_for(taps, 1, [&](int64_t first, int64_t last) {
-        for (int64_t t = first; t < last; ++t)
-          k.transpose(gradient.sums + t * c * n, c, n, c, dw + t * c * s0.o + g * n, s0.o);
-      });
   }
 }
 template void weight_gradient(const Maps<bf16, bf16>&, float*, const Kernels&);
