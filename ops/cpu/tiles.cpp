@@ -232,8 +232,8 @@ struct WeightGradient {
     const int64_t y_parts = ceil_div(n, k.panel), parts = x_parts + y_parts;
     Workspace memory(size_t(size + (odd ? 2 * image_size() : dy_depth * round_up(n, k.vector))) * sizeof(bf16));
     turned = memory.as<bf16>(), packed = turned + size;
-    parallel_for(int64_t(bands.size()) * parts, 1, [&](int64_t first, int64_t last) {
-      for (int64_t i = first; i < last; ++i) {
+    parallel_for(int64_t(bands.size()) * parts, 1, [&](int64_t begin, int64_t end) {
+      for (int64_t i = begin; i < end; ++i) {
         const Band& b = bands[size_t(i / parts)];
         const int64_t part = i % parts;
         Workspace own(size_t(2 * b.x_depth * k.panel) * sizeof(bf16));
