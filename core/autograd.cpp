@@ -21,7 +21,8 @@ template <class T> struct Add {  // sum = a + b
   T* sum;
   static constexpr int kWidth = kLaneWidth<T>;
   bool aligned() const { return all_aligned(a, b, sum); }
-  template <int kFew> HD void operator()(const Few<kFew>& at) const {
+  const void* result() const { return sum; }
+  template <class At> HD void operator()(const At& at) const {
     const auto u = at.load(a), v = at.load(b);
     auto out = at.fresh(sum);
     at.each([&](int64_t i) { out[i] = T(compute_t<T>(u[i]) + compute_t<T>(v[i])); });

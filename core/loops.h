@@ -1,12 +1,14 @@
 // Loops that run on either device. A body is a named functor with an HD operator(): nvcc calls host/device lambdas
 // through a pointer. A body owns what it writes: no two indices write the same element. Instead of an index a body may
-// take a `Few` of them (core/few.h): one on the CPU, several on a device.
+// take a `Few` of them (core/few.h): one on the CPU, several on a device; or any such group, a `Streamed` among them
+// (core/stream.h): many on the CPU, where the result is large.
 #pragma once
 #include <string_view>
 
 #include "core/few.h"
 #include "core/isa.h"
 #include "core/platform.h"
+#include "core/stream.h"
 #include "core/team.h"
 #include "core/tensor.h"
 #include "core/threads.h"
@@ -88,6 +90,47 @@ template <class Body, class Run> void by_index(bool wide, int64_t n, const Body&
     if (wide && n % kWidth == 0 && body.aligned()) return run(n / kWidth, ByFew<kWidth, Body>{body});
   if constexpr (kWidth > 0) run(n, ByFew<1, Body>{body});
 }
+// Bodies of f32 and bf16 that take a `Streamed`, and tell by result() where what they make begins. Where memory sets
+// the pace one copy is enough: for AVX2, and for AVX-512 where the formula is long (of those a lane takes one number).
+template <class Body> constexpr bool takes_streamed() {
+  return kNarrow<Body> && !kRare<Body> && requires(const Body& body, Streamed at) { body(at), body.result(); };
+}
+template <class Body> constexpr int64_t bytes_of_one() { return width_of<Body>() > 1 ? 16 / width_of<Body>() : 4; }
+template <class Body> constexpr bool streams_wide() { return width_of<Body>() <= 1 || mentions<Body>("bf16"); }
+// Whether results of so many bytes, rows of so many, are streamed here.
+template <class Body> bool streams(int64_t bytes, int64_t row, const void* to) {
+  constexpr Isa least = streams_wide<Body>() ? Isa::v4 : Isa::v3;
+  return FOVEA_X86_CLONES && bytes >= stream_least() && row % kLine == 0 && isa() >= least && !rehearsal() &&
+         reinterpret_cast<uintptr_t>(to) % kLine == 0;
+}
+template <class Body, class Blocks> void run_streams(const Blocks& blocks, int64_t begin, int64_t end) {
+#if FOVEA_X86_CLONES
+  if constexpr (streams_wide<Body>()) chunk_v4(blocks, begin, end);
+  else chunk_v3(blocks, begin, end);
+#endif
+  finish_streams();
+}
+template <class Body> struct InBlocks {
+  static constexpr int64_t size = kStreamBlock / bytes_of_one<Body>();
+  Body body;
+  int64_t n;
+  void operator()(int64_t i) const {
+    alignas(kLine) char block[kStreamBlock];
+    body(Streamed{i * size, n - i * size < size ? n - i * size : size, block});
+  }
+};
+template <class Body> bool stream_each(int64_t n, const Body& body) {
+  if constexpr (takes_streamed<Body>()) {
+    using Blocks = InBlocks<Body>;
+    if (!streams<Body>(n * bytes_of_one<Body>(), kLine, body.result())) return false;
+    parallel_for((n + Blocks::size - 1) / Blocks::size, kGrain / Blocks::size, [&](int64_t begin, int64_t end) {
+      run_streams<Body>(Blocks{body, n}, begin, end);
+    });
+    return true;
+  }
+  return false;
+}
+
 template <class Body> struct SoloRow {  // a row on one thread
   static constexpr bool rare = says_rare<Body>();
   Body body;
@@ -146,6 +189,7 @@ template <class Body> void device_rows(int64_t rows, const Body& body) {
 template <class Body> void for_each(Device device, int64_t n, const Body& body) {
   if (n <= 0) return;
   if (device == Device::cuda) return detail::device_each(n, body);
+  if (detail::stream_each(n, body)) return;
   detail::by_index(rehearsal(), n, body, [](int64_t count, const auto& b) {
     if constexpr (!detail::kNarrow<Body>)
       if (rehearsal()) return detail::backwards(count, b);

@@ -121,7 +121,29 @@ template <class Body> struct WholeStrip {
   Strips strips;
   HD void operator()(int64_t k) const { body(Many{0, strips.cols}, k, strips.begin(k), strips.length(k)); }
 };
+template <class Body> struct StreamedStrip {
+  static constexpr int64_t kWidest = 8192;  // bytes of a row
+  Body body;
+  Strips strips;
+  void operator()(int64_t k) const {
+    alignas(kLine) char block[kWidest];
+    body(Streamed{0, strips.cols, block}, k, strips.begin(k), strips.length(k));
+  }
+};
+// A body that says `static constexpr bool streams = true` makes one result, a row of it of each row.
+template <class Body> bool stream_strips(const Strips& strips, const Body& body) {
+  if constexpr (requires { Body::streams; } && kNarrow<Body>) {
+    const int64_t row = strips.cols * bytes_of_one<Body>(), bytes = strips.segments * strips.rows * row;
+    if (row > StreamedStrip<Body>::kWidest || !streams<Body>(bytes, row, body.result())) return false;
+    parallel_for(strips.chunks(), 1, [&](int64_t b, int64_t e) {
+      run_streams<Body>(StreamedStrip<Body>{body, strips}, b, e);
+    });
+    return true;
+  }
+  return false;
+}
 template <class Body> void whole_strips(const Strips& strips, const Body& body) {
+  if (stream_strips(strips, body)) return;
   const WholeStrip<Body> whole{body, strips};
   const int64_t work = strips.cols * (strips.rows < strips.chunk ? strips.rows : strips.chunk);
   parallel_for(strips.chunks(), work > 0 ? kGrain / work : 1, [&](int64_t b, int64_t e) { run_each(whole, b, e); });

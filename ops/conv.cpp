@@ -26,7 +26,8 @@ template <class T> struct Masked {  // dz = dy where y > 0, else 0: the gradient
   T* dz;
   static constexpr int kWidth = kLaneWidth<T>;
   bool aligned() const { return all_aligned(y, dy, dz); }
-  template <int kFew> HD void operator()(const Few<kFew>& at) const {
+  const void* result() const { return dz; }
+  template <class At> HD void operator()(const At& at) const {
     const auto value = at.load(y), upper = at.load(dy);
     auto out = at.fresh(dz);
     at.each([&](int64_t i) {  // numbers, not bits of bf16: those would not vectorise

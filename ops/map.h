@@ -21,7 +21,8 @@ template <class F, class T> struct MapUnary {  // y = f(x)
   const T* x;
   T* y;
   bool aligned() const { return all_aligned(x, y); }
-  template <int kFew> HD void operator()(const Few<kFew>& at) const {
+  const void* result() const { return y; }
+  template <class At> HD void operator()(const At& at) const {
     const auto in = at.load(x);
     auto out = at.fresh(y);
     at.each([&](int64_t i) { out[i] = T(f.f(static_cast<compute_t<T>>(in[i]))); });
@@ -36,7 +37,8 @@ template <class F, class T> struct GradUnary {  // dx = dy f'(x)
   const T* dy;
   T* dx;
   bool aligned() const { return all_aligned(x, y, dy, dx); }
-  template <int kFew> HD void operator()(const Few<kFew>& at) const {
+  const void* result() const { return dx; }
+  template <class At> HD void operator()(const At& at) const {
     using C = compute_t<T>;
     const auto u = at.load(x), v = at.load(y), d = at.load(dy);
     auto out = at.fresh(dx);
@@ -112,7 +114,8 @@ template <class F, class T> struct MapBinary {  // y = f(a, b)
               [=](int64_t i, auto u, auto v) { out[i] = T(formula.f(u, v)); });
   }
   bool aligned() const { return all_aligned(a, b, y); }
-  template <int kFew> HD void operator()(const Few<kFew>& few) const {
+  const void* result() const { return y; }
+  template <class At> HD void operator()(const At& few) const {
     using C = compute_t<T>;
     const auto u = few.load(a), v = few.load(b);
     auto out = few.fresh(y);
@@ -143,7 +146,8 @@ template <int Side, class F, class T> struct GradBinary {  // da = dy df/da, or 
     else return T(upper * f.db(u, v, value));
   }
   bool aligned() const { return all_aligned(a, b, y, dy, dx); }
-  template <int kFew> HD void operator()(const Few<kFew>& few) const {
+  const void* result() const { return dx; }
+  template <class At> HD void operator()(const At& few) const {
     using C = compute_t<T>;
     const auto u = few.load(a), v = few.load(b), value = few.load(y), upper = few.load(dy);
     auto out = few.fresh(dx);
@@ -158,6 +162,7 @@ template <class Body> void for_pairs(Device device, int64_t n, const Stretch& at
     if constexpr (!detail::kNarrow<Body>)
       if (rehearsal() && at.flat()) return for_each(device, n, body);
   }
+  if (device == Device::cpu && at.flat() && detail::stream_each(n, body)) return;
   for_pieces(device, at, body);
 }
 

@@ -276,7 +276,8 @@ class OpTable {
       });
     });
     row("frozen_batch_norm", [](Draw& d) {
-      const Tensor mean = d.normal({6 * d.scale}), var = d.uniform({6 * d.scale}, 0.1, 2);
+      const int64_t most = d.size(6, 6);
+      const Tensor mean = d.normal({most}), var = d.uniform({most}, 0.1, 2);
       return norm(d, [=](In x, bool relu) {
         const auto part = [&](const Tensor& t) { return like(t.rows(0, x[0].dim(-1)), x[1]); };
         return frozen_batch_norm(x[0], x[1], x[2], part(mean), part(var), 1e-5, relu);

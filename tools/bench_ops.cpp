@@ -26,7 +26,7 @@ struct Sample {
 };
 
 Sample draw(const OpCase& row, uint64_t seed, int64_t scale) {
-  Draw draw(seed, scale);
+  Draw draw(seed, scale, 16);  // as channels of a network are
   Sample s{row.make(draw), {}, {}};
   for (const Tensor& t : s.drawn.inputs) s.x.push_back(t && t.dtype() == DType::f64 ? t.to(DType::f32) : t);
   const NoGrad off;
