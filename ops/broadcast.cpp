@@ -53,7 +53,7 @@ Tensor expand_to(const Tensor& x, const Shape& shape, double factor) {
   Tensor y(shape, x.dtype(), x.device());
   if (y.size() == 0) return y;
   const Stretch at = stretch(shape, x.shape(), shape);
-  dispatch_storage(x.dtype(), [&]<class T>() {
+  dispatch_any(x.dtype(), [&]<class T>() {
     for_pieces(x.device(), at, Expand<T>{at, x.data<T>(), y.data<T>(), static_cast<compute_t<T>>(factor)});
   });
   return y;

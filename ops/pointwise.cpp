@@ -220,16 +220,12 @@ struct Where {
   Saved condition;
   Shape a_shape, b_shape;
 
-  static Tensor stretched(const Tensor& c, const Shape& shape) {
-    if (c.shape() == shape) return c;
-    return expand_to(c.to(DType::f64), shape).to(DType::u8);
-  }
   Tensor forward(const Tensor& c_, const Tensor& a, const Tensor& b) {
     check(c_ && c_.dtype() == DType::u8, name, ": the condition must be a tensor of u8");
     check(a && b && is_float(a.dtype()) && a.dtype() == b.dtype(), name, ": a and b must have one floating-point type");
     a_shape = a.shape(), b_shape = b.shape();
     const Shape shape = broadcast(name, broadcast(name, c_.shape(), a_shape), b_shape);
-    const Tensor c = stretched(c_, shape), u = expand_to(a, shape), v = expand_to(b, shape);
+    const Tensor c = expand_to(c_, shape), u = expand_to(a, shape), v = expand_to(b, shape);
     condition = c;
     Tensor y(shape, a.dtype(), a.device());
     dispatch_storage(y.dtype(), [&]<class T>() {
