@@ -19,7 +19,16 @@ template <class T> struct Epilogue {
   const T* residual;
   ConvEnd<T> end;
   int64_t o;
-  HD void operator()(int64_t i) const { y[i] = end(y[i], i % o, residual ? residual[i] : T(0)); }
+  template <class Columns> HD void operator()(const Columns& at, int64_t, int64_t row, int64_t n) const {
+    const ConvEnd<T> finish = end;
+    for (int64_t r = row * o; r < (row + n) * o; r += o) {
+      const auto sum = at.load(y + r);
+      const auto rest = at.load((residual ? residual : y) + r);
+      auto out = at.fresh(y + r);
+      at.each([&](int64_t c) { out[c] = finish(sum[c], at.first + c, residual ? rest[c] : T(0)); });
+      at.store(y + r, out);
+    }
+  }
 };
 template <class T> struct Masked {  // dz = dy where y > 0, else 0: the gradient of relu, from its saved result
   const T *y, *dy;
@@ -37,13 +46,37 @@ template <class T> struct Masked {  // dz = dy where y > 0, else 0: the gradient
     at.store(dz, out);
   }
 };
-template <class T> struct Scaled {  // out = scale dz
-  const T* dz;
-  const compute_t<T>* scale;
+template <class T> struct Scaled {  // out = scale dy, or, given y, scale dz as above
+  using C = compute_t<T>;
+  static constexpr int kWidth = kLaneWidth<T>;
+  static constexpr bool streams = true;
+  const T *y, *dy;
+  const C* scale;
   T* out;
   int64_t o;
-  HD void operator()(int64_t i) const { out[i] = T(dz[i] * scale[i % o]); }
+  bool aligned() const { return all_aligned(y, dy, scale, out); }
+  const void* result() const { return out; }
+  template <class Columns> HD void operator()(const Columns& at, int64_t, int64_t row, int64_t n) const {
+    const auto s = at.load(scale);
+    for (int64_t r = row * o; r < (row + n) * o; r += o) {
+      const auto upper = at.load(dy + r);
+      auto to = at.fresh(out + r);
+      if (y) {
+        const auto value = at.load(y + r);
+        at.each([&](int64_t c) {
+          const C v = value[c], d = upper[c] * s[c];
+          to[c] = T(v > 0 ? d : C(0));
+        });
+      } else {
+        at.each([&](int64_t c) { to[c] = T(upper[c] * s[c]); });
+      }
+      at.store(out + r, to);
+    }
+  }
 };
+template <class T> void finish_sums(Device d, int64_t pixels, const Epilogue<T>& epilogue) {
+  for_strips(d, Strips::of_map(d, 1, pixels, epilogue.o), epilogue);
+}
 
 // The three sums of a convolution, over maps that share the weights. A transposed convolution is made of the same, in
 // other roles.
@@ -72,7 +105,7 @@ void value(Device d, const std::vector<ConvMap<T>>& maps, const compute_t<T>* w,
     for (auto& [s, x, y, dx, dy, residual] : maps) {
       reference::conv_value(d, s, x, w, y);
       if (end.scale || end.b || residual || end.relu)
-        for_each(d, s.n * s.oh * s.ow * s.o, Epilogue<T>{y, residual, end, s.o});
+        finish_sums(d, s.n * s.oh * s.ow, Epilogue<T>{y, residual, end, s.o});
     }
 }
 template <class T> void input_gradient(Device d, const std::vector<ConvMap<T>>& maps, const compute_t<T>* w) {
@@ -143,10 +176,11 @@ struct Conv2d {
   // dx = dy * w flipped, dw = sum over pixels of x dy.
   void backward(const std::vector<Tensor>& arrived, Grads& g) const {
     const size_t wi = x.size(), bi = wi + 1;
-    std::vector<Tensor> dys = relu ? masked(arrived) : arrived;
+    const bool whole = relu && (!scale || g.wants(bi) || g.wants(bi + 1));  // somebody reads dz itself
+    std::vector<Tensor> dys = whole ? masked(arrived) : arrived;
     if (g.wants(bi)) g[bi] = bias_gradient(dys);
     if (g.wants(bi + 1)) g[bi + 1] = dys[0];
-    if (scale) dys = scaled(dys);
+    if (scale) dys = scaled(dys, relu && !whole);
     if (g.wants(wi)) g[wi] = empty_like(*w);
     dispatch_storage(x[0]->dtype(), [&]<class T>() {
       using C = compute_t<T>;
@@ -163,24 +197,27 @@ struct Conv2d {
   }
 
  private:
-  // body(i, x, y): what fills y from x = xs[i]; undefined ones stay so
-  template <class Body> static std::vector<Tensor> mapped(const std::vector<Tensor>& xs, Body body) {
+  // fill(i, x, y): fills y from x = xs[i]; undefined ones stay so
+  template <class Fill> static std::vector<Tensor> mapped(const std::vector<Tensor>& xs, Fill fill) {
     std::vector<Tensor> ys(xs.size());
     for (size_t i = 0; i < xs.size(); ++i) {
       if (!xs[i]) continue;
       ys[i] = empty_like(xs[i]);
-      dispatch_storage(ys[i].dtype(), [&]<class T>() {
-        for_each(ys[i].device(), ys[i].size(), body(i, xs[i].data<T>(), ys[i].data<T>()));
-      });
+      dispatch_storage(ys[i].dtype(), [&]<class T>() { fill(i, xs[i].data<T>(), ys[i].data<T>()); });
     }
     return ys;
   }
   std::vector<Tensor> masked(const std::vector<Tensor>& dys) const {
-    return mapped(dys, [&]<class T>(size_t i, const T* dy, T* dz) { return Masked<T>{y[i]->data<T>(), dy, dz}; });
+    return mapped(dys, [&]<class T>(size_t i, const T* dy, T* dz) {
+      for_each(dys[i].device(), dys[i].size(), Masked<T>{y[i]->data<T>(), dy, dz});
+    });
   }
-  std::vector<Tensor> scaled(const std::vector<Tensor>& dzs) const {
-    return mapped(dzs, [&]<class T>(size_t, const T* dz, T* out) {
-      return Scaled<T>{dz, scale->data<compute_t<T>>(), out, scale->dim(0)};
+  std::vector<Tensor> scaled(const std::vector<Tensor>& dys, bool mask) const {
+    return mapped(dys, [&]<class T>(size_t i, const T* dy, T* out) {
+      const Device device = dys[i].device();
+      const int64_t rows = dys[i].shape().rows(), o = scale->dim(0);
+      for_strips(device, Strips::of_map(device, 1, rows, o),
+                 Scaled<T>{mask ? y[i]->data<T>() : nullptr, dy, scale->data<compute_t<T>>(), out, o});
     });
   }
 };
@@ -196,7 +233,7 @@ struct ConvTranspose2d {
     Tensor y({s.n, s.h, s.w, s.c}, in.dtype(), in.device());
     dispatch_float(in.dtype(), [&]<class T>() {
       input_gradient<T>(in.device(), {{s, nullptr, nullptr, y.data<T>(), in.data<T>()}}, weight.data<T>());
-      if (b) for_each(in.device(), y.size(), Epilogue<T>{y.data<T>(), nullptr, {nullptr, b.data<T>(), false}, s.c});
+      if (b) finish_sums(in.device(), y.shape().rows(), Epilogue<T>{y.data<T>(), nullptr, {nullptr, b.data<T>()}, s.c});
     });
     return y;
   }

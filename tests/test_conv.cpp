@@ -188,7 +188,7 @@ TEST_CASE("convolutions give the same bits on any number of threads") {
 }
 
 TEST_CASE("conv2d_norm is the convolution and what follows it, on every path, relu and absent parts too") {
-  for (int i = 0; i < 24; ++i) {
+  for (int i = 0; i < 48; ++i) {
     Draw d(static_cast<uint64_t>(i) + 300);
     const bool f32 = i % 2, relu = i % 3 == 0;
     const int k = i % 4 == 0 ? 1 : 3;  // 3: Winograd in f32
@@ -198,13 +198,14 @@ TEST_CASE("conv2d_norm is the convolution and what follows it, on every path, re
     };
     const int64_t h = d.pick(1, 20), c = d.pick(1, 40), o = d.pick(1, 150);
     Tensor x = leaf({2, h, 9, c}), w = leaf({k, k, c, o});
-    Tensor scale = i % 5 ? leaf({o}).detach() : Tensor(), shift = i % 7 ? leaf({o}) : Tensor();
-    Tensor residual = i % 8 ? leaf({2, h, 9, o}) : Tensor();
+    Tensor scale = i % 5 ? leaf({o}).detach() : Tensor(), shift = i / 6 % 3 ? leaf({o}) : Tensor();
+    if (i / 6 % 3 == 2) shift = shift.detach();  // a frozen norm's
+    Tensor residual = i / 3 % 2 ? leaf({2, h, 9, o}) : Tensor();
     const Tensor dy = d.normal({2, h, 9, o}).to(x.dtype());
     const Conv2dOptions options{.pad = k / 2, .relu = relu};
     std::vector<Tensor> leaves;
     for (const Tensor& t : {x, w, shift, residual})
-      if (t) leaves.push_back(t);
+      if (t && t.requires_grad()) leaves.push_back(t);
     const auto run = [&](auto f) {
       for (Tensor& t : leaves) t.set_grad({});
       const Tensor y = f();
