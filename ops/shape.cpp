@@ -165,7 +165,11 @@ template <class T> struct PutOne {  // dx[r, k] = dy[r] where k is index[r], oth
   const int64_t* index;
   T* dx;
   int64_t cols;
-  HD void operator()(int64_t i) const { dx[i] = index[i / cols] == i % cols ? dy[i / cols] : T(0); }
+  template <class Team> HD void operator()(Team team, int64_t r) const {
+    T *row = dx + r * cols, value = dy[r];
+    const int64_t place = index[r];
+    team.each(cols, [=](int64_t k) { row[k] = k == place ? value : T(0); });
+  }
 };
 struct Pick {
   static constexpr auto name = "pick";
@@ -183,7 +187,7 @@ struct Pick {
   void backward(const Tensor& dy, Grads& g) const {
     g[0] = Tensor({dy.size(), cols}, dy.dtype(), dy.device());
     dispatch_storage(dy.dtype(), [&]<class T>() {
-      for_each(dy.device(), g[0].size(), PutOne<T>{dy.data<T>(), index.data<int64_t>(), g[0].data<T>(), cols});
+      for_rows(dy.device(), dy.size(), cols, PutOne<T>{dy.data<T>(), index.data<int64_t>(), g[0].data<T>(), cols});
     });
   }
 };
