@@ -90,10 +90,11 @@ template <class Body, class Run> void by_index(bool wide, int64_t n, const Body&
     if (wide && n % kWidth == 0 && body.aligned()) return run(n / kWidth, ByFew<kWidth, Body>{body});
   if constexpr (kWidth > 0) run(n, ByFew<1, Body>{body});
 }
-// Bodies of f32 and bf16 that take a `Streamed`, and tell by result() where what they make begins. Where memory sets
-// the pace one copy is enough: for AVX2, and for AVX-512 where the formula is long (of those a lane takes one number).
+// Bodies of f32 and bf16 that take any group, and tell by result() where the one thing that they make begins. Where
+// memory sets the pace one copy is enough: for AVX2, and for AVX-512 where the formula is long (of those a lane takes
+// one number).
 template <class Body> constexpr bool takes_streamed() {
-  return kNarrow<Body> && !kRare<Body> && requires(const Body& body, Streamed at) { body(at), body.result(); };
+  return kNarrow<Body> && !kRare<Body> && requires(const Body& body) { body.result(); };
 }
 template <class Body> constexpr int64_t bytes_of_one() { return width_of<Body>() > 1 ? 16 / width_of<Body>() : 4; }
 template <class Body> constexpr bool streams_wide() { return width_of<Body>() <= 1 || mentions<Body>("bf16"); }

@@ -130,9 +130,9 @@ template <class Body> struct StreamedStrip {
     body(Streamed{0, strips.cols, block}, k, strips.begin(k), strips.length(k));
   }
 };
-// A body that says `static constexpr bool streams = true` makes one result, a row of it of each row.
+// A body that has result() makes a row of it of each row.
 template <class Body> bool stream_strips(const Strips& strips, const Body& body) {
-  if constexpr (requires { Body::streams; } && kNarrow<Body>) {
+  if constexpr (takes_streamed<Body>()) {
     const int64_t row = strips.cols * bytes_of_one<Body>(), bytes = strips.segments * strips.rows * row;
     if (row > StreamedStrip<Body>::kWidest || !streams<Body>(bytes, row, body.result())) return false;
     parallel_for(strips.chunks(), 1, [&](int64_t b, int64_t e) {

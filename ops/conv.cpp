@@ -49,7 +49,6 @@ template <class T> struct Masked {  // dz = dy where y > 0, else 0: the gradient
 template <class T> struct Scaled {  // out = scale dy, or, given y, scale dz as above
   using C = compute_t<T>;
   static constexpr int kWidth = kLaneWidth<T>;
-  static constexpr bool streams = true;
   const T *y, *dy;
   const C* scale;
   T* out;
@@ -74,8 +73,8 @@ template <class T> struct Scaled {  // out = scale dy, or, given y, scale dz as 
     }
   }
 };
-template <class T> void finish_sums(Device d, int64_t pixels, const Epilogue<T>& epilogue) {
-  for_strips(d, Strips::of_map(d, 1, pixels, epilogue.o), epilogue);
+template <class Body> void for_pixels(Device d, int64_t pixels, const Body& body) {
+  for_strips(d, Strips::of_map(d, 1, pixels, body.o), body);
 }
 
 // The three sums of a convolution, over maps that share the weights. A transposed convolution is made of the same, in
@@ -105,7 +104,7 @@ void value(Device d, const std::vector<ConvMap<T>>& maps, const compute_t<T>* w,
     for (auto& [s, x, y, dx, dy, residual] : maps) {
       reference::conv_value(d, s, x, w, y);
       if (end.scale || end.b || residual || end.relu)
-        finish_sums(d, s.n * s.oh * s.ow, Epilogue<T>{y, residual, end, s.o});
+        for_pixels(d, s.n * s.oh * s.ow, Epilogue<T>{y, residual, end, s.o});
     }
 }
 template <class T> void input_gradient(Device d, const std::vector<ConvMap<T>>& maps, const compute_t<T>* w) {
@@ -214,10 +213,8 @@ struct Conv2d {
   }
   std::vector<Tensor> scaled(const std::vector<Tensor>& dys, bool mask) const {
     return mapped(dys, [&]<class T>(size_t i, const T* dy, T* out) {
-      const Device device = dys[i].device();
-      const int64_t rows = dys[i].shape().rows(), o = scale->dim(0);
-      for_strips(device, Strips::of_map(device, 1, rows, o),
-                 Scaled<T>{mask ? y[i]->data<T>() : nullptr, dy, scale->data<compute_t<T>>(), out, o});
+      for_pixels(dys[i].device(), dys[i].shape().rows(),
+                 Scaled<T>{mask ? y[i]->data<T>() : nullptr, dy, scale->data<compute_t<T>>(), out, scale->dim(0)});
     });
   }
 };
@@ -233,7 +230,7 @@ struct ConvTranspose2d {
     Tensor y({s.n, s.h, s.w, s.c}, in.dtype(), in.device());
     dispatch_float(in.dtype(), [&]<class T>() {
       input_gradient<T>(in.device(), {{s, nullptr, nullptr, y.data<T>(), in.data<T>()}}, weight.data<T>());
-      if (b) finish_sums(in.device(), y.shape().rows(), Epilogue<T>{y.data<T>(), nullptr, {nullptr, b.data<T>()}, s.c});
+      if (b) for_pixels(in.device(), y.shape().rows(), Epilogue<T>{y.data<T>(), nullptr, {nullptr, b.data<T>()}, s.c});
     });
     return y;
   }

@@ -24,8 +24,8 @@ class Draw {
   int64_t scale;                             // multiplies sizes: 1 for checks, more for benchmarks,
   int64_t step;                              // where those that reach it become multiples of it
   int64_t size(int64_t low, int64_t high) {  // `low` itself every fourth time
-    const int64_t n = dice.chance(0.25) ? low : dice.integer(low, high);
-    return scale == 1 ? n : high * scale < step ? high * scale : (high * scale + step - 1) / step * step;
+    const int64_t n = dice.chance(0.25) ? low : dice.integer(low, high), large = high * scale;
+    return scale == 1 ? n : large < step ? large : (large + step - 1) / step * step;
   }
   int64_t pick(int64_t low, int64_t high) { return dice.integer(low, high); }  // an option: never scaled
   Shape shape() { return {size(0, 3), size(1, 5), size(1, 4)}; }

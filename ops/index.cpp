@@ -21,6 +21,17 @@ template <class T> struct GatherRow {  // y[o, m, :] = x[o, index[m], :]
     team.each(inner, [=](int64_t i) { to[i] = from[i]; });
   }
 };
+template <class T> struct OneOfRow {  // dx[r, k] = dy[r] where k is index[r], otherwise 0
+  const T* dy;
+  const int64_t* index;
+  T* dx;
+  int64_t cols;
+  template <class Team> HD void operator()(Team team, int64_t r) const {
+    T *row = dx + r * cols, value = dy[r];
+    const int64_t place = index[r];
+    team.each(cols, [=](int64_t k) { row[k] = k == place ? value : T(0); });
+  }
+};
 template <class T> struct SumRows {  // dx[o, row[s], :] = sum of dy[o, place[k], :] for k in [start[s], start[s + 1])
   const T* dy;
   const int64_t *row, *start, *place;
@@ -89,6 +100,14 @@ Tensor sum_rows(const Tensor& dy, const Tensor& index, int axis, int64_t size) {
     const int64_t* there = table.data<int64_t>();
     for_rows(dy.device(), outer * count, inner * (1 + m / count),
              SumRows<T>{dy.data<T>(), there + m, there + 2 * m, there, dx.data<T>(), m, size, inner, count});
+  });
+  return dx;
+}
+
+Tensor one_a_row(const Tensor& dy, const Tensor& index, int64_t cols) {
+  Tensor dx({dy.size(), cols}, dy.dtype(), dy.device());
+  dispatch_storage(dy.dtype(), [&]<class T>() {
+    for_rows(dy.device(), dy.size(), cols, OneOfRow<T>{dy.data<T>(), index.data<int64_t>(), dx.data<T>(), cols});
   });
   return dx;
 }

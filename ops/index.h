@@ -11,5 +11,7 @@ Tensor checked_index(const char* op, const Tensor& index, int64_t size);
 Tensor gather_rows(const Tensor& x, const Tensor& index, int axis);
 // The reverse: dx[.., s, ..] = the sum of dy[.., m, ..] over all m with index[m] = s, in order of m.
 Tensor sum_rows(const Tensor& dy, const Tensor& index, int axis, int64_t size);
+// dx [R, cols]: dy[r] in column index[r] of row r, otherwise 0. dy and index have R elements, where dy is.
+Tensor one_a_row(const Tensor& dy, const Tensor& index, int64_t cols);
 
 }  // namespace fovea

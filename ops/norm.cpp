@@ -136,7 +136,6 @@ template <class T> struct Normalise {
   T* y;
   int64_t cols, rows;  // rows of a segment
   C floor;
-  static constexpr bool streams = true;
   bool aligned() const { return all_aligned(x, mean, scale, beta, y); }
   const void* result() const { return y; }
   template <class Columns> HD void operator()(const Columns& at, int64_t, int64_t row, int64_t n) const {
@@ -228,7 +227,6 @@ template <class T> struct InputGradient {
   const C *q, *t;  // null where statistics are constants: dx = scale dy
   T* dx;
   int64_t cols, rows;
-  static constexpr bool streams = true;
   bool aligned() const { return norm.aligned() && all_aligned(q, t, dx); }
   const void* result() const { return dx; }
   template <class Columns> HD void operator()(const Columns& at, int64_t, int64_t row, int64_t n) const {

@@ -7,6 +7,7 @@
 
 #include "ops/broadcast.h"
 #include "ops/columns.h"
+#include "ops/index.h"
 #include "ops/shape.h"
 
 namespace fovea {
@@ -148,18 +149,6 @@ template <class T> struct MaxRow {
     team.each(1, [=](int64_t) { *to = top, *k = place; });
   }
 };
-template <class T> struct MaxGrad {  // dx[r, i] = dy[r] where i is the index
-  const T* dy;
-  const int64_t* index;
-  T* dx;
-  int64_t n;
-  template <class Team> HD void operator()(Team team, int64_t r) const {
-    T* row = dx + r * n;
-    const int64_t best = index[r];
-    const T up = dy[r];
-    team.each(n, [=](int64_t i) { row[i] = i == best ? up : T(0); });
-  }
-};
 
 // The same down the columns of [outer, n, inner]; a team takes a block of columns, or a row of dx.
 constexpr int64_t kColumns = 128;
@@ -242,18 +231,18 @@ struct Largest {
     return y;
   }
   void backward(const Tensor& dy, Grads& g) const {
-    const auto order = marked_last(mark);
-    std::vector<int64_t> dims;
-    std::vector<int> back(order.size());
-    for (size_t i = 0; i < order.size(); ++i) dims.push_back(shape[order[i]]), back[order[i]] = static_cast<int>(i);
-    Tensor dx(inner == 1 ? Shape(dims) : shape, dy.dtype(), dy.device());
+    if (inner == 1) {
+      const auto order = marked_last(mark);
+      std::vector<int64_t> dims;
+      std::vector<int> back(order.size());
+      for (size_t i = 0; i < order.size(); ++i) dims.push_back(shape[order[i]]), back[order[i]] = static_cast<int>(i);
+      return void(g[0] = permute(one_a_row(dy, index, n).view(Shape(dims)), back));
+    }
+    g[0] = Tensor(shape, dy.dtype(), dy.device());
     dispatch_storage(dy.dtype(), [&]<class T>() {
-      const T* up = dy.data<T>();
-      const int64_t* best = index.data<int64_t>();
-      if (inner == 1) for_rows(dy.device(), index.size(), n, MaxGrad<T>{up, best, dx.data<T>(), n});
-      else for_rows(dy.device(), dx.size() / inner, inner, MaxColumnsGrad<T>{up, best, dx.data<T>(), n, inner});
+      for_rows(dy.device(), shape.numel() / inner, inner,
+               MaxColumnsGrad<T>{dy.data<T>(), index.data<int64_t>(), g[0].data<T>(), n, inner});
     });
-    g[0] = inner == 1 ? permute(dx, back) : dx;
   }
 
  private:

@@ -160,17 +160,6 @@ template <class T> struct PickOne {
   int64_t cols;
   HD void operator()(int64_t r) const { y[r] = x[r * cols + index[r]]; }
 };
-template <class T> struct PutOne {  // dx[r, k] = dy[r] where k is index[r], otherwise 0
-  const T* dy;
-  const int64_t* index;
-  T* dx;
-  int64_t cols;
-  template <class Team> HD void operator()(Team team, int64_t r) const {
-    T *row = dx + r * cols, value = dy[r];
-    const int64_t place = index[r];
-    team.each(cols, [=](int64_t k) { row[k] = k == place ? value : T(0); });
-  }
-};
 struct Pick {
   static constexpr auto name = "pick";
   int64_t cols;
@@ -184,12 +173,7 @@ struct Pick {
     });
     return y;
   }
-  void backward(const Tensor& dy, Grads& g) const {
-    g[0] = Tensor({dy.size(), cols}, dy.dtype(), dy.device());
-    dispatch_storage(dy.dtype(), [&]<class T>() {
-      for_rows(dy.device(), dy.size(), cols, PutOne<T>{dy.data<T>(), index.data<int64_t>(), g[0].data<T>(), cols});
-    });
-  }
+  void backward(const Tensor& dy, Grads& g) const { g[0] = one_a_row(dy, index, cols); }
 };
 
 }  // namespace

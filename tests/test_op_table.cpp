@@ -36,7 +36,8 @@ TEST_CASE("bf16 is storage: ops compute in f32 and round once") {
                                                 {"mean", 1},          {"batch_norm", 1},
                                                 {"group_norm", 1},    {"frozen_batch_norm", 1},
                                                 {"resize_nearest", 1}};
-  if (isa() == Isa::v3) return;  // no convolution takes bf16 there, and its loops have no fused multiply-add
+  // No convolution takes bf16 there; its loops do without the fused multiply-adds of f32's, which shows in last digits.
+  const bool fused = isa() == Isa::v3;
   size_t found = 0;
   for (auto& row : op_cases()) {
     if (!stored.count(row.name)) continue;
@@ -61,7 +62,11 @@ TEST_CASE("bf16 is storage: ops compute in f32 and round once") {
       const auto a = run(true), b = run(false);
       for (size_t i = 0; i < a.size(); ++i) {
         INFO(row.name << ", seed " << seed << ", tensor " << i);
-        CHECK(a[i].to(DType::f32).values<float>() == b[i].to(a[i].dtype()).to(DType::f32).values<float>());
+        const auto got = a[i].to(DType::f32).values<float>(),
+                   want = b[i].to(a[i].dtype()).to(DType::f32).values<float>();
+        if (!fused) CHECK(got == want);
+        REQUIRE(got.size() == want.size());
+        for (size_t k = 0; k < got.size(); ++k) CHECK(got[k] == Approx(want[k]).epsilon(0.01).margin(1e-5));
       }
     }
   }
