@@ -240,7 +240,7 @@ struct Largest {
     }
     g[0] = Tensor(shape, dy.dtype(), dy.device());
     dispatch_storage(dy.dtype(), [&]<class T>() {
-      for_rows(dy.device(), shape.numel() / inner, inner,
+      for_rows(dy.device(), inner > 0 ? shape.numel() / inner : 0, inner,
                MaxColumnsGrad<T>{dy.data<T>(), index.data<int64_t>(), g[0].data<T>(), n, inner});
     });
   }

@@ -165,6 +165,9 @@ TEST_CASE("max takes the first of equals, NaN wins, and nothing has no max") {
   CHECK(leaf.grad().values<float>() == std::vector<float>{0, 1, 0, 0, 1, 0});
   CHECK_THROWS_AS(max(Tensor({0, 2}), {0}), Error);
   CHECK(max(Tensor({0, 2}), {1}).shape() == Shape{0});
+  const Tensor empty = Tensor({3, 0}).set_requires_grad();
+  backward(sum(max(empty, {0})));
+  CHECK(empty.grad().shape() == Shape{3, 0});
 }
 
 TEST_CASE("matrix products with leading axes and transposes equal loops") {
