@@ -194,7 +194,8 @@ void detail::check_device(const char* op, const Tensor*& first, const Tensor& t)
         ", another one ", t.shape(), " on ", name_of(t.device()), "\n  hint: move it with .to(device)");
 }
 
-void detail::link(std::shared_ptr<Node> node, std::vector<Edge> inputs, std::vector<Tensor*> outputs) {
+void detail::link(std::unique_ptr<Node> made, std::vector<Edge> inputs, std::vector<Tensor*> outputs) {
+  const std::shared_ptr<Node> node = std::move(made);
   node->path = Scope::path();
   node->inputs = std::move(inputs);
   for (size_t slot = 0; slot < outputs.size(); ++slot) {

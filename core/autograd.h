@@ -113,7 +113,7 @@ inline void collect(std::vector<Edge>& all, const Tensor& t) { all.push_back({t.
 inline void collect(std::vector<Edge>& all, const std::vector<Tensor>& list) {
   for (auto& t : list) collect(all, t);
 }
-void link(std::shared_ptr<Node> node, std::vector<Edge> inputs, std::vector<Tensor*> outputs);
+void link(std::unique_ptr<Node> node, std::vector<Edge> inputs, std::vector<Tensor*> outputs);
 
 }  // namespace detail
 
@@ -146,7 +146,7 @@ template <class Op, class... In> __attribute__((cold)) auto apply(Op op, const I
     if constexpr (std::is_same_v<decltype(y), Tensor>) outputs = {&y};
     else
       for (auto& t : y) outputs.push_back(&t);
-    detail::link(std::make_shared<detail::OpNode<Op>>(std::move(op)), std::move(inputs), outputs);
+    detail::link(std::make_unique<detail::OpNode<Op>>(std::move(op)), std::move(inputs), outputs);
   }
   return y;
 }

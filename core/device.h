@@ -78,7 +78,7 @@ class Runtime {
   // with zeros between its members: its pointers must be the device's.
   virtual void* handle(Stream stream) = 0;
   virtual void launched() = 0;
-  virtual void play(std::function<void()> loop, const void* body, size_t bytes) = 0;
+  virtual void play(void (*loop)(const void* body, int64_t n), int64_t n, const void* body, size_t bytes) = 0;
 };
 
 // The device in use. Throws Code::resource where there is none, with the reason and what to do.

@@ -39,39 +39,43 @@ template <class Body> constexpr bool says_rare() {
   else return false;
 }
 template <class Body> constexpr bool kRare = says_rare<Body>() || (!kNarrow<Body> && mentions<Body>("double"));
-template <class Body> __attribute__((cold, noinline)) void chunk_rare(const Body& body, int64_t begin, int64_t end) {
-  for (int64_t i = begin; i < end; ++i) body(i);
+template <class Body> __attribute__((cold)) void chunk_rare(const void* body, int64_t begin, int64_t end) {
+  for (int64_t i = begin; i < end; ++i) (*static_cast<const Body*>(body))(i);
 }
 
-#if FOVEA_X86_CLONES
-#define FOVEA_CLONE(name, ...)                                                                                \
-  template <class Body>                                                                                       \
-  __attribute__((__VA_ARGS__, flatten, noinline)) void name(const Body& shared, int64_t begin, int64_t end) { \
-    const Body body = shared;                                                                                 \
-    for (int64_t i = begin; i < end; ++i) body(i);                                                            \
+#define FOVEA_CLONE(name, ...)                                                                      \
+  template <class Body>                                                                             \
+  __attribute__((__VA_ARGS__, flatten)) void name(const void* shared, int64_t begin, int64_t end) { \
+    const Body body = *static_cast<const Body*>(shared);                                            \
+    for (int64_t i = begin; i < end; ++i) body(i);                                                  \
+    if constexpr (requires { Body::streamed; }) finish_streams();                                   \
   }
+#if FOVEA_X86_CLONES
 FOVEA_CLONE(chunk_fallback, cold)
-FOVEA_CLONE(chunk_v3, hot, target("arch=x86-64-v3"))  // hot: not small where it is called once
+FOVEA_CLONE(chunk_v3, hot, target("arch=x86-64-v3"))
 FOVEA_CLONE(chunk_v4, hot, target("arch=x86-64-v4"))
-#undef FOVEA_CLONE
+#else
+FOVEA_CLONE(chunk_fallback, hot)
 #endif
+#undef FOVEA_CLONE
 
-template <class Body> void run_each(const Body& body, int64_t begin, int64_t end) {
+template <class Body> Loop loop_of() {  // for this processor
   if constexpr (kRare<Body>) {
-    chunk_rare(body, begin, end);
+    return chunk_rare<Body>;
   } else {
 #if FOVEA_X86_CLONES
-    if (isa() >= Isa::v4) return chunk_v4(body, begin, end);
+    if (isa() >= Isa::v4) return chunk_v4<Body>;
     if constexpr (!mentions<Body>("bf16"))
-      if (isa() == Isa::v3) return chunk_v3(body, begin, end);
-    chunk_fallback(body, begin, end);
-#else
-    for (int64_t i = begin; i < end; ++i) body(i);
+      if (isa() == Isa::v3) return chunk_v3<Body>;
 #endif
+    return chunk_fallback<Body>;
   }
 }
-template <class Body> __attribute__((cold)) void backwards(int64_t n, const Body& body) {
-  while (n-- > 0) body(n);
+template <class Body> void run_each(const Body& body, int64_t begin, int64_t end) {
+  loop_of<Body>()(&body, begin, end);
+}
+template <class Body> __attribute__((cold)) void backwards(const void* body, int64_t n) {
+  while (n-- > 0) (*static_cast<const Body*>(body))(n);
 }
 template <class Body> constexpr int width_of() {
   if constexpr (requires { Body::kWidth; }) return Body::kWidth;
@@ -104,14 +108,16 @@ template <class Body> bool streams(int64_t bytes, int64_t row, const void* to) {
   return FOVEA_X86_CLONES && bytes >= stream_least() && row % kLine == 0 && isa() >= least && !rehearsal() &&
          reinterpret_cast<uintptr_t>(to) % kLine == 0;
 }
-template <class Body, class Blocks> void run_streams(const Blocks& blocks, int64_t begin, int64_t end) {
+template <class Body, class Blocks> Loop stream_of() {
 #if FOVEA_X86_CLONES
-  if constexpr (streams_wide<Body>()) chunk_v4(blocks, begin, end);
-  else chunk_v3(blocks, begin, end);
+  if constexpr (streams_wide<Body>()) return chunk_v4<Blocks>;
+  else return chunk_v3<Blocks>;
+#else
+  return nullptr;
 #endif
-  finish_streams();
 }
 template <class Body> struct InBlocks {
+  static constexpr bool streamed = true;
   static constexpr int64_t size = kStreamBlock / bytes_of_one<Body>();
   Body body;
   int64_t n;
@@ -124,9 +130,8 @@ template <class Body> bool stream_each(int64_t n, const Body& body) {
   if constexpr (takes_streamed<Body>()) {
     using Blocks = InBlocks<Body>;
     if (!streams<Body>(n * bytes_of_one<Body>(), kLine, body.result())) return false;
-    parallel_for((n + Blocks::size - 1) / Blocks::size, kGrain / Blocks::size, [&](int64_t begin, int64_t end) {
-      run_streams<Body>(Blocks{body, n}, begin, end);
-    });
+    const Blocks blocks{body, n};
+    parallel_loop((n + Blocks::size - 1) / Blocks::size, kGrain / Blocks::size, stream_of<Body, Blocks>(), &blocks);
     return true;
   }
   return false;
@@ -159,7 +164,8 @@ template <class Body> void play(int64_t n, const Body& body) {
 #if defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__)
     __builtin_clear_padding(&bare);
 #endif
-    runtime().play([=] { backwards(n, body); }, &bare, sizeof bare);
+    static_assert(std::is_trivially_copyable_v<Body>);
+    runtime().play(backwards<Body>, n, &bare, sizeof bare);
   }
 }
 template <class Body> void device_indices(int64_t n, const Body& body) {
@@ -193,8 +199,8 @@ template <class Body> void for_each(Device device, int64_t n, const Body& body) 
   if (detail::stream_each(n, body)) return;
   detail::by_index(rehearsal(), n, body, [](int64_t count, const auto& b) {
     if constexpr (!detail::kNarrow<Body>)
-      if (rehearsal()) return detail::backwards(count, b);
-    parallel_for(count, kGrain, [&](int64_t begin, int64_t end) { detail::run_each(b, begin, end); });
+      if (rehearsal()) return detail::backwards<std::decay_t<decltype(b)>>(&b, count);
+    parallel_loop(count, kGrain, detail::loop_of<std::decay_t<decltype(b)>>(), &b);
   });
 }
 
@@ -202,11 +208,13 @@ template <class Body> void for_each(Device device, int64_t n, const Body& body) 
 template <class Body> void for_rows(Device device, int64_t rows, int64_t cols, const Body& body) {
   if (rows <= 0) return;
   if (device == Device::cuda) return detail::device_rows(rows, body);
-  if constexpr (!detail::kNarrow<Body>)
-    if (rehearsal()) return detail::backwards(rows, detail::RehearsedRow<Body>{body});
-  const int64_t grain = cols >= kGrain ? 1 : kGrain / (cols > 0 ? cols : 1);
-  parallel_for(rows, grain,
-               [&](int64_t begin, int64_t end) { detail::run_each(detail::SoloRow<Body>{body}, begin, end); });
+  if constexpr (!detail::kNarrow<Body>) {
+    const detail::RehearsedRow<Body> row{body};
+    if (rehearsal()) return detail::backwards<detail::RehearsedRow<Body>>(&row, rows);
+  }
+  const detail::SoloRow<Body> row{body};
+  parallel_loop(rows, cols >= kGrain ? 1 : kGrain / (cols > 0 ? cols : 1), detail::loop_of<detail::SoloRow<Body>>(),
+                &row);
 }
 
 }  // namespace fovea

@@ -164,6 +164,10 @@ FlushDenormals::FlushDenormals() : outer_(float_mode()) {
 }
 FlushDenormals::~FlushDenormals() { set_float_mode(outer_); }
 
+void parallel_loop(int64_t n, int64_t grain, Loop loop, const void* body) {
+  parallel_for(n, grain, [=](int64_t begin, int64_t end) { loop(body, begin, end); });
+}
+
 void detail::run_chunks(int64_t chunks, void (*run)(void*, int64_t), void* context) {
   Job job;
   job.run = run, job.context = context, job.chunks = chunks;

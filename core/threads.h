@@ -43,4 +43,8 @@ template <class F> void parallel_for(int64_t n, int64_t grain, F&& f) {
                      &context);
 }
 
+// The same for loop(body, begin, end), which alone knows the body's type: one code for all bodies.
+using Loop = void (*)(const void* body, int64_t begin, int64_t end);
+void parallel_loop(int64_t n, int64_t grain, Loop loop, const void* body);
+
 }  // namespace fovea

@@ -122,6 +122,7 @@ template <class Body> struct WholeStrip {
   HD void operator()(int64_t k) const { body(Many{0, strips.cols}, k, strips.begin(k), strips.length(k)); }
 };
 template <class Body> struct StreamedStrip {
+  static constexpr bool streamed = true;
   static constexpr int64_t kWidest = 8192;  // bytes of a row
   Body body;
   Strips strips;
@@ -135,9 +136,8 @@ template <class Body> bool stream_strips(const Strips& strips, const Body& body)
   if constexpr (takes_streamed<Body>()) {
     const int64_t row = strips.cols * bytes_of_one<Body>(), bytes = strips.segments * strips.rows * row;
     if (row > StreamedStrip<Body>::kWidest || !streams<Body>(bytes, row, body.result())) return false;
-    parallel_for(strips.chunks(), 1, [&](int64_t b, int64_t e) {
-      run_streams<Body>(StreamedStrip<Body>{body, strips}, b, e);
-    });
+    const StreamedStrip<Body> streamed{body, strips};
+    parallel_loop(strips.chunks(), 1, stream_of<Body, StreamedStrip<Body>>(), &streamed);
     return true;
   }
   return false;
@@ -146,7 +146,7 @@ template <class Body> void whole_strips(const Strips& strips, const Body& body) 
   if (stream_strips(strips, body)) return;
   const WholeStrip<Body> whole{body, strips};
   const int64_t work = strips.cols * (strips.rows < strips.chunk ? strips.rows : strips.chunk);
-  parallel_for(strips.chunks(), work > 0 ? kGrain / work : 1, [&](int64_t b, int64_t e) { run_each(whole, b, e); });
+  parallel_loop(strips.chunks(), work > 0 ? kGrain / work : 1, loop_of<WholeStrip<Body>>(), &whole);
 }
 template <int kWidth, class Body> struct LaneStrip {
   static constexpr bool rare = true;  // on the CPU

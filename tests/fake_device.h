@@ -96,7 +96,7 @@ class FakeDevice final : public Runtime {
   void gemm(const Gemm<double>& g) override { multiply(g); }
   void* handle(Stream) override { return nullptr; }
   void launched() override {}
-  void play(std::function<void()> loop, const void* body, size_t bytes) override {
+  void play(void (*loop)(const void* body, int64_t n), int64_t n, const void* body, size_t bytes) override {
     last_loop.assign(static_cast<const char*>(body), bytes);
     for (const char* p = static_cast<const char*>(body); bytes >= sizeof(void*); p += sizeof(void*)) {
       void* word;
@@ -104,7 +104,7 @@ class FakeDevice final : public Runtime {
       check(here(word) || !mapped(word), "FakeDevice: a loop for the device points at memory of the host");
       bytes -= sizeof word;
     }
-    counts.loops++, put(Stream::compute, std::move(loop));
+    counts.loops++, put(Stream::compute, [loop, n, body = last_loop] { loop(body.data(), n); });
   }
 
  private:

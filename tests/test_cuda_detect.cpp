@@ -112,7 +112,8 @@ TEST_CASE("ranks: all levels by score, then level, then place") {
     for (size_t i = 0; i < keys.size(); ++i) expected[i] = int64_t(i);
     std::stable_sort(expected.begin(), expected.end(),
                      [&](int64_t a, int64_t b) { return keys[size_t(a)] >> 32 > keys[size_t(b)] >> 32; });
-    detail::backwards(int64_t(keys.size()), Rank{keys.data(), order.data(), levels});
+    const Rank rank{keys.data(), order.data(), levels};
+    detail::backwards<Rank>(&rank, int64_t(keys.size()));
     CHECK(order == expected);
   }
 }
@@ -145,7 +146,8 @@ TEST_CASE("suppression by bits is the greedy one") {
       if (uncut <= most) expected.push_back(f.score);
     }
     std::vector<uint64_t> mask(size_t(count * words));
-    detail::backwards(count * words, Overlaps<Found>{all.data(), order.data(), mask.data(), count, words, limit});
+    const Overlaps<Found> overlaps{all.data(), order.data(), mask.data(), count, words, limit};
+    detail::backwards<Overlaps<Found>>(&overlaps, count * words);
     for (const LaneOrder lanes : kOrders) {
       std::vector<int64_t> ranks(static_cast<size_t>(most));
       std::vector<Found> out(ranks.size());

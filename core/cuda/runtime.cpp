@@ -142,7 +142,7 @@ class CudaRuntime final : public Runtime {
     need(cudaGetLastError(), "a loop did not start");
     if (synchronous_) need(cudaDeviceSynchronize(), "a loop failed");
   }
-  void play(std::function<void()>, const void*, size_t) override {
+  void play(void (*)(const void*, int64_t), int64_t, const void*, size_t) override {
     fail(Code::failure, "a loop for the GPU was not compiled by nvcc (see CMakeLists.txt)");
   }
 
