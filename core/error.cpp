@@ -22,6 +22,7 @@ const std::string& Scope::path() { return current_path(); }
 
 std::string detail::text_of(std::initializer_list<Word> words) {
   std::ostringstream s;
+  s.imbue(std::locale::classic());  // files are read by others too, whatever a program's own locale
   for (const Word& word : words)
     if (word.print) word.print(s, word.value);
     else s << static_cast<const char*>(word.value);

@@ -124,8 +124,12 @@ RetinaNetOptions torchvision_model() {
 }
 Preset torchvision_v1() {
   Training t = paper_training();
-  for (auto& [key, value] : t)
+  for (auto& [key, value] : t) {
     if (key == "epochs") value = "26";
+    if (key == "milestones") value = "0.6154,0.8462";
+    if (key == "warmup") value = "1000";
+    if (key == "warmup_factor") value = "0.001";
+  }
   t.insert(t.end(), {{"aspect_groups", "8"}, {"filter", "tiny"}});
   return {"tv_retinanet_r50", "torchvision's retinanet_resnet50_fpn: its weights load unchanged", torchvision_model(),
           t};

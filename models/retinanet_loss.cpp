@@ -18,15 +18,18 @@
 namespace fovea {
 namespace {
 
-void check_target(const Target& target, size_t image, int classes) {
+void check_target(const Target& target, size_t image, const RetinaNetOptions& options) {
   check(target.boxes.size() == target.labels.size(), "loss: image ", image, " has ", target.boxes.size(), " boxes and ",
         target.labels.size(), " labels");
   for (size_t b = 0; b < target.boxes.size(); ++b) {
     const int64_t label = target.labels[b];
-    check(Code::data, label >= 0 && label < classes, "loss: label ", label, " of box ", b, " of image ", image,
-          " is outside 0..", classes - 1, "\n  hint: was the network built for the classes of this data set?");
+    check(Code::data, label >= 0 && label < options.classes, "loss: label ", label, " of box ", b, " of image ", image,
+          " is outside 0..", options.classes - 1, "\n  hint: was the network built for the classes of this data set?");
     const Box<float>& v = target.boxes[b];
     check(Code::data, std::isfinite(v.x1 + v.y1 + v.x2 + v.y2), "loss: box ", b, " of image ", image, " is not finite");
+    check(Code::data, options.matcher.floor >= 0 || v.area() > 0, "loss: box ", b, " of image ", image,
+          " has no area, and with matcher.floor below 0 every anchor would be trained to find it",
+          "\n  hint: drop such boxes");
   }
 }
 
@@ -35,7 +38,7 @@ void check_target(const Target& target, size_t image, int classes) {
 Assignment RetinaNet::assign(const Output& output, const std::vector<Target>& targets) const {
   const int64_t images = output.logits.at(0).dim(0);
   check(static_cast<int64_t>(targets.size()) == images, "loss: ", targets.size(), " targets for ", images, " images");
-  for (size_t i = 0; i < targets.size(); ++i) check_target(targets[i], i, options.classes);
+  for (size_t i = 0; i < targets.size(); ++i) check_target(targets[i], i, options);
   std::vector<int64_t> levels;
   for (const Tensor& level : output.anchors) levels.push_back(level.dim(0));
   const Tensor anchors =
@@ -54,11 +57,24 @@ std::vector<Tensor> RetinaNet::sampler_boxes(const Output& output, int64_t image
   return boxes;
 }
 
+// What is told of an image's positives, of those that were kept.
+static void recount(const Box<float>* anchors, const std::vector<Box<float>>& boxes, float high, Matches& m) {
+  std::vector<bool> found(boxes.size());
+  m.low_quality = 0;
+  for (size_t a = 0; a < m.box.size(); ++a) {
+    if (m.box[a] < 0) continue;
+    const auto b = static_cast<size_t>(m.box[a]);
+    found[b] = true, m.low_quality += iou(boxes[b], anchors[a]) < high;
+  }
+  m.unmatched = std::count(found.begin(), found.end(), false);
+}
+
 // The anchors that are not kept count for nothing, as those between the thresholds do; the normaliser sees the kept.
 // The processor does it, whatever the device.
 void RetinaNet::sample_hard(const Output& output, const std::vector<Target>& targets, Assignment& assignment) const {
   const NoGrad no_grad;
   std::vector<Matches> matches = to_matches(assignment);
+  const Tensor anchors = concat(output.anchors, 0);
   for (size_t i = 0; i < targets.size(); ++i) {
     const Tensor boxes = concat(sampler_boxes(output, static_cast<int64_t>(i)), 0);
     std::vector<double> loss;  // cross entropy of each anchor
@@ -76,6 +92,7 @@ void RetinaNet::sample_hard(const Output& output, const std::vector<Target>& tar
     }
     keep_hard({box_data(boxes), loss.size()}, loss,
               {options.sampler_batch, options.sampler_nms, options.sampler == "ohem_1_3"}, matches[i]);
+    recount(box_data(anchors), targets[i].boxes, float(options.matcher.high), matches[i]);
   }
   replace(assignment, matches);
 }

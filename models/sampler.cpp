@@ -8,21 +8,24 @@ namespace fovea {
 
 void keep_hard(std::span<const Box<float>> anchors, std::span<const double> loss, const HardSampler& o, Matches& m) {
   std::vector<size_t> heap;
+  size_t left = 0;  // positives in it
   for (size_t a = 0; a < anchors.size(); ++a)
-    if (m.box[a] != Matches::ignored) heap.push_back(a);
+    if (m.box[a] != Matches::ignored) heap.push_back(a), left += m.box[a] >= 0;
   const auto value = [&](size_t a) { return std::isnan(loss[a]) ? -1 : loss[a]; };
   const auto easier = [&](size_t a, size_t b) { return value(a) != value(b) ? value(a) < value(b) : a > b; };
   std::make_heap(heap.begin(), heap.end(), easier);
   std::vector<size_t> walked, positive, background;
   const size_t batch = static_cast<size_t>(o.batch);
   const auto full = [&] {
-    return o.one_to_three ? positive.size() >= batch / 4 && background.size() >= 3 * (batch / 4)
-                          : positive.size() + background.size() >= batch;
+    if (!o.one_to_three) return positive.size() + background.size() >= batch;
+    const size_t most = std::min(positive.size() + left, batch / 4);  // positives are few: no walk for more than all
+    return positive.size() >= most && background.size() >= 3 * most;
   };
   while (!heap.empty() && !full()) {
     std::pop_heap(heap.begin(), heap.end(), easier);
     const size_t a = heap.back();
     heap.pop_back();
+    left -= m.box[a] >= 0;
     if (std::any_of(walked.begin(), walked.end(), [&](size_t b) { return iou(anchors[a], anchors[b]) > o.nms; }))
       continue;
     walked.push_back(a);

@@ -39,7 +39,8 @@ static std::optional<CheckpointInfo> from_metadata(const std::map<std::string, s
   CheckpointInfo info{.config = get("config"), .isa = get("isa"), .version = get("version")};
   const std::string step = get("step"), classes = get("classes");
   const auto end = step.data() + step.size();
-  if (std::from_chars(step.data(), end, info.step).ptr != end || step.empty() || info.step < 0) return {};
+  const auto [stop, error] = std::from_chars(step.data(), end, info.step);
+  if (stop != end || error != std::errc() || info.step < 0) return {};
   for (size_t at = 0, stop; (stop = classes.find('\n', at)) != classes.npos; at = stop + 1)
     info.classes.push_back(classes.substr(at, stop - at));
   for (auto& [key, value] : m)
@@ -108,7 +109,7 @@ static std::vector<int64_t> steps_in(const std::string& folder) {
 static std::string step_file(int64_t step) { return "step-" + std::to_string(step) + ".safetensors"; }
 
 CheckpointFolder::CheckpointFolder(std::string folder, int keep)
-    : folder_(std::move(folder)), keep_(std::max(1, keep)) {}
+    : folder_(std::move(folder)), keep_(std::max(0, keep)) {}
 
 std::string CheckpointFolder::pointed(const char* pointer) const {
   std::ifstream in(fs::path(folder_) / pointer);
@@ -136,7 +137,7 @@ std::string CheckpointFolder::save(const RunState& state, const CheckpointInfo& 
   save_checkpoint(path, state, info);
   write_file_atomically((fs::path(folder_) / "latest").string(), step_file(info.step) + "\n");
   auto steps = steps_in(folder_);
-  for (size_t i = 0; i + static_cast<size_t>(keep_) < steps.size(); ++i) {
+  for (size_t i = 0; keep_ > 0 && i + static_cast<size_t>(keep_) < steps.size(); ++i) {
     const std::string old = (fs::path(folder_) / step_file(steps[i])).string();
     std::error_code ignored;
     if (old != best() && old != path) fs::remove(old, ignored);

@@ -78,13 +78,13 @@ std::optional<CheckpointInfo> checkpoint_info(const NamedTensors& file);
 class CheckpointFolder {
  public:
   explicit CheckpointFolder(std::string folder, int keep = 3);  // looks only: also for the folder of a running run
-  // Writes, points `latest` at it, then deletes all but the newest `keep` and the best. Returns the path. The first
-  // time it makes the folder and removes what killed writers left there.
+  // Writes, points `latest` at it, then deletes all but the newest `keep` and the best; keep 0: nothing. Returns the
+  // path. The first time it makes the folder and removes what killed writers left there.
   std::string save(const RunState& state, const CheckpointInfo& info);
   void mark_best(const std::string& path);
-  std::string latest()
-      const;  // path; empty where there is none. Falls back to the highest step where the pointer is lost
-  std::string best() const;  // path; empty where there is none
+  // Paths; empty where there is none. latest() falls back to the highest step where the pointer is lost.
+  std::string latest() const;
+  std::string best() const;
 
  private:
   std::string pointed(const char* pointer) const;

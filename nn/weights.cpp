@@ -88,7 +88,8 @@ std::string listed(const char* what, const std::vector<std::string>& names) {
   return names.size() > 6 ? out + ", ..." : out;
 }
 
-bool counter(const std::string& name) { return name.ends_with("num_batches_tracked"); }
+// Counters of a training, which a network does not need.
+bool counter(const std::string& name) { return name.ends_with("num_batches_tracked") || name == "loss_normaliser"; }
 
 // One walk over model and file. Nothing is changed: the result says what would be.
 class Matching {

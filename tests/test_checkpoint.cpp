@@ -10,6 +10,7 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <locale>
 #include <set>
 #include <thread>
 
@@ -128,6 +129,7 @@ TEST_CASE("what does not fit is listed in one message, and nothing is changed") 
   NamedTensors file = weights_of(Net(1));
   std::erase_if(file.tensors, [](auto& t) { return t.first == "conv.bias" || t.first == "num_batches_tracked"; });
   file.add("layer9.weight", Tensor::zeros({1}));
+  file.add("loss_normaliser", Tensor::zeros({1}));  // a counter of a training, as num_batches_tracked is
   for (auto& [name, t] : file.tensors)
     if (name == "fc.bias") t = Tensor::zeros({9});
   const std::string message = refusal([&] { load_weights(net, file, {}, "some.safetensors"); });
@@ -256,6 +258,43 @@ TEST_CASE("the folder keeps the newest and the best, and finds the latest withou
   CHECK(has(checkpoints.best(), "step-2."));
   fs::remove(folder.file("latest"));
   CHECK(has(checkpoints.latest(), "step-20."));
+  CheckpointFolder all(folder.file("all"), 0);
+  for (const int64_t step : {1, 2, 3, 10, 20}) {
+    all.save(run.state, {.step = step});
+    CHECK(fs::exists(folder.file("all/step-1.safetensors")));
+  }
+}
+
+TEST_CASE("a checkpoint says what step it is of, or is none") {
+  const Folder folder;
+  Run run;
+  save_checkpoint(folder.file("c.safetensors"), run.state, {.step = 7});
+  NamedTensors file = read_safetensors(folder.file("c.safetensors"));
+  REQUIRE(checkpoint_info(file)->step == 7);
+  for (const char* step : {"", "-1", "7x", "99999999999999999999"}) {
+    file.metadata["step"] = step;
+    CHECK_FALSE(checkpoint_info(file).has_value());
+  }
+}
+
+TEST_CASE("files do not depend on the language that the program speaks") {
+  struct Grouping : std::numpunct<char> {
+    char do_thousands_sep() const override { return '.'; }
+    std::string do_grouping() const override { return "\3"; }
+  };
+  struct Spoken {
+    Spoken() { std::locale::global(std::locale(before, new Grouping)); }
+    ~Spoken() { std::locale::global(before); }
+    std::locale before;
+  };
+  const Folder folder;
+  Run run;
+  {
+    const Spoken spoken;
+    save_checkpoint(folder.file("c.safetensors"), run.state, {.step = 12345});
+    CHECK(text(12345) == "12345");
+  }
+  CHECK(load_checkpoint(folder.file("c.safetensors"), run.state).step == 12345);
 }
 
 TEST_CASE("a run killed at twenty random moments ends with the bits of one that was not") {

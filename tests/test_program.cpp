@@ -70,8 +70,9 @@ void wait_for_lines(const std::string& run, int wanted) {
 }
 
 // The value that a key has in the configuration of these arguments.
-std::string value(const std::string& arguments, const std::string& environment, const std::string& key) {
-  const Result r = run("train --keys --preset toy " + arguments, environment);
+std::string value(const std::string& arguments, const std::string& environment, const std::string& key,
+                  const std::string& preset = "toy") {
+  const Result r = run("train --keys --preset " + preset + " " + arguments, environment);
   REQUIRE(r.code == 0);
   const size_t at = r.out.find("\n" + key + " ");
   REQUIRE(at != std::string::npos);
@@ -310,6 +311,26 @@ TEST_CASE("40 steps are 20 and 20 more") {
   CHECK(r.code == 0);
   CHECK((r.err.find("notice: ") != std::string::npos ||
          slurp(shared() / "moved/env.json").find("\"fallback\"") != std::string::npos));
+}
+
+TEST_CASE("train.final_lr is where the rate ends, also of one cycle") {
+  make_data();
+  for (const std::string schedule : {"cosine", "onecycle"}) {
+    const std::string settings = kSmall + "--lr 0.004 --set train.final_lr=0.5 --set train.warmup=0 --steps 10 ";
+    REQUIRE(run("train --data tiny --out " + schedule + settings + "--set train.schedule=" + schedule).code == 0);
+    const std::string log = slurp(shared() / (schedule + "/log.jsonl"));
+    const size_t last = log.rfind("\"lr\":");
+    REQUIRE(last != std::string::npos);
+    CHECK(std::stod(log.substr(last + 5)) == Approx(0.002).epsilon(schedule == "cosine" ? 0.05 : 1e-6));
+  }
+}
+
+TEST_CASE("torchvision's presets have its schedule") {
+  for (const std::string name : {"tv_retinanet_r50", "tv_retinanet_r50_v2"}) {
+    CHECK(value("", "", "train.milestones", name) == "0.6154,");  // of 26 epochs 16; and 22
+    CHECK(value("", "", "train.warmup", name) == "1000");
+    CHECK(value("", "", "train.warmup_factor", name) == "0.001");
+  }
 }
 
 TEST_CASE("a run that is killed at any moment goes on to the same bits") {

@@ -226,6 +226,22 @@ TEST_CASE("losses: with ohem only the hardest anchors count, in both losses") {
   CHECK(none.box.item() == 0);
 }
 
+TEST_CASE("losses: what is told of the positives is told of those that ohem kept") {
+  Small s(1);
+  s.options.sampler = "ohem", s.options.sampler_nms = 1e-6;  // of three that touch, the one of highest loss
+  s.out.anchors = {Tensor::from<float>({3, 4}, {0, 0, 10, 10, 9, 0, 40, 40, 9, 5, 19, 15})};
+  s.targets[0] = {.boxes = {{1, 0, 9, 10}, {15, 11, 19, 15}}, .labels = {1, 0}};  // IoU 0.8 with 0, 0.16 with 2
+  for (const int64_t kept : {0, 1, 2}) {
+    for (int64_t i = 0; i < 6; ++i) s.out.logits[0].detach().data<float>()[i] = i / 2 == kept ? 5.f : -5.f;
+    if (kept != 1) s.out.logits[0].detach().data<float>()[2 * kept + (kept == 0)] = -9;  // its class is missed
+    const LossStats stats = s.loss().stats();
+    INFO("anchor " << kept);
+    CHECK(stats.total_positives() == (kept != 1));
+    CHECK(stats.low_quality == (kept == 2));
+    CHECK(stats.unmatched == (kept == 1 ? 2 : 1));
+  }
+}
+
 TEST_CASE("losses: a batch without any box has a finite loss, box loss exactly 0, and gradients") {
   Small s;
   s.targets[0] = {};
@@ -250,6 +266,10 @@ TEST_CASE("losses: bad targets are named") {
   s.targets[0] = {.boxes = {{NAN, 0, 9, 10}}, .labels = {1}};
   CHECK_THROWS_AS(s.loss(), Error);
   s.targets[0].labels.clear();
+  CHECK_THROWS_AS(s.loss(), Error);
+  s.targets[0] = {.boxes = {{5, 0, 5, 10}}, .labels = {1}};  // no area: found by nothing ...
+  CHECK(s.loss().stats().unmatched == 1);
+  s.options.matcher.floor = -1;  // ... or by everything
   CHECK_THROWS_AS(s.loss(), Error);
   s.targets.resize(1);
   CHECK_THROWS_AS(s.loss(), Error);

@@ -67,6 +67,21 @@ TEST_CASE("ohem: six anchors by hand") {
   CHECK(m.counted == 0);  // no positive survives: no background either
 }
 
+TEST_CASE("ohem_1_3: the walk ends where no positive is left") {
+  std::vector<Box<float>> anchors;  // all alone: walking them all would compare them all
+  for (int i = 0; i < 200000; ++i) anchors.push_back({float(20 * i), 0, float(20 * i + 10), 10});
+  std::vector<double> loss(anchors.size(), 1);
+  Matches m = matches(std::vector<int64_t>(anchors.size(), Matches::background));
+  keep_hard(anchors, loss, {.batch = 128, .nms = 0.7, .one_to_three = true}, m);
+  CHECK(m.counted == 0);
+  m = matches(std::vector<int64_t>(anchors.size(), Matches::background));
+  m.box[7] = 0;
+  keep_hard(anchors, loss, {.batch = 128, .nms = 0.7, .one_to_three = true}, m);
+  CHECK(m.positives == 1);
+  CHECK(m.counted == 4);
+  CHECK(std::count(m.box.begin(), m.box.begin() + 8, Matches::ignored) == 4);  // of equal losses the first
+}
+
 TEST_CASE("ohem equals sorting and suppressing all anchors") {
   for (uint64_t seed = 0; seed < 200; ++seed) {
     Dice dice(seed);

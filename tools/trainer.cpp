@@ -54,7 +54,11 @@ Schedule make_schedule(const Config& config, int64_t total_steps) {
   const auto& t = config.train;
   Schedule base = constant(t.lr);
   if (t.schedule == "cosine") base = cosine(t.lr, total_steps, t.lr * t.final_lr);
-  if (t.schedule == "onecycle") return one_cycle(t.lr, total_steps);  // warms up by itself
+  if (t.schedule == "onecycle") {  // warms up by itself
+    OneCycleOptions options;
+    if (t.final_lr > 0) options.end_divisor = 1 / (options.start_divisor * t.final_lr);
+    return one_cycle(t.lr, total_steps, options);
+  }
   if (t.schedule == "multistep") {
     std::vector<int64_t> milestones;
     for (double part : t.milestones) milestones.push_back(std::llround(part * static_cast<double>(total_steps)));
