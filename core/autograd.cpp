@@ -216,6 +216,8 @@ void backward(const Tensor& loss, Tensor seed, BackwardOptions options) {
     seed = Tensor::full(loss.shape(), 1, loss.dtype(), loss.device());
   }
   check(seed.shape() == loss.shape(), "backward: the seed has shape ", seed.shape(), ", the loss ", loss.shape());
+  check(seed.dtype() == loss.dtype(), "backward: the seed is ", name_of(seed.dtype()), ", the loss ",
+        name_of(loss.dtype()));
   check(seed.device() == loss.device(), "backward: the seed is on ", name_of(seed.device()), ", the loss on ",
         name_of(loss.device()), "\n  hint: move it with .to(device)");
   NoGrad quiet;

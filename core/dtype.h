@@ -13,7 +13,8 @@ template <class T> struct compute_of { using type = T; };
 template <> struct compute_of<bf16> { using type = float; };
 template <class T> using compute_t = typename compute_of<T>::type;  // what a functor computes in
 
-template <class T> constexpr DType dtype_of = DType::f32;
+template <class T> constexpr DType dtype_of = T::is_no_element_type;
+template <> inline constexpr DType dtype_of<float> = DType::f32;
 template <> inline constexpr DType dtype_of<double> = DType::f64;
 template <> inline constexpr DType dtype_of<bf16> = DType::bf16;
 template <> inline constexpr DType dtype_of<int64_t> = DType::i64;

@@ -137,7 +137,7 @@ HD inline float pow(float x, float e) {
   const float y = q * bits_to_float(uint32_t(n2 + 127) << 23) * bits_to_float(uint32_t(n - n2 + 127) << 23);
   const float odd = e - 2 * floorf(0.5f * e), sign = 1 - 2 * odd + sqrtf(floorf(e) - e);  // NaN for a fraction
   const float any = x < 0 ? sign * y : y;
-  return x != x ? x : any;
+  return x != x && e != 0 ? x : any;
 }
 HD inline double pow(double x, double e) { return ::pow(x, e); }
 

@@ -158,6 +158,9 @@ void Tensor::fill(double value) {
 
 void Tensor::copy_from(const Tensor& source) {
   check(*this && source, "copy_from: a tensor is undefined");
+  const auto *to = static_cast<const char*>(raw()), *from = static_cast<const char*>(source.raw());
+  check(!shares_storage(source) || from == to || from + source.bytes() <= to || to + bytes() <= from,
+        "copy_from: source and target overlap\n  hint: clone() the source");
   check(shape_ == source.shape(), "copy_from: shapes differ: ", shape_, " and ", source.shape());
   touch();
   if (dtype_ == source.dtype()) return copy_bytes(raw(), device(), source.raw(), source.device(), bytes());
@@ -180,6 +183,8 @@ Tensor& Tensor::set_requires_grad(bool on) {
 void Tensor::set_grad(const Tensor& grad) {
   check(bool(record_), "set_grad: the tensor does not require a gradient");
   check(!grad || grad.shape() == shape_, "set_grad: gradient ", grad.shape(), " for a tensor of shape ", shape_);
+  check(!grad || grad.dtype() == dtype_, "set_grad: the gradient is ", grad ? name_of(grad.dtype()) : "",
+        ", the tensor ", name_of(dtype_));
   check(!grad || grad.device() == device(), "set_grad: the gradient is on ", name_of(grad.device()), ", the tensor on ",
         name_of(device()));
   record_->grad = grad ? std::make_unique<Tensor>(grad.detach()) : nullptr;

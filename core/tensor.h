@@ -90,7 +90,8 @@ class Tensor {
   // The copy is to be used, and let go of, only after runtime().wait(Stream::compute, Stream::copy).
   Tensor send() const;
 
-  // In-place changes of the elements; each raises the version, so that backward() notices.
+  // In-place changes of the elements; each raises the version, so that backward() notices where an op had saved
+  // them. (An op's result changes alone: the gradient is that of what it was.)
   void fill(double value);
   void copy_from(const Tensor& source);  // same shape; converts the element type, between devices too
   void move_to(Device device);           // all tensors of the storage with it: a network's weights

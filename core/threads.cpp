@@ -128,9 +128,10 @@ class Pool {
 
 int default_threads() {
   if (const char* s = std::getenv("FOVEA_THREADS")) {
-    const int n = std::atoi(s);
-    check(Code::usage, n >= 1 && n <= 256, "FOVEA_THREADS=", s, ": expected a number from 1 to 256");
-    return n;
+    char* end;
+    const long n = std::strtol(s, &end, 10);
+    check(Code::usage, n >= 1 && n <= 256 && *end == '\0', "FOVEA_THREADS=", s, ": expected a number from 1 to 256");
+    return static_cast<int>(n);
   }
   const int n = static_cast<int>(std::thread::hardware_concurrency());
   return n < 1 ? 1 : n;
@@ -153,6 +154,7 @@ int num_threads() { return pool(), pool_size.load(); }
 
 void set_num_threads(int threads) {
   check(Code::usage, threads >= 1 && threads <= 256, "threads: expected 1 to 256, got ", threads);
+  check(!inside, "set_num_threads: called by a chunk of a loop, which would wait for itself");
   std::lock_guard lock(caller_mutex);
   if (threads == pool()->size()) return;
   pool() = std::make_unique<Pool>(threads);

@@ -269,7 +269,7 @@ void check_tensors(const char* op, const Tensor& x, const Tensor& w, const Tenso
   check(is_float(x.dtype()), op, ": expected f32, f64 or bf16, got ", name_of(x.dtype()));
 }
 void check_window(const char* op, const Tensor& w, Int2 stride, Int2 pad, Int2 dilation, int groups) {
-  check(w.dim(0) > 0 && w.dim(1) > 0, op, ": the kernel of weight ", w.shape(), " (kh,kw,in,out) is empty");
+  check(w.size() > 0, op, ": weight ", w.shape(), " is empty");
   check(stride.h > 0 && stride.w > 0, op, ": stride ", stride.h, "x", stride.w, " must be positive");
   check(pad.h >= 0 && pad.w >= 0, op, ": padding ", pad.h, "x", pad.w, " must not be negative");
   check(dilation.h > 0 && dilation.w > 0, op, ": dilation ", dilation.h, "x", dilation.w, " must be positive");
@@ -294,8 +294,8 @@ ConvShape conv_shape(const Tensor& x, const Tensor& w, const Tensor& b, const Co
         Described{x, w, layout});
   check_bias(op, b, w.dim(3));
   const Int2 kernel(int(w.dim(0)), int(w.dim(1)));
-  const int64_t h = x.dim(1) + 2 * o.pad.h - int64_t{o.dilation.h} * (kernel.h - 1);
-  const int64_t ww = x.dim(2) + 2 * o.pad.w - int64_t{o.dilation.w} * (kernel.w - 1);
+  const int64_t h = x.dim(1) + int64_t{2} * o.pad.h - int64_t{o.dilation.h} * (kernel.h - 1);
+  const int64_t ww = x.dim(2) + int64_t{2} * o.pad.w - int64_t{o.dilation.w} * (kernel.w - 1);
   check(h > 0 && ww > 0, op, ": the kernel is larger than the padded input", Described{x, w, layout}, "\n  padding ",
         o.pad.h, "x", o.pad.w, ", dilation ", o.dilation.h, "x", o.dilation.w,
         "\n  hint: pad the input or use a larger image");
@@ -320,9 +320,9 @@ ConvShape transposed_shape(const Tensor& x, const Tensor& w, const Tensor& b, co
           stride, " or dilation ", dilation);
   const Int2 kernel(int(w.dim(0)), int(w.dim(1)));
   const int64_t h =
-      (x.dim(1) - 1) * o.stride.h - 2 * o.pad.h + int64_t{o.dilation.h} * (kernel.h - 1) + o.output_pad.h + 1;
+      (x.dim(1) - 1) * o.stride.h - int64_t{2} * o.pad.h + int64_t{o.dilation.h} * (kernel.h - 1) + o.output_pad.h + 1;
   const int64_t ww =
-      (x.dim(2) - 1) * o.stride.w - 2 * o.pad.w + int64_t{o.dilation.w} * (kernel.w - 1) + o.output_pad.w + 1;
+      (x.dim(2) - 1) * o.stride.w - int64_t{2} * o.pad.w + int64_t{o.dilation.w} * (kernel.w - 1) + o.output_pad.w + 1;
   check(h > 0 && ww > 0, op, ": the padding leaves nothing of the output", Described{x, w, layout}, "\n  padding ",
         o.pad.h, "x", o.pad.w);
   return {x.dim(0), h,        ww,    w.dim(2) * o.groups, x.dim(1), x.dim(2), x.dim(3),

@@ -15,7 +15,9 @@ struct ConvShape {
   HD int64_t taps() const { return int64_t{kernel.h} * kernel.w; }
   HD int64_t group_c() const { return c / groups; }
   HD int64_t group_o() const { return o / groups; }
-  bool pointwise() const { return kernel == 1 && stride == 1 && pad == 0; }  // a plain product over pixels
+  bool pointwise() const {  // a plain product over pixels (a transposed convolution's output may be larger)
+    return kernel == 1 && stride == 1 && pad == 0 && oh == h && ow == w;
+  }
 };
 
 // The taps u, along one axis, through which input pixels a, a + stride, a + 2 stride, ... are seen, in falling order:

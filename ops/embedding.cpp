@@ -9,15 +9,15 @@ namespace {
 
 struct Embedding {
   static constexpr auto name = "embedding";
-  Tensor ids;  // on the processor
+  Saved ids = {};  // on the processor
   int64_t vocabulary = 0;
 
   Tensor forward(const Tensor& table) {
     vocabulary = table.dim(0);
-    return gather_rows(table, ids, 0).view(ids.shape().plus(table.dim(1)));
+    return gather_rows(table, *ids, 0).view(ids->shape().plus(table.dim(1)));
   }
   void backward(const Tensor& dy, Grads& g) const {
-    g[0] = sum_rows(dy.view({ids.size(), dy.dim(-1)}), ids, 0, vocabulary);
+    g[0] = sum_rows(dy.view({ids->size(), dy.dim(-1)}), *ids, 0, vocabulary);
   }
 };
 
@@ -26,7 +26,9 @@ struct Embedding {
 Tensor embedding(const Tensor& table, const Tensor& ids) {
   check(table && table.rank() == 2 && is_float(table.dtype()),
         "embedding: the table must be [V,D] of a floating-point type, got ", table.shape());
-  return apply(Embedding{checked_index("embedding", ids, table.dim(0))}, table);
+  Embedding op;
+  op.ids = checked_index("embedding", ids, table.dim(0));
+  return apply(std::move(op), table);
 }
 
 }  // namespace fovea

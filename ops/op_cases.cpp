@@ -246,8 +246,9 @@ class OpTable {
                       [=](In x) { return conv2d_norm(x[0], x[1], like(scale, x[1]), x[2], x[3], options); }};
     });
     row("conv_transpose2d", [](Draw& d) {
-      const int64_t g = d.pick(1, 2), k = d.pick(1, 3), c = d.size(1, 3), o = d.size(1, 3), s = d.pick(2, 3);
-      const ConvTranspose2dOptions options{int(s), 0, int(d.pick(0, 1)), int(d.pick(1, 2)), int(g)};
+      const int64_t g = d.pick(1, 2), k = d.pick(1, 3), c = d.size(1, 3), o = d.size(1, 3), s = d.pick(1, 3);
+      const int64_t dilation = d.pick(1, 2), extra = d.pick(0, std::max(s, dilation) - 1);
+      const ConvTranspose2dOptions options{int(s), 0, int(extra), int(dilation), int(g)};
       const Shape in{d.size(0, 2), d.size(1, 4), d.size(1, 4), c * g};
       return OpSample{{d.normal(in), d.normal({k, k, o, c * g}), d.normal({o * g})},
                       [options](In x) { return conv_transpose2d(x[0], x[1], x[2], options); }};

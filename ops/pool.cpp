@@ -261,11 +261,11 @@ struct AdaptiveAveragePool : AveragePool {
 Axis window_axis(const char* op, const Tensor& x, int axis, int kernel, int stride, int pad, bool ceil) {
   if (stride == 0) stride = kernel;
   check(kernel >= 1 && stride >= 1, op, ": kernel ", kernel, " and stride ", stride, " must be at least 1");
-  check(pad >= 0 && 2 * pad <= kernel, op, ": pad ", pad, " must be 0 to half the kernel of ", kernel);
-  const int64_t in = x.dim(axis), room = in + 2 * pad - kernel;
-  check(room >= 0 && in > 0, op, ": a window of ", kernel, " does not fit\n  x ", x.shape(), "   (N,H,W,C)\n  axis ",
-        axis, " with pad ", pad, " has ", in + 2 * pad);
-  int64_t out = (room + (ceil ? stride - 1 : 0)) / stride + 1;
+  check(pad >= 0 && pad <= kernel / 2, op, ": pad ", pad, " must be 0 to half the kernel of ", kernel);
+  const int64_t in = x.dim(axis), room = in + int64_t{2} * pad - kernel, more = ceil ? stride - 1 : 0;
+  check(room + more >= 0 && in > 0, op, ": a window of ", kernel, " does not fit\n  x ", x.shape(),
+        "   (N,H,W,C)\n  axis ", axis, " with pad ", pad, " has ", in + int64_t{2} * pad);
+  int64_t out = (room + more) / stride + 1;
   if (ceil && (out - 1) * stride >= in + pad) --out;
   return {in, out, kernel, stride, pad};
 }

@@ -143,14 +143,14 @@ struct Pad {
 struct Gather {
   static constexpr auto name = "gather";
   int axis;
-  Tensor index;  // on the processor
-  Shape shape;
+  Saved index = {};  // on the processor
+  Shape shape = {};
 
   Tensor forward(const Tensor& x) {
     shape = x.shape();
-    return gather_rows(x, index, axis);
+    return gather_rows(x, *index, axis);
   }
-  void backward(const Tensor& dy, Grads& g) const { g[0] = sum_rows(dy, index, axis, shape[axis]); }
+  void backward(const Tensor& dy, Grads& g) const { g[0] = sum_rows(dy, *index, axis, shape[axis]); }
 };
 
 template <class T> struct PickOne {
@@ -163,17 +163,17 @@ template <class T> struct PickOne {
 struct Pick {
   static constexpr auto name = "pick";
   int64_t cols;
-  Tensor index{};
+  Saved index = {};
 
-  Tensor forward(const Tensor& x, const Tensor& index_) {
-    index = index_;
-    Tensor y({index.size()}, x.dtype(), x.device());
+  Tensor forward(const Tensor& x, const Tensor& of_rows) {
+    index = of_rows;
+    Tensor y({of_rows.size()}, x.dtype(), x.device());
     dispatch_storage(x.dtype(), [&]<class T>() {
-      for_each(y.device(), y.size(), PickOne<T>{x.data<T>(), index.data<int64_t>(), y.data<T>(), cols});
+      for_each(y.device(), y.size(), PickOne<T>{x.data<T>(), of_rows.data<int64_t>(), y.data<T>(), cols});
     });
     return y;
   }
-  void backward(const Tensor& dy, Grads& g) const { g[0] = one_a_row(dy, index, cols); }
+  void backward(const Tensor& dy, Grads& g) const { g[0] = one_a_row(dy, *index, cols); }
 };
 
 }  // namespace
@@ -216,7 +216,8 @@ Tensor pad(const Tensor& x, const std::vector<std::pair<int64_t, int64_t>>& widt
   check(x && static_cast<int>(width.size()) == x.rank(), "pad: needs one {before, after} for each axis of ", x.shape(),
         ", got ", width.size());
   for (auto [before, after] : width)
-    check(before >= 0 && after >= 0, "pad: negative width {", before, ", ", after, "}");
+    check(std::min(before, after) >= 0 && std::max(before, after) < int64_t{1} << 59, "pad: width {", before, ", ",
+          after, "} is negative or too large");
   if (x.rank() == 0) return x;
   return apply(Pad{width, value, {}, {}}, x);
 }
@@ -226,7 +227,9 @@ Tensor gather(const Tensor& x, const Tensor& index, int axis) {
   const int a = x.shape().axis(axis);
   const Tensor here = checked_index("gather", index, x.dim(a));
   check(index.rank() == 1, "gather: the index must have shape [M], got ", index.shape());
-  return apply(Gather{a, here, {}}, x);
+  Gather op{a};
+  op.index = here;
+  return apply(std::move(op), x);
 }
 
 Tensor pick(const Tensor& x, const Tensor& index) {

@@ -8,7 +8,7 @@ struct TopK {
   Tensor values, indices;
 };  // [min(k, n)] of x's type, and i64
 
-// x [n], any float type. Linear in n. No gradient.
+// x [n], f32 or f64. Linear in n. No gradient.
 TopK top_k(const Tensor& x, int64_t k);
 
 }  // namespace fovea

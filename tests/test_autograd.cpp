@@ -5,6 +5,7 @@
 #include <set>
 
 #include "core/scope.h"
+#include "ops/embedding.h"
 #include "ops/pointwise.h"
 #include "ops/reduce.h"
 #include "ops/shape.h"
@@ -98,6 +99,23 @@ TEST_CASE("changing in place what a gradient needs is an error; changing what no
   b.fill(9);
   backward(z);
   CHECK(w.grad().at(0) == 1);
+}
+
+TEST_CASE("an index that is changed in place is noticed too") {
+  for (const int op : {0, 1, 2}) {
+    Tensor x = Tensor::full({2, 3}, 1).set_requires_grad();
+    Tensor index = Tensor::from<int64_t>({2}, {0, 1});
+    const Tensor y = op == 0 ? gather(x, index, 1) : op == 1 ? pick(x, index) : embedding(x, index);
+    index.fill(1'000'000);
+    CHECK(message_of([&] { backward(sum(y)); }).find("changed in place") != std::string::npos);
+  }
+}
+
+TEST_CASE("seeds and gradients have the type of their tensor") {
+  Tensor x = Tensor::full({2, 3}, 1).set_requires_grad();
+  const Tensor y = sum(x), seed = Tensor::scalar(1, x.dtype() == DType::f64 ? DType::f32 : DType::f64);
+  CHECK(message_of([&] { backward(y, seed); }).find("the seed is") != std::string::npos);
+  CHECK(message_of([&] { x.set_grad(Tensor::zeros({2, 3}, seed.dtype())); }).find("set_grad") != std::string::npos);
 }
 
 TEST_CASE("a chain of 100,000 ops runs backward and is destroyed without recursion") {

@@ -2,6 +2,7 @@
 // invariance.
 #include "ops/conv.h"
 
+#include <climits>
 #include <cmath>
 
 #include "core/autograd.h"
@@ -254,6 +255,27 @@ TEST_CASE("bf16 maps: weights and their gradients stay f32, every sum is rounded
   CHECK_THROWS_AS(conv2d(Tensor({1, 4, 4, 2}, DType::bf16), Tensor({3, 3, 2, 2}, DType::bf16)), Error);
 }
 
+TEST_CASE("conv_transpose2d of a 1x1 kernel with output padding: the additional pixels are the bias") {
+  for (const DType type : {DType::f64, DType::f32}) {
+    const Tensor x = leaf(Tensor::from<double>({1, 2, 2, 1}, {1, 2, 3, 4}), type);
+    const Tensor w = leaf(Tensor::full({1, 1, 1, 1}, 1), type);
+    const Tensor y = conv_transpose2d(x, w, {}, {.output_pad = 1, .dilation = 2});
+    CHECK(y.to(DType::f64).values<double>() == std::vector<double>{1, 2, 0, 3, 4, 0, 0, 0, 0});
+    backward(y, Tensor::from<double>({1, 3, 3, 1}, {1, 2, 3, 4, 5, 6, 7, 8, 9}).to(type));
+    CHECK(x.grad().to(DType::f64).values<double>() == std::vector<double>{1, 2, 4, 5});
+    CHECK(w.grad().at(0) == 1 + 4 + 12 + 20);
+  }
+}
+
+TEST_CASE("strides beyond the image cost nothing") {
+  Tensor x = leaf(Tensor::full({1, 8, 8, 4}, 1), DType::f32), w = leaf(Tensor::full({3, 3, 4, 4}, 1), DType::f32);
+  const Tensor y = conv2d(x, w, {}, {.stride = 1'000'000});
+  backward(y, Tensor::full(y.shape(), 1));
+  CHECK(y.shape() == Shape{1, 1, 1, 4});
+  CHECK(x.grad().at(0) == 4);
+  CHECK(x.grad().at(x.size() - 1) == 0);
+}
+
 TEST_CASE("convolution errors name the op, both shapes and a hint") {
   const auto message = [](auto f) -> std::string {
     try {
@@ -274,6 +296,10 @@ TEST_CASE("convolution errors name the op, both shapes and a hint") {
         }).find("input is f64, weight f32") != std::string::npos);
   CHECK(message([&] { conv2d(x.view({8, 32, 96}), w); }).find("rank 3") != std::string::npos);
   CHECK(message([&] { conv2d(x, Tensor({3, 3, 3, 4}), {}, {.stride = 0}); }).find("stride") != std::string::npos);
+  for (const Shape& empty : {Shape{0, 3, 3, 4}, Shape{3, 3, 3, 0}})
+    CHECK(message([&] { conv2d(x, Tensor(empty)); }).find("is empty") != std::string::npos);
+  for (const int pad : {1 << 30, INT_MAX})  // more numbers than there can be, not fewer
+    CHECK(message([&] { conv2d(x, Tensor({3, 3, 3, 4}), {}, {.pad = pad}); }) != "");
   CHECK(message([&] { conv2d(x, Tensor({3, 3, 1, 4}), {}, {.groups = 3}); }).find("divide") != std::string::npos);
   CHECK(message([&] { conv_transpose2d(x, w); }).find("conv_transpose2d: input has 3 channels") != std::string::npos);
   CHECK(message([&] {

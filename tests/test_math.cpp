@@ -118,6 +118,7 @@ TEST_CASE("edges: infinities, NaN and zero") {
     for (const float e : {-3.0f, -2.0f, 0.0f, 2.0f, 3.0f})
       if (x != 0 || e != -3) CHECK(math::pow(x, e) == std::pow(x, e));
   CHECK(math::pow(0.0f, -3.0f) == kInf);
+  CHECK(math::pow(payload, 0.0f) == 1);
   CHECK(std::isnan(math::pow(-8.0f, 0.5f)));
   CHECK(math::atan2(0.0f, 0.0f) == 0);
   CHECK(math::atan2(-1.0f, 0.0f) == -1.57079637f);

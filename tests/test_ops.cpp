@@ -205,6 +205,7 @@ TEST_CASE("shape ops move what they say") {
   for (int64_t i = 0; i < 24; ++i) CHECK(p.at(i) == (i / 3 % 2) * 12 + (i % 3) * 4 + i / 6);
   CHECK(concat({slice(x, 1, 0, 1), slice(x, 1, 1, 3)}, 1).values<int64_t>() == count);
   CHECK(pad(vec({1, 2}), {{1, 2}}, 9).values<float>() == std::vector<float>{9, 1, 2, 9, 9});
+  CHECK_THROWS_AS(pad(vec({1, 2}), {{INT64_MAX, INT64_MAX}}), Error);
   const Tensor ids = Tensor::from<int64_t>({3}, {2, 0, 2});
   CHECK(gather(x, ids, 1).values<int64_t>() ==
         std::vector<int64_t>{8, 9, 10, 11, 0, 1, 2, 3, 8, 9, 10, 11, 20, 21, 22, 23, 12, 13, 14, 15, 20, 21, 22, 23});
@@ -291,6 +292,7 @@ TEST_CASE("errors name the op, both shapes and a way out") {
   CHECK(says([&] { gather(a, Tensor::full({1}, 3, DType::i64), 1); }, {"gather: index 3 at place 0 is outside 0..2"}));
   CHECK(says([&] { embedding(a, Tensor::full({1}, -1, DType::i64)); }, {"embedding: index -1", "0..1"}));
   CHECK(says([&] { relu(Tensor()); }, {"relu:"}));
+  CHECK(says([&] { dropout(Tensor(), 0.5, 1, 1); }, {"dropout:"}));
 }
 
 TEST_CASE("focal loss written from sigmoid, log and mul equals the fused op, value and gradient") {

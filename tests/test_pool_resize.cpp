@@ -1,4 +1,5 @@
 // Pooling and resizing against loops over definitions, torch's rules for the odd cases, and gradients by counting.
+#include <climits>
 #include <cmath>
 
 #include "core/autograd.h"
@@ -46,7 +47,11 @@ TEST_CASE("max and average pooling match loops over the windows") {
     const Int2 k{int(dice.integer(1, 4)), int(dice.integer(1, 4))}, s{int(dice.integer(1, 4)), int(dice.integer(1, 4))};
     const Int2 p{int(dice.integer(0, k.h / 2)), int(dice.integer(0, k.w / 2))};
     const PoolOptions o{.kernel = k, .stride = s, .pad = p, .ceil = dice.chance(0.5), .count_pad = dice.chance(0.5)};
-    const int64_t h = dice.integer(k.h, 9), w = dice.integer(k.w, 9), c = dice.integer(1, 35);
+    // with ceil a window may be larger than the padded image
+    const auto side = [&](int kernel, int stride, int pad) {
+      return dice.integer(std::max<int64_t>(1, kernel - 2 * pad - (o.ceil ? stride - 1 : 0)), 9);
+    };
+    const int64_t h = side(k.h, s.h, p.h), w = side(k.w, s.w, p.w), c = dice.integer(1, 35);
     const Tensor x = random({dice.integer(1, 2), h, w, c}, dice), big = max_pool2d(x, o), mean = avg_pool2d(x, o);
     REQUIRE(big.shape() == mean.shape());
     if (!o.ceil) REQUIRE(big.dim(1) == (h + 2 * p.h - k.h) / s.h + 1);
@@ -146,6 +151,7 @@ TEST_CASE("bilinear resizing interpolates between pixel centres") {
 TEST_CASE("pooling and resizing name what does not fit") {
   const Tensor x({1, 4, 4, 2});
   REQUIRE_THROWS_WITH(max_pool2d(x, {.kernel = 5}), contains("does not fit"));
+  REQUIRE_THROWS_WITH(max_pool2d(x, {.kernel = 2, .pad = INT_MAX}), contains("half the kernel"));
   REQUIRE_THROWS_WITH(max_pool2d(x, {.kernel = 3, .pad = 2}), contains("half the kernel"));
   REQUIRE_THROWS_WITH(avg_pool2d(Tensor({4, 4})), contains("[N,H,W,C]"));
   REQUIRE_THROWS_WITH(resize_nearest(x, 0, 3), contains("0 x 3"));

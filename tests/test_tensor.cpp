@@ -96,6 +96,14 @@ TEST_CASE("tensors share, copy and convert") {
   CHECK(reinterpret_cast<uintptr_t>(Tensor({5}).raw()) % 64 == 0);
 }
 
+TEST_CASE("a tensor is not copied onto a part of itself that it overlaps") {
+  Tensor x = Tensor::from<float>({4}, {1, 2, 3, 4});
+  CHECK_THROWS_AS(x.rows(1, 4).copy_from(x.rows(0, 3)), Error);
+  x.rows(2, 4).copy_from(x.rows(0, 2));
+  x.copy_from(x);
+  CHECK(x.values<float>() == std::vector<float>{1, 2, 1, 2});
+}
+
 TEST_CASE("the allocator keeps count by tag, reuses blocks, and says who holds the memory") {
   trim_cache();
   const MemoryStats start = memory_stats();

@@ -99,6 +99,8 @@ TEST_CASE("nested loops run inline, and callers from other threads do not wait f
     });
     CHECK(total == 1600);
   }
+  CHECK_THROWS_AS(parallel_for(16, 1, [](int64_t, int64_t) { set_num_threads(2); }),
+                  Error);  // it would wait for itself
   std::atomic<int64_t> sum{0};
   std::vector<std::thread> loaders;
   for (int t = 0; t < 6; ++t)

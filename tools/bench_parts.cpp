@@ -50,7 +50,7 @@ Times time_nms(const PartsFlags& o, Dice& dice) {
   const std::vector<Box<float>> drawn = random_boxes(o.boxes, 1000, dice);
   const Tensor boxes({o.boxes, 4}), scores({o.boxes});
   for (int64_t i = 0; i < o.boxes; ++i) {
-    boxes.data<Box<float>>()[i] = drawn[size_t(i)];
+    static_cast<Box<float>*>(boxes.raw())[i] = drawn[size_t(i)];
     scores.data<float>()[i] = float(dice.uniform());
   }
   return measure(o, [&] { nms(boxes, scores, 0.5); });

@@ -83,8 +83,11 @@ template <class T, class R> void value(const Maps<T, R>& maps, const float* w, c
 template <class T, class R> void input_gradient(const Maps<T, R>& maps, const float* w, const Kernels& k) {
   const ConvShape& s0 = maps[0].s;
   const int64_t cg = s0.group_c(), og = s0.group_o();
-  for (int64_t part = 0; part < int64_t{s0.groups} * s0.stride.h * s0.stride.w; ++part) {
-    const int64_t g = part / s0.stride.w / s0.stride.h, a = part / s0.stride.w % s0.stride.h, b = part % s0.stride.w;
+  int64_t down = 0, across = 0;  // the classes that there are
+  for (const auto& map : maps) down = std::max(down, map.s.h), across = std::max(across, map.s.w);
+  down = std::min<int64_t>(down, s0.stride.h), across = std::min<int64_t>(across, s0.stride.w);
+  for (int64_t part = 0; part < s0.groups * down * across; ++part) {
+    const int64_t g = part / across / down, a = part / across % down, b = part % across;
     const Taps th = conv_taps(a, s0.kernel.h, s0.stride.h, s0.pad.h, s0.dilation.h);
     const Taps tw = conv_taps(b, s0.kernel.w, s0.stride.w, s0.pad.w, s0.dilation.w);
     const Packed<T> packed(th.count * tw.count, og, cg, tiles::apart<T>(og, k), k);
