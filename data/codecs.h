@@ -22,7 +22,7 @@ Image decode_jpeg(std::span<const uint8_t> bytes, const SizeCheck& check, ImageH
 bool read_jpeg_header(std::span<const uint8_t> bytes, ImageHeader& header, std::string& reason);
 std::vector<uint8_t> encode_jpeg(const Image& image, int quality, std::string& reason);
 
-// stb_image: PNG, BMP and binary PNM.
+// stb_image: PNG and BMP.
 bool read_stb_header(std::span<const uint8_t> bytes, ImageSize& size, std::string& reason);
 Image decode_stb(std::span<const uint8_t> bytes, std::string& reason);
 std::vector<uint8_t> encode_png(const Image& image);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cctype>
 #include <cerrno>
+#include <climits>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -57,26 +58,61 @@ Kind kind_of(Bytes bytes, const std::string& name) {
   reject(name, text("damaged or cut-off ", kind, " (", reason, ")"), "copy it again or leave it out");
 }
 
-// stb_image reads zeros past the end of a BMP or PNM; this is the size that the header promises.
-size_t promised_bytes(Bytes bytes, Kind kind, ImageSize size) {
+// stb_image reads zeros past the end of a BMP; this is the size that the header promises.
+size_t bmp_bytes(Bytes bytes, ImageSize size) {
   const auto little = [&](size_t at, int n) {
     size_t v = 0;
     for (int i = 0; i < n; ++i) v |= size_t(bytes[at + i]) << 8 * i;
     return v;
   };
-  if (kind == Kind::bmp) {
-    const size_t bits = little(14, 4) == 12 ? little(24, 2) : little(28, 2);
-    return little(10, 4) + (size_t(size.width) * bits + 31) / 32 * 4 * size_t(size.height);
-  }
-  if (kind != Kind::pnm) return 0;
-  size_t at = 2, numbers[3] = {};  // width, height, greatest value; '#' begins a comment
+  const size_t bits = little(14, 4) == 12 ? little(24, 2) : little(28, 2);
+  return little(10, 4) + (size_t(size.width) * bits + 31) / 32 * 4 * size_t(size.height);
+}
+
+uint32_t big32(Bytes bytes, size_t at) {
+  return uint32_t(bytes[at]) << 24 | uint32_t(bytes[at + 1]) << 16 | uint32_t(bytes[at + 2]) << 8 | bytes[at + 3];
+}
+
+struct PnmHeader {
+  ImageSize size;
+  size_t greatest = 0, start = 0;  // the value of white; where the samples begin
+};
+
+PnmHeader read_pnm_header(Bytes bytes) {
+  size_t at = 2, numbers[3] = {};  // '#' begins a comment
   for (size_t& number : numbers) {
     while (at < bytes.size() && (std::isspace(bytes[at]) || bytes[at] == '#'))
       if (bytes[at++] == '#')
         while (at < bytes.size() && bytes[at] != '\n') ++at;
-    while (at < bytes.size() && std::isdigit(bytes[at])) number = number * 10 + (bytes[at++] - '0');
+    for (; at < bytes.size() && std::isdigit(bytes[at]); ++at)
+      number = std::min<size_t>(number * 10 + (bytes[at] - '0'), INT_MAX);
   }
-  return at + 1 + numbers[0] * numbers[1] * (bytes[1] == '6' ? 3 : 1) * (numbers[2] > 255 ? 2 : 1);
+  return {{int(numbers[0]), int(numbers[1])}, numbers[2], at + 1};
+}
+
+// Values above 255 take two bytes, the upper one first.
+Image decode_pnm(Bytes bytes, std::string& reason) {
+  const auto [size, greatest, start] = read_pnm_header(bytes);
+  const size_t channels = bytes[1] == '6' ? 3 : 1, wide = greatest > 255 ? 2 : 1;
+  if (greatest < 1 || greatest > 65535) return reason = text("its greatest value is ", greatest), Image();
+  if (start + size_t(size.width) * size_t(size.height) * channels * wide > bytes.size())
+    return reason = text("it ends after ", bytes.size(), " bytes"), Image();
+  std::vector<uint8_t> eight_bits(greatest + 1);
+  for (size_t v = 0; v <= greatest; ++v)
+    eight_bits[v] = uint8_t(greatest == 65535 ? v >> 8 : (v * 255 + greatest / 2) / greatest);
+  Image image(size.width, size.height);
+  const uint8_t* from = bytes.data() + start;
+  for (size_t i = 0; i < image.rgb.size(); i += 3)
+    for (size_t c = 0; c < 3; ++c) {
+      if (c >= channels) {
+        image.rgb[i + c] = image.rgb[i];
+        continue;
+      }
+      const size_t v = wide == 2 ? size_t(from[0]) << 8 | from[1] : from[0];
+      image.rgb[i + c] = eight_bits[std::min(v, greatest)];
+      from += wide;
+    }
+  return image;
 }
 
 // EXIF orientations 2..8: each pixel (x, y) of the upright picture comes from this place of the stored one.
@@ -112,12 +148,10 @@ detail::ImageHeader read_header(Bytes bytes, Kind kind, const std::string& name)
   detail::ImageHeader header;
   std::string reason;
   if (kind == Kind::png && begins(bytes, "IHDR", 12) && bytes.size() >= 24) {  // stb_image calls a large one unknown
-    const auto side = [&](size_t at) {
-      return int(bytes[at] & 127) << 24 | bytes[at + 1] << 16 | bytes[at + 2] << 8 | bytes[at + 3];
-    };
-    header.size = {side(16), side(20)};
+    header.size = {int(big32(bytes, 16) & INT_MAX), int(big32(bytes, 20) & INT_MAX)};
     return header;
   }
+  if (kind == Kind::pnm) return header.size = read_pnm_header(bytes).size, header;
   const bool ok = kind == Kind::jpeg ? detail::read_jpeg_header(bytes, header, reason)
                                      : detail::read_stb_header(bytes, header.size, reason);
   if (!ok) reject_damaged(name_of(kind), name, reason);
@@ -137,9 +171,10 @@ Image decode_image(Bytes bytes, const std::string& name, const ReadOptions& opti
   } else {
     header = read_header(bytes, kind, name);
     check_size(header.size, name, options);
-    if (promised_bytes(bytes, kind, header.size) > bytes.size())
+    if (kind == Kind::bmp && bmp_bytes(bytes, header.size) > bytes.size())
       reason = text("it ends after ", bytes.size(), " bytes");
-    else image = detail::decode_stb(bytes, reason);
+    if (kind == Kind::pnm) image = decode_pnm(bytes, reason);
+    else if (reason.empty()) image = detail::decode_stb(bytes, reason);
   }
   if (image.empty()) reject_damaged(name_of(kind), name, reason);
   return options.orient && header.orientation > 1 ? turned(image, header.orientation) : image;

@@ -31,8 +31,8 @@ struct ImageSize {
 };
 
 // All of these throw Code::data with a message that names the file, what is wrong with it and what to do. Grey becomes
-// RGB, CMYK and YCCK are converted, 16 bits keep their upper 8, transparency is laid over white. A damaged or cut-off
-// file is an error, never a half-grey picture.
+// RGB, CMYK and YCCK are converted, 16 bits keep their upper 8 (a PNM's values become parts of its greatest),
+// transparency is laid over white. A damaged or cut-off file is an error, never a half-grey picture.
 Image read_image(const std::string& path, const ReadOptions& options = {});
 Image decode_image(std::span<const uint8_t> bytes, const std::string& name, const ReadOptions& options = {});
 ImageSize read_image_size(const std::string& path, const ReadOptions& options = {});  // from the header, turned by EXIF

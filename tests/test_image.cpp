@@ -202,6 +202,13 @@ TEST_CASE("BMP and binary PNM") {
   CHECK(pixel(decode_image(text_bytes("P6 # red, green\n2 1\n255\n\xFF\x01\x02\x03\xFE\x04"), "p"), 1, 0) ==
         std::vector<int>{3, 254, 4});
   CHECK(pixel(decode_image(text_bytes("P5\n1 1 255\n\x2A"), "p"), 0, 0) == std::vector<int>{42, 42, 42});
+  // 0..15, 0..4095 and 16 bits, the upper byte first.
+  CHECK(pixel(decode_image(text_bytes("P6 1 1 15\n\x02\x0F\x08"), "p"), 0, 0) == std::vector<int>{34, 255, 136});
+  CHECK(pixel(decode_image(text_bytes("P5 1 1 4095\n\x08\x10"), "p"), 0, 0) == std::vector<int>{129, 129, 129});
+  CHECK(pixel(decode_image(text_bytes("P6 1 1 65535\n\x12\xFF\x03\xE8\xFF\x01"), "p"), 0, 0) ==
+        std::vector<int>{0x12, 3, 0xFF});
+  test::require_words(refusal(text_bytes("P5 2 1 65535\nabc")), {"PNM", "cut-off", "16 bytes"});
+  test::require_words(refusal(text_bytes("P5 1 1 70000\nabc")), {"PNM", "70000"});
   Bytes bmp{'B', 'M', 62, 0, 0, 0, 0, 0, 0, 0, 54, 0, 0, 0, 40, 0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 1, 0, 24, 0};
   bmp.resize(54);
   for (int v : {1, 2, 3, 0, 4, 5, 6, 0}) bmp.push_back(uint8_t(v));  // from the bottom, blue first
