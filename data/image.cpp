@@ -2,6 +2,7 @@
 #include "data/image.h"
 
 #include <algorithm>
+#include <array>
 #include <cctype>
 #include <cerrno>
 #include <climits>
@@ -71,6 +72,33 @@ size_t bmp_bytes(Bytes bytes, ImageSize size) {
 
 uint32_t big32(Bytes bytes, size_t at) {
   return uint32_t(bytes[at]) << 24 | uint32_t(bytes[at + 1]) << 16 | uint32_t(bytes[at + 2]) << 8 | bytes[at + 3];
+}
+
+uint32_t crc32(Bytes bytes) {
+  static const std::array<uint32_t, 256> table = [] {
+    std::array<uint32_t, 256> t{};
+    for (uint32_t i = 0; i < 256; ++i) {
+      t[i] = i;
+      for (int bit = 0; bit < 8; ++bit) t[i] = t[i] >> 1 ^ (t[i] & 1 ? 0xEDB88320u : 0);
+    }
+    return t;
+  }();
+  uint32_t crc = ~0u;
+  for (uint8_t byte : bytes) crc = crc >> 8 ^ table[(crc ^ byte) & 255];
+  return ~crc;
+}
+
+// stb_image looks at no checksum: what is wrong with a PNG's chunks (length, type, data, CRC), "" where nothing is.
+std::string png_fault(Bytes bytes) {
+  for (size_t at = 8; at + 12 <= bytes.size();) {
+    const size_t length = big32(bytes, at);
+    if (length > bytes.size() - at - 12) break;
+    if (crc32(bytes.subspan(at + 4, length + 4)) != big32(bytes, at + 8 + length))
+      return text("the checksum of its part at byte ", at, " is wrong");
+    if (begins(bytes, "IEND", at + 4)) return "";
+    at += length + 12;
+  }
+  return text("it ends after ", bytes.size(), " bytes");
 }
 
 struct PnmHeader {
@@ -171,6 +199,7 @@ Image decode_image(Bytes bytes, const std::string& name, const ReadOptions& opti
   } else {
     header = read_header(bytes, kind, name);
     check_size(header.size, name, options);
+    if (kind == Kind::png) reason = png_fault(bytes);
     if (kind == Kind::bmp && bmp_bytes(bytes, header.size) > bytes.size())
       reason = text("it ends after ", bytes.size(), " bytes");
     if (kind == Kind::pnm) image = decode_pnm(bytes, reason);

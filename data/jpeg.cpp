@@ -18,6 +18,7 @@ namespace {
 struct Errors {
   jpeg_error_mgr base;  // first: libjpeg hands back a pointer to it
   std::jmp_buf jump;
+  bool several_scans = false;  // then an early end may fall between two of them, where libjpeg only warns
   char message[JMSG_LENGTH_MAX] = "";
 };
 
@@ -31,9 +32,9 @@ struct Errors {
 void on_message(j_common_ptr info, int level) {
   if (level >= 0) return;
   const int code = info->err->msg_code;
-  const bool progressive = info->is_decompressor && reinterpret_cast<j_decompress_ptr>(info)->progressive_mode;
+  const bool several_scans = reinterpret_cast<Errors*>(info->err)->several_scans;
   const bool lost = code == JWRN_HIT_MARKER || code == JWRN_HUFF_BAD_CODE || code == JWRN_MUST_RESYNC ||
-                    code == JWRN_ARITH_BAD_CODE || (code == JWRN_JPEG_EOF && progressive);
+                    code == JWRN_ARITH_BAD_CODE || (code == JWRN_JPEG_EOF && several_scans);
   if (lost) give_up(info);
 }
 
@@ -115,6 +116,7 @@ Image decode_jpeg(std::span<const uint8_t> bytes, const SizeCheck& check, ImageH
     return reason = errors.message, Image();
   }
   begin(info, bytes, header);
+  errors.several_scans = jpeg_has_multiple_scans(&info);
   const bool cmyk = info.jpeg_color_space == JCS_CMYK || info.jpeg_color_space == JCS_YCCK;
   info.out_color_space = cmyk ? JCS_CMYK : JCS_RGB;
   jpeg_start_decompress(&info);

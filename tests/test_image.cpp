@@ -38,8 +38,10 @@ double mean_difference(const Image& a, const Image& b) {
   return sum / double(a.rgb.size());
 }
 
+enum class Scans { one, progressive, one_per_component };
+
 // A JPEG of the given kind through libjpeg: components are those of `space`.
-Bytes jpeg(int width, int height, int components, J_COLOR_SPACE in, J_COLOR_SPACE out, bool progressive,
+Bytes jpeg(int width, int height, int components, J_COLOR_SPACE in, J_COLOR_SPACE out, Scans scans,
            const std::function<void(int, int, uint8_t*)>& pixel) {
   jpeg_compress_struct info;
   jpeg_error_mgr errors;
@@ -53,7 +55,10 @@ Bytes jpeg(int width, int height, int components, J_COLOR_SPACE in, J_COLOR_SPAC
   jpeg_set_defaults(&info);
   jpeg_set_colorspace(&info, out);
   jpeg_set_quality(&info, 95, TRUE);
-  if (progressive) jpeg_simple_progression(&info);
+  if (scans == Scans::progressive) jpeg_simple_progression(&info);
+  jpeg_scan_info of_component[4] = {};
+  for (int i = 0; i < 4; ++i) of_component[i] = {1, {i}, 0, 63, 0, 0};
+  if (scans == Scans::one_per_component) info.scan_info = of_component, info.num_scans = components;
   jpeg_start_compress(&info, TRUE);
   std::vector<uint8_t> row(size_t(width) * size_t(components));
   for (int y = 0; y < height; ++y) {
@@ -71,11 +76,32 @@ Bytes jpeg(int width, int height, int components, J_COLOR_SPACE in, J_COLOR_SPAC
 void put32(Bytes& out, uint32_t v) {
   for (int shift = 24; shift >= 0; shift -= 8) out.push_back(uint8_t(v >> shift));
 }
-void chunk(Bytes& out, const char* name, const Bytes& data) {  // the checksum is not looked at
+uint32_t crc32(const uint8_t* data, size_t size) {  // bit by bit
+  uint32_t crc = ~0u;
+  for (size_t i = 0; i < 8 * size; ++i) {
+    crc ^= uint32_t(data[i / 8] >> i % 8 & 1);
+    crc = crc & 1 ? crc >> 1 ^ 0xEDB88320u : crc >> 1;
+  }
+  return ~crc;
+}
+void chunk(Bytes& out, const char* name, const Bytes& data) {
   put32(out, uint32_t(data.size()));
   out.insert(out.end(), name, name + 4);
   out.insert(out.end(), data.begin(), data.end());
-  put32(out, 0);
+  put32(out, crc32(&out[out.size() - data.size() - 4], data.size() + 4));
+}
+size_t chunk_size(const Bytes& png, size_t at) {
+  size_t length = 0;
+  for (size_t i = 0; i < 4; ++i) length = length << 8 | png[at + i];
+  return length + 12;
+}
+// Makes the checksums right again, so that damage reaches the decoder.
+void mend(Bytes& png) {
+  for (size_t at = 8, n; at + 12 <= png.size() && (n = chunk_size(png, at)) <= png.size() - at; at += n) {
+    Bytes sum;
+    put32(sum, crc32(&png[at + 4], n - 8));
+    std::copy(sum.begin(), sum.end(), png.begin() + std::ptrdiff_t(at + n - 4));
+  }
 }
 // A PNG whose rows (without filter bytes) are stored, not compressed.
 Bytes png(uint32_t width, uint32_t height, int depth, int type, const std::vector<Bytes>& rows,
@@ -146,10 +172,10 @@ TEST_CASE("written pictures come back") {
 TEST_CASE("JPEG: progressive, grey, CMYK and YCCK") {
   const Image image = smooth_picture(50, 30);
   const auto rgb = [&](int x, int y, uint8_t* p) { std::memcpy(p, image.at(x, y), 3); };
-  const Bytes progressive = jpeg(50, 30, 3, JCS_RGB, JCS_YCbCr, true, rgb);
+  const Bytes progressive = jpeg(50, 30, 3, JCS_RGB, JCS_YCbCr, Scans::progressive, rgb);
   CHECK(mean_difference(decode_image(progressive, "p"), image) < 2);
-  const Image grey =
-      decode_image(jpeg(20, 10, 1, JCS_GRAYSCALE, JCS_GRAYSCALE, false, [](int, int, uint8_t* p) { *p = 77; }), "g");
+  const Image grey = decode_image(
+      jpeg(20, 10, 1, JCS_GRAYSCALE, JCS_GRAYSCALE, Scans::one, [](int, int, uint8_t* p) { *p = 77; }), "g");
   CHECK(pixel(grey, 5, 5) == std::vector<int>{77, 77, 77});
   // libjpeg writes Adobe's marker for both, which means inverted inks.
   for (const J_COLOR_SPACE space : {JCS_CMYK, JCS_YCCK}) {
@@ -157,14 +183,14 @@ TEST_CASE("JPEG: progressive, grey, CMYK and YCCK") {
       for (int c = 0; c < 3; ++c) p[c] = image.at(x, y)[c];
       p[3] = 255;
     };
-    CHECK(mean_difference(decode_image(jpeg(50, 30, 4, JCS_CMYK, space, false, inks), "c"), image) < 3);
+    CHECK(mean_difference(decode_image(jpeg(50, 30, 4, JCS_CMYK, space, Scans::one, inks), "c"), image) < 3);
   }
 }
 
 TEST_CASE("EXIF orientation is honoured") {
   const Image image = smooth_picture(48, 32);
   const auto rgb = [&](int x, int y, uint8_t* p) { std::memcpy(p, image.at(x, y), 3); };
-  const Bytes plain = jpeg(48, 32, 3, JCS_RGB, JCS_RGB, false, rgb);
+  const Bytes plain = jpeg(48, 32, 3, JCS_RGB, JCS_RGB, Scans::one, rgb);
   const Image stored = decode_image(plain, "p");
   for (int orientation = 1; orientation <= 8; ++orientation) {
     const Image seen = decode_image(with_exif(plain, orientation, orientation % 2), "o");
@@ -226,12 +252,24 @@ TEST_CASE("damaged and foreign files are refused with the reason") {
     test::require_words(refusal(cut), {"a/b.jpg", "damaged or cut-off JPEG", "copy it again"});
   }
   const auto rgb = [](int x, int y, uint8_t* p) { p[0] = uint8_t(x * y), p[1] = uint8_t(x), p[2] = uint8_t(y); };
-  const Bytes progressive = jpeg(200, 150, 3, JCS_RGB, JCS_YCbCr, true, rgb);
+  const Bytes progressive = jpeg(200, 150, 3, JCS_RGB, JCS_YCbCr, Scans::progressive, rgb);
   for (const double part : {0.2, 0.5, 0.95})
     CHECK_FALSE(
         refusal(Bytes(progressive.begin(), progressive.begin() + std::ptrdiff_t(part * double(progressive.size()))))
             .empty());
+  // Cut before its second scan begins, only brightness is left.
+  const Bytes scans = jpeg(200, 150, 3, JCS_RGB, JCS_YCbCr, Scans::one_per_component, rgb);
+  CHECK(refusal(scans).empty());
+  const Bytes marker{0xFF, 0xDA};
+  const auto first = std::search(scans.begin(), scans.end(), marker.begin(), marker.end());
+  const auto second = std::search(first + 2, scans.end(), marker.begin(), marker.end());
+  REQUIRE(second != scans.end());
+  test::require_words(refusal(Bytes(scans.begin(), second)), {"damaged or cut-off JPEG"});
   const Bytes whole = encode_png(smooth_picture(100, 80));
+  Bytes flipped = png(3, 1, 8, 0, {{1, 2, 3}});  // as stored: its first chunks take 33 bytes, a row begins 16 further
+  ++flipped[33 + 8 + 8];
+  test::require_words(refusal(flipped), {"a/b.jpg", "damaged or cut-off PNG", "checksum", "byte 33"});
+  test::require_words(refusal(Bytes(whole.begin(), whole.end() - 12)), {"cut-off PNG", "it ends after"});  // no IEND
   for (const double part : {0.3, 0.9})
     test::require_words(refusal(Bytes(whole.begin(), whole.begin() + std::ptrdiff_t(part * double(whole.size())))),
                         {"PNG"});
@@ -263,6 +301,7 @@ TEST_CASE("random damage ends in an error or a picture, never worse") {
       Bytes bad = good;
       for (int64_t i = dice.integer(1, 8); i > 0; --i)
         bad[size_t(dice.integer(2, int64_t(bad.size()) - 1))] = uint8_t(dice.integer(0, 255));
+      if (trial % 2 == 0 && bad[1] == 'P') mend(bad);
       try {
         const Image out = decode_image(bad, "bad", {.max_pixels = 10'000'000});
         REQUIRE(out.rgb.size() == size_t(out.width) * size_t(out.height) * 3);
