@@ -157,18 +157,24 @@ std::vector<std::string> read_names(const fs::path& path) {
 }
 
 struct Pictures {  // of a folder: by name without its ending, and by whole name
-  std::map<std::string, fs::path> by_stem, by_name;
+  std::multimap<std::string, fs::path> by_stem;
+  std::map<std::string, fs::path> by_name;
   explicit Pictures(const fs::path& folder) {
     for (const auto& entry : fs::directory_iterator(folder)) {
       if (!is_image_name(entry.path().string())) continue;
-      by_stem[entry.path().stem().string()] = by_name[entry.path().filename().string()] = entry.path();
+      by_stem.emplace(entry.path().stem().string(), entry.path());
+      by_name[entry.path().filename().string()] = entry.path();
     }
   }
   fs::path find(const File& file) const {
-    if (const auto at = by_stem.find(file.path.stem().string()); at != by_stem.end()) return at->second;
-    if (const auto at = by_name.find(fs::path(file.filename).filename().string()); at != by_name.end())
-      return at->second;
-    fail(Code::data, text(file.path.string(), ": its picture (", file.path.stem().string(), ".jpg or \"", file.filename,
+    const std::string stem = file.path.stem().string();
+    const auto named = by_name.find(fs::path(file.filename).filename().string());
+    if (named != by_name.end() && named->second.stem() == stem) return named->second;
+    check(Code::data, by_stem.count(stem) <= 1, file.path.string(), ": more than one picture is called ", stem,
+          "; write the right one's name into <filename>");
+    if (const auto at = by_stem.find(stem); at != by_stem.end()) return at->second;
+    if (named != by_name.end()) return named->second;
+    fail(Code::data, text(file.path.string(), ": its picture (", stem, ".jpg or \"", file.filename,
                           "\") does not exist; is the folder of pictures complete?"));
   }
 };

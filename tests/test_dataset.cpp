@@ -260,6 +260,11 @@ TEST_CASE("VOC in the layouts that it comes in") {
   const Dataset data = open_dataset({.dir = dir, .format = "voc"});
   CHECK(data.size() == 2);
   CHECK(open_dataset({.dir = dir, .split = "train", .val_fraction = 0}).size() == 2);
+  // A mask beside the picture: the XML file's <filename> decides, whatever the order of the folder.
+  for (const char* mask : {"IMAGES/a.bmp", "IMAGES/a.jpg", "IMAGES/a.pgm"}) folder.write(mask, "a mask");
+  CHECK(open_dataset({.dir = dir}).annotation(0).path == folder / "IMAGES/a.png");
+  folder.write("annotations/a.xml", replaced(voc(""), "a.png", "photo.png"));
+  require_words(error_of(Code::data, [&] { open_dataset({.dir = dir}); }), {"a.xml", "more than one", "<filename>"});
   const Folder folders;
   for (const char* split : {"test", "train"}) {
     add_pictures(folders, split);
