@@ -99,7 +99,18 @@ std::string json_text(const Json& value, int indent) {
 }
 
 namespace detail {
+
+std::string brief(std::string text, std::size_t most) {
+  if (text.size() <= most) return text;
+  while (most > 0 && (text[most] & 0xC0) == 0x80) --most;  // no character of UTF-8 is cut
+  return text.substr(0, most) + "...";
+}
+
 namespace {
+
+constexpr int kDeepest = 100;  // lists and objects within one another: dump() and copies take stack for each
+
+std::string shown(const Parsed& value) { return brief(value.dump()); }
 
 using Event = Parsed::parse_event_t;
 
@@ -116,12 +127,15 @@ class Reader {
     } catch (const Parsed::parse_error& error) {
       fail(Code::data, explain(bytes, error.byte, error.what()));
     } catch (const Parsed::exception& error) {  // a number beyond double's range, a broken UTF-8 text
-      fail(Code::data, text(path_, ": ", place(), error.what()));
+      fail(Code::data, text(path_, ": ", place(), brief(error.what(), 200)));
     }
   }
 
  private:
   bool keep(int depth, Event event, Parsed& value, const std::function<void(const JsonRecord&)>& visit) {
+    if (depth > kDeepest)
+      fail(Code::data, text(path_, ": ", place(), "more than ", kDeepest,
+                            " lists or objects within one another; is the file damaged?"));
     if (depth == 0 && event != Event::object_end && event != Event::array_end)
       check(Code::data, event == (depth_ == 2 ? Event::object_start : Event::array_start), path_, ": is not ",
             depth_ == 2 ? "a COCO annotation file, which is one object" : "a COCO results file, which is one list",
@@ -138,7 +152,7 @@ class Reader {
       return false;
     }
     if (event == Event::value || event == Event::array_end)
-      JsonRecord{path_, list_, index_, value}.reject("is ", value.dump().substr(0, 40), ", not an object");
+      JsonRecord{path_, list_, index_, value}.reject("is ", shown(value), ", not an object");
     return true;
   }
   bool known() const {
@@ -155,7 +169,7 @@ class Reader {
       if (bytes.compare(at, word.size(), word) == 0 || bytes.compare(at - (at > 0), word.size(), word) == 0)
         return text(path_, ": ", place(), word, " at byte ", at,
                     " is no number of JSON; the program that wrote the file computed it; leave such boxes out");
-    return text(path_, ": ", place(), "not valid JSON: ", what.substr(what.find("] ") + 2));
+    return text(path_, ": ", place(), "not valid JSON: ", brief(what.substr(what.find("] ") + 2), 200));
   }
 
   std::string path_, list_;
@@ -164,7 +178,7 @@ class Reader {
 };
 
 double number_in(const JsonRecord& record, const Parsed& value, const std::string& what) {
-  if (!value.is_number()) record.reject("has ", what, " ", value.dump(), ", which is not a number");
+  if (!value.is_number()) record.reject("has ", what, " ", shown(value), ", which is not a number");
   return value.get<double>();
 }
 
@@ -172,7 +186,7 @@ double number_in(const JsonRecord& record, const Parsed& value, const std::strin
 
 void JsonRecord::reject_as(const std::string& what) const {
   std::string name = text(path, ": ", list, "[", index, "]");
-  if (const auto id = json.find("id"); json.is_object() && id != json.end()) name += " (id " + id->dump() + ")";
+  if (const auto id = json.find("id"); json.is_object() && id != json.end()) name += " (id " + shown(*id) + ")";
   fail(Code::data, name + " " + what);
 }
 bool JsonRecord::has(const char* key) const { return json.contains(key); }
@@ -187,17 +201,17 @@ std::int64_t JsonRecord::integer(const char* key) const {
   if (value.is_number_integer()) return value.get<std::int64_t>();
   const double real = value.is_number_float() ? value.get<double>() : 0.5;  // 7.0 is the id 7
   if (real != std::floor(real) || std::abs(real) > 9e15)
-    reject("has ", key, " ", value.dump(), ", which is not a whole number");
+    reject("has ", key, " ", shown(value), ", which is not a whole number");
   return static_cast<std::int64_t>(real);
 }
 std::string JsonRecord::name(const char* key) const {
   const Parsed& value = field(key);
-  if (!value.is_string()) reject("has ", key, " ", value.dump(), ", which is not a text");
+  if (!value.is_string()) reject("has ", key, " ", shown(value), ", which is not a text");
   return value.get<std::string>();
 }
 CocoBox JsonRecord::box() const {
   const Parsed& value = field("bbox");
-  if (!value.is_array() || value.size() != 4) reject("has bbox ", value.dump(), ", not [x, y, width, height]");
+  if (!value.is_array() || value.size() != 4) reject("has bbox ", shown(value), ", not [x, y, width, height]");
   const auto side = [&](int i) { return number_in(*this, value[i], "in its bbox"); };
   return {side(0), side(1), side(2), side(3)};
 }

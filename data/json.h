@@ -71,6 +71,8 @@ std::string json_text(const Json& value, int indent = -1);
 
 namespace detail {
 
+std::string brief(std::string text, std::size_t most = 60);  // for messages: the rest of a longer one is "..."
+
 using Parsed = nlohmann::ordered_json;
 
 // One object of a file's list, e.g. annotations[12] of val.json. All throw Code::data in one line.

@@ -171,6 +171,16 @@ TEST_CASE("COCO files that are broken are refused in one line") {
   require_words(coco_error(R"({"images": [], "categories": [{"id": 1}], "annotations": []})"), {"no pictures"});
   require_words(coco_error("{\"images\": []}"), {"has no list \"annotations\""});
   require_words(coco_error("[]"), {"annotations.json"});
+  const std::string deep = std::string(300000, '[') + std::string(300000, ']');
+  require_words(coco_error(replaced(good, "[1, 2, 10.5, 20]", deep)), {"near annotations[0]", "more than 100 lists"});
+  require_words(coco_error(replaced(good, "\"id\": 7", "\"id\": " + deep)), {"near images[0]", "more than 100 lists"});
+  require_words(coco_error(replaced(good, "{\"images\"", "{\"more\": " + deep + ", \"images\"")),
+                {"more than 100 lists"});
+  std::string numbers = "[1";
+  for (int i = 0; i < 5000; ++i) numbers += ", 1";
+  const std::string many = coco_error(replaced(good, "[1, 2, 10.5, 20]", numbers + "]"));
+  require_words(many, {"annotations[0] (id 1)", "has bbox [1,1,", "..., not [x, y, width, height]"});
+  CHECK(many.size() < 300);
   const Folder empty;
   require_words(error_of(Code::data, [&] { open_dataset({.dir = empty.path.string()}); }), {"neither", "Annotations/"});
   require_words(error_of(Code::data, [&] { open_dataset({.dir = empty / "none"}); }), {"is not a folder"});
