@@ -4,6 +4,7 @@
 //   DIR/SPLIT/_annotations.coco.json + DIR/SPLIT/*.jpg      Roboflow
 //   DIR/annotations/instances_SPLIT.json + DIR/SPLIT/       COCO itself (also DIR/images/SPLIT/)
 #include <algorithm>
+#include <climits>
 #include <filesystem>
 #include <unordered_map>
 
@@ -73,8 +74,12 @@ Picture read_picture(const JsonRecord& record, const fs::path& folder) {
     picture.annotation.width = size.width, picture.annotation.height = size.height;
     return picture;
   }
-  picture.annotation.width = int(record.integer("width")), picture.annotation.height = int(record.integer("height"));
-  if (picture.annotation.width < 1 || picture.annotation.height < 1) record.reject("has no width or height");
+  const auto side = [&](const char* key) {
+    const int64_t pixels = record.integer(key);
+    if (pixels < 1 || pixels > INT_MAX) record.reject("has ", key, " ", pixels, ", which no picture has; correct it");
+    return int(pixels);
+  };
+  picture.annotation.width = side("width"), picture.annotation.height = side("height");
   return picture;
 }
 

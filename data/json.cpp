@@ -198,6 +198,8 @@ const Parsed& JsonRecord::field(const char* key) const {
 double JsonRecord::number(const char* key) const { return number_in(*this, field(key), key); }
 std::int64_t JsonRecord::integer(const char* key) const {
   const Parsed& value = field(key);
+  if (value.is_number_unsigned() && value.get<std::uint64_t>() > std::uint64_t{INT64_MAX})
+    reject("has ", key, " ", shown(value), ", which is above 2^63 - 1");
   if (value.is_number_integer()) return value.get<std::int64_t>();
   const double real = value.is_number_float() ? value.get<double>() : 0.5;  // 7.0 is the id 7
   if (real != std::floor(real) || std::abs(real) > 9e15)

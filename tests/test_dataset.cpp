@@ -171,6 +171,11 @@ TEST_CASE("COCO files that are broken are refused in one line") {
   require_words(coco_error(R"({"images": [], "categories": [{"id": 1}], "annotations": []})"), {"no pictures"});
   require_words(coco_error("{\"images\": []}"), {"has no list \"annotations\""});
   require_words(coco_error("[]"), {"annotations.json"});
+  require_words(coco_error(replaced(good, "\"id\": 7", "\"id\": 9223372036854775815")),
+                {"images[0]", "above 2^63 - 1"});
+  for (const char* width : {"4294967336", "0", "-40"})
+    require_words(coco_error(replaced(good, "\"width\": 40", text("\"width\": ", width))),
+                  {"images[0] (id 7)", "has width", width});
   const std::string deep = std::string(300000, '[') + std::string(300000, ']');
   require_words(coco_error(replaced(good, "[1, 2, 10.5, 20]", deep)), {"near annotations[0]", "more than 100 lists"});
   require_words(coco_error(replaced(good, "\"id\": 7", "\"id\": " + deep)), {"near images[0]", "more than 100 lists"});
