@@ -123,9 +123,13 @@ Source read_coco(const DatasetOptions& options) {
     source.annotations.push_back(std::move(picture.annotation));
   });
   std::sort(categories.begin(), categories.end());
+  std::unordered_map<std::string, int64_t> named;
   for (const auto& [id, name] : categories) {
     check(Code::data, source.class_ids.empty() || source.class_ids.back() != id, path, ": two categories have the id ",
           id, "; ids must differ");
+    const auto [first, fresh] = named.emplace(name, id);
+    check(Code::data, fresh, path, ": the categories ", first->second, " and ", id, " are both called \"", name,
+          "\"; make one of them, or give them two names");
     source.class_ids.push_back(id), source.classes.push_back(name);
   }
   for (const CocoRecord& record : records) {

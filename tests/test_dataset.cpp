@@ -168,6 +168,7 @@ TEST_CASE("COCO files that are broken are refused in one line") {
   require_words(coco_error(replaced(good, "a.png", "none.png")), {"images[0] (id 7)", "none.png", "does not exist"});
   require_words(coco_error(replaced(good, "\"id\": 3", "\"id\": 7")), {"images[1]", "another image"});
   require_words(coco_error(replaced(good, "\"id\": 9", "\"id\": 2")), {"two categories", "2"});
+  require_words(coco_error(replaced(good, "\"cat\"", "\"dog\"")), {"categories 2 and 9", "\"dog\""});
   require_words(coco_error(R"({"images": [], "categories": [{"id": 1}], "annotations": []})"), {"no pictures"});
   require_words(coco_error("{\"images\": []}"), {"has no list \"annotations\""});
   require_words(coco_error("[]"), {"annotations.json"});
