@@ -109,7 +109,8 @@ class Parser {
       const std::string value = box.child(name).text().as_string();
       char* end = nullptr;
       const double number = std::strtod(value.c_str(), &end);
-      if (value.empty() || end == value.c_str())
+      const bool blank = value.find_first_not_of(" \t\r\n", size_t(end - value.c_str())) == std::string::npos;
+      if (end == value.c_str() || !blank)  // 1,5 is no 1
         reject(box.offset_debug(), text("object \"", object.name, "\" has <", name, "> \"", value, "\", no number"));
       return number;
     };

@@ -301,6 +301,8 @@ TEST_CASE("VOC files that are broken are refused in one line, with the line") {
                 {"a.xml:1", "no <size>", "<width>"});
   require_words(folder.error(replaced(good, "<width>40</width>", "<width>0</width>")), {"a.xml:3", "0 x 30"});
   require_words(folder.error(replaced(good, "<xmin>1</xmin>", "<xmin>left</xmin>")), {"a.xml:5", "\"cat\"", "left"});
+  require_words(folder.error(replaced(good, "<xmin>1</xmin>", "<xmin>1,5</xmin>")), {"a.xml:5", "\"cat\"", "1,5"});
+  CHECK(folder.error(replaced(good, "<xmin>1</xmin>", "<xmin> 1.5\n </xmin>")).empty());
   require_words(folder.error(replaced(good, "<name>cat</name>", "")), {"a.xml:5", "no <name>"});
   require_words(folder.error(replaced(good, "<xmin>1</xmin>", "<xmin>nan</xmin>")),
                 {"a.xml:5: box 2 of 2", "a.png", "not finite"});
