@@ -115,6 +115,8 @@ Source read_coco(const DatasetOptions& options) {
     if (record.list == "categories") {
       const int64_t id = record.integer("id");
       categories.emplace_back(id, category_name(record, text(id)));
+      if (categories.back().second.find('\n') != std::string::npos)
+        record.reject("has a line break in its name; remove it");
     }
     if (record.list != "images") return;
     Picture picture = read_picture(record, place.images);

@@ -14,6 +14,7 @@
 
 #include "core/error.h"
 #include "core/threads.h"
+#include "data/json.h"
 #include "data/readers.h"
 
 namespace fovea::detail {
@@ -102,6 +103,9 @@ class Parser {
     object.name = node.child("name").text().as_string();
     const std::ptrdiff_t at = node.offset_debug();
     if (object.name.empty()) reject(at, "an <object> has no <name>");
+    if (object.name.find('\n') != std::string::npos) reject(at, "an <object>'s <name> holds a line break; remove it");
+    if (parse_json(json_text(object.name)).string != object.name)  // json_text() repairs what is not
+      reject(at, "an <object>'s <name> is not UTF-8; save the file as UTF-8, or say its encoding in the first line");
     object.difficult = node.child("difficult").text().as_int() != 0;
     const pugi::xml_node box = node.child("bndbox");
     if (!box) reject(at, "object \"" + object.name + "\" has no <bndbox>");

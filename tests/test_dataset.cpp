@@ -168,6 +168,7 @@ TEST_CASE("COCO files that are broken are refused in one line") {
   require_words(coco_error(replaced(good, "a.png", "none.png")), {"images[0] (id 7)", "none.png", "does not exist"});
   require_words(coco_error(replaced(good, "\"id\": 3", "\"id\": 7")), {"images[1]", "another image"});
   require_words(coco_error(replaced(good, "\"id\": 9", "\"id\": 2")), {"two categories", "2"});
+  require_words(coco_error(replaced(good, "\"cat\"", R"("c\nat")")), {"categories[1] (id 2)", "line break"});
   require_words(coco_error(replaced(good, "\"cat\"", "\"dog\"")), {"categories 2 and 9", "\"dog\""});
   require_words(coco_error(R"({"images": [], "categories": [{"id": 1}], "annotations": []})"), {"no pictures"});
   require_words(coco_error("{\"images\": []}"), {"has no list \"annotations\""});
@@ -304,6 +305,11 @@ TEST_CASE("VOC files that are broken are refused in one line, with the line") {
   require_words(folder.error(replaced(good, "<xmin>1</xmin>", "<xmin>1,5</xmin>")), {"a.xml:5", "\"cat\"", "1,5"});
   CHECK(folder.error(replaced(good, "<xmin>1</xmin>", "<xmin> 1.5\n </xmin>")).empty());
   require_words(folder.error(replaced(good, "<name>cat</name>", "")), {"a.xml:5", "no <name>"});
+  require_words(folder.error(replaced(good, "cat", "c\nat")), {"a.xml:5", "line break"});
+  const std::string latin = replaced(good, "cat", "caf\xe9");
+  require_words(folder.error(latin), {"a.xml:5", "not UTF-8", "save the file as UTF-8"});
+  CHECK(folder.error("<?xml version='1.0' encoding='iso-8859-1'?>" + latin).empty());
+  CHECK(folder.error(replaced(good, "cat", "caf\xc3\xa9")).empty());
   require_words(folder.error(replaced(good, "<xmin>1</xmin>", "<xmin>nan</xmin>")),
                 {"a.xml:5: box 2 of 2", "a.png", "not finite"});
   require_words(folder.error("<html></html>"), {"no <annotation>"});
