@@ -181,9 +181,17 @@ void keep_fraction(Source& source, const std::string& split, double val_fraction
   if (split.empty() || split == "all") return;
   check(Code::usage, split == "train" || split == "val", source.name,
         ": has no splits; it can be divided into \"train\" ", "and \"val\", not \"", split, "\"");
-  std::erase_if(source.annotations, [&](const Annotation& a) {
-    return (double(name_hash(a.path) >> 11) * 0x1p-53 < val_fraction) != (split == "val");
-  });
+  const auto place = [](const Annotation& a) { return double(name_hash(a.path) >> 11) * 0x1p-53; };
+  double low = 1, high = 0;
+  for (const Annotation& a : source.annotations) low = std::min(low, place(a)), high = std::max(high, place(a));
+  const size_t all = source.annotations.size();
+  double border = val_fraction;  // moved to the nearest picture where all of a few are on one side
+  if (low < high && border > 0 && border < 1) border = std::clamp(border, std::nextafter(low, 1), high);
+  std::erase_if(source.annotations, [&](const Annotation& a) { return (place(a) < border) != (split == "val"); });
+  check(Code::data, all == 0 || !source.annotations.empty(), source.name, ": of its ", all,
+        all == 1 ? " picture" : " pictures", ", none is in \"", split, "\" at a val_fraction of ", val_fraction,
+        all == 1 ? "; add pictures" : "; choose one between 0 and 1",
+        split == "val" ? ", or an empty data.val_split to train without scoring" : "");
 }
 
 void order_classes(Source& source, const std::vector<std::string>& wanted) {

@@ -23,7 +23,8 @@ std::vector<std::string> voc_splits(const std::filesystem::path& dir);
 Source read_voc(const DatasetOptions& options);
 
 // Keeps the pictures of "train" or "val" where the data has no splits: by a hash of the file's name, so that adding
-// pictures moves none of the others.
+// pictures moves none of the others (but for a few pictures: where all fall on one side, the nearest goes to the
+// other).
 void keep_fraction(Source& source, const std::string& split, double val_fraction);
 // Puts the classes into the wanted order (options.classes); nothing to do where that is empty.
 void order_classes(Source& source, const std::vector<std::string>& wanted);

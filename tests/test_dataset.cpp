@@ -157,6 +157,42 @@ TEST_CASE("without splits, a part is chosen by file name") {
                 {"no splits"});
 }
 
+TEST_CASE("a few pictures without splits are in both parts") {
+  const Folder folder;
+  const auto part = [&](const char* split, double val_fraction) {
+    std::set<std::string> paths;
+    const Dataset data = open_dataset({.dir = folder.path.string(), .split = split, .val_fraction = val_fraction});
+    for (int64_t i = 0; i < data.size(); ++i) paths.insert(data.annotation(i).path);
+    return paths;
+  };
+  std::string images;
+  for (int n = 1; n <= 6; ++n) {
+    const std::string name = "p" + std::to_string(n) + ".png";
+    folder.write("images/" + name, std::string("x"));
+    images += text(n > 1 ? ", " : "", R"({"id": )", n, R"(, "file_name": ")", name, R"(", "width": 4, "height": 4})");
+    folder.write("annotations.json",
+                 text(R"({"images": [)", images, R"(], "categories": [{"id": 1}], "annotations": []})"));
+    const auto refused = [&](const char* split, double val_fraction) {
+      return error_of(Code::data, [&] { part(split, val_fraction); });
+    };
+    require_words(refused("val", 0),
+                  {"annotations.json", text("of its ", n), "none is in \"val\"", "val_fraction of 0"});
+    require_words(refused("train", 1), {"none is in \"train\"", "val_fraction of 1"});
+    CHECK(part("train", 0).size() == size_t(n));
+    if (n == 1) continue;
+    for (const double val_fraction : {1e-6, 0.1, 0.9, 0.999999}) {
+      std::set<std::string> train = part("train", val_fraction), val = part("val", val_fraction);
+      REQUIRE(!train.empty());
+      REQUIRE(!val.empty());
+      train.merge(val);
+      REQUIRE(val.empty());  // none in both
+      REQUIRE(train.size() == size_t(n));
+    }
+    CHECK(part("val", 1e-6).size() == 1);
+    CHECK(part("train", 0.999999).size() == 1);
+  }
+}
+
 TEST_CASE("COCO files that are broken are refused in one line") {
   const std::string good = good_coco;
   require_words(coco_error(good.substr(0, good.size() / 2)), {"annotations.json", "cut off"});
