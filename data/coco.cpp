@@ -64,10 +64,14 @@ struct Picture {
 Picture read_picture(const JsonRecord& record, const fs::path& folder) {
   Picture picture;
   picture.annotation.id = record.integer("id");
-  const fs::path path = folder / record.name("file_name"), flat = folder / path.filename();
-  picture.annotation.path = (fs::exists(path) || !fs::exists(flat) ? path : flat).string();
-  if (!fs::exists(path) && !fs::exists(flat))
-    record.reject("is of the picture ", path.string(), ", which does not exist; is the folder of pictures right?");
+  const std::string name = record.name("file_name");
+  const fs::path path = folder / name, flat = folder / path.filename();
+  std::error_code error;  // too long a name is none of a file either
+  const bool found = fs::exists(path, error);
+  if (!found && !fs::exists(flat, error))
+    record.reject("is of the picture ", (folder / brief(name, 200)).string(),
+                  ", which does not exist; is the folder of pictures right?");
+  picture.annotation.path = (found ? path : flat).string();
   picture.sized = record.has("width") && record.has("height");
   if (!picture.sized) {
     const ImageSize size = read_image_size(picture.annotation.path);

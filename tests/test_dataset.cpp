@@ -202,6 +202,9 @@ TEST_CASE("COCO files that are broken are refused in one line") {
   require_words(coco_error(replaced(good, "10.5", "NaN")), {"NaN", "near annotations[0]", "leave such boxes out"});
   require_words(coco_error(replaced(good, "10.5", "null")), {"annotations[0] (id 1)", "not a number"});
   require_words(coco_error(replaced(good, "a.png", "none.png")), {"images[0] (id 7)", "none.png", "does not exist"});
+  const std::string nameless = coco_error(replaced(good, "a.png", std::string(5000, 'n')));
+  require_words(nameless, {"images[0] (id 7)", "nnn...", "does not exist"});
+  CHECK(nameless.size() < 600);
   require_words(coco_error(replaced(good, "\"id\": 3", "\"id\": 7")), {"images[1]", "another image"});
   require_words(coco_error(replaced(good, "\"id\": 9", "\"id\": 2")), {"two categories", "2"});
   require_words(coco_error(replaced(good, "\"cat\"", R"("c\nat")")), {"categories[1] (id 2)", "line break"});

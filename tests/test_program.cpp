@@ -117,6 +117,7 @@ TEST_CASE("a mistyped command, flag, key, preset or value names the nearest, and
   fails("train --data x --out y --config bad.toml", 2, {"bad.toml:3", "'train.bach'", "'train.batch'"});
   shared().write("cut.toml", "[train\n");
   fails("train --data x --out y --config cut.toml", 2, {"cut.toml:1"});
+  fails("train --data x --out y --config .", 2, {"configuration file '.'", "is a folder"});
   fails("train --out y", 2, {"--data is required"});
 }
 

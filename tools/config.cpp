@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <charconv>
 #include <cstdlib>
+#include <filesystem>
 #include <fstream>
 #include <set>
 #include <sstream>
@@ -298,6 +299,8 @@ std::vector<Entry> environment_entries() {
 }
 
 std::string read_text(const std::string& path) {
+  std::error_code error;
+  check(Code::usage, !std::filesystem::is_directory(path, error), "the configuration file '", path, "' is a folder");
   std::ifstream file(path, std::ios::binary);
   check(Code::usage, file.good(), "cannot read the configuration file '", path, "'");
   return {std::istreambuf_iterator<char>(file), {}};
