@@ -200,6 +200,17 @@ TEST_CASE("bad data exits 3, before a run begins") {
   fs::copy(shared() / "tiny", shared() / "torn", fs::copy_options::recursive);
   for (auto& entry : fs::directory_iterator(shared() / "torn/train/images")) fs::resize_file(entry.path(), 200);
   fails("train --data torn --steps 2 --out torn-run" + kSmall, 3, {"torn/train/images/"});
+  const std::string picture =
+      "tiny/val/images/" + fs::directory_iterator(shared() / "tiny/val/images")->path().filename().string();
+  const std::string before = slurp(shared() / picture), show = "data show tiny --split val -n 1 --out ";
+  fails(show + picture, 2, {picture, "is a picture of the data set"});
+  fails(show + "./tiny/val/../val/images/" + fs::path(picture).filename().string(), 2,
+        {"is a picture of the data set"});
+  CHECK(slurp(shared() / picture) == before);
+  for (const char* page : {"page.webp", "page", "tiny/val/annotations.json"})
+    fails(show + page, 2, {page, ".png or .jpg"});
+  CHECK(run(show + "page.PNG").code == 0);
+  CHECK(slurp(shared() / "page.PNG").substr(1, 3) == "PNG");
   shared().write("text.jpg", "this is no picture");
   fails("detect --weights done text.jpg tiny/val/images --out found", 3, {"text.jpg"});
   CHECK(fs::exists(shared() / "found/detections.json"));  // the good ones are done all the same

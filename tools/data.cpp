@@ -2,7 +2,9 @@
 #include "data/draw.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cmath>
+#include <filesystem>
 #include <iostream>
 #include <mutex>
 #include <set>
@@ -46,9 +48,24 @@ Image annotated(const Sample& sample, const std::vector<std::string>& classes, i
   return image;
 }
 
+// Whether the page is to be a JPEG. Refuses another kind, and to write over a picture of the data set.
+bool is_jpeg_page(const std::string& out, const Dataset& dataset) {
+  namespace fs = std::filesystem;
+  std::string ending = fs::path(out).extension().string();
+  for (char& c : ending) c = char(std::tolower(static_cast<unsigned char>(c)));
+  const bool jpeg = ending == ".jpg" || ending == ".jpeg";
+  check(Code::usage, jpeg || ending == ".png", "data show: the page '", out, "' is to end in .png or .jpg");
+  std::error_code error;
+  for (int64_t i = 0; fs::exists(out, error) && i < dataset.size(); ++i)
+    check(Code::usage, !fs::equivalent(out, dataset.annotation(i).path, error), "data show: '", out,
+          "' is a picture of the data set; choose another --out");
+  return jpeg;
+}
+
 void run_show(const ShowFlags& flags) {
   check(Code::usage, flags.number >= 1 && flags.cell >= 32, "data show: at least 1 picture and 32 pixels a cell");
   const Dataset dataset = open_dataset(flags.data);
+  const bool jpeg = is_jpeg_page(flags.out, dataset);
   std::vector<int64_t> order(static_cast<size_t>(dataset.size()));
   for (size_t i = 0; i < order.size(); ++i) order[i] = int64_t(i);
   Dice dice(flags.seed);
@@ -67,7 +84,6 @@ void run_show(const ShowFlags& flags) {
     captions[size_t(i)] = sample.path.substr(sample.path.find_last_of('/') + 1);
   });
   const Image page = tile(pictures, captions, {flags.columns, flags.cell});
-  const bool jpeg = flags.out.size() > 4 && flags.out.substr(flags.out.size() - 4) != ".png";
   jpeg ? write_jpeg(flags.out, page) : write_png(flags.out, page);
   if (flags.json) print_json({{"out", flags.out}, {"pictures", pictures.size()}});
   else std::cout << flags.out << ": " << pictures.size() << " of " << dataset.size() << " pictures\n";
