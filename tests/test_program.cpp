@@ -236,6 +236,7 @@ TEST_CASE("boxes that no anchor fits: data stats counts them, and train warns") 
                          "{\"name\":\"b\",\"boxes\":1,\"below_0.4\":1.0", "\"advice\":[{\"set\":{"});
   require_words(r.err, {"warning: 50.0 % of the boxes overlap no anchor of toy by 0.4", "try --set "});
   require_words(run(stats).out, {"below 0.4", "100.0%"});
+  CHECK(run(stats + " --set data.max_side=60000").code == 0);  // twice as much is no advice: beyond the key's range
   const std::string tiny = "train --data tiny --steps 1 --overfit 1" + kSmall + "--out ";
   CHECK(run(tiny + "small --set data.short_side=16").err.find("overlap no anchor") != std::string::npos);
   CHECK(run(tiny + "usual --set data.short_side=128 --set data.max_side=0").err.find("overlap no") ==

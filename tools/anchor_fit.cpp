@@ -73,16 +73,19 @@ std::string AnchorAdvice::str() const {
 std::vector<AnchorAdvice> advise_anchors(const Dataset& dataset, const Config& config, const AnchorFit& fit) {
   if (!fit.poor()) return {};
   std::vector<AnchorAdvice> all = candidates(config);
-  for (AnchorAdvice& advice : all) {
+  std::erase_if(all, [&](AnchorAdvice& advice) {
     Config changed = config;
-    for (auto& [key, value] : advice.settings) set_key(changed, key, value, "advice");
+    try {
+      for (auto& [key, value] : advice.settings) set_key(changed, key, value, "advice");
+    } catch (const Error&) { return true; }  // beyond the key's range
     advice.low_part = fit_anchors(dataset, changed).all.low_part();
-  }
+    return false;
+  });
   std::stable_sort(all.begin(), all.end(),
                    [](const AnchorAdvice& a, const AnchorAdvice& b) { return a.low_part < b.low_part; });
   size_t good = 0;
   while (good < all.size() && all[good].low_part <= fit.all.low_part() / 2) ++good;
-  all.resize(std::clamp<size_t>(good, 1, 3));
+  all.resize(std::min(all.size(), std::clamp<size_t>(good, 1, 3)));
   return all;
 }
 
