@@ -2,7 +2,7 @@
 #pragma once
 #include <string>
 
-#include "ops/draw.h"
+#include "ops/samples.h"
 
 namespace fovea {
 

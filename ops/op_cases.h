@@ -1,6 +1,6 @@
 // The op table: one row per op. Gradient checks, rehearsal, thread invariance, benchmarks and the docs all run on it.
 #pragma once
-#include "ops/draw.h"
+#include "ops/samples.h"
 
 namespace fovea {
 

@@ -9,8 +9,8 @@
 #include "core/threads.h"
 #include "ops/conv_reference.h"
 #include "ops/cpu/kernels.h"
-#include "ops/draw.h"
 #include "ops/pointwise.h"
+#include "ops/samples.h"
 #include "tests/catch.h"
 
 using namespace fovea;

@@ -1,5 +1,5 @@
 // Random inputs for the rows of the op table.
-#include "ops/draw.h"
+#include "ops/samples.h"
 
 #include <algorithm>
 
