@@ -18,7 +18,7 @@ namespace {
 Isa choose() {
   const char* wanted = std::getenv("FOVEA_ISA");
   if (wanted == nullptr || *wanted == '\0' || std::string(wanted) == "auto") return best_isa();
-  for (const Isa level : {Isa::baseline, Isa::v3, Isa::v4, Isa::v4_bf16, Isa::amx}) {
+  for (const Isa level : {Isa::fallback, Isa::v3, Isa::v4, Isa::v4_bf16, Isa::amx}) {
     if (std::string(wanted) != name_of(level)) continue;
     check(Code::impossible, level <= best_isa(), "FOVEA_ISA=", wanted, ": this processor only has ",
           name_of(best_isa()), "\n  hint: unset FOVEA_ISA, the best level is chosen at start");
@@ -53,9 +53,9 @@ Isa best_isa() {
                   __builtin_cpu_supports("avx512cd") && __builtin_cpu_supports("avx512dq") &&
                   __builtin_cpu_supports("avx512vl");
   if (v4 && __builtin_cpu_supports("avx512bf16")) return has_tiles() ? Isa::amx : Isa::v4_bf16;
-  return v4 ? Isa::v4 : v3 ? Isa::v3 : Isa::baseline;
+  return v4 ? Isa::v4 : v3 ? Isa::v3 : Isa::fallback;
 #else
-  return Isa::baseline;
+  return Isa::fallback;
 #endif
 }
 

@@ -20,7 +20,7 @@ namespace {
 // The kernels that this machine has; and, for bf16, those of tile registers with their instructions played.
 template <class T> std::vector<std::pair<std::string, cpu::Kernels>> all_kernels() {
   std::vector<std::pair<std::string, cpu::Kernels>> all;
-  for (const Isa level : {Isa::baseline, Isa::v3, Isa::v4, Isa::v4_bf16, Isa::amx})
+  for (const Isa level : {Isa::fallback, Isa::v3, Isa::v4, Isa::v4_bf16, Isa::amx})
     if (level <= best_isa() && (sizeof(T) == 4 || cpu::kernels(level).half))
       all.push_back({name_of(level), cpu::kernels(level)});
 #if FOVEA_PLAYED_TILES

@@ -22,7 +22,7 @@ macro(fovea_kernels name level)
 endmacro()
 
 fovea_objects(fovea_cpu_drivers ${driver_sources})
-fovea_kernels(fallback baseline)
+fovea_kernels(fallback fallback)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")
   fovea_kernels(v3 v3 -march=x86-64-v3)
   fovea_kernels(v4 v4 -march=x86-64-v4 -mprefer-vector-width=512)
