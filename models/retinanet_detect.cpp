@@ -78,12 +78,12 @@ void add_level(const RetinaNetOptions& o, const std::vector<Candidate>& found, c
 }
 
 // IoU > it suppresses.
-float highest_iou(const RetinaNetOptions& o) {
+float nms_limit(const RetinaNetOptions& o) {
   const float highest = static_cast<float>(o.nms_threshold);
   return o.nms_at_threshold ? std::nextafter(highest, -1.0f) : highest;
 }
 
-std::optional<SoftNmsOptions> softly(const RetinaNetOptions& o) {
+std::optional<SoftNmsOptions> soft_nms_options(const RetinaNetOptions& o) {
   if (o.nms == "hard") return {};
   const auto method = o.nms == "linear" ? SoftNmsMethod::linear : SoftNmsMethod::gaussian;
   return SoftNmsOptions{method, o.nms_threshold, o.nms_sigma, kSoftFloor};
@@ -96,11 +96,11 @@ std::vector<Detection> suppress(const RetinaNetOptions& o, const Candidates& all
   const Tensor scores = Tensor::from({n}, all.scores), labels = Tensor::from({n}, all.labels);
   std::vector<int64_t> kept;
   std::vector<float> lowered;
-  if (const auto options = softly(o)) {
+  if (const auto options = soft_nms_options(o)) {
     const SoftNms soft = soft_nms(boxes, scores, labels, *options);
     kept = soft.indices.values<int64_t>(), lowered = soft.scores.values<float>();
   } else {
-    const float limit = highest_iou(o);
+    const float limit = nms_limit(o);
     const Tensor order = limit >= 1 ? top_k(scores, n).indices : batched_nms(boxes, scores, labels, limit);
     kept = order.values<int64_t>();
   }
@@ -133,14 +133,14 @@ std::vector<std::vector<Detection>> detect_there(const RetinaNetOptions& o, cons
         {values_of(o, output.logits[l]), output.deltas[l], anchors, static_cast<float>(threshold_of(o, output, l))});
     first = end;
   }
-  const float limit = highest_iou(o) < 1 ? highest_iou(o) : 2;  // 2: none
+  const float limit = nms_limit(o) < 1 ? nms_limit(o) : 2;  // 2: none
   const Tensor rows = cuda::detections(levels, image_hw,
                                        {.logits = o.loss.kind != "softmax",
                                         .top = o.level_top,
                                         .coder = o.coder,
                                         .iou = limit,
                                         .most = o.detections,
-                                        .soft = softly(o)})
+                                        .soft = soft_nms_options(o)})
                           .to(Device::cpu);
   std::vector<std::vector<Detection>> found(image_hw.size());
   const float* row = rows.data<float>();
