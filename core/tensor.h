@@ -66,7 +66,8 @@ class Tensor {
   size_t bytes() const { return static_cast<size_t>(size()) * size_of(dtype_); }
 
   template <class T> T* data() const {  // throws if T is not the element type; of a device only its loops may follow it
-    check(dtype_of<T> == dtype_, "tensor of ", name_of(dtype_), " read as ", name_of(dtype_of<T>));
+    check(dtype_of<T> == dtype_, "tensor of ", name_of(dtype_), " read as ", name_of(dtype_of<T>),
+          "\n  hint: convert it with to(DType::", name_of(dtype_of<T>), ")");
     return static_cast<T*>(raw());
   }
   void* raw() const { return storage_ ? static_cast<char*>(storage_->data) + offset_ : nullptr; }
