@@ -1,4 +1,5 @@
-// Anchors: the boxes of fixed size and shape, centred on every cell of every pyramid level, that the network corrects.
+// Anchors: the boxes of fixed size and shape, centred on every cell of every pyramid level, that the network corrects
+// (paper, section 4).
 #pragma once
 #include <string>
 #include <utility>
@@ -20,7 +21,7 @@ struct AnchorOptions {
   double base = 4;
   std::vector<double> scales = {1, 1.2599210498948732, 1.5874010519681994};  // 2^(0, 1/3, 2/3)
   std::vector<double> ratios = {0.5, 1, 2};                                  // height / width
-  double offset = 0;                                                         // of the first centre, in cells (exact*)
+  double offset = 0;  // of the first centre, in cells (styles exact, detectron2)
   int count() const { return static_cast<int>(scales.size() * ratios.size()); }  // anchors of a cell
 };
 

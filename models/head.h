@@ -1,4 +1,4 @@
-// The two heads: towers of 3x3 convolutions that slide over every level with the same weights.
+// The two heads: towers of 3x3 convolutions that slide over every level with the same weights (paper, section 4).
 #pragma once
 #include <memory>
 #include <optional>

@@ -48,14 +48,8 @@ struct Matches {
 
 // What the anchors of a batch have to find, all of it on one device. No size depends on what was found.
 struct Assignment {
-  enum Count : int64_t {
-    counted,
-    low_quality,
-    ignored,
-    unmatched,
-    level
-  };                            // columns: as in Matches, ignored anchors,
-                                // and positives, a column a level
+  // Columns of `counts`: as in Matches, ignored anchors, and from `level` on the positives of each level.
+  enum Count : int64_t { counted, low_quality, ignored, unmatched, level };
   std::vector<int64_t> levels;  // anchors of each level
   int64_t truths = 0;           // boxes of all images
   Tensor anchors;               // f32 [A,4]: of all levels, one after another
