@@ -1,4 +1,5 @@
 // Boxes [x1,y1,x2,y2] in pixels: overlaps, the box coder of R-CNN, clipping. core/box.h has the arithmetic.
+// All throw for shapes other than those named, for types other than f32 and f64, and where two inputs differ in type.
 #pragma once
 #include "core/tensor.h"
 

@@ -1,4 +1,6 @@
 // The sigmoid focal loss of RetinaNet (Lin et al. 2017), fused: value and closed-form gradient, without overflow.
+// All three throw for other shapes, labels outside -2..K-1 (on a device, where reading them would wait, the caller
+// vouches for them) and options out of the ranges below.
 #pragma once
 #include <optional>
 
@@ -7,7 +9,7 @@
 namespace fovea {
 
 struct FocalOptions {
-  std::optional<double> alpha = 0.25;  // weight of positives, 1 - alpha of negatives; none: 1 and 1
+  std::optional<double> alpha = 0.25;  // weight of positives (0..1), 1 - alpha of negatives; none: 1 and 1
   double gamma = 2;                    // >= 0; 0 is the cross entropy
 };
 
@@ -26,10 +28,10 @@ Tensor focal_loss_star(const Tensor& logits, const Tensor& labels, FocalStarOpti
 
 struct HingeOptions {
   std::optional<double> alpha = 0.25;
-  double margin = 0.9;  // 0..1: no loss where p_t is above
+  double margin = 0.9;  // above 0, at most 1: no loss where p_t is above
 };
 
-// Section 3: max(0, margin - p_t). Not convex, and flat for the worst logits: the paper could not train with it.
+// Section 5.1: max(0, margin - p_t). Not convex, and flat for the worst logits: the paper could not train with it.
 Tensor sigmoid_hinge_loss(const Tensor& logits, const Tensor& labels, HingeOptions options = {});
 
 }  // namespace fovea

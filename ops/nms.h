@@ -1,6 +1,6 @@
 // Non-maximum suppression: of boxes that overlap by more than a threshold, the best stays. The order is total (score
 // descending, then index ascending), so the result is one set for every machine. Boxes whose score is NaN are never
-// kept.
+// kept. All throw for shapes other than those named, boxes and scores of two types, and classes that are not i64.
 #pragma once
 #include "core/math.h"
 #include "core/tensor.h"
@@ -30,6 +30,7 @@ struct SoftNmsOptions {
 struct SoftNms {
   Tensor indices, scores;
 };  // i64 [K] and their lowered scores, best first; none that became NaN (0 * infinity)
+// Throws for a sigma that is not above 0, too.
 SoftNms soft_nms(const Tensor& boxes, const Tensor& scores, const Tensor& classes, SoftNmsOptions options = {});
 
 }  // namespace fovea

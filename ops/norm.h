@@ -1,6 +1,7 @@
 // Normalisation over channels x [..,C]: y = gamma (x - mean) / sqrt(var + eps) + beta. They differ in where the mean
 // and the variance come from. x and y may be bf16: all else is f32 then. Variances are two-pass (no E[x^2] - E[x]^2),
 // so a large mean costs no accuracy.
+// The ops throw for parameters that are not [C], of another type (f32 beside bf16) or on another device.
 #pragma once
 #include <utility>
 
@@ -16,7 +17,8 @@ struct BatchNormOptions {
 };
 
 // Ioffe and Szegedy 2015. gamma, beta, running_mean, running_var [C]. In training the running ones (may be undefined)
-// are updated in place, with the unbiased variance; they never get a gradient. An empty batch updates nothing.
+// are updated in place, with the unbiased variance; they never get a gradient. An empty batch updates nothing. Throws
+// where only one of the two is given.
 Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& running_mean,
                   const Tensor& running_var, BatchNormOptions options = {});
 
@@ -29,7 +31,8 @@ Tensor frozen_batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& bet
 std::pair<Tensor, Tensor> frozen_affine(const Tensor& gamma, const Tensor& beta, const Tensor& mean, const Tensor& var,
                                         double eps);
 
-// Wu and He 2018. x [N,..,C]: statistics of each image and each of `groups` equal runs of channels.
+// Wu and He 2018. x [N,..,C]: statistics of each image and each of `groups` equal runs of channels. Throws where
+// `groups` does not divide C.
 Tensor group_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, int groups, double eps = 1e-5,
                   bool relu = false);
 

@@ -1,4 +1,5 @@
 // Distances between rows, for box regression: a [R,D], b [R,D] -> [R], each the sum over a row's D elements.
+// They throw for other shapes and for two types; smooth_l1 also for a negative beta.
 #pragma once
 #include "core/tensor.h"
 

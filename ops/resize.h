@@ -1,4 +1,5 @@
-// Resizing images x [N,H,W,C] to [N,h,w,C], up or down, any size.
+// Resizing images x [N,H,W,C] to [N,h,w,C], up or down, any size. They throw for another rank, an empty image and h or
+// w below 1.
 #pragma once
 #include "core/tensor.h"
 

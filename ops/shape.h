@@ -1,4 +1,5 @@
-// Ops that move elements: reshape and leading-axis slices share storage, everything else copies.
+// Ops that move elements: reshape and leading-axis slices share storage, everything else copies. All throw where
+// shapes, axes or an index do not fit.
 #pragma once
 #include <utility>
 #include <vector>
@@ -8,7 +9,7 @@
 namespace fovea {
 
 Tensor reshape(const Tensor& x, const Shape& shape);  // same number of elements; shares storage
-// [begin, end) along an axis; shares storage where all axes before it have size 1. Throws where the range does not fit.
+// [begin, end) along an axis; shares storage where all axes before it have size 1.
 Tensor slice(const Tensor& x, int axis, int64_t begin, int64_t end);
 Tensor concat(const std::vector<Tensor>& parts, int axis);       // parts agree in all other axes; any element type
 Tensor permute(const Tensor& x, const std::vector<int>& order);  // y's axis i is x's axis order[i]; copies

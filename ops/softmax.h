@@ -1,4 +1,4 @@
-// Softmax, its logarithm, and cross entropy on logits.
+// Softmax, its logarithm, and cross entropy on logits. The first two throw for a tensor without that axis.
 #pragma once
 #include "core/autograd.h"
 
@@ -12,7 +12,7 @@ struct CrossEntropyOptions {
 };
 
 // Mean of -log softmax(logits)[label] over the rows that are not ignored (0 where all are).
-// logits [R,K], labels i64 [R] in 0..K-1. Throws on another label.
+// logits [R,K], labels i64 [R] in 0..K-1. Throws on another label and other shapes.
 Tensor cross_entropy(const Tensor& logits, const Tensor& labels, CrossEntropyOptions options = {});
 
 }  // namespace fovea

@@ -5,10 +5,10 @@
 namespace fovea {
 
 struct TopK {
-  Tensor values, indices;
-};  // [min(k, n)] of x's type, and i64
+  Tensor values, indices;  // [min(k, n)] of x's type, and i64
+};
 
-// x [n], f32 or f64. Linear in n. No gradient.
+// x [n], f32 or f64. Linear in n. No gradient. Throws for other types and ranks and a negative k.
 TopK top_k(const Tensor& x, int64_t k);
 
 }  // namespace fovea
