@@ -1,4 +1,4 @@
-// gemm through OpenBLAS, single-threaded inside our own chunks; or a plain blocked product where there is none.
+// gemm through OpenBLAS, single-threaded inside our own chunks; or a plain product where there is none.
 #include "core/gemm.h"
 
 #include <algorithm>
@@ -53,7 +53,7 @@ void block(Trans ta, Trans tb, int m, int n, int k, double alpha, const double* 
   openblas().dgemm(CblasRowMajor, flag(ta), flag(tb), m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
 #else
-// c_ij = sum_p a_ip b_pj, with rows of b streamed past 4 rows of c.
+// c_ij = sum_p a_ip b_pj, one row of c at a time: it stays in the cache while the rows of b pass by.
 template <class T>
 void block(Trans ta, Trans tb, int m, int n, int k, T alpha, const T* a, int lda, const T* b, int ldb, T beta, T* c,
            int ldc) {
