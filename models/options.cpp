@@ -9,27 +9,34 @@
 namespace fovea {
 namespace {
 
-// visit(options, v) calls v(key, field, help) for every option, in the order of the struct.
-template <class Options, class V> void visit(Options& o, V&& v) {
-  v("backbone", o.backbone, "tiny | resnet18 | resnet34 | resnet50 | resnet101 | resnext101_32x8d");
+// The part of visit() that makes the network.
+template <class Options, class V> void visit_network(Options& o, V& v) {
+  v("backbone", o.backbone,
+    "tiny | resnet18 | resnet34 | resnet50 | resnet101 | resnext101_32x8d: what makes C3 to C5");
   v("width", o.width, "channels of the backbone's stem; 0: the usual number (tiny 16, others 64)");
   v("classes", o.classes, "number of classes");
-  v("backbone_norm", o.backbone_norm, "batch | fixed | frozen | group");
+  v("backbone_norm", o.backbone_norm,
+    "batch | fixed | frozen | group: norms of the backbone (fixed: running statistics; frozen: nothing trained)");
   v("head_norm", o.head_norm, "none | batch | batch_per_level | group, after each convolution of the towers");
   v("norm_eps", o.norm_eps, "added to variances");
   v("stride_1x1", o.stride_1x1, "bottlenecks stride in their first 1x1 convolution (Caffe2's weights), not in the 3x3");
   v("freeze_stages", o.freeze_stages, "of stem, layer1 .. layer4, the first that are not trained (0 to 5)");
-  v("p6_from", o.p6_from, "c5 | p5");
+  v("p6_from", o.p6_from, "c5 | p5: the map that P6 is made of");
   v("last_level", o.last_level, "the pyramid is P3 to this level (5 to 7)");
   v("channels", o.channels, "of the pyramid and the towers");
   v("tower_depth", o.tower_depth, "hidden convolutions of each head");
   v("prior", o.prior, "probability of an object that the network starts with");
   v("final_std", o.final_std, "initial deviation of the weights of the last convolutions");
-  v("anchors.style", o.anchors.style, "exact | detectron | detectron2 | torchvision");
+  v("anchors.style", o.anchors.style,
+    "exact | detectron | detectron2 | torchvision: whose order and rounding of anchors");
   v("anchors.base", o.anchors.base, "side of a level's smallest anchor, in cells");
   v("anchors.scales", o.anchors.scales, "factors of that side");
   v("anchors.ratios", o.anchors.ratios, "heights divided by widths");
   v("anchors.offset", o.anchors.offset, "of the first anchor's centre, in cells (styles exact, detectron2)");
+}
+// visit(options, v) calls v(key, field, help) for every option, in the order of the struct.
+template <class Options, class V> void visit(Options& o, V&& v) {
+  visit_network(o, v);
   v("matcher.high", o.matcher.high, "anchors with at least this IoU are positive");
   v("matcher.low", o.matcher.low, "anchors below this IoU are background");
   v("matcher.low_quality", o.matcher.low_quality, "the best anchors of a box are positive too");
@@ -54,10 +61,12 @@ template <class Options, class V> void visit(Options& o, V&& v) {
   v("sampler_batch", o.sampler_batch, "of ohem: anchors of a picture, those of highest loss");
   v("sampler_nms", o.sampler_nms, "of ohem: a higher IoU with an anchor of higher loss leaves one out");
   v("sampler_boxes", o.sampler_boxes, "anchors | decoded: boxes of that IoU (decoded: where the network moves them)");
-  v("box_loss", o.box_loss, "smooth_l1 | l1 | l2 | iou | giou | diou | ciou");
+  v("box_loss", o.box_loss, "smooth_l1 | l1 | l2 | iou | giou | diou | ciou: the loss of boxes");
   v("box_beta", o.box_beta, "where smooth_l1 turns linear");
   v("box_weight", o.box_weight, "of the box loss");
-  v("normaliser", o.normaliser, "per_image | batch | detectron | ema");
+  v("normaliser", o.normaliser,
+    "per_image | batch | detectron | ema: loss divisor (an image's positives; the batch's; same + images; running "
+    "mean)");
   v("score_threshold", o.score_threshold, "detections have a higher score");
   v("last_threshold", o.last_threshold, "the same for the last level (Detectron: 0); negative: as the others");
   v("level_top", o.level_top, "best scores of a level that reach NMS");
