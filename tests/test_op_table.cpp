@@ -153,7 +153,7 @@ TEST_CASE("every op of ops/ has a row in the table") {
     std::ifstream in(file.path());
     const std::string source((std::istreambuf_iterator<char>(in)), {});
     for (std::sregex_iterator it(source.begin(), source.end(), pattern), end; it != end; ++it, ++ops) {
-      INFO((*it)[1] << " in " << file.path().filename().string());
+      INFO((*it)[1] << " in " << file.path().filename().string() << " has no row: add one to ops/op_cases.cpp");
       CHECK(rows.count((*it)[1]) == 1);
     }
   }
