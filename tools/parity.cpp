@@ -174,7 +174,10 @@ void add_parity(Command& program) {
     bool f64 = false, json = false, all = false;
   };
   auto flags = std::make_shared<Flags>();
-  command.option("case", flags->path, "a .safetensors file made by torchvision_case.py").required();
+  command
+      .option("case", flags->path,
+              "a .safetensors file of a step of torchvision's: tools/parity_case.h says what it holds")
+      .required();
   command.option("--device", flags->device, kDeviceHelp).show_default();
   command.flag("--f64", flags->f64, "show f64 as the oracle of both, and the f32 error of each layer against it");
   command.flag("--all", flags->all, "show every gradient, not only those that differ");

@@ -67,7 +67,7 @@ struct Typed : ParameterType {
 ParityCase::ParityCase(const std::string& path) : file(read_safetensors(path)), path(path) {
   const auto& meta = file.metadata;
   check(Code::model, meta.count("arch") && meta.count("classes"), path,
-        ": no parity case (arch and classes are missing)\n  hint: make one with torchvision_case.py");
+        ": no parity case (arch and classes are missing)\n  hint: tools/parity_case.h says what a case holds");
   arch = meta.at("arch");
   int classes = 0;
   try {

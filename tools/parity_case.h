@@ -1,4 +1,16 @@
 // One reference case of torchvision's RetinaNet (see tools/parity.cpp), and the same step computed here.
+//
+// A case is a .safetensors file that a script around torchvision's model writes. All maps are in torchvision's layouts,
+// all of f32, or all of f64; expect/ is what it computed. N images, A anchors, K classes:
+//   metadata                arch: resnet18 .. resnet101, or v2 (retinanet_resnet50_fpn_v2); classes: K
+//   param/NAME              all of the state_dict, from before the step
+//   input/images            [N,3,H,W], normalised and padded: what the backbone gets
+//   target/I/boxes, labels  [M,4] corners in pixels, and i64 [M] from 0: of image I
+//   expect/...              of one training step: features/LEVEL (P3 is 0), anchors [A,4], cls_logits [N,A,K],
+//                           bbox_regression [N,A,4], I/matches i64 [A] (-1 background, -2 between),
+//                           loss_classification, loss_bbox, and grad/NAME of the losses' sum
+//   expect/eval/...         cls_logits and bbox_regression in evaluation mode, with the same param/
+//   expect/I/...            the detections from these: boxes, scores, labels
 #pragma once
 #include <string>
 #include <utility>
