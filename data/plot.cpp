@@ -90,6 +90,9 @@ class Plot {
     for (double e = std::floor(y_.low); e <= y_.high; ++e)
       for (double m : {1.0, 2.0, 5.0})
         if (const double v = e + std::log10(m); (fine || m == 1) && v >= y_.low && v <= y_.high) values.push_back(v);
+    if (values.size() > 1) return values;
+    values.clear();  // less than a factor of about 2
+    for (double v : round_ticks(std::pow(10, y_.low), std::pow(10, y_.high), 6)) values.push_back(std::log10(v));
     return values;
   }
   void grid() {

@@ -129,3 +129,14 @@ TEST_CASE("plots of nothing, of a point, and of numbers that are not finite") {
   const std::vector<double> s = smoothed({4, 4, 4, nan, 4}, 0.9);
   for (double v : s) CHECK(v == Approx(4));
 }
+
+TEST_CASE("a logarithmic axis has labels also where no round power fits") {
+  const Image plot = plot_curves({{"", {0, 1}, {3.1, 3.9}}}, {.width = 400, .height = 300, .log_y = true});
+  int fewest = plot.height;  // lines of the grid, where a column crosses nothing else
+  for (int x = 200; x < 370; ++x) {
+    int lines = 0;
+    for (int y = 0; y < plot.height; ++y) lines += plot.at(x, y)[0] == 228 && plot.at(x, y)[2] == 236;
+    fewest = std::min(fewest, lines);
+  }
+  CHECK(fewest >= 3);
+}
