@@ -72,7 +72,7 @@ void add_train(Command& program) {
   Command app = program.command("train", "Trains a detector; --keys lists all that can be set.", kExamples);
   auto flags = std::make_shared<Flags>();
   key_flag(app, flags, "--data", "data.dir", "folder of the data set");
-  key_flag(app, flags, "--format", "data.format", "coco, voc, shapes; found out by itself");
+  key_flag(app, flags, "--format", "data.format", "coco, voc, shapes; auto: recognised by its files");
   key_flag(app, flags, "--split", "data.split", "what to train on");
   key_flag(app, flags, "--val-split", "data.val_split", "what to score on");
   key_flag(app, flags, "--annotations", "data.annotations", "a COCO file, with --images, instead of --data");
