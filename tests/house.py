@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Checks the house rules on every tracked file: sizes, first lines, include order, README links, formatting.
+"""Checks the house rules on every tracked file: sizes, first lines, include order, README links and counts, formatting.
 
 Usage: tests/house.py [--lengths]   (--lengths prints the size of each folder instead)
 """
+import glob
 import os
 import re
 import shutil
@@ -144,6 +145,24 @@ def check_readme(path, text):
         problem(path, 0, f'{examples} ```cpp examples; a chapter has exactly one, and it is compiled')
 
 
+def check_reading_order(path, text):
+    """Rows of a table | file | lines | ...: the files that a row names have about so many lines together."""
+    counts = False
+    for number, line in enumerate(text.split('\n'), 1):
+        cells = [cell.strip() for cell in line.split('|')]
+        counts = line.startswith('|') and (counts or cells[1:3] == ['file', 'lines'])
+        if not counts or not cells[2].replace(',', '').isdigit():
+            continue
+        names = [a or b for a, b in re.findall(r'`([^`]+)`|\]\(([^)]+)\)', cells[1])]
+        found = {name: glob.glob(os.path.join(ROOT, os.path.dirname(path), name)) for name in names}
+        for name in (name for name in names if not found[name]):
+            problem(path, number, f'there is no {name}')
+        said = int(cells[2].replace(',', ''))
+        lines = sum(read(file).count('\n') for files in found.values() for file in files)
+        if abs(said - lines) > max(10, 0.1 * lines):
+            problem(path, number, f'{said} lines, but the files have {lines}')
+
+
 def check_format(paths):
     tool = shutil.which('clang-format-14') or shutil.which('clang-format')
     version = subprocess.run([tool, '--version'], capture_output=True, text=True).stdout if tool else ''
@@ -175,6 +194,7 @@ def main():
             check_code(path, text)
         if path.endswith('.md'):
             check_readme(path, text)
+            check_reading_order(path, text)
     check_format([path for path in texts if path.endswith(CODE)])
     print('\n'.join(problems))
     print(f'{len(texts)} files, {sum(text.count(chr(10)) for text in texts.values())} lines, {len(problems)} problems')
