@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "core/isa.h"
+#include "data/image.h"
 #include "tests/program.h"
 
 using namespace fovea;
@@ -213,7 +214,9 @@ TEST_CASE("bad data exits 3, before a run begins") {
   CHECK(slurp(shared() / "page.PNG").substr(1, 3) == "PNG");
   shared().write("text.jpg", "this is no picture");
   fails("detect --weights done text.jpg tiny/val/images --out found", 3, {"text.jpg"});
-  CHECK(fs::exists(shared() / "found/detections.json"));  // the good ones are done all the same
+  CHECK(fs::exists(shared() / "found/detections.json"));          // the good ones are done all the same
+  for (auto& entry : fs::directory_iterator(shared() / "found"))  // enlarged, so that labels leave room for the picture
+    if (entry.path().extension() == ".jpg") CHECK(read_image(entry.path().string()).width == 480);
 }
 
 TEST_CASE("boxes that no anchor fits: data stats counts them, and train warns") {

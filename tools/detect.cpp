@@ -144,7 +144,9 @@ void detect(const Flags& flags) {
       for (auto& d : found) all.add(to_json(d, id, file, names.of(d.category)));
       if (!flags.out.empty()) {
         const std::string path = out_name(flags.out, file, taken);
-        write_jpeg(path, draw_detections(image, found, names.ids, names.names, flags.threshold));
+        // A small picture would vanish under its labels.
+        const double scale = std::max(1.0, 480.0 / std::max(image.width, image.height));
+        write_jpeg(path, draw_detections(image, found, names.ids, names.names, flags.threshold, scale));
         if (!flags.json) std::cout << path << "  " << counted(found, names, flags.threshold) << "\n";
       }
     } catch (const Error& error) {  // one bad picture does not stop the others

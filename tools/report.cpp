@@ -36,10 +36,13 @@ Series series(const std::string& name, const std::vector<Json>& events, const ch
 
 Image loss_curves(const std::vector<Json>& steps, const std::vector<Json>& evals) {
   Series raw = series("", steps, "step", "loss"), val = series("validation", evals, "step", "loss");
-  Series smooth{.name = "training", .x = raw.x, .y = smoothed(raw.y, 0.95)};
+  const double span =
+      std::clamp(static_cast<double>(raw.y.size()) / 25, 1.0, 20.0);  // 4 % of the run, at most 20 steps
+  Series smooth{.name = "training", .x = raw.x, .y = smoothed(raw.y, 1 - 1 / span)};
   raw.faint = val.marks = true;
-  return plot_curves({raw, smooth, val},
-                     {.title = "Loss", .x_axis = "step", .y_axis = "loss", .width = 660, .height = 400, .log_y = true});
+  return plot_curves(
+      {raw, smooth, val},
+      {.title = "Loss", .x_axis = "step", .y_axis = "loss (log)", .width = 660, .height = 400, .log_y = true});
 }
 
 Image ap_curves(const std::vector<Json>& evals) {
@@ -122,20 +125,25 @@ std::string settings_section(const Config& config, const RunDirectory& run) {
 }  // namespace
 
 Image draw_detections(const Image& picture, const std::vector<CocoDetection>& found, const std::vector<int64_t>& ids,
-                      const std::vector<std::string>& names, double threshold, const Annotation* truth) {
-  Image image = picture;
+                      const std::vector<std::string>& names, double threshold, double scale, const Annotation* truth) {
+  const auto side = [scale](int pixels) { return std::max(1, static_cast<int>(std::lround(pixels * scale))); };
+  const auto scaled = [scale](double x1, double y1, double x2, double y2) {
+    return Box<float>{static_cast<float>(x1 * scale), static_cast<float>(y1 * scale), static_cast<float>(x2 * scale),
+                      static_cast<float>(y2 * scale)};
+  };
+  // Scaled first, so that lines and letters are sharp.
+  Image image = scale == 1 ? picture : resize(picture, side(picture.width), side(picture.height));
   if (truth) {
-    for (auto& box : truth->ignore) draw_ignore(image, box);
-    for (auto& box : truth->boxes) draw_box(image, box, {245, 245, 245}, 1);
+    for (auto& b : truth->ignore) draw_ignore(image, scaled(b.x1, b.y1, b.x2, b.y2));
+    for (auto& b : truth->boxes) draw_box(image, scaled(b.x1, b.y1, b.x2, b.y2), {245, 245, 245}, 1);
   }
   for (auto it = found.rbegin(); it != found.rend(); ++it) {  // the best on top
     if (it->score < threshold) continue;
     const auto label = std::find(ids.begin(), ids.end(), it->category) - ids.begin();
     const auto& b = it->box;
-    const Box<float> box{static_cast<float>(b.x), static_cast<float>(b.y), static_cast<float>(b.x + b.w),
-                         static_cast<float>(b.y + b.h)};
     const std::string name = static_cast<size_t>(label) < names.size() ? names[static_cast<size_t>(label)] : "?";
-    draw_label(image, box, name + " " + number(it->score, 2), class_colour(static_cast<int>(label)));
+    draw_label(image, scaled(b.x, b.y, b.x + b.w, b.y + b.h), name + " " + number(it->score, 2),
+               class_colour(static_cast<int>(label)));
   }
   return image;
 }
@@ -149,20 +157,12 @@ Image validation_page(const Dataset& data, const std::vector<ImageDetections>& f
   for (int64_t i = 0; i < count; ++i) {
     const int64_t index = i * data.size() / count;
     const Sample sample = data.get(index);
-    // Enlarged or shrunk to the page's cells first, so that lines and letters are sharp.
-    const double scale = 320.0 / std::max(sample.image.width, sample.image.height);
-    const auto scaled = [scale](double v) { return static_cast<int>(std::lround(v * scale)); };
-    const Image picture =
-        resize(sample.image, std::max(1, scaled(sample.image.width)), std::max(1, scaled(sample.image.height)));
-    Annotation truth = data.annotation(index);
-    for (auto* list : {&truth.boxes, &truth.ignore})
-      for (auto& b : *list)
-        for (float* side : {&b.x1, &b.y1, &b.x2, &b.y2}) *side *= static_cast<float>(scale);
+    const double scale = 320.0 / std::max(sample.image.width, sample.image.height);  // to the page's cells
+    const Annotation truth = data.annotation(index);
     std::vector<CocoDetection> boxes;
     if (auto it = by_id.find(sample.id); it != by_id.end()) boxes = it->second->detections;
-    for (auto& d : boxes)
-      for (double* side : {&d.box.x, &d.box.y, &d.box.w, &d.box.h}) *side *= scale;
-    pictures.push_back(draw_detections(picture, boxes, data.class_ids(), data.classes(), threshold, &truth));
+    pictures.push_back(
+        draw_detections(sample.image, boxes, data.class_ids(), data.classes(), threshold, scale, &truth));
     captions.push_back(sample.path.substr(sample.path.rfind('/') + 1));
   }
   return tile(pictures, captions);

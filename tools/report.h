@@ -10,10 +10,11 @@
 
 namespace fovea {
 
-// The picture with what was found (labels and scores) and, thin, what is there.
-// ids, names: of the classes, in the order of their labels.
+// The picture, `scale` times as large, with what was found (labels and scores) and, thin, what is there; both in pixels
+// of the picture. ids, names: of the classes, in the order of their labels.
 Image draw_detections(const Image& picture, const std::vector<CocoDetection>& found, const std::vector<int64_t>& ids,
-                      const std::vector<std::string>& names, double threshold, const Annotation* truth = nullptr);
+                      const std::vector<std::string>& names, double threshold, double scale,
+                      const Annotation* truth = nullptr);
 // A page of the first `count` pictures of `data`, spread over all of it.
 Image validation_page(const Dataset& data, const std::vector<ImageDetections>& found, int64_t count, double threshold);
 
