@@ -123,7 +123,7 @@ TEST_CASE("cells: written and read back, what a kill cut off is trained again") 
   }
 }
 
-TEST_CASE("the arithmetic of the slides, to the printed digit") {
+TEST_CASE("the arithmetic of the talk, to the printed digit") {
   const auto near = [](double v, double printed, double digit) { CHECK(std::abs(v - printed) <= digit / 2); };
   const Balance ce = balance(0, -1), fl = balance(2, -1), both = balance(2, 0.25);
   near(ce.easy, 10536, 1), near(ce.hard, 230.3, 0.1), near(ce.ratio(), 45.8, 0.1);

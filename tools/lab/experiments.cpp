@@ -28,7 +28,7 @@ Setting rare(const std::string& name, const Keys& keys) {
 Experiment loss() {
   return {.name = "loss",
           .claim = "Focal loss turns the balance between 100,000 easy and 100 hard examples",
-          .source = "Figure 1, section 3, and the slides' arithmetic",
+          .source = "Figure 1, section 3, and the arithmetic of the authors' ICCV 2017 talk",
           .differs = "Nothing: it is arithmetic, done by the engine that trains.",
           .show = show_loss};
 }
@@ -36,7 +36,7 @@ Experiment loss() {
 Experiment prior() {
   Experiment e{.name = "prior",
                .claim = "Cross entropy needs the prior: without it (p = 0.5 at the start) training fails",
-               .source = "Section 4.1 and Table 3",
+               .source = "Sections 4.1 and 5.1",
                .differs = "SGD with momentum and no gradient clipping here, as in the paper: AdamW hides the effect.",
                .measure = measure_detector,
                .columns = {"ap", "diverged", "first_loss", "expected_loss"},
@@ -244,7 +244,7 @@ Experiment classify() {
                .claim =
                    "For imbalanced classification focal loss is no better than cross entropy: hard examples, not "
                    "imbalance, are what it cures",
-               .source = "The slides (cats and dogs)",
+               .source = "The authors' ICCV 2017 talk (cats and dogs)",
                .differs = "A small ResNet at 32 pixels; the test set is balanced. Without --data: circles and squares.",
                .measure = measure_classifier,
                .columns = {"auc", "ap", "ece", "rare", "common"},

@@ -260,7 +260,8 @@ void show_loss(const Results&, Page& page) {
     curves.curves.push_back({.name = name, .x = p, .y = terms_at(loss, logits).loss});
     slopes.curves.push_back({.name = name, .x = x, .y = terms_at(loss, x).slope});
   }
-  HeatMap map{.title = "100,000 easy negatives against 100 hard positives", .x_title = "alpha", .y_title = "gamma"};
+  HeatMap map{
+      .title = "loss of 100,000 easy negatives / loss of 100 hard positives", .x_title = "alpha", .y_title = "gamma"};
   for (double a : {0.1, 0.25, 0.5, 0.75, 0.9}) map.columns.push_back(short_number(a));
   for (double g : {0.0, 0.5, 1.0, 2.0, 3.0, 5.0}) {
     map.rows.push_back(short_number(g));
@@ -279,8 +280,9 @@ void show_loss(const Results&, Page& page) {
       "<table><tr><th>loss<th class=n>100,000 easy (p_t 0.9)<th class=n>100 hard (p_t 0.1)<th class=n>easy : hard\n" +
       row("cross entropy", ce) + row("focal, gamma 2", fl) + row("... and alpha 0.25", both) + "</table>" +
       loss_script();
-  page.notes = {"The slides round the first ratio to about 40; 43 with p to one digit.",
-                "In the heat map a number above 1 means that the easy examples are still heavier."};
+  page.notes = {
+      "45.8 : 1 is the first row's ratio; the authors' talk gives about 40, since it rounds the losses first.",
+      "In the heat map a number above 1 means that the easy examples are still heavier."};
 }
 
 }  // namespace fovea::lab
