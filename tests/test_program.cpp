@@ -219,6 +219,24 @@ TEST_CASE("bad data exits 3, before a run begins") {
     if (entry.path().extension() == ".jpg") CHECK(read_image(entry.path().string()).width == 480);
 }
 
+TEST_CASE("detect: pictures of one name get a file each, and no input is written over") {
+  make_data();
+  const std::string picture = (*fs::directory_iterator(shared() / "tiny/val/images")).path().string();
+  for (const char* name : {"a/photo.jpg", "a/photo-2.jpg", "b/photo.jpg", "again/y.jpg", "c/y.jpg"}) {
+    fs::create_directories(fs::path(shared() / name).parent_path());
+    fs::copy_file(picture, shared() / name);
+  }
+  const Result r = run("detect --weights done a b --out drawn");
+  INFO(r.out << r.err);
+  CHECK(r.code == 0);
+  for (const char* name : {"photo.jpg", "photo-2.jpg", "photo-3.jpg"})
+    CHECK(fs::exists(shared() / ("drawn/" + std::string(name))));
+  // The second input lies where the first would be drawn.
+  shared().write("again/detections.json", "[]");
+  fails("detect --weights done c/y.jpg again/y.jpg --out again", 2, {"'again/y.jpg' is an input", "--out"});
+  CHECK(slurp(shared() / "again/y.jpg") == slurp(picture));
+}
+
 TEST_CASE("boxes that no anchor fits: data stats counts them, and train warns") {
   make_data();
   // One box is an anchor of P3 (20 pixels around 16, 16), one is 4 x 4 inside of it: IoU 1 and 16 / 400.

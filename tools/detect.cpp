@@ -4,6 +4,7 @@
 #include <future>
 #include <iostream>
 #include <map>
+#include <set>
 
 #include "core/autograd.h"
 #include "core/threads.h"
@@ -63,14 +64,27 @@ void prepare_out(const std::string& out) {
   check(!error, "cannot make the folder '", out, "': ", error.message());
 }
 
-// photo.jpg -> out/photo.jpg, out/photo-2.jpg where two folders have one.
-std::string out_name(const std::string& out, const std::string& file, std::map<std::string, int>& taken) {
-  const std::string stem = fs::path(file).stem().string();
-  const int n = ++taken[stem];
-  const std::string path = out + "/" + stem + (n > 1 ? "-" + std::to_string(n) : "") + ".jpg";
+// A file for each picture, all of them before one is written: photo.jpg -> out/photo.jpg, or out/photo-2.jpg where
+// another picture has that. None is an input, which may lie in `out`.
+std::vector<std::string> out_names(const std::string& out, const std::vector<std::string>& files) {
   std::error_code error;
-  check(Code::usage, !fs::equivalent(path, file, error), "'", path, "' is an input: choose another --out");
-  return path;
+  std::set<fs::path> inputs;
+  for (auto& file : files) inputs.insert(fs::weakly_canonical(file, error));
+  std::map<std::string, int> tries;  // by stem
+  std::set<std::string> taken;
+  std::vector<std::string> names;
+  for (auto& file : files) {
+    const std::string stem = fs::path(file).stem().string();
+    std::string path;
+    do {
+      const int n = ++tries[stem];
+      path = out + "/" + stem + (n > 1 ? "-" + std::to_string(n) : "") + ".jpg";
+    } while (!taken.insert(path).second);
+    check(Code::usage, !inputs.count(fs::weakly_canonical(path, error)), "'", path,
+          "' is an input: choose another --out");
+    names.push_back(path);
+  }
+  return names;
 }
 
 struct Names {
@@ -124,6 +138,7 @@ void detect(const Flags& flags) {
   check(Code::usage, !flags.out.empty() || flags.json, "--out is required: the folder for the results (or --json)");
   if (flags.threads > 0) set_num_threads(static_cast<int>(flags.threads));
   const auto files = find_pictures(flags.inputs);
+  const auto drawings = flags.out.empty() ? std::vector<std::string>{} : out_names(flags.out, files);
   // The next picture is read while the model is, or looks at the one before.
   const auto read = [&](size_t i) {
     return std::async(std::launch::async, [&files, i] { return read_image(files[i]); });
@@ -133,7 +148,6 @@ void detect(const Flags& flags) {
   const Names names = names_of(loaded);
   if (!flags.out.empty()) prepare_out(flags.out);
   Json all = Json::list();
-  std::map<std::string, int> taken;
   int64_t id = 0, failed = 0;
   for (auto& file : files) {
     auto coming = std::move(next);
@@ -143,7 +157,7 @@ void detect(const Flags& flags) {
       const auto found = detect_one(loaded, image, names);
       for (auto& d : found) all.add(to_json(d, id, file, names.of(d.category)));
       if (!flags.out.empty()) {
-        const std::string path = out_name(flags.out, file, taken);
+        const std::string& path = drawings[static_cast<size_t>(id - 1)];
         // A small picture would vanish under its labels.
         const double scale = std::max(1.0, 480.0 / std::max(image.width, image.height));
         write_jpeg(path, draw_detections(image, found, names.ids, names.names, flags.threshold, scale));
