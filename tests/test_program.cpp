@@ -237,6 +237,19 @@ TEST_CASE("detect: pictures of one name get a file each, and no input is written
   CHECK(slurp(shared() / "again/y.jpg") == slurp(picture));
 }
 
+TEST_CASE("eval --out: a missing folder is found before the scoring, a file that cannot be written after the figures") {
+  make_data();
+  const std::string eval = "eval --weights done --data tiny --split val --out ";
+  const Result r = run(eval + "none/found.json");
+  CHECK(r.code == 2);
+  CHECK(r.out.empty());
+  require_words(r.err, {"error: ", "no folder 'none'", "hint: "});
+  const Result lost = run(eval + "/proc/found.json");  // a folder in which nobody can write
+  CHECK(lost.code == 1);
+  require_words(lost.out, {"Average Precision", "AP = "});
+  require_words(lost.err, {"error: /proc/found.json"});
+}
+
 TEST_CASE("boxes that no anchor fits: data stats counts them, and train warns") {
   make_data();
   // One box is an anchor of P3 (20 pixels around 16, 16), one is 4 x 4 inside of it: IoU 1 and 16 / 400.

@@ -12,6 +12,7 @@
 
 namespace fovea {
 namespace {
+namespace fs = std::filesystem;
 
 const char* const kExamples =
     "fovea eval --weights runs/toy --data shapes --split val\n"
@@ -28,13 +29,28 @@ struct Flags {
   bool json = false;
 };
 
+// Before minutes of scoring, not after them.
+void check_out(const std::string& out) {
+  const fs::path folder = fs::path(out).parent_path();
+  check(Code::usage, out.empty() || !fs::exists(out), "'", out, "' exists: choose another --out");
+  check(Code::usage, folder.empty() || fs::is_directory(folder), "--out ", out, ": there is no folder '",
+        folder.string(), "'\n  hint: make it first, or choose another --out");
+}
+
+void print(const Evaluation& result, const LoadedModel& loaded, const Dataset& data) {
+  std::cout << coco_table(result.coco) << "\n"
+            << class_table(result.coco, data) << "\n"
+            << ap_line(result.coco) << "\n";
+  std::fprintf(stderr, "%s: %s pictures in %s\n", loaded.path.c_str(), count_text(result.images).c_str(),
+               duration(result.seconds).c_str());
+}
+
 void eval(const Flags& flags) {
   if (flags.threads > 0) set_num_threads(static_cast<int>(flags.threads));
-  LoadedModel loaded = load_model(flags.weights);
   DatasetOptions options = flags.data;
   check(Code::usage, !options.dir.empty() || !options.annotations.empty(), "--data is required: the data set's folder");
-  check(Code::usage, flags.out.empty() || !std::filesystem::exists(flags.out), "'", flags.out,
-        "' exists: choose another --out");
+  check_out(flags.out);
+  LoadedModel loaded = load_model(flags.weights);
   options.classes = loaded.classes;
   const Dataset data = open_dataset(options);
   const bool ids = loaded.labels_are_ids();
@@ -50,20 +66,17 @@ void eval(const Flags& flags) {
          return true;
        }});
   progress.clear();
-  if (!flags.out.empty()) write_coco_detections(flags.out, result.detections);
   for (auto& warning : result.coco.warnings) warn(warning);
   if (flags.json) {
     Json json = parse_json(to_json(result.coco));
     json["classes"] = data.classes();
     json["loss"] = {{"classification", result.classification}, {"box", result.box}};
     json["images"] = result.images, json["seconds"] = result.seconds, json["weights"] = loaded.path;
-    return print_json(json);
+    print_json(json);
+  } else {
+    print(result, loaded, data);
   }
-  std::cout << coco_table(result.coco) << "\n"
-            << class_table(result.coco, data) << "\n"
-            << ap_line(result.coco) << "\n";
-  std::fprintf(stderr, "%s: %s pictures in %s\n", loaded.path.c_str(), count_text(result.images).c_str(),
-               duration(result.seconds).c_str());
+  if (!flags.out.empty()) write_coco_detections(flags.out, result.detections);  // last: the figures are safe
 }
 
 }  // namespace
