@@ -434,6 +434,19 @@ TEST_CASE("the first number that is not finite stops the run, with its cause") {
   }
 }
 
+TEST_CASE("weights that are not finite are never saved, and none whose scores are not finite is the best") {
+  make_data();
+  const std::string train = "train --data tiny --steps 1" + kSmall + "--set train.warmup=0 ";
+  fails(train + "--lr 1e300 --out far", 5, {"after step 1: ", "no longer finite", "no checkpoint was written yet"});
+  CHECK(!fs::exists(shared() / "far/checkpoints"));
+  const Result r = run(train + "--set train.optimizer=sgd --lr 1e30 --set train.clip_norm=0 --out wide");
+  INFO(r.err);
+  CHECK(r.code == 0);  // the weights are finite, what they compute is not
+  CHECK(fs::exists(shared() / "wide/checkpoints/latest"));
+  CHECK(!fs::exists(shared() / "wide/checkpoints/best"));
+  CHECK(slurp(shared() / "wide/metrics.csv").find("null") == std::string::npos);
+}
+
 TEST_CASE("a full disk ends the run with a message and leaves the last checkpoint whole") {
   make_data();
   const std::string small = shared() / "small";

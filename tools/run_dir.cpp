@@ -80,8 +80,10 @@ void RunDirectory::event(const Json& event) { append("log.jsonl", json_text(even
 
 void RunDirectory::metrics(const Json& row) {
   std::vector<std::string> heads, values;
-  for (auto& [name, value] : row.members)
-    heads.push_back(name), values.push_back(value.is(Json::Kind::null) ? "" : json_text(value));
+  for (auto& [name, value] : row.members) {
+    const std::string text = json_text(value);  // "null" for NaN, too
+    heads.push_back(name), values.push_back(text == "null" ? "" : text);
+  }
   std::error_code error;
   const bool fresh = !fs::exists(file("metrics.csv")) || fs::file_size(file("metrics.csv"), error) == 0;
   append("metrics.csv", (fresh ? joined(heads, ",") + "\n" : "") + joined(values, ",") + "\n");

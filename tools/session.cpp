@@ -255,6 +255,7 @@ void Session::check_first_loss(const StepResult& result) {
 
 void Session::save() {
   if (saved_ == step_) return;
+  trainer_->check_weights(step_);
   CheckpointInfo info;
   info.step = step_, info.config = to_toml(config_, false), info.classes = train_->classes();
   checkpoints_->save(trainer_->state(), info);
@@ -279,7 +280,8 @@ void Session::evaluate_now() {
                                 }});
   averaged.reset();
   const auto& stats = evaluation_->coco.stats;
-  const bool best = stats[0] >= best_ap_ || best_epoch_ == 0;
+  const bool finite = std::isfinite(evaluation_->classification + evaluation_->box);
+  const bool best = finite && (stats[0] >= best_ap_ || best_epoch_ == 0);
   if (best) {
     best_ap_ = stats[0], best_ap50_ = stats[1], best_epoch_ = (step_ + per_epoch_ - 1) / per_epoch_;
     checkpoints_->mark_best(checkpoints_->latest());

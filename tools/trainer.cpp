@@ -161,6 +161,13 @@ void Trainer::check_losses(const Batch& batch, const RetinaNet::Output& output, 
                               pictures(batch, everything(batch)), kAdvice));
 }
 
+void Trainer::check_weights(int64_t step) const {
+  for (auto& w : model_.state())
+    if (is_float(w.value.dtype()) && !all_finite(w.value))
+      fail(Code::not_finite,
+           text("after step ", step, ": ", w.name, " is no longer finite: the step was too long", kAdvice));
+}
+
 void Trainer::check_gradients(const Batch& batch, double norm, int64_t step) const {
   if (std::isfinite(norm)) return;
   std::string where = "their norm overflows";

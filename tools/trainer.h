@@ -31,6 +31,8 @@ class Trainer {
   // Step number `step` (0 is the first). Throws Code::not_finite, before any weight changes, where a loss or a gradient
   // is infinite or NaN; the message names the pictures, the term, and the level or the parameter.
   StepResult step(const Batch& batch, int64_t step);
+  // Throws Code::not_finite where a weight is infinite or NaN after `step` steps: nothing to keep or to go on from.
+  void check_weights(int64_t step) const;
   RunState state() { return {&model_, optimizer_.get(), ema_.get()}; }
   Ema* ema() { return ema_.get(); }
 
