@@ -219,6 +219,17 @@ TEST_CASE("bad data exits 3, before a run begins") {
     if (entry.path().extension() == ".jpg") CHECK(read_image(entry.path().string()).width == 480);
 }
 
+TEST_CASE("text that no checkpoint can keep is refused before a run begins") {
+  make_data();
+  fs::create_directory_symlink("tiny", shared() / "toy\xe9");
+  fails("train --data 'toy\xe9' --steps 1 --out kept" + kSmall, 2, {"data.dir = ", "not UTF-8", "rename"});
+  shared().write("toy\xe9.toml", "[train]\nlr = 0.5\n");
+  fails("train --data tiny --steps 1 --out kept --config 'toy\xe9.toml'" + kSmall, 2, {"train.lr comes from "});
+  CHECK(!fs::exists(shared() / "kept"));
+  fs::create_directory_symlink("tiny", shared() / "toyé");
+  CHECK(run("train --data 'toyé' --steps 1 --out kept" + kSmall).code == 0);
+}
+
 TEST_CASE("detect: pictures of one name get a file each, and no input is written over") {
   make_data();
   const std::string picture = (*fs::directory_iterator(shared() / "tiny/val/images")).path().string();

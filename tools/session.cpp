@@ -48,6 +48,7 @@ Session::Session(SessionRequest request) : request_(std::move(request)), config_
   set_conv_algo(conv_algo_named(config_.conv.algo));
   use_precision(config_.train.precision, use_device(config_.train.device));
   open_data();
+  check_texts();
   check_options(config_.model);
   if (config_.train.weights.empty() && config_.train.backbone_weights.empty()) check_from_scratch(config_.model);
   model_ = std::make_unique<RetinaNet>(config_.model, config_.train.seed);
@@ -93,6 +94,22 @@ void Session::open_data() {
   auto options = dataset_options(c, true);
   options.classes = train_->classes();
   val_ = open_dataset(options);
+}
+
+// What config.toml and the checkpoints will hold: a text that they cannot is better found before the first epoch.
+void Session::check_texts() const {
+  const auto holds = [](const std::string& text) {  // JSON repairs what is not UTF-8
+    return parse_json(json_text(text)).string == text;
+  };
+  for (auto& k : config_keys())
+    check(Code::usage, holds(k.get(config_)), k.name, " = ", json_text(k.get(config_)),
+          " is not UTF-8, which checkpoints are\n  hint: rename the file or folder");
+  for (auto& [name, from] : config_.origin)
+    check(Code::usage, holds(from) && from.find('\n') == std::string::npos, name, " comes from ", json_text(from),
+          ", which config.toml cannot name\n  hint: rename the file");
+  for (auto& name : train_->classes())
+    check(Code::data, holds(name) && name.find('\n') == std::string::npos, "'", train_->name(), "': the class name ",
+          json_text(name), " is not UTF-8 or holds a line break, which checkpoints cannot keep\n  hint: rename it");
 }
 
 void Session::load_start_weights() {

@@ -31,6 +31,7 @@ class Session {
 
  private:
   void open_data();
+  void check_texts() const;
   void load_start_weights();
   void restore();
   void note_changes(const std::string& before, const std::string& name) const;
