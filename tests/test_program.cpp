@@ -474,6 +474,16 @@ TEST_CASE("a full disk ends the run with a message and leaves the last checkpoin
   CHECK(umount2(small.c_str(), MNT_DETACH) == 0);
 }
 
+TEST_CASE("a file over the limit of ulimit -f ends the run with a message, not by a signal") {
+  make_data();
+  const Result r = run("train --data tiny --steps 1 --out limited" + kSmall, "sh -c 'ulimit -f 60; exec \"$@\"' sh");
+  INFO(r.err);
+  CHECK(r.code == 1);
+  require_words(r.err, {"error: limited/", "File too large"});
+  for (auto& entry : fs::recursive_directory_iterator(shared() / "limited"))
+    CHECK(entry.path().filename().string().find(".tmp-") == std::string::npos);
+}
+
 TEST_CASE("overfit learns a few pictures by heart") {
   make_data();
   const Result r =

@@ -1,4 +1,5 @@
 // The fovea program: lists the commands, runs the one that was asked for, and turns what went wrong into an exit code.
+#include <csignal>
 #include <iostream>
 #include <new>
 
@@ -23,6 +24,7 @@ static void declare(Command& program) {
 
 int main(int argc, char** argv) {
   using namespace fovea;
+  std::signal(SIGXFSZ, SIG_IGN);  // over the limit of ulimit -f, writing fails with a message instead
   try {
     return run_command_line(argc, argv, declare);
   } catch (const Exit& exit) {
