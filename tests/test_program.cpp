@@ -248,6 +248,22 @@ TEST_CASE("detect: pictures of one name get a file each, and no input is written
   CHECK(slurp(shared() / "again/y.jpg") == slurp(picture));
 }
 
+TEST_CASE("detect can be repeated into the folder of one that was ended") {
+  make_data();
+  std::string many;  // of one picture, so that it is still at work when it is shot at
+  for (int i = 0; i < 500; ++i) many += " a/photo.jpg";
+  fs::create_directories(shared() / "a");
+  fs::copy_file((*fs::directory_iterator(shared() / "tiny/val/images")).path(), shared() / "a/photo.jpg",
+                fs::copy_options::skip_existing);
+  const pid_t child = start("detect --weights done" + many + " --out half-done");
+  for (int i = 0; i < 3000 && !fs::exists(shared() / "half-done/photo.jpg"); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  kill(child, SIGINT);
+  CHECK(wait_for(child) == 128 + SIGINT);
+  CHECK(slurp(shared() / "half-done/detections.json") == "[]\n");
+  CHECK(run("detect --weights done a/photo.jpg --out half-done").code == 0);
+}
+
 TEST_CASE("eval --out: a missing folder is found before the scoring, a file that cannot be written after the figures") {
   make_data();
   const std::string eval = "eval --weights done --data tiny --split val --out ";

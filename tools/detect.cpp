@@ -54,7 +54,8 @@ std::vector<std::string> find_pictures(const std::vector<std::string>& inputs) {
   return files;
 }
 
-// A new or empty folder, or one of an earlier `detect`: nothing else is ever written into.
+// A new or empty folder, or one of an earlier `detect`: nothing else is ever written into. From here on it is one, also
+// where Ctrl-C ends this detect before it knows its results.
 void prepare_out(const std::string& out) {
   std::error_code error;
   const bool ours = fs::exists(out + "/detections.json");
@@ -62,6 +63,7 @@ void prepare_out(const std::string& out) {
         "' exists and is not the folder of an earlier detect: choose another --out");
   fs::create_directories(out, error);
   check(!error, "cannot make the folder '", out, "': ", error.message());
+  if (!ours) write_file_atomically(out + "/detections.json", "[]\n", false);
 }
 
 // A file for each picture, all of them before one is written: photo.jpg -> out/photo.jpg, or out/photo-2.jpg where
