@@ -1,6 +1,7 @@
 // Runs the program as its users do, in one temporary folder, for the tests of what it prints and how it ends.
 #pragma once
 #include <sys/wait.h>
+#include <unistd.h>
 
 #include <cstdlib>
 
@@ -45,6 +46,41 @@ inline void fails(const std::string& arguments, int code, const std::vector<std:
   require_words(r.err.substr(start), words);
   for (size_t at = r.err.find('\n', start); at + 1 < r.err.size(); at = r.err.find('\n', at + 1))
     CHECK(r.err[at + 1] == ' ');
+}
+
+// A network and a size for tests: a step takes some 10 ms.
+inline const std::string kSmall =
+    " --preset toy --batch 4 --set data.short_side=64 --set model.channels=8 --set model.tower_depth=1"
+    " --set train.warmup=2 --set eval.pictures=2 ";
+
+// The data set `tiny`, and a run `done` on it.
+inline void make_data() {
+  static const bool made = [] {
+    REQUIRE(run("data make shapes tiny --train 12 --val 4 --size 64 --classes 3").code == 0);
+    const Result r = run("train --data tiny --steps 6 --out done" + kSmall);
+    INFO(r.err);
+    REQUIRE(r.code == 0);
+    return true;
+  }();
+  REQUIRE(made);
+}
+
+// Starts the program without waiting for it.
+inline pid_t start(const std::string& arguments) {
+  const pid_t child = fork();
+  if (child == 0) {
+    const std::string line =
+        "cd '" + shared().path.string() + "' && exec " + kProgram + " " + arguments + " >.out 2>.err";
+    execl("/bin/sh", "sh", "-c", line.c_str(), nullptr);
+    _exit(127);
+  }
+  return child;
+}
+
+inline int wait_for(pid_t child) {
+  int status = 0;
+  waitpid(child, &status, 0);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
 }  // namespace fovea::test

@@ -20,46 +20,12 @@ namespace fs = std::filesystem;
 
 namespace {
 
-// A network and a size for tests: a step takes some 10 ms.
-const std::string kSmall =
-    " --preset toy --batch 4 --set data.short_side=64 --set model.channels=8 --set model.tower_depth=1"
-    " --set train.warmup=2 --set eval.pictures=2 ";
-
-void make_data() {
-  static const bool made = [] {
-    REQUIRE(run("data make shapes tiny --train 12 --val 4 --size 64 --classes 3").code == 0);
-    const Result r = run("train --data tiny --steps 6 --out done" + kSmall);
-    INFO(r.err);
-    REQUIRE(r.code == 0);
-    return true;
-  }();
-  REQUIRE(made);
-}
-
 // The numbered checkpoint of a run, byte for byte.
 std::string checkpoint(const std::string& run, int step) {
   const std::string bytes = slurp(shared() / (run + "/checkpoints/step-" + std::to_string(step) + ".safetensors"));
   INFO(run);
   REQUIRE(bytes.size() > 1000);
   return bytes;
-}
-
-// Starts the program without waiting for it.
-pid_t start(const std::string& arguments) {
-  const pid_t child = fork();
-  if (child == 0) {
-    const std::string line =
-        "cd '" + shared().path.string() + "' && exec " + kProgram + " " + arguments + " >.out 2>.err";
-    execl("/bin/sh", "sh", "-c", line.c_str(), nullptr);
-    _exit(127);
-  }
-  return child;
-}
-
-int wait_for(pid_t child) {
-  int status = 0;
-  waitpid(child, &status, 0);
-  return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
 }
 
 int lines(const std::string& text) { return int(std::count(text.begin(), text.end(), '\n')); }

@@ -1,6 +1,7 @@
 // Terminal output: colours only where a person looks, tables, progress.
 #include "tools/terminal.h"
 
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -8,14 +9,20 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "core/error.h"
+
 namespace fovea {
 
 bool is_terminal(Stream stream) { return isatty(stream == Stream::out ? STDOUT_FILENO : STDERR_FILENO) != 0; }
 
+static bool is_dumb() {
+  const char* term = std::getenv("TERM");
+  return term && std::string(term) == "dumb";
+}
+
 bool has_colour(Stream stream) {
   const char* off = std::getenv("NO_COLOR");
-  const char* term = std::getenv("TERM");
-  return is_terminal(stream) && !(off && *off) && !(term && std::string(term) == "dumb");
+  return is_terminal(stream) && !(off && *off) && !is_dumb();
 }
 
 std::string styled(Style style, const std::string& text, Stream stream) {
@@ -47,6 +54,30 @@ std::string pad(const std::string& s, size_t to, bool right) {
   const size_t have = width(s);
   const std::string space(to > have ? to - have : 0, ' ');
   return right ? space + s : s + space;
+}
+
+// A line can be drawn over, as long as it does not wrap.
+bool redraws() { return is_terminal(Stream::err) && !is_dumb(); }
+
+size_t columns() {
+  winsize size{};
+  return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+}
+
+// As many characters of s as there is room for, which they take.
+std::string cut(const std::string& s, size_t& room) {
+  size_t end = 0;
+  for (; end < s.size() && (room > 0 || (static_cast<unsigned char>(s[end]) & 0xC0) == 0x80); ++end)
+    if ((static_cast<unsigned char>(s[end]) & 0xC0) != 0x80) --room;
+  return s.substr(0, end);
+}
+
+std::string bar(double share, size_t cells) {
+  const size_t eighths = static_cast<size_t>(std::clamp(share, 0.0, 1.0) * static_cast<double>(cells * 8));
+  static const char* parts[] = {"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"};
+  std::string s;
+  for (size_t i = 0; i < eighths / 8; ++i) s += "█";
+  return pad(s + parts[eighths % 8], cells, false);
 }
 
 }  // namespace
@@ -84,7 +115,7 @@ Progress::Progress(std::string label, int64_t total, int64_t done)
     : label_(std::move(label)), total_(total), first_(done), start_(Clock::now()), last_(start_) {}
 
 void Progress::update(int64_t done, const std::string& note) {
-  const bool terminal = is_terminal(Stream::err);
+  const bool terminal = redraws();
   const auto now = Clock::now();
   const double since = std::chrono::duration<double>(now - last_).count();
   const double run = std::chrono::duration<double>(now - start_).count();
@@ -94,26 +125,23 @@ void Progress::update(int64_t done, const std::string& note) {
   std::string left;
   if (done > first_ && done < total_)
     left = "  " + duration(run * static_cast<double>(total_ - done) / static_cast<double>(done - first_)) + " left";
-  const std::string count = std::to_string(done) + "/" + std::to_string(total_);
+  const std::string after = text(done, "/", total_, note.empty() ? "" : "  ", note);
   if (!terminal) {
-    std::fprintf(stderr, "%s  %s%s%s\n", label_.c_str(), count.c_str(), note.empty() ? "" : ("  " + note).c_str(),
-                 left.c_str());
+    std::fprintf(stderr, "%s  %s%s\n", label_.c_str(), after.c_str(), left.c_str());
     return;
   }
-  constexpr int kCells = 24;
-  const int eighths = static_cast<int>(std::clamp(share, 0.0, 1.0) * kCells * 8);
-  static const char* parts[] = {"", "▏", "▎", "▍", "▌", "▋", "▊", "▉"};
-  std::string bar;
-  for (int i = 0; i < eighths / 8; ++i) bar += "█";
-  bar += parts[eighths % 8];
-  for (int i = (eighths + 7) / 8; i < kCells; ++i) bar += " ";
-  std::fprintf(stderr, "\r\033[2K%s  %s %s%s%s", label_.c_str(), styled(Style::cyan, bar, Stream::err).c_str(),
-               count.c_str(), note.empty() ? "" : ("  " + note).c_str(), styled(Style::dim, left, Stream::err).c_str());
+  size_t room = columns() - 1;
+  const size_t others = width(label_ + "   " + after + left), cells = room < others + 4 ? 0 : room - others;
+  const std::string first = cut(label_ + "  ", room);
+  const std::string middle = cut(cells > 0 ? bar(share, std::min<size_t>(cells, 24)) + " " : "", room);
+  const std::string second = cut(after, room), last = cut(left, room);
+  std::fprintf(stderr, "\r\033[2K%s%s%s%s", first.c_str(), styled(Style::cyan, middle, Stream::err).c_str(),
+               second.c_str(), styled(Style::dim, last, Stream::err).c_str());
   std::fflush(stderr);
 }
 
 void Progress::clear() {
-  if (drawn_ && is_terminal(Stream::err)) std::fprintf(stderr, "\r\033[2K"), std::fflush(stderr);
+  if (drawn_ && redraws()) std::fprintf(stderr, "\r\033[2K"), std::fflush(stderr);
   drawn_ = false;
 }
 

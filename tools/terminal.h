@@ -28,7 +28,8 @@ class Table {
   std::vector<std::vector<std::string>> rows_;
 };
 
-// On a terminal: one line on stderr, redrawn, with bar and time left. Elsewhere: a line every few seconds.
+// On a terminal: one line on stderr, redrawn, with bar and time left, never wider than the terminal. Elsewhere (also
+// where TERM is "dumb"): a line every few seconds.
 class Progress {
  public:
   Progress(std::string label, int64_t total, int64_t done = 0);  // done: where a resumed run starts

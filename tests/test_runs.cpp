@@ -1,0 +1,77 @@
+// What surrounds a run: its progress on a terminal, who may go on with it and how, and what it remembers.
+#include <fcntl.h>
+#include <sys/ioctl.h>
+
+#include "tests/program.h"
+
+using namespace fovea;
+using namespace fovea::test;
+namespace fs = std::filesystem;
+
+namespace {
+
+// What the program writes to stderr where that is a terminal of so many columns.
+std::string on_terminal(const std::string& arguments, int columns, const std::string& environment) {
+  const int terminal = posix_openpt(O_RDWR | O_NOCTTY);
+  REQUIRE((grantpt(terminal) == 0 && unlockpt(terminal) == 0));
+  const int inner = open(ptsname(terminal), O_RDWR | O_NOCTTY);
+  winsize size{};
+  size.ws_row = 24, size.ws_col = static_cast<unsigned short>(columns);
+  REQUIRE(ioctl(inner, TIOCSWINSZ, &size) == 0);
+  const pid_t child = fork();
+  if (child == 0) {
+    dup2(inner, STDERR_FILENO);
+    const std::string line =
+        "cd '" + shared().path.string() + "' && exec env " + environment + " " + kProgram + " " + arguments + " >.out";
+    execl("/bin/sh", "sh", "-c", line.c_str(), nullptr);
+    _exit(127);
+  }
+  close(inner);
+  std::string all;
+  char buffer[4096];
+  for (ssize_t n; (n = read(terminal, buffer, sizeof buffer)) > 0;) all.append(buffer, size_t(n));
+  close(terminal);
+  CHECK(wait_for(child) == 0);
+  return all;
+}
+
+// The lines that were drawn over, without colours.
+std::vector<std::string> redrawn(const std::string& text) {
+  std::vector<std::string> all;
+  const std::string erase = "\r\033[2K";
+  for (size_t at = text.find(erase), next; at != text.npos; at = next) {
+    next = text.find(erase, at += erase.size());
+    std::string line;
+    for (size_t i = at; i < std::min(next, text.size()); ++i)
+      if (text[i] == '\033') i = text.find('m', i);
+      else line += text[i];
+    if (!line.empty() && line.find('\n') == line.npos) all.push_back(line);
+  }
+  return all;
+}
+
+int characters(const std::string& s) {
+  return int(std::count_if(s.begin(), s.end(), [](char c) { return (c & 0xC0) != 0x80; }));
+}
+
+}  // namespace
+
+TEST_CASE("the progress line is narrower than the terminal, and absent where TERM is dumb") {
+  make_data();
+  for (const int columns : {150, 80, 40, 20}) {
+    const std::string text =
+        on_terminal("train --data tiny --steps 6 --out wide" + std::to_string(columns) + kSmall, columns, "TERM=xterm");
+    const auto lines = redrawn(text);
+    REQUIRE(!lines.empty());
+    int bars = 0;
+    for (auto& line : lines) {
+      INFO(columns << ": " << line);
+      CHECK(characters(line) < columns);
+      CHECK(line.rfind("epoch ", 0) == 0);
+      bars += line.find("█") != line.npos;
+    }
+    CHECK((bars > 0) == (columns >= 80));
+  }
+  const std::string dumb = on_terminal("train --data tiny --steps 6 --out dumb" + kSmall, 80, "TERM=dumb");
+  CHECK(dumb.find('\033') == dumb.npos);
+}
