@@ -2,6 +2,9 @@
 #include <fcntl.h>
 #include <sys/ioctl.h>
 
+#include <csignal>
+#include <thread>
+
 #include "tests/program.h"
 
 using namespace fovea;
@@ -74,4 +77,19 @@ TEST_CASE("the progress line is narrower than the terminal, and absent where TER
   }
   const std::string dumb = on_terminal("train --data tiny --steps 6 --out dumb" + kSmall, 80, "TERM=dumb");
   CHECK(dumb.find('\033') == dumb.npos);
+}
+
+TEST_CASE("only one program at a time goes on with a run") {
+  make_data();
+  REQUIRE(run("train --data tiny --steps 4000 --stop-after 2 --out alone" + kSmall).code == 0);
+  const std::string before = slurp(shared() / "alone/log.jsonl");
+  const pid_t child = start("train --resume alone");
+  for (int i = 0; i < 3000 && slurp(shared() / "alone/log.jsonl") == before; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  const Result second = run("train --resume alone --stop-after 2");
+  kill(child, SIGKILL);
+  CHECK(wait_for(child) == 128 + SIGKILL);
+  CHECK(second.code == 2);
+  require_words(second.err, {"error: another fovea trains in 'alone'", "hint: "});
+  CHECK(run("train --resume alone --stop-after 2").code == 0);  // a kill leaves no lock
 }

@@ -2,6 +2,7 @@
 #include "tools/run_dir.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -34,6 +35,15 @@ std::vector<std::string> read_lines(const std::string& path) {
 int64_t step_of(const Json& event) { return event.is(Json::Kind::object) ? event["step"].integer() : INT64_MAX; }
 
 }  // namespace
+
+// The lock ends with the process, also by kill -9. Some file systems have none: there a run goes on without.
+RunDirectory::RunDirectory(std::string path) : path_(std::move(path)) {
+  const int fd = open(file(".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+  if (fd < 0) return;  // what is written next says why
+  lock_ = std::shared_ptr<const int>(new int(fd), [](const int* f) { close(*f), delete f; });
+  check(Code::usage, flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK, "another fovea trains in '", path_,
+        "'\n  hint: wait for its end, or stop it first");
+}
 
 bool RunDirectory::holds_run(const std::string& path) {
   return fs::exists(path + "/config.toml") || fs::exists(path + "/checkpoints") || fs::exists(path + "/log.jsonl");

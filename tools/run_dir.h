@@ -1,5 +1,6 @@
 // A run directory: config.toml, env.json, log.jsonl (an event a line), metrics.csv (an epoch a line), checkpoints/.
 #pragma once
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -8,6 +9,8 @@
 
 namespace fovea {
 
+// As long as one lives it is the only one of its folder, whatever the program: create() and reopen() throw Code::usage
+// where another trains there.
 class RunDirectory {
  public:
   // A new run. Throws Code::usage where `path` exists and is not an empty folder.
@@ -25,9 +28,10 @@ class RunDirectory {
   const std::string& path() const { return path_; }
 
  private:
-  explicit RunDirectory(std::string path) : path_(std::move(path)) {}
+  explicit RunDirectory(std::string path);
   void append(const std::string& name, const std::string& line);
   std::string path_;
+  std::shared_ptr<const int> lock_;  // the open file `.lock`
 };
 
 // What a run ran on: version, compiler, processor, instruction set, BLAS, threads.
