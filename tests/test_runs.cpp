@@ -93,3 +93,19 @@ TEST_CASE("only one program at a time goes on with a run") {
   require_words(second.err, {"error: another fovea trains in 'alone'", "hint: "});
   CHECK(run("train --resume alone --stop-after 2").code == 0);  // a kill leaves no lock
 }
+
+TEST_CASE("a damaged last checkpoint: the message names the one before, which goes on once it is removed") {
+  make_data();
+  REQUIRE(run("train --data tiny --steps 6 --stop-after 4 --set train.checkpoint_every=2 --out torn" + kSmall).code ==
+          0);
+  fs::resize_file(shared() / "torn/checkpoints/step-4.safetensors", 1000);
+  fails("train --resume torn", 4, {"step-4.safetensors", "remove this file to go on from step-3"});
+  // One that is whole but of another network is not to be removed.
+  fs::remove(shared() / "torn/checkpoints/step-4.safetensors");
+  const Result wider = run("train --resume torn --set model.channels=16");
+  CHECK(wider.code == 4);
+  CHECK(wider.err.find("remove this file") == std::string::npos);
+  const Result r = run("train --resume torn");
+  CHECK(r.code == 0);
+  CHECK(r.err.find("goes on after step 3") != std::string::npos);
+}

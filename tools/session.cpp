@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
+#include <fstream>
 
 #include "core/isa.h"
 #include "core/threads.h"
@@ -18,6 +19,7 @@
 
 namespace fovea {
 namespace {
+namespace fs = std::filesystem;
 
 volatile std::sig_atomic_t caught = 0;
 extern "C" void on_signal(int signal) {
@@ -39,6 +41,22 @@ DatasetOptions dataset_options(const Config& config, bool val) {
   options.split = val ? d.val_split : d.split;
   options.annotations = val ? d.val_annotations : d.annotations, options.images = val ? d.val_images : d.images;
   return options;
+}
+
+// Where the file is damaged, what there is to go on from without it.
+std::string without(const std::string& latest) {
+  if (!std::ifstream(latest).good()) return "";  // a matter of rights
+  try {
+    read_safetensors(latest);
+    return "";
+  } catch (const Error&) {}
+  int64_t newest = 0;
+  for (auto& entry : fs::directory_iterator(fs::path(latest).parent_path())) {
+    long long step = 0;
+    if (entry.path() != latest && std::sscanf(entry.path().filename().c_str(), "step-%lld.safetensors", &step) == 1)
+      newest = std::max<int64_t>(newest, step);
+  }
+  return text("\n  hint: remove this file to go on from ", newest > 0 ? text("step-", newest) : "the beginning");
 }
 
 }  // namespace
@@ -124,6 +142,12 @@ void Session::load_start_weights() {
   }
 }
 
+CheckpointInfo Session::load_latest(const std::string& latest) {
+  try {
+    return load_checkpoint(latest, trainer_->state());
+  } catch (const Error& error) { fail(error.code, error.what() + without(latest)); }
+}
+
 void Session::restore() {
   check(Code::usage, RunDirectory::holds_run(request_.out), "'", request_.out, "' holds no run to resume");
   checkpoints_.emplace(request_.out + "/checkpoints", static_cast<int>(config_.train.keep));
@@ -132,7 +156,7 @@ void Session::restore() {
     load_start_weights();
     say("%s\n", "no checkpoint yet: the run starts from its beginning");
   } else {
-    const auto info = load_checkpoint(latest, trainer_->state());
+    const auto info = load_latest(latest);
     check(Code::data, info.classes == train_->classes(), "the classes of '", train_->name(),
           "' are no longer those of '", latest, "'");
     if (info.isa != name_of(isa()))

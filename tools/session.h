@@ -34,6 +34,7 @@ class Session {
   void check_texts() const;
   void load_start_weights();
   void restore();
+  CheckpointInfo load_latest(const std::string& latest);
   void note_changes(const std::string& before, const std::string& name) const;
   void announce() const;
   void loop();
