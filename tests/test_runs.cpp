@@ -109,3 +109,13 @@ TEST_CASE("a damaged last checkpoint: the message names the one before, which go
   CHECK(r.code == 0);
   CHECK(r.err.find("goes on after step 3") != std::string::npos);
 }
+
+TEST_CASE("a run keeps its preset") {
+  make_data();
+  const std::string before = slurp(shared() / "done/config.toml");
+  for (const std::string other : {"--preset retinanet_small", "--set preset=retinanet_small"})
+    fails("train --resume done " + other, 2, {"'done' was begun with preset toy, not retinanet_small"});
+  fails("train --resume done", 2, {"a run keeps its preset"}, "FOVEA_PRESET=retinanet_small");
+  CHECK(slurp(shared() / "done/config.toml") == before);
+  CHECK(run("train --resume done --preset toy").code == 0);
+}
