@@ -119,3 +119,32 @@ TEST_CASE("a run keeps its preset") {
   CHECK(slurp(shared() / "done/config.toml") == before);
   CHECK(run("train --resume done --preset toy").code == 0);
 }
+
+TEST_CASE("going on keeps where each value came from") {
+  make_data();
+  shared().write("first.toml", "[train]\nlr = 0.001\n[data]\nmax_side = 90\n");
+  REQUIRE(run("train --data tiny --steps 4 --stop-after 2 --out kept#1 --config first.toml --val-split val" + kSmall,
+              "FOVEA_TRAIN_SEED=0")
+              .code == 0);
+  const std::string before = slurp(shared() / "kept#1/config.toml");
+  require_words(before, {"# flag", "# --set", "# first.toml:2", "# FOVEA_TRAIN_SEED", "# preset toy", "# the data"});
+  REQUIRE(run("train --resume 'kept#1' --stop-after 3").code == 0);
+  CHECK(slurp(shared() / "kept#1/config.toml") == before);
+  // A value that was written by hand comes from that line, one of a flag from the flag.
+  std::string edited = before;
+  const size_t at = edited.find("\nnesterov = false\n"), number = size_t(std::count(&edited[0], &edited[at], '\n')) + 2;
+  REQUIRE(at != edited.npos);
+  edited.replace(at, 18, "\nnesterov = true\n");
+  shared().write("kept#1/config.toml", edited);
+  const Result r = run("train --resume 'kept#1' --set train.keep=5");
+  CHECK(r.code == 0);
+  CHECK(r.err.find("goes on after step 3") != std::string::npos);
+  const auto line = [](const std::string& start) {
+    const std::string all = slurp(shared() / "kept#1/config.toml");
+    const size_t begin = all.find("\n" + start) + 1;
+    return all.substr(begin, all.find('\n', begin) - begin);
+  };
+  CHECK(line("nesterov").ends_with("# kept#1/config.toml:" + std::to_string(number)));
+  CHECK(line("keep").ends_with("# --set"));
+  CHECK(run("train --resume 'kept#1'").err.find("is finished after step 4") != std::string::npos);
+}

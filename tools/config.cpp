@@ -242,7 +242,8 @@ void apply_overfit(Config& config) {
 }
 
 struct Entry {
-  std::string key, value, where;
+  std::string key, value, where;  // where: for messages, and the origin unless that is known
+  std::string origin{};
 };
 
 std::string value_text(const toml::node& node, const std::string& where) {
@@ -273,6 +274,31 @@ std::vector<Entry> toml_entries(const std::string& text, const std::string& name
     flatten(toml::parse(text, name), "", name, entries);
   } catch (const toml::parse_error& error) {
     fail(Code::usage, name + ":" + std::to_string(error.source().begin.line) + ": " + std::string(error.description()));
+  }
+  return entries;
+}
+
+// What follows the # of a line, outside of quotes.
+std::string comment_of(const std::string& line) {
+  char quote = 0;
+  for (size_t i = 0; i < line.size(); ++i) {
+    const char c = line[i];
+    if (quote == '"' && c == '\\') ++i;
+    else if (quote ? c == quote : c == '"' || c == '\'') quote = quote ? '\0' : c;
+    else if (!quote && c == '#') return trimmed(line.substr(i + 1));
+  }
+  return "";
+}
+
+// The entries of a run's own file, with the origins that to_toml() wrote there.
+std::vector<Entry> own_entries(const std::string& text, const std::string& name) {
+  std::vector<Entry> entries = toml_entries(text, name);
+  std::istringstream in(text);
+  std::vector<std::string> lines;
+  for (std::string line; std::getline(in, line);) lines.push_back(comment_of(line));
+  for (auto& entry : entries) {
+    const size_t line = std::stoul(entry.where.substr(entry.where.rfind(':') + 1));
+    if (line >= 1 && line <= lines.size()) entry.origin = lines[line - 1];
   }
   return entries;
 }
@@ -341,7 +367,7 @@ void set_key(Config& config, const std::string& name, const std::string& value, 
 Config load_config(const ConfigSources& sources) {
   std::vector<Entry> layers;  // weakest first
   if (!sources.text.empty()) layers = toml_entries(sources.text, sources.text_name);
-  if (!sources.file.empty()) layers = toml_entries(read_text(sources.file), sources.file);
+  if (!sources.file.empty()) layers = (sources.own ? own_entries : toml_entries)(read_text(sources.file), sources.file);
   if (sources.environment)
     for (auto& entry : environment_entries()) layers.push_back(entry);
   for (auto& setting : sources.settings) {
@@ -362,6 +388,10 @@ Config load_config(const ConfigSources& sources) {
     const std::string before = file ? k->get(config) : "";
     auto origin = config.origin.extract(k ? k->name : "");
     set_key(config, entry.key, entry.value, entry.where);
+    if (!entry.origin.empty()) {
+      config.origin[k->name] = entry.origin;
+      continue;
+    }
     // A run's own file names every key: only what it changes comes from it.
     if (!file || k->get(config) != before) continue;
     config.origin.erase(k->name), config.origin.insert(std::move(origin));

@@ -203,7 +203,7 @@ void Session::announce() const {
   line("run  ", text(request_.out, ": ", total_, " steps of ", config_.train.batch, " pictures, ", per_epoch_,
                      " an epoch, ", num_threads(), " threads, ", name_of(isa())));
   if (model_->device() != Device::cpu) line("gpu  ", describe(model_->device()));
-  if (step_ > 0) line("     ", text("goes on after step ", step_));
+  if (step_ > 0) line("     ", text(step_ < total_ ? "goes on" : "is finished", " after step ", step_));
 }
 
 void Session::run() {

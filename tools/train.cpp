@@ -56,7 +56,7 @@ void train(const Flags& flags) {
           "--resume goes on in the run's own folder with its own ", "configuration: leave out --out and --config");
     check(Code::usage, std::filesystem::exists(flags.resume + "/config.toml"), "'", flags.resume,
           "' holds no run to resume");
-    request.out = flags.resume, sources.file = flags.resume + "/config.toml";
+    request.out = flags.resume, sources.file = flags.resume + "/config.toml", sources.own = true;
   }
   request.config = load_config(sources);
   if (request.resume) check_preset(request);
