@@ -98,6 +98,8 @@ std::string json_text(const Json& value, int indent) {
   return to(value).dump(indent, ' ', false, detail::Parsed::error_handler_t::replace);
 }
 
+bool is_utf8(const std::string& text) { return parse_json(json_text(text)).string == text; }
+
 namespace detail {
 
 std::string brief(std::string text, std::size_t most) {

@@ -68,6 +68,7 @@ struct Json {
 Json parse_json(const std::string& text);  // null where the text is no JSON
 // With line breaks where indent >= 0. Text that is not UTF-8 is repaired, NaN becomes null.
 std::string json_text(const Json& value, int indent = -1);
+bool is_utf8(const std::string& text);  // whether json_text() leaves it as it is
 
 namespace detail {
 

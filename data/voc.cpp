@@ -104,7 +104,7 @@ class Parser {
     const std::ptrdiff_t at = node.offset_debug();
     if (object.name.empty()) reject(at, "an <object> has no <name>");
     if (object.name.find('\n') != std::string::npos) reject(at, "an <object>'s <name> holds a line break; remove it");
-    if (parse_json(json_text(object.name)).string != object.name)  // json_text() repairs what is not
+    if (!is_utf8(object.name))
       reject(at, "an <object>'s <name> is not UTF-8; save the file as UTF-8, or say its encoding in the first line");
     object.difficult = node.child("difficult").text().as_int() != 0;
     const pugi::xml_node box = node.child("bndbox");

@@ -116,17 +116,14 @@ void Session::open_data() {
 
 // What config.toml and the checkpoints will hold: a text that they cannot is better found before the first epoch.
 void Session::check_texts() const {
-  const auto holds = [](const std::string& text) {  // JSON repairs what is not UTF-8
-    return parse_json(json_text(text)).string == text;
-  };
   for (auto& k : config_keys())
-    check(Code::usage, holds(k.get(config_)), k.name, " = ", json_text(k.get(config_)),
+    check(Code::usage, is_utf8(k.get(config_)), k.name, " = ", json_text(k.get(config_)),
           " is not UTF-8, which checkpoints are\n  hint: rename the file or folder");
   for (auto& [name, from] : config_.origin)
-    check(Code::usage, holds(from) && from.find('\n') == std::string::npos, name, " comes from ", json_text(from),
+    check(Code::usage, is_utf8(from) && from.find('\n') == std::string::npos, name, " comes from ", json_text(from),
           ", which config.toml cannot name\n  hint: rename the file");
   for (auto& name : train_->classes())
-    check(Code::data, holds(name) && name.find('\n') == std::string::npos, "'", train_->name(), "': the class name ",
+    check(Code::data, is_utf8(name) && name.find('\n') == std::string::npos, "'", train_->name(), "': the class name ",
           json_text(name), " is not UTF-8 or holds a line break, which checkpoints cannot keep\n  hint: rename it");
 }
 
