@@ -12,7 +12,7 @@ template <class T> struct Box {
   // a b where both are positive, otherwise 0: without a branch, so that loops over boxes vectorise
   HD static T product_if(T a, T b) {
     const T both = a * b;
-    return (a > 0) & (b > 0) ? both : T(0);
+    return ((a > 0) & (b > 0)) ? both : T(0);
   }
 };
 

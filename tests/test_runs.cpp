@@ -5,6 +5,8 @@
 #include <csignal>
 #include <thread>
 
+#include "core/words.h"
+#include "data/image.h"
 #include "tests/program.h"
 
 using namespace fovea;
@@ -147,4 +149,36 @@ TEST_CASE("going on keeps where each value came from") {
   CHECK(line("nesterov").ends_with("# kept#1/config.toml:" + std::to_string(number)));
   CHECK(line("keep").ends_with("# --set"));
   CHECK(run("train --resume 'kept#1'").err.find("is finished after step 4") != std::string::npos);
+}
+
+TEST_CASE("data without a box: scores are n/a, and a filter that leaves nothing is named") {
+  make_data();
+  const std::string picture = (*fs::directory_iterator(shared() / "tiny/val/images")).path().string();
+  const Image size = read_image(picture);
+  for (const std::string split : {"bare/train", "bare/val"}) {
+    std::vector<std::string> images;
+    fs::create_directories(shared() / (split + "/images"));
+    for (const std::string id : {"1", "2", "3", "4"}) {
+      fs::copy_file(picture, shared() / (split + "/images/" + id + ".jpg"));
+      images.push_back(text("{\"id\": ", id, ", \"file_name\": \"", id, ".jpg\", \"width\": ", size.width,
+                            ", \"height\": ", size.height, "}"));
+    }
+    shared().write(split + "/annotations.json", R"({"images": [)" + joined(images) +
+                                                    R"(], "annotations": [], "categories": [{"id": 1, "name": "a"}]})");
+  }
+  const std::string train = "train --data bare --steps 1" + kSmall;
+  CHECK(run(train + "--out bare-run").out == "AP = n/a  AP50 = n/a\n");
+  CHECK(run(train + "--out bare-json --json").out.find("\"AP\": null") != std::string::npos);
+  fails(train + "--set data.filter=empty --out no-run", 3, {"data.filter = empty leaves none of the 4 pictures"});
+}
+
+TEST_CASE("numbers that no machine has, and places that are no run, are refused with the way out") {
+  make_data();
+  for (const std::string key : {"train.batch", "eval.batch", "train.keep"})
+    fails("train --data tiny --out none --set " + key + "=10000000000", 2, {key, "out of range"});
+  fails("detect --weights done tiny --threads 1000000000000 --out none", 2, {"--threads", "1000000000000"});
+  fails("eval --weights nowhere --data tiny", 4, {"no file or run 'nowhere'", "hint: give the folder of"});
+  fails("eval --weights tiny --data tiny", 4, {"'tiny' is no run", "hint: give the folder of"});
+  fails("train --resume nowhere", 2, {"hint: is the path right?"});
+  fails("coco-eval a b --max-dets 1,10,100", 2, {"--max-dets needs three values"});
 }

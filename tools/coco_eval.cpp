@@ -37,7 +37,7 @@ void run_coco_eval(const CocoEvalFlags& flags) {
 
 void add_coco_eval(Command& program) {
   auto flags = std::make_shared<CocoEvalFlags>();
-  Command app = program.command("coco-eval", "Score a COCO results file: AP and AR as COCO defines them.",
+  Command app = program.command("coco-eval", "Scores a COCO results file: AP and AR as COCO defines them.",
                                 "fovea coco-eval annotations.json detections.json\n"
                                 "fovea coco-eval annotations.json detections.json --json | jq '.stats[0]'");
   app.option("gt", flags->truth, "ground truth: a COCO annotation file").required().type("GT.json");
@@ -47,7 +47,8 @@ void add_coco_eval(Command& program) {
   app.flag("--class-agnostic", flags->agnostic, "treat all classes as one");
   app.flag("--strict", flags->options.strict,
            "repeat two faults of the COCO toolkit (id 0; AP needs 100 in --max-dets)");
-  app.option("--max-dets", flags->options.max_dets, "detections kept per picture and class: three numbers, ascending");
+  app.option("--max-dets", flags->options.max_dets, "detections kept per picture and class: three numbers, ascending")
+      .type("N N N");
   app.run([flags] {
     flags->options.use_categories = !flags->agnostic;
     run_coco_eval(*flags);

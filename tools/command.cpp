@@ -61,7 +61,9 @@ int usage_error(const CLI::App& program, const CLI::ParseError& error) {
     while (app->remaining().empty() && app->get_parent()) app = app->get_parent();
     message = describe_unknown(app);
   } else if (dynamic_cast<const CLI::ArgumentMismatch*>(&error)) {
-    message = message.substr(0, message.find(':')) + " needs a value";
+    const std::string name = message.substr(0, message.find(':'));
+    const CLI::Option* option = app->get_option_no_throw(name);
+    message = name + (option && option->get_type_size() == 3 ? " needs three values" : " needs a value");
   } else if (const auto commands = app->get_subcommands([](const CLI::App*) { return true; }); !commands.empty()) {
     message.clear();
     for (auto* command : commands) message += (message.empty() ? "name a command: " : ", ") + command->get_name();

@@ -21,7 +21,7 @@ namespace {
 struct Range {
   double low = -1e300, high = 1e300;
 };
-constexpr Range kPositive{1e-300, 1e300}, kNotNegative{0, 1e300}, kCount{0, 1e15}, kAtLeastOne{1, 1e15}, kUnit{0, 1};
+constexpr Range kPositive{1e-300, 1e300}, kNotNegative{0, 1e300}, kCount{0, 1e15}, kPictures{1, 1e6}, kUnit{0, 1};
 
 // Text of a value and back: numbers in the shortest form that reads back exactly.
 std::string text_of(const std::string& v) { return v; }
@@ -97,7 +97,7 @@ std::vector<Key> train_keys() {
   return {
       KEY(train.epochs, "passes over the training pictures", kCount),
       KEY(train.steps, "steps to train instead of epochs; 0: epochs", kCount),
-      KEY(train.batch, "pictures of a step", kAtLeastOne),
+      KEY(train.batch, "pictures of a step", kPictures),
       KEY(train.optimizer, "how gradients become steps", {}, "adamw | sgd"),
       KEY(train.lr, "learning rate after warm-up, for train.batch pictures", kNotNegative),
       KEY(train.weight_decay, "of convolution weights", kNotNegative),
@@ -117,7 +117,7 @@ std::vector<Key> train_keys() {
       KEY(train.ema, "decay of the running mean of the weights that is evaluated; 0: off", kUnit),
       KEY(train.seed, "of weights, order and augmentation", kCount),
       KEY(train.checkpoint_every, "steps; 0: at the end of each epoch only", kCount),
-      KEY(train.keep, "numbered checkpoints to keep; 0: all", kCount),
+      KEY(train.keep, "numbered checkpoints to keep; 0: all", {0, 1e6}),
       KEY(train.overfit, "train and score on the first N pictures; 0: off", kCount),
       KEY(train.weights, "a .safetensors file or a run to start from"),
       KEY(train.skip_weights, "names in it to leave out, e.g. *cls_logits*"),
@@ -165,7 +165,7 @@ std::vector<Key> other_keys() {
       KEY(augment.hue, "turn by +- this part of a circle", kUnit),
       KEY(augment.grey, "probability to lose all colour", kUnit),
       KEY(eval.every, "epochs between scorings during training; 0: only at the end", kCount),
-      KEY(eval.batch, "pictures at a time", kAtLeastOne),
+      KEY(eval.batch, "pictures at a time", kPictures),
       KEY(eval.pictures, "on the page of validation pictures", {0, 100}),
       KEY(conv.algo, "how f32 convolutions are computed", {}, "auto | direct | winograd | reference"),
   };

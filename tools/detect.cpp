@@ -187,8 +187,9 @@ void add_detect(Command& program) {
   app.option("--out", flags->out, "folder for pictures and detections.json").type("DIR");
   app.option("--threshold", flags->threshold, "lowest score that is drawn (JSON: model.score_threshold)")
       .type("SCORE")
-      .range(0.0, 1.0);
-  app.option("--threads", flags->threads, "of the computation; 0: all processors").type("N");
+      .range(0.0, 1.0)
+      .show_default();
+  app.option("--threads", flags->threads, "of the computation; 0: all processors").type("N").range(0, 256);
   app.flag("--json", flags->json, "print all detections as JSON");
   app.run([flags] { detect(*flags); });
 }

@@ -181,12 +181,12 @@ void doctor(bool json, int threads) {
 
 void add_doctor(Command& program) {
   Command app =
-      program.command("doctor", "What this machine has, what is used of it, and a self test of seconds.",
+      program.command("doctor", "Shows what this machine has and what of it is used, and tests itself in seconds.",
                       "fovea doctor\nfovea doctor --json\nFOVEA_ISA=fallback fovea doctor   # without vector kernels");
   auto json = std::make_shared<bool>(false);
   auto threads = std::make_shared<int>(0);
   app.flag("--json", *json, "print it as JSON");
-  app.option("--threads", *threads, "of the computation; 0: all processors").type("N");
+  app.option("--threads", *threads, "of the computation; 0: all processors").type("N").range(0, 256);
   app.run([json, threads] { doctor(*json, *threads); });
 }
 

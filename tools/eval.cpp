@@ -88,7 +88,7 @@ void add_eval(Command& program) {
   add_weights_flags(app, flags->weights);
   add_data_flags(app, flags->data);
   app.option("--out", flags->out, "also write the detections there, as COCO's JSON").type("FILE");
-  app.option("--threads", flags->threads, "of the computation; 0: all processors").type("N");
+  app.option("--threads", flags->threads, "of the computation; 0: all processors").type("N").range(0, 256);
   app.flag("--json", flags->json, "print the figures as JSON");
   app.run([flags] { eval(*flags); });
 }

@@ -63,7 +63,7 @@ void run(const Options& o) {
 }  // namespace
 
 void add_gradcheck(Command& program) {
-  Command app = program.command("gradcheck", "Check the gradient of every op against differences, in f64",
+  Command app = program.command("gradcheck", "Checks the gradient of every op against differences, in f64.",
                                 "fovea gradcheck\nfovea gradcheck --op conv2d --shapes 100\nfovea gradcheck --json");
   auto o = std::make_shared<Options>();
   app.option("--op", o->op, "only this op");

@@ -121,7 +121,7 @@ void show_model(const Flags& flags) {
 }  // namespace
 
 void add_model(Command& program) {
-  Command command = program.command("model", "Show a network: layers, costs, receptive fields, anchors",
+  Command command = program.command("model", "Shows a network: layers, costs, receptive fields, anchors.",
                                     "fovea model\nfovea model toy\nfovea model retinanet_r50 --size 512x640 --depth 3");
   auto flags = std::make_shared<Flags>();
   command.option("preset", flags->name, "the network's preset; without it: the list of them");

@@ -167,7 +167,7 @@ void parity(const std::string& path, Device device, bool f64, bool json, bool al
 
 void add_parity(Command& program) {
   Command command =
-      program.command("parity", "Compare a training step and detections with torchvision's, number by number",
+      program.command("parity", "Compares a training step and detections with torchvision's, number by number.",
                       "fovea parity case.safetensors\nfovea parity case.safetensors --f64");
   struct Flags {
     std::string path, device = "cpu";

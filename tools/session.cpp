@@ -76,19 +76,24 @@ Session::Session(SessionRequest request) : request_(std::move(request)), config_
   check(Code::usage, per_epoch_ > 0, "an epoch has no step: train.batch is ", config_.train.batch,
         ", but there are only ", train_->size(), " pictures");
   total_ = config_.train.steps > 0 ? config_.train.steps : config_.train.epochs * per_epoch_;
+  checkpoints_.emplace(request_.out + "/checkpoints", static_cast<int>(config_.train.keep));
+  const std::string latest = request_.resume ? checkpoints_->latest() : "";
+  if (latest.empty()) load_start_weights();  // before the trainer, whose average begins with them
   trainer_ = std::make_unique<Trainer>(config_, *model_, total_);
   if (request_.resume) {
-    restore();
+    restore(latest);
   } else {
-    load_start_weights();
     run_ = RunDirectory::create(request_.out, config_, environment_json(describe(model_->device())));
-    checkpoints_.emplace(run_->file("checkpoints"), static_cast<int>(config_.train.keep));
   }
 }
 
 void Session::open_data() {
   auto& c = config_;
-  train_ = open_dataset(dataset_options(c, false)).filtered(c.data.filter);
+  train_ = open_dataset(dataset_options(c, false));
+  const int64_t all = train_->size();
+  train_ = train_->filtered(c.data.filter);
+  check(Code::data, train_->size() > 0, train_->name(), ": data.filter = ", c.data.filter, " leaves none of the ", all,
+        " pictures to train on\n  hint: do the annotations belong to these pictures? --set data.filter=none keeps all");
   const int64_t classes = static_cast<int64_t>(train_->classes().size());
   const auto origin = c.origin.find("model.classes");
   const bool asked = origin != c.origin.end() && origin->second.rfind("preset", 0) != 0 && origin->second != "the data";
@@ -145,12 +150,8 @@ CheckpointInfo Session::load_latest(const std::string& latest) {
   } catch (const Error& error) { fail(error.code, error.what() + without(latest)); }
 }
 
-void Session::restore() {
-  check(Code::usage, RunDirectory::holds_run(request_.out), "'", request_.out, "' holds no run to resume");
-  checkpoints_.emplace(request_.out + "/checkpoints", static_cast<int>(config_.train.keep));
-  const std::string latest = checkpoints_->latest();
+void Session::restore(const std::string& latest) {
   if (latest.empty()) {
-    load_start_weights();
     say("%s\n", "no checkpoint yet: the run starts from its beginning");
   } else {
     const auto info = load_latest(latest);
@@ -384,12 +385,13 @@ void Session::leave(int signal) {
 }
 
 Json Session::summary() const {
+  const auto score = [](double v) { return v < 0 ? Json() : Json(v); };
   return {{"run", request_.out},
           {"steps", step_},
           {"of", total_},
           {"best_epoch", best_epoch_},
-          {"AP", best_ap_},
-          {"AP50", best_ap50_},
+          {"AP", score(best_ap_)},
+          {"AP50", score(best_ap50_)},
           {"checkpoint", checkpoints_->best().empty() ? checkpoints_->latest() : checkpoints_->best()}};
 }
 

@@ -33,7 +33,7 @@ class Session {
   void open_data();
   void check_texts() const;
   void load_start_weights();
-  void restore();
+  void restore(const std::string& latest);
   CheckpointInfo load_latest(const std::string& latest);
   void note_changes(const std::string& before, const std::string& name) const;
   void announce() const;

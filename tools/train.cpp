@@ -1,4 +1,5 @@
 // fovea train: from a data set and a preset to a run directory with checkpoints, curves and pictures.
+#include <cmath>
 #include <filesystem>
 #include <iostream>
 
@@ -55,7 +56,7 @@ void train(const Flags& flags) {
     check(Code::usage, flags.out.empty() && flags.config.empty(),
           "--resume goes on in the run's own folder with its own ", "configuration: leave out --out and --config");
     check(Code::usage, std::filesystem::exists(flags.resume + "/config.toml"), "'", flags.resume,
-          "' holds no run to resume");
+          "' holds no run to resume\n  hint: is the path right? A new run needs --data and --out");
     request.out = flags.resume, sources.file = flags.resume + "/config.toml", sources.own = true;
   }
   request.config = load_config(sources);
@@ -74,7 +75,8 @@ void train(const Flags& flags) {
   std::fprintf(stderr, "report      %s/report.html\ncheckpoint  %s\n", summary["run"].string.c_str(),
                summary["checkpoint"].string.c_str());
   if (summary["best_epoch"] != 0)
-    std::cout << "AP = " << number(summary["AP"].number()) << "  AP50 = " << number(summary["AP50"].number()) << "\n";
+    std::cout << "AP = " << number(summary["AP"].number(NAN)) << "  AP50 = " << number(summary["AP50"].number(NAN))
+              << "\n";
 }
 
 }  // namespace

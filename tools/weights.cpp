@@ -13,11 +13,13 @@
 namespace fovea {
 namespace fs = std::filesystem;
 
+static const char* const kHint = "\n  hint: give the folder of `fovea train --out`, or a .safetensors file";
+
 std::string weights_file(const std::string& path) {
   check(Code::usage, !path.empty(), "--weights is required: a .safetensors file or the folder of a run");
-  check(Code::model, fs::exists(path), "no file or run '", path, "'");
+  check(Code::model, fs::exists(path), "no file or run '", path, "'", kHint);
   if (!fs::is_directory(path)) return path;
-  check(Code::model, fs::exists(path + "/checkpoints"), "'", path, "' is no run: it has no checkpoints");
+  check(Code::model, fs::exists(path + "/checkpoints"), "'", path, "' is no run: it has no checkpoints", kHint);
   const CheckpointFolder folder(path + "/checkpoints", 0);
   const std::string file = folder.best().empty() ? folder.latest() : folder.best();
   check(Code::model, !file.empty(), "the run '", path, "' has no checkpoint yet");
