@@ -67,6 +67,10 @@ std::vector<Tensor> Tower::forward(std::vector<Tensor> maps) {
     if (map.dtype() == DType::bf16) map = cast(map, DType::f32);
   return last_(maps);
 }
+void Tower::round_weights() {
+  for (Conv2d* conv : convs_) conv->round_weight();
+}
+void Head::round_weights() { classification_.round_weights(), regression_.round_weights(); }
 
 namespace {
 

@@ -38,6 +38,7 @@ class Tower : public Layer<Tower> {
   };
   Tower(Module& parent, std::string name, const Options& options);
   std::vector<Tensor> forward(std::vector<Tensor> maps);  // [N,H,W,channels] -> [N,H,W,out]
+  void round_weights();                                   // of all convolutions but the last: Conv2d::round_weight
 
  private:
   Sequential conv_;  // never called: its parts are
@@ -68,6 +69,7 @@ class Head : public Layer<Head> {
     std::vector<Tensor> logits, deltas;
   };
   Output forward(std::vector<Tensor> levels);
+  void round_weights();  // of both towers
 
  private:
   const Options options_;

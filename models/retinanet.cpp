@@ -46,6 +46,14 @@ RetinaNet::RetinaNet(const RetinaNetOptions& o, uint64_t seed)
     normaliser_ = buffer("loss_normaliser", Tensor::full({1}, 100, ParameterType::current()));
 }
 
+static void round_convolutions(Module& part) {
+  for (Module* child : part.children()) {
+    if (auto* conv = dynamic_cast<Conv2d*>(child)) conv->round_weight();
+    else round_convolutions(*child);
+  }
+}
+void RetinaNet::round_weights() { round_convolutions(backbone), head.round_weights(); }
+
 RetinaNet::Output RetinaNet::forward(const Tensor& images) {
   check(images.rank() == 4 && images.dim(3) == 3, "retinanet: images have shape ", images.shape(),
         ", expected [N,H,W,3]");

@@ -138,6 +138,9 @@ class RetinaNet : public Layer<RetinaNet> {
   // norms, those convolutions, outputs and losses stay f32. Throws Code::impossible at the first call where the
   // processor has no products of bf16.
   bool in_bf16 = false;
+  // For inference in_bf16: rounds the weights of those products to bf16, which halves what is kept and, on the
+  // processor, read (a GPU widens them at each call). They have no gradients afterwards.
+  void round_weights();
 
   struct Output {                  // by level, P3 first
     std::vector<Tensor> features;  // [N,H,W,channels]; none under NoGrad, to give their memory to the heads

@@ -53,6 +53,7 @@ Tensor Conv2d::forward(const Tensor& x, const After& after) {
 std::vector<Tensor> Conv2d::forward(const std::vector<Tensor>& maps) {
   return conv2d(maps, weight, bias, op_options(options));
 }
+void Conv2d::round_weight() { weight = replace_parameter("weight", weight.to(DType::bf16)); }
 
 ConvTranspose2d::ConvTranspose2d(Module& parent, std::string name, const Options& o)
     : Layer(parent, std::move(name)), options(o) {

@@ -41,6 +41,7 @@ class Conv2d : public Layer<Conv2d> {
     bool relu = false;
   };
   Tensor forward(const Tensor& x, const After& after);  // in one pass; shift: instead of the bias
+  void round_weight();  // to bf16, for inference of maps of bf16: half as much to keep and to read, no gradient
   const Options options;
   Tensor weight, bias;  // [kh,kw,in/groups,out] [out]
 };

@@ -68,6 +68,12 @@ Tensor Module::host_buffer(const std::string& name, Tensor value) {
   return value;
 }
 
+Tensor Module::replace_parameter(const std::string& name, Tensor value) {
+  for (Named& n : parameters_)
+    if (n.name == name) return n.value = value.set_requires_grad(false);
+  fail(Code::failure, "module: no parameter \"" + name + "\" in " + path_);
+}
+
 void Module::train(bool on) {
   training_ = on;
   for (Module* child : children_) child->train(on);

@@ -106,6 +106,8 @@ class Module {
   Tensor parameter(const std::string& name, Tensor value, Layout layout = Layout::plain);
   Tensor buffer(const std::string& name, Tensor value, Layout layout = Layout::plain);
   Tensor host_buffer(const std::string& name, Tensor value);  // a counter, a running normaliser
+  // Registers another tensor, without a gradient, under the name of a parameter, and returns it. Throws without one.
+  Tensor replace_parameter(const std::string& name, Tensor value);
 
  private:
   friend class ModuleCall;

@@ -166,8 +166,12 @@ struct Conv2d {
       for (size_t i = 0; i < maps.size(); ++i)
         list.push_back({shapes[i], maps[i].data<T>(), out[i].data<T>(), nullptr, nullptr,
                         residual ? residual.data<T>() : nullptr});
-      value<T>(weight.device(), list, weight.data<C>(),
-               {scale ? scale->data<C>() : nullptr, b ? b.data<C>() : nullptr, relu});
+      const ConvEnd<C> end{scale ? scale->data<C>() : nullptr, b ? b.data<C>() : nullptr, relu};
+      if constexpr (!has_reference<T>)
+        if (weight.dtype() == DType::bf16 && weight.device() == Device::cpu)
+          return cpu::conv_value(list, weight.data<bf16>(), end, conv_algo(), cpu::kernels());
+      const Tensor wide = weight.dtype() == DType::bf16 ? weight.to(DType::f32) : weight;
+      value<T>(weight.device(), list, wide.data<C>(), end);
     });
     return out;
   }
@@ -264,7 +268,8 @@ void check_tensors(const char* op, const Tensor& x, const Tensor& w, const Tenso
   check(x.rank() == 4, op, ": input has rank ", x.rank(), ", expected 4", Described{x, w, layout});
   check(w.rank() == 4, op, ": weight has rank ", w.rank(), ", expected 4", Described{x, w, layout});
   const DType type = compute_type(x.dtype());
-  check(w.dtype() == type && (!b || b.dtype() == type), op, ": input is ", name_of(x.dtype()), ", weight ",
+  const bool rounded = x.dtype() == DType::bf16 && w.dtype() == DType::bf16;  // see conv2d
+  check((w.dtype() == type || rounded) && (!b || b.dtype() == type), op, ": input is ", name_of(x.dtype()), ", weight ",
         name_of(w.dtype()), b ? ", bias " : "", b ? name_of(b.dtype()) : "", "\n  hint: convert one with to()");
   check(is_float(x.dtype()), op, ": expected f32, f64 or bf16, got ", name_of(x.dtype()));
 }
@@ -284,6 +289,9 @@ ConvShape conv_shape(const Tensor& x, const Tensor& w, const Tensor& b, const Co
   constexpr auto op = "conv2d", layout = "kh,kw,in,out";
   check_tensors(op, x, w, b, layout);
   if (x.dtype() == DType::bf16 && x.device() == Device::cpu) check_bf16_convolutions();
+  check(w.dtype() != DType::bf16 || NoGrad::active() || !(x.requires_grad() || w.requires_grad()), op,
+        ": there are no gradients with a weight of bf16", Described{x, w, layout},
+        "\n  hint: for values alone use NoGrad; to train, a weight of f32");
   check_window(op, w, o.stride, o.pad, o.dilation, o.groups);
   check(x.dim(3) == w.dim(2) * o.groups, op, ": input has ", x.dim(3), " channels, weight expects ",
         w.dim(2) * o.groups, o.groups > 1 ? text(" in ", o.groups, " groups") : "", Described{x, w, layout},
@@ -375,8 +383,9 @@ Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& b, Conv2dOptions o
 Tensor conv2d_norm(const Tensor& x, const Tensor& w, const Tensor& scale, const Tensor& shift, const Tensor& residual,
                    Conv2dOptions options) {
   const ConvShape s = conv_shape(x, w, shift, options);
-  check(!scale || (scale.shape() == Shape{s.o} && scale.dtype() == w.dtype()), "conv2d_norm: scale ", scale.shape(),
-        ", expected ", name_of(w.dtype()), " [", s.o, "], one an output channel");
+  const DType type = compute_type(x.dtype());
+  check(!scale || (scale.shape() == Shape{s.o} && scale.dtype() == type), "conv2d_norm: scale ", scale.shape(),
+        ", expected ", name_of(type), " [", s.o, "], one an output channel");
   check(!scale || scale.device() == w.device(), "conv2d_norm: scale is on ", name_of(scale.device()), ", weight on ",
         name_of(w.device()), "\n  hint: move it with .to(device)");
   const Shape out{s.n, s.oh, s.ow, s.o};

@@ -18,7 +18,8 @@ struct Conv2dOptions {
 // outside x; cross-correlation, as every framework has it. x [N,H,W,C], w [kh,kw,C/groups,O], b [O] or undefined ->
 // [N,H',W',O], H' = (H + 2 pad - dilation (kh - 1) - 1) / stride + 1. Output channel o sees the input channels of its
 // group. Throws Error{failure} for shapes and options that do not fit.
-// x of bf16: w, b and their gradients are f32; products of bf16, sums of f32, y and dx bf16.
+// x of bf16: w, b and their gradients are f32; products of bf16, sums of f32, y and dx bf16. For values alone, w may be
+// of bf16, too: half as much to read. Throws Error{failure} where a gradient is wanted then.
 Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& b = {}, Conv2dOptions options = {});
 
 // The same weights on several maps (the levels of a pyramid): what conv2d gives for each, with the weights prepared

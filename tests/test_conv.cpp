@@ -252,7 +252,27 @@ TEST_CASE("bf16 maps: weights and their gradients stay f32, every sum is rounded
       CHECK(difference(runs[0][j], runs[1][j]) < 0.01);  // with a scale, dy is rounded once more
     }
   }
-  CHECK_THROWS_AS(conv2d(Tensor({1, 4, 4, 2}, DType::bf16), Tensor({3, 3, 2, 2}, DType::bf16)), Error);
+}
+
+TEST_CASE("weights of bf16: for maps of bf16, and for values alone") {
+  if (!cpu::kernels().half) return;
+  Draw d(7);
+  const Tensor x = d.normal({2, 9, 11, 20}).to(DType::bf16), w = d.normal({3, 3, 20, 30}).to(DType::bf16);
+  const Tensor b = d.normal({30}).to(DType::f32), scale = d.normal({30}).to(DType::f32), wide = w.to(DType::f32);
+  for (const int stride : {1, 2}) {
+    const Conv2dOptions o{.stride = stride, .pad = 1};
+    CHECK((conv2d(x, w, b, o).values<bf16>() == conv2d(x, wide, b, o).values<bf16>()));
+    CHECK((conv2d_norm(x, w, scale, b, {}, o).values<bf16>() == conv2d_norm(x, wide, scale, b, {}, o).values<bf16>()));
+  }
+  const auto refused = contains("no gradients with a weight of bf16");
+  CHECK_THROWS_WITH(conv2d(leaf(x, DType::bf16), w), refused);
+  CHECK_THROWS_WITH(conv2d(x, leaf(w, DType::bf16)), refused);
+  {
+    const NoGrad off;
+    CHECK_NOTHROW(conv2d(leaf(x, DType::bf16), leaf(w, DType::bf16)));
+  }
+  CHECK_THROWS_WITH(conv2d(x.to(DType::f32), w), contains("input is f32, weight bf16"));
+  CHECK_THROWS_WITH(conv2d(x, w, b.to(DType::bf16)), contains("weight bf16, bias bf16"));
 }
 
 TEST_CASE("conv_transpose2d of a 1x1 kernel with output padding: the additional pixels are the bias") {

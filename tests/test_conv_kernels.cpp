@@ -96,6 +96,10 @@ template <class T> void run(Case<T>& c, ConvAlgo algo, const cpu::Kernels& k, bo
   cpu::conv_weight_gradient(maps, c.dw.data(), algo, k);
 }
 
+template <class T> std::string_view bits(const std::vector<T>& v) {
+  return {reinterpret_cast<const char*>(v.data()), v.size() * sizeof(T)};
+}
+
 template <class T, class F> double worst(size_t n, const T* x, F want) {  // max |x - want| / max |want|
   double error = 0, scale = 1e-30;
   for (size_t i = 0; i < n; ++i) {
@@ -163,11 +167,28 @@ void check_rounded() {
   }
 }
 
+// Weights that bf16 has, stored as f32 and as bf16: the same bits.
+void check_stored_weights() {
+  for (uint64_t seed = 0; seed < 40; ++seed) {
+    const Case<bf16> c = make<bf16>(seed);
+    const std::vector<bf16> w(c.w.begin(), c.w.end());
+    for (const auto& [name, kernels] : all_kernels<bf16>())
+      for (const ConvAlgo algo : {ConvAlgo::direct, ConvAlgo::automatic}) {
+        INFO("seed " << seed << " " << name);
+        Case<bf16> wide = c, half = c;
+        const auto value = [&](Case<bf16>& mine, const auto* weights) {
+          cpu::Maps<bf16> maps;
+          for (auto& m : mine.maps) maps.push_back({m.s, m.x.data(), m.y.data(), nullptr, nullptr});
+          cpu::conv_value(maps, weights, {nullptr, mine.b.data(), true}, algo, kernels);
+        };
+        value(wide, c.w.data()), value(half, w.data());
+        for (size_t i = 0; i < c.maps.size(); ++i) CHECK(bits(half.maps[i].y) == bits(wide.maps[i].y));
+      }
+  }
+}
+
 template <class T> void check_threads() {
   const int threads = num_threads();
-  const auto bits = [](const std::vector<T>& v) {
-    return std::string_view(reinterpret_cast<const char*>(v.data()), v.size() * sizeof(T));
-  };
   for (const auto& [name, kernels] : all_kernels<T>())
     for (uint64_t seed = 100; seed < 106; ++seed) {
       const Case<T> c = make<T>(seed);
@@ -216,6 +237,8 @@ TEST_CASE("fast convolutions equal the plain one in f64, on every instruction se
 }
 
 TEST_CASE("tiles round the factors of f32 maps to bf16 if they may, and nothing else") { check_rounded(); }
+
+TEST_CASE("weights stored as bf16 give the same bits as those numbers stored as f32") { check_stored_weights(); }
 
 TEST_CASE("fast convolutions give the same bits on any number of threads") {
   check_threads<float>();

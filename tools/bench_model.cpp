@@ -52,6 +52,7 @@ class Work {
     model_ = std::make_unique<RetinaNet>(options);
     model_->train(train_);
     model_->in_bf16 = o.precision == "bf16";
+    if (model_->in_bf16 && !train_ && device_ == Device::cpu) model_->round_weights();
     model_->move_to(device_);
     const auto [h, w] = parse_size(o.size);
     targets_ = random_targets(o, double(h), double(w));
@@ -81,7 +82,8 @@ class Work {
   void write(const std::string& path) {
     const NoGrad off;
     NamedTensors file = weights_of(*model_);
-    for (auto& [name, tensor] : file.tensors) name = "model/" + name, tensor = tensor.clone();  // as before the call
+    for (auto& [name, tensor] : file.tensors)
+      name = "model/" + name, tensor = tensor.to(DType::f32);  // as before the call
     const auto out = (*model_)(images_);
     file.add("images", permute(images_, {0, 3, 1, 2}));
     file.add("cls_logits", concat(out.logits, 1)), file.add("bbox_regression", concat(out.deltas, 1));

@@ -65,7 +65,9 @@ LoadedModel load_model(const WeightsOptions& options) {
   load_weights(*loaded.model, file, load, loaded.path);
   loaded.model->train(false);
   loaded.model->in_bf16 = options.precision == "bf16";
-  loaded.model->move_to(use_device(options.device));
+  const Device device = use_device(options.device);
+  if (loaded.model->in_bf16 && device == Device::cpu) loaded.model->round_weights();
+  loaded.model->move_to(device);
   return loaded;
 }
 

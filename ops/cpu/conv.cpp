@@ -75,8 +75,8 @@ template <class T, class F> bool rounded(const Maps<T>& maps, const Kernels& k, 
 
 }  // namespace
 
-template <class T>
-void conv_value(const Maps<T>& maps, const float* w, const ConvEnd& end, ConvAlgo algo, const Kernels& k) {
+template <class T, class W>
+void conv_value(const Maps<T>& maps, const W* w, const ConvEnd& end, ConvAlgo algo, const Kernels& k) {
   if (rounded(maps, k, [&](const auto& m) { direct::value(m, w, end, k); })) return;
   choose(maps, algo, k).winograd ? winograd::value(maps, w, end, k) : direct::value(maps, w, end, k);
 }
@@ -97,5 +97,6 @@ template <class T> void conv_weight_gradient(const Maps<T>& maps, float* dw, Con
   template void conv_weight_gradient<T>(const Maps<T>&, float*, ConvAlgo, const Kernels&);
 FOVEA_CONV(float)
 FOVEA_CONV(bf16)
+template void conv_value(const Maps<bf16>&, const bf16*, const ConvEnd&, ConvAlgo, const Kernels&);
 
 }  // namespace fovea::cpu

@@ -14,8 +14,9 @@ namespace fovea::cpu {
 inline int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 inline int64_t round_up(int64_t a, int64_t b) { return ceil_div(a, b) * b; }
 
-// T = float or bf16; weights and their gradients are f32 for both. Maps share weights, kernel, stride, ...: only n, h,
-// w differ. Results are stored as R; of bf16 and as f32 only by tiles.
+// T = float or bf16; weights (W) and their gradients are f32 for both, but where only values are wanted of maps of
+// bf16: then weights may be stored as those are. Maps share weights, kernel, stride, ...: only n, h, w differ. Results
+// are stored as R; of bf16 and as f32 only by tiles.
 template <class T, class R = T> using Maps = std::vector<ConvMap<T, R>>;
 
 // Which algorithm a shape gets, and the numbers that decide (`fovea bench conv --explain`).
@@ -30,8 +31,8 @@ using ConvEnd = fovea::ConvEnd<float>;
 template <class T> Epilogue<T> epilogue(const ConvEnd& end, const T* residual, const T* y) {
   return {end.scale, end.b, residual, y, end.relu};
 }
-template <class T>
-void conv_value(const Maps<T>& maps, const float* w, const ConvEnd& end, ConvAlgo algo, const Kernels& k);
+template <class T, class W>
+void conv_value(const Maps<T>& maps, const W* w, const ConvEnd& end, ConvAlgo algo, const Kernels& k);
 template <class T> void conv_input_gradient(const Maps<T>& maps, const float* w, ConvAlgo algo, const Kernels& k);
 template <class T> void conv_weight_gradient(const Maps<T>& maps, float* dw, ConvAlgo algo, const Kernels& k);
 
@@ -86,7 +87,8 @@ template <class T> Patches<T> patches(const ConvShape& s, const T* x, int64_t gr
 
 // The two families of algorithms, and the products of `direct` for bf16 where the processor has tile registers.
 namespace direct {
-template <class T, class R> void value(const Maps<T, R>& maps, const float* w, const ConvEnd& end, const Kernels& k);
+template <class T, class R, class W>
+void value(const Maps<T, R>& maps, const W* w, const ConvEnd& end, const Kernels& k);
 template <class T, class R> void input_gradient(const Maps<T, R>& maps, const float* w, const Kernels& k);
 template <class T, class R> void weight_gradient(const Maps<T, R>& maps, float* dw, const Kernels& k);
 }  // namespace direct
@@ -104,7 +106,7 @@ template <class R> void weight_gradient(const Maps<bf16, R>& maps, float* dw, co
 namespace winograd {  // 3x3, stride 1, dilation 1, one group
 bool applies(const ConvShape& s);
 template <class T> int64_t tiles(const Maps<T>& maps);
-template <class T> void value(const Maps<T>& maps, const float* w, const ConvEnd& end, const Kernels& k);
+template <class T, class W> void value(const Maps<T>& maps, const W* w, const ConvEnd& end, const Kernels& k);
 template <class T> void input_gradient(const Maps<T>& maps, const float* w, const Kernels& k);
 template <class T> void weight_gradient(const Maps<T>& maps, float* dw, const Kernels& k);
 }  // namespace winograd

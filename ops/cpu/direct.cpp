@@ -62,13 +62,16 @@ void convolve(const Patches<T>& p, const Grid<R>& grid, const Packed<T>& b, cons
 
 }  // namespace
 
-template <class T, class R> void value(const Maps<T, R>& maps, const float* w, const ConvEnd& end, const Kernels& k) {
+template <class T, class R, class W>
+void value(const Maps<T, R>& maps, const W* w, const ConvEnd& end, const Kernels& k) {
   const ConvShape& s0 = maps[0].s;
   for (int64_t g = 0; g < s0.groups; ++g) {
     const bool apart = s0.stride.h == 1 && s0.stride.w == 1 && tiles::apart<T>(s0.group_c(), k);
     const Packed<T> packed(s0.taps(), s0.group_c(), s0.group_o(), apart, k);
     packed.fill([&](int64_t row, int64_t rows, int64_t depth) {
-      k.of<T>().pack_weights(w + g * s0.group_o() + row * s0.o, s0.o, rows, packed.n, packed.data, packed.depth, depth);
+      const W* from = w + g * s0.group_o() + row * s0.o;
+      if constexpr (std::is_same_v<W, T>) k.of<T>().pack(from, s0.o, rows, packed.n, packed.data, packed.depth, depth);
+      else k.of<T>().pack_weights(from, s0.o, rows, packed.n, packed.data, packed.depth, depth);
     });
     for (const auto& map : maps) {
       const ConvShape& s = map.s;
@@ -180,5 +183,6 @@ template <class T, class R> void weight_gradient(const Maps<T, R>& maps, float* 
 FOVEA_DIRECT(float, float)
 FOVEA_DIRECT(bf16, bf16)
 FOVEA_DIRECT(bf16, float)
+template void value(const Maps<bf16>&, const bf16*, const ConvEnd&, const Kernels&);
 
 }  // namespace fovea::cpu::direct

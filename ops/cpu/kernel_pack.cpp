@@ -27,10 +27,11 @@ inline void fill_row(const float* x, const float*, int64_t cols, int64_t width, 
   zero(y + cols, width - cols);
 }
 #if defined(__AVX512BF16__)
+inline Bits wide(const float* x, int64_t n) { return __builtin_convertvector(rounded(load(x, n)), Bits); }
+inline Bits wide(const bf16* x, int64_t n) { return reinterpret_cast<Bits>(load(x, n)) >> 16; }
 template <class S> inline void fill_row(const S* x, const S* below, int64_t cols, int64_t width, bf16* y) {
-  const auto wide = [](Vec v) { return __builtin_convertvector(rounded(v), Bits); };
   for (int64_t j = 0; j < width; j += kVector) {
-    const Bits low = wide(load(x + j, cols - j)), high = below ? wide(load(below + j, cols - j)) : Bits{};
+    const Bits low = wide(x + j, cols - j), high = below ? wide(below + j, cols - j) : Bits{};
     *reinterpret_cast<LooseBits*>(y + 2 * j) = low | high << 16;
   }
 }

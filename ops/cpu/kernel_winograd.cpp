@@ -141,8 +141,8 @@ void tile_gradient(const Tile<T>& t, int64_t channels, float* d, int64_t plane, 
   template void tile_gradient(const Tile<T>&, int64_t, float*, int64_t, int64_t, int64_t);
 FOVEA_STORED(FOVEA_TILES)
 
-void filter(const float* w, int64_t tap, bool flipped, int64_t n, float* u, int64_t plane, int64_t depth,
-            int64_t index) {
+template <class T>
+void filter(const T* w, int64_t tap, bool flipped, int64_t n, float* u, int64_t plane, int64_t depth, int64_t index) {
   for (int64_t c = 0; c < n; c += kVector) {
     Vec x[3][3], y[6][6];
     for (int i = 0; i < 3; ++i)
@@ -151,6 +151,9 @@ void filter(const float* w, int64_t tap, bool flipped, int64_t n, float* u, int6
     write_planes(y, u + packed_at(c, n, depth, index), plane, kVector);
   }
 }
+
+#define FOVEA_FILTER(T) template void filter(const T*, int64_t, bool, int64_t, float*, int64_t, int64_t, int64_t);
+FOVEA_STORED(FOVEA_FILTER)
 
 void filter_gradient(const float* du, int64_t plane, int64_t n, float* dw, int64_t tap) {
   for (int64_t c = 0; c < n; c += kVector) {

@@ -8,7 +8,7 @@
 
 namespace fovea::cpu {
 
-// T is what images are stored in: float or bf16. Weights and sums are float always.
+// T is what images are stored in: float or bf16. Sums are float always, and so are weights, but for those of inference.
 
 // What becomes of a sum before it is stored: y = scale sum + bias + residual, then relu. Null: left out.
 template <class T> struct Epilogue {
@@ -85,7 +85,7 @@ template <class T> struct Tile {
   int r0, r1, c0, c1;
 };
 
-// The kernels that touch images.
+// The kernels that touch images; weights stored as T, too.
 template <class T> struct Typed {
   void (*product)(const Product<T>& p);
   // a[r, 0..k) = columns [first, first + k) of the patches of pixels begin + r, for r < count
@@ -103,6 +103,9 @@ template <class T> struct Typed {
                       int cols, const Epilogue<T>& end);
   // d[p] = A dy A', packed as row `index` of a matrix of `depth` rows, ready to be the B of a product
   void (*tile_gradient)(const Tile<T>& t, int64_t channels, float* d, int64_t plane, int64_t depth, int64_t index);
+  // u[p] = G w G', packed as depth `index` of `depth`; w: nine rows `tap` numbers apart, in order or flipped
+  void (*filter)(const T* w, int64_t tap, bool flipped, int64_t n, float* u, int64_t plane, int64_t depth,
+                 int64_t index);
 };
 
 struct Kernels {
@@ -110,9 +113,6 @@ struct Kernels {
   int vector, panel;  // floats; columns of a panel
   void (*transpose)(const float* x, int64_t ldx, int64_t rows, int64_t cols, float* y, int64_t ldy);  // y[c,r] = x[r,c]
   void (*add)(const float* x, int64_t n, float* sum);                                                 // sum[i] += x[i]
-  // u[p] = G w G', packed as depth `index` of `depth`; w: nine rows `tap` floats apart, in order or flipped
-  void (*filter)(const float* w, int64_t tap, bool flipped, int64_t n, float* u, int64_t plane, int64_t depth,
-                 int64_t index);
   // dw = G' du G for one row of n channels
   void (*filter_gradient)(const float* du, int64_t plane, int64_t n, float* dw, int64_t tap);
   Typed<float> f32;

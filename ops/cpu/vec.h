@@ -96,10 +96,10 @@ void tile_output(const float* m, int64_t plane, int64_t channels, T* y, int64_t 
                  const Epilogue<T>& end);
 template <class T>
 void tile_gradient(const Tile<T>& t, int64_t channels, float* d, int64_t plane, int64_t depth, int64_t index);
+template <class T>
+void filter(const T* w, int64_t tap, bool flipped, int64_t n, float* u, int64_t plane, int64_t depth, int64_t index);
 void transpose(const float* x, int64_t ldx, int64_t rows, int64_t cols, float* y, int64_t ldy);
 void add(const float* x, int64_t n, float* sum);
-void filter(const float* w, int64_t tap, bool flipped, int64_t n, float* u, int64_t plane, int64_t depth,
-            int64_t index);
 void filter_gradient(const float* du, int64_t plane, int64_t n, float* dw, int64_t tap);
 
 }  // namespace fovea::cpu::FOVEA_KERNELS

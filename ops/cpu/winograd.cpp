@@ -1,7 +1,7 @@
 // Winograd's convolution over blocks of 4x4 tiles: transform the input, 36 products over the channels, transform the
 // result.
 #include <algorithm>
-#include <cstring>
+#include <type_traits>
 
 #include "core/threads.h"
 #include "ops/cpu/conv.h"
@@ -61,34 +61,37 @@ template <class T> struct Tiling {
 };
 
 // The weights of a product of `c` channels deep and `o` wide: w [3,3,c,o], or w [3,3,o,c] to be turned round and about.
-struct Weights {
-  const float* w;
+template <class W> struct Weights {
+  const W* w;
   int64_t c, o;
   bool flipped;
 };
 // Columns [first, first + n) of the transformed weights: 36 packed matrices [c,n], `plane` floats apart. A few rows of
 // all taps are gathered first: they lie far apart, often at multiples of a power of two that share cache sets. The rows
 // that follow are asked for meanwhile: the memory idles while these are computed with.
-void transform(const Weights& f, int64_t first, int64_t n, float* u, int64_t plane, const Kernels& k) {
+template <class W>
+void transform(const Weights<W>& f, int64_t first, int64_t n, float* u, int64_t plane, const Kernels& k) {
   constexpr int64_t kBlock = 16;  // a line of memory, where they are turned
   parallel_for(f.c, kBlock, [&](int64_t begin, int64_t end) {
     const int64_t tap = n + 16, row = 9 * tap;
-    Workspace memory(static_cast<size_t>(kBlock * row) * 4);
-    float* rows = memory.as<float>();  // [c, 9, n]
+    Workspace memory(static_cast<size_t>(kBlock * row) * sizeof(W));
+    W* rows = memory.as<W>();  // [c, 9, n]
     const auto tap_at = [&](int64_t t, int64_t c, int64_t o) {
       return f.w + (f.flipped ? (t * f.o + first + o) * f.c + c : (t * f.c + c) * f.o + first + o);
     };
     for (int64_t t = 0; t < 9; ++t) {
-      if (f.flipped) k.transpose(tap_at(t, begin, 0), f.c, n, end - begin, rows + t * tap, row);
-      else
-        for (int64_t c = begin; c < end; ++c)
-          std::memcpy(rows + (c - begin) * row + t * tap, tap_at(t, c, 0), size_t(n) * 4);
+      if constexpr (std::is_same_v<W, float>)
+        if (f.flipped) {
+          k.transpose(tap_at(t, begin, 0), f.c, n, end - begin, rows + t * tap, row);
+          continue;
+        }
+      for (int64_t c = begin; c < end; ++c) std::copy_n(tap_at(t, c, 0), n, rows + (c - begin) * row + t * tap);
     }
     for (int64_t c = begin; c < end; ++c) {
       for (int64_t t = 0; t < 9; ++t)
         for (int64_t o = 0; o < n; o += kBlock)
           __builtin_prefetch(f.flipped ? tap_at(t, begin + kBlock, o + c - begin) : tap_at(t, c + kBlock, o), 0, 2);
-      k.filter(rows + (c - begin) * row, tap, f.flipped, n, u, plane, f.c, c);
+      k.of<W>().filter(rows + (c - begin) * row, tap, f.flipped, n, u, plane, f.c, c);
     }
   });
 }
@@ -106,8 +109,8 @@ int64_t slab_size(int64_t c, int64_t o, int64_t bytes) {
   return std::min(round_up(ceil_div(o, ceil_div(o, most)), 64), o);
 }
 
-template <class T>
-void convolve(const Tiling<T>& tiling, const Weights& weights, const ConvEnd& end, const Kernels& k) {
+template <class T, class W>
+void convolve(const Tiling<T>& tiling, const Weights<W>& weights, const ConvEnd& end, const Kernels& k) {
   if (tiling.count == 0) return;
   const Typed<T>& images = k.of<T>();
   const int64_t c = weights.c, o = weights.o, lv = round_up(c, 16) + 16,
@@ -170,11 +173,11 @@ template <class T> int64_t tiles(const Maps<T>& maps) {
   return n;
 }
 
-template <class T> void value(const Maps<T>& maps, const float* w, const ConvEnd& end, const Kernels& k) {
+template <class T, class W> void value(const Maps<T>& maps, const W* w, const ConvEnd& end, const Kernels& k) {
   Tiling<T> tiling{{}, 0, maps[0].s.c, maps[0].s.o};
   for (auto& [s, x, y, dx, dy, residual] : maps)
     tiling.append({x, y, residual, nullptr, s.n, s.h, s.w, s.oh, s.ow, s.pad.h, s.pad.w, 0});
-  convolve(tiling, {w, tiling.c, tiling.o, false}, end, k);
+  convolve(tiling, Weights<W>{w, tiling.c, tiling.o, false}, end, k);
 }
 
 // dx is the convolution of dy with the flipped weights, channels exchanged, padding 2 - pad.
@@ -182,7 +185,7 @@ template <class T> void input_gradient(const Maps<T>& maps, const float* w, cons
   Tiling<T> tiling{{}, 0, maps[0].s.o, maps[0].s.c};
   for (auto& [s, x, y, dx, dy, residual] : maps)
     tiling.append({dy, dx, nullptr, nullptr, s.n, s.oh, s.ow, s.h, s.w, 2 - s.pad.h, 2 - s.pad.w, 0});
-  convolve(tiling, {w, tiling.c, tiling.o, true}, {}, k);
+  convolve(tiling, Weights<float>{w, tiling.c, tiling.o, true}, {}, k);
 }
 
 // dw = G' dU G, dU[p] = sum over tiles of (B' x B)[p]' (A dy A')[p]. The tiles come in blocks that fit the cache. With
@@ -245,5 +248,6 @@ template <class T> void weight_gradient(const Maps<T>& maps, float* dw, const Ke
   template void weight_gradient<T>(const Maps<T>&, float*, const Kernels&);
 FOVEA_WINOGRAD(float)
 FOVEA_WINOGRAD(bf16)
+template void value(const Maps<bf16>&, const bf16*, const ConvEnd&, const Kernels&);
 
 }  // namespace fovea::cpu::winograd
