@@ -359,7 +359,7 @@ TEST_CASE("program: rare objects are described beside the contrast, and are no p
   CHECK(test::slurp(test::shared() / "rare/cells.csv") == lines);
 }
 
-TEST_CASE("program: killed in the middle it goes on with the next cell") {
+TEST_CASE("program: killed in the middle it goes on with the next cell", "[long]") {
   const std::string file = test::shared() / "killed/cells.csv";
   const auto lines = [&] {
     const std::string s = test::slurp(file);

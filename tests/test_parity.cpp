@@ -112,9 +112,11 @@ TEST_CASE("parity with torchvision in f64: to 1e-9, in every gradient") {
     }
     INFO(arch);
     CHECK(parity(path) == 0);
-    CHECK(parity_with(path, "param/backbone.body.layer3.1.bn2.weight", 100, 1e-6) == 1);
-    CHECK(parity_with(path, "expect/grad/backbone.body.layer1.0.conv1.weight", 3, 1e-6) == 1);
-    CHECK(parity_with(path, "expect/eval/bbox_regression", 9, 1e-6) == 1);
+    if (arch == std::string("v2")) {  // one of them will do: these take half a minute
+      CHECK(parity_with(path, "param/backbone.body.layer3.1.bn2.weight", 100, 1e-6) == 1);
+      CHECK(parity_with(path, "expect/grad/backbone.body.layer1.0.conv1.weight", 3, 1e-6) == 1);
+      CHECK(parity_with(path, "expect/eval/bbox_regression", 9, 1e-6) == 1);
+    }
     fs::remove_all(kFolder);
   }
 }

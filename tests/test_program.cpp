@@ -337,7 +337,7 @@ TEST_CASE("a GPU that does not answer: exit code 6, the reason, and what to do; 
   CHECK(run("eval --weights done --data tiny --split val --device auto").code == 0);
 }
 
-TEST_CASE("40 steps are 20 and 20 more") {
+TEST_CASE("40 steps are 20 and 20 more", "[long]") {
   make_data();
   const std::string settings = kSmall + "--set train.ema=0.9 --set augment.scale_min=0.7 ";
   REQUIRE(run("train --data tiny --steps 40 --out whole" + settings).code == 0);
@@ -466,7 +466,7 @@ TEST_CASE("a file over the limit of ulimit -f ends the run with a message, not b
     CHECK(entry.path().filename().string().find(".tmp-") == std::string::npos);
 }
 
-TEST_CASE("overfit learns a few pictures by heart") {
+TEST_CASE("overfit learns a few pictures by heart", "[long]") {
   make_data();
   const Result r =
       run("train --data tiny --overfit 2 --steps 150 --out proof --preset toy --set data.short_side=64 "

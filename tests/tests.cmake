@@ -1,7 +1,9 @@
 # The tests: one program for each tests/test_*.cpp, the examples of the READMEs, an external project, the house rules.
 set(test_seconds 300)
+set(which_cases)
 if(CMAKE_BUILD_TYPE STREQUAL "Sanitize")
   set(test_seconds 900)
+  set(which_cases "~[long]")  # not those that train for seconds: other cases take the same ways
 endif()
 
 if(NOT CMAKE_CROSSCOMPILING)  # a cross compiler has no Catch2 nor rapidcheck for its target
@@ -22,9 +24,17 @@ if(NOT CMAKE_CROSSCOMPILING)  # a cross compiler has no Catch2 nor rapidcheck fo
     target_precompile_headers(${name} REUSE_FROM test_main)
     target_compile_definitions(${name} PRIVATE FOVEA_SOURCE_DIR="${PROJECT_SOURCE_DIR}"
       FOVEA_BINARY_DIR="${PROJECT_BINARY_DIR}")
-    add_test(NAME ${name} COMMAND ${name})
+    add_test(NAME ${name} COMMAND ${name} ${which_cases})
     set_tests_properties(${name} PROPERTIES TIMEOUT ${test_seconds})
+    if(CMAKE_BUILD_TYPE STREQUAL "Sanitize" AND NOT name MATCHES "cuda")  # they play kernels themselves
+      target_compile_options(${name} PRIVATE -fno-sanitize=undefined)     # of the library alone
+    endif()
   endforeach()
+  # The longest begin first, so that no processor waits for them at the end.
+  foreach(test test_parity test_program test_lab test_device test_bench test_retinanet test_bf16 test_runs)
+    set_tests_properties(${test} PROPERTIES COST 100)
+  endforeach()
+  set_tests_properties(test_parity PROPERTIES COST 1000)
   foreach(part stats cells results probe scores svg terms figures)
     target_sources(test_lab PRIVATE ${PROJECT_SOURCE_DIR}/tools/lab/${part}.cpp)
   endforeach()
