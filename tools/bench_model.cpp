@@ -82,8 +82,8 @@ class Work {
   void write(const std::string& path) {
     const NoGrad off;
     NamedTensors file = weights_of(*model_);
-    for (auto& [name, tensor] : file.tensors)
-      name = "model/" + name, tensor = tensor.to(DType::f32);  // as before the call
+    for (auto& [name, tensor] : file.tensors)  // as before the call; numpy has no bf16
+      name = "model/" + name, tensor = tensor.dtype() == DType::bf16 ? tensor.to(DType::f32) : tensor.clone();
     const auto out = (*model_)(images_);
     file.add("images", permute(images_, {0, 3, 1, 2}));
     file.add("cls_logits", concat(out.logits, 1)), file.add("bbox_regression", concat(out.deltas, 1));
