@@ -92,20 +92,6 @@ CheckpointInfo load_checkpoint(const std::string& path, const RunState& state) {
 
 std::optional<CheckpointInfo> checkpoint_info(const NamedTensors& file) { return from_metadata(file.metadata); }
 
-// The steps of the checkpoints in a folder, ascending.
-static std::vector<int64_t> steps_in(const std::string& folder) {
-  std::vector<int64_t> steps;
-  std::error_code ignored;
-  for (auto& entry : fs::directory_iterator(folder, ignored)) {
-    const std::string name = entry.path().filename().string(), head = "step-", tail = ".safetensors";
-    if (!name.starts_with(head) || !name.ends_with(tail) || name.size() <= head.size() + tail.size()) continue;
-    int64_t step = 0;
-    const char *begin = name.data() + head.size(), *end = name.data() + name.size() - tail.size();
-    if (std::from_chars(begin, end, step).ptr == end) steps.push_back(step);
-  }
-  std::sort(steps.begin(), steps.end());
-  return steps;
-}
 static std::string step_file(int64_t step) { return "step-" + std::to_string(step) + ".safetensors"; }
 
 CheckpointFolder::CheckpointFolder(std::string folder, int keep)
@@ -118,10 +104,23 @@ std::string CheckpointFolder::pointed(const char* pointer) const {
   const fs::path path = fs::path(folder_) / name;
   return fs::exists(path) ? path.string() : "";
 }
+std::vector<int64_t> CheckpointFolder::steps() const {
+  std::vector<int64_t> all;
+  std::error_code ignored;
+  for (auto& entry : fs::directory_iterator(folder_, ignored)) {
+    const std::string name = entry.path().filename().string(), head = "step-", tail = ".safetensors";
+    if (!name.starts_with(head) || !name.ends_with(tail) || name.size() <= head.size() + tail.size()) continue;
+    int64_t step = 0;
+    const char *begin = name.data() + head.size(), *end = name.data() + name.size() - tail.size();
+    if (std::from_chars(begin, end, step).ptr == end) all.push_back(step);
+  }
+  std::sort(all.begin(), all.end());
+  return all;
+}
 std::string CheckpointFolder::latest() const {
   if (const std::string path = pointed("latest"); !path.empty()) return path;
-  const auto steps = steps_in(folder_);
-  return steps.empty() ? "" : (fs::path(folder_) / step_file(steps.back())).string();
+  const auto all = steps();
+  return all.empty() ? "" : (fs::path(folder_) / step_file(all.back())).string();
 }
 std::string CheckpointFolder::best() const { return pointed("best"); }
 
@@ -136,9 +135,9 @@ std::string CheckpointFolder::save(const RunState& state, const CheckpointInfo& 
   const std::string path = (fs::path(folder_) / step_file(info.step)).string();
   save_checkpoint(path, state, info);
   write_file_atomically((fs::path(folder_) / "latest").string(), step_file(info.step) + "\n");
-  auto steps = steps_in(folder_);
-  for (size_t i = 0; keep_ > 0 && i + static_cast<size_t>(keep_) < steps.size(); ++i) {
-    const std::string old = (fs::path(folder_) / step_file(steps[i])).string();
+  const auto all = steps();
+  for (size_t i = 0; keep_ > 0 && i + static_cast<size_t>(keep_) < all.size(); ++i) {
+    const std::string old = (fs::path(folder_) / step_file(all[i])).string();
     std::error_code ignored;
     if (old != best() && old != path) fs::remove(old, ignored);
   }

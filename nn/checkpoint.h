@@ -85,6 +85,7 @@ class CheckpointFolder {
   // Paths; empty where there is none. latest() falls back to the highest step where the pointer is lost.
   std::string latest() const;
   std::string best() const;
+  std::vector<int64_t> steps() const;  // of all there are, ascending
 
  private:
   std::string pointed(const char* pointer) const;

@@ -209,7 +209,8 @@ struct Largest {
   static constexpr auto name = "max";
   std::vector<bool> mark;
   bool keep = false;
-  Tensor index{};  // of the results
+  const char* asked = name;  // what errors call it
+  Tensor index{};            // of the results
   Shape shape{};
   int64_t n = 1, inner = 1;  // a column has n elements where inner > 1, otherwise a row
 
@@ -218,7 +219,7 @@ struct Largest {
     int first = x.rank(), last = 0, count = 0;
     for (int d = 0; d < x.rank(); ++d)
       if (mark[d]) n *= shape[d], first = std::min(first, d), last = d + 1, ++count;
-    check(n > 0, name, ": nothing to compare along the reduced axes of ", shape);
+    check(n > 0, asked, ": nothing to compare along the reduced axes of ", shape);
     Tensor y(reduced(shape, mark, keep), x.dtype(), x.device());
     index = Tensor({y.size()}, DType::i64, x.device());
     if (count == last - first && n < INT32_MAX) inner = shape.span(last, x.rank());  // adjacent axes
@@ -262,7 +263,7 @@ struct ArgMax {
   static constexpr auto name = "argmax";
   int axis;
   Tensor forward(const Tensor& x) const {
-    Largest max{.mark = marked(name, x.shape(), {axis})};
+    Largest max{.mark = marked(name, x.shape(), {axis}), .asked = name};
     const Tensor y = max.forward(x);
     return max.index.view(y.shape());
   }

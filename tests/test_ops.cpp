@@ -168,6 +168,8 @@ TEST_CASE("max takes the first of equals, NaN wins, and nothing has no max") {
   const Tensor empty = Tensor({3, 0}).set_requires_grad();
   backward(sum(max(empty, {0})));
   CHECK(empty.grad().shape() == Shape{3, 0});
+  CHECK_THROWS_WITH(max(empty, {1}), contains("max: nothing to compare"));
+  CHECK_THROWS_WITH(argmax(empty, 1), contains("argmax: nothing to compare"));
 }
 
 TEST_CASE("matrix products with leading axes and transposes equal loops") {

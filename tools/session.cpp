@@ -44,19 +44,16 @@ DatasetOptions dataset_options(const Config& config, bool val) {
 }
 
 // Where the file is damaged, what there is to go on from without it.
-std::string without(const std::string& latest) {
+std::string without(const CheckpointFolder& folder, const std::string& latest) {
   if (!std::ifstream(latest).good()) return "";  // a matter of rights
   try {
     read_safetensors(latest);
     return "";
   } catch (const Error&) {}
-  int64_t newest = 0;
-  for (auto& entry : fs::directory_iterator(fs::path(latest).parent_path())) {
-    long long step = 0;
-    if (entry.path() != latest && std::sscanf(entry.path().filename().c_str(), "step-%lld.safetensors", &step) == 1)
-      newest = std::max<int64_t>(newest, step);
-  }
-  return text("\n  hint: remove this file to go on from ", newest > 0 ? text("step-", newest) : "the beginning");
+  std::string before = "the beginning";
+  for (const int64_t step : folder.steps())
+    if (const std::string name = text("step-", step); fs::path(latest).stem() != name) before = name;
+  return "\n  hint: remove this file to go on from " + before;
 }
 
 }  // namespace
@@ -147,7 +144,7 @@ void Session::load_start_weights() {
 CheckpointInfo Session::load_latest(const std::string& latest) {
   try {
     return load_checkpoint(latest, trainer_->state());
-  } catch (const Error& error) { fail(error.code, error.what() + without(latest)); }
+  } catch (const Error& error) { fail(error.code, error.what() + without(*checkpoints_, latest)); }
 }
 
 void Session::restore(const std::string& latest) {
