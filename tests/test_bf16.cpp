@@ -2,36 +2,15 @@
 #include <cmath>
 
 #include "core/autograd.h"
-#include "core/random.h"
 #include "core/threads.h"
-#include "models/retinanet.h"
 #include "ops/cpu/kernels.h"
 #include "ops/pointwise.h"
 #include "ops/reduce.h"
 #include "tests/catch.h"
+#include "tests/tiny_retinanet.h"
 
 using namespace fovea;
-
-namespace {
-
-RetinaNetOptions tiny(int classes = 3) {
-  return {.backbone = "tiny",
-          .classes = classes,
-          .backbone_norm = "batch",
-          .freeze_stages = 0,
-          .channels = 16,
-          .tower_depth = 1,
-          .anchors = {.base = 2}};
-}
-
-Tensor noise(const Shape& shape, uint64_t seed) {
-  Tensor t(shape);
-  const Philox random{seed, 0};
-  for (int64_t i = 0; i < t.size(); ++i) t.data<float>()[i] = float(random.normal(uint64_t(i)));
-  return t;
-}
-
-}  // namespace
+using namespace fovea::test;
 
 TEST_CASE("bf16: logits and gradients near f64's, outputs in f32, the same bits on any number of threads") {
   if (!cpu::kernels().half) return;

@@ -1,7 +1,5 @@
 // The laboratory: its statistics against tables, hand counts and simulation; its numbers against brute force; its cells
 // and pages as a user meets them, killed runs included.
-#include <unistd.h>
-
 #include <algorithm>
 #include <cmath>
 #include <csignal>
@@ -367,16 +365,10 @@ TEST_CASE("program: killed in the middle it goes on with the next cell", "[long]
   };
   std::string before;
   for (int64_t wanted : {1, 2}) {
-    const pid_t child = fork();
-    if (child == 0) {
-      const std::string line = "cd '" + test::shared().path.string() + "' && exec " + test::kProgram +
-                               " lab classify --quick --out killed >.out 2>.err";
-      execl("/bin/sh", "sh", "-c", line.c_str(), nullptr);
-      _exit(127);
-    }
+    const pid_t child = test::start("lab classify --quick --out killed");
     for (int i = 0; i < 30000 && lines() < wanted; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
     kill(child, SIGKILL);
-    waitpid(child, nullptr, 0);
+    test::wait_for(child);
     const std::string now = test::slurp(file);
     REQUIRE(now.size() > before.size());
     CHECK(now.compare(0, before.size(), before) == 0);

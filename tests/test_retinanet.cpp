@@ -16,27 +16,12 @@
 #include "ops/reduce.h"
 #include "ops/shape.h"
 #include "tests/catch.h"
+#include "tests/tiny_retinanet.h"
 
 using namespace fovea;
+using namespace fovea::test;
 
 namespace {
-
-RetinaNetOptions tiny(int classes = 3) {
-  return {.backbone = "tiny",
-          .classes = classes,
-          .backbone_norm = "batch",
-          .freeze_stages = 0,
-          .channels = 16,
-          .tower_depth = 1,
-          .anchors = {.base = 2}};
-}
-
-Tensor noise(const Shape& shape, uint64_t seed) {
-  Tensor t(shape);
-  const Philox random{seed, 0};
-  for (int64_t i = 0; i < t.size(); ++i) t.data<float>()[i] = float(random.normal(uint64_t(i)));
-  return t;
-}
 
 std::map<std::string, Tensor> by_name(const std::vector<Module::Named>& list) {
   std::map<std::string, Tensor> all;

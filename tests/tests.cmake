@@ -31,10 +31,9 @@ if(NOT CMAKE_CROSSCOMPILING)  # a cross compiler has no Catch2 nor rapidcheck fo
     endif()
   endforeach()
   # The longest begin first, so that no processor waits for them at the end.
-  foreach(test test_parity test_program test_lab test_device test_bench test_retinanet test_bf16 test_runs)
+  foreach(test test_program test_lab test_device test_bench test_retinanet test_bf16 test_runs)
     set_tests_properties(${test} PROPERTIES COST 100)
   endforeach()
-  set_tests_properties(test_parity PROPERTIES COST 1000)
   foreach(part stats cells results probe scores svg terms figures)
     target_sources(test_lab PRIVATE ${PROJECT_SOURCE_DIR}/tools/lab/${part}.cpp)
   endforeach()
@@ -49,7 +48,8 @@ if(NOT CMAKE_CROSSCOMPILING)  # a cross compiler has no Catch2 nor rapidcheck fo
     target_link_libraries(test_conv_kernels PRIVATE played_tiles)
     target_compile_definitions(test_conv_kernels PRIVATE FOVEA_PLAYED_TILES=1)
   endif()
-  set_tests_properties(test_parity PROPERTIES LABELS release-only)  # whole networks in f64: minutes under a sanitizer
+  # whole networks in f64: minutes under a sanitizer
+  set_tests_properties(test_parity PROPERTIES COST 1000 LABELS release-only)
 endif()
 
 add_executable(portable tests/portable.cpp)

@@ -364,10 +364,18 @@ void set_key(Config& config, const std::string& name, const std::string& value, 
   config.origin[k->name] = origin;
 }
 
+static std::string preset_of(const std::vector<Entry>& layers) {
+  std::string name = Config().preset;
+  for (auto& entry : layers)
+    if (entry.key == "preset") name = entry.value;
+  return name;
+}
+
 Config load_config(const ConfigSources& sources) {
   std::vector<Entry> layers;  // weakest first
   if (!sources.text.empty()) layers = toml_entries(sources.text, sources.text_name);
   if (!sources.file.empty()) layers = (sources.own ? own_entries : toml_entries)(read_text(sources.file), sources.file);
+  const std::string begun = preset_of(layers);
   if (sources.environment)
     for (auto& entry : environment_entries()) layers.push_back(entry);
   for (auto& setting : sources.settings) {
@@ -377,9 +385,11 @@ Config load_config(const ConfigSources& sources) {
   }
   for (auto& [k, value] : sources.flags) layers.push_back({k, value, "flag"});
   Config config;
-  std::string name = config.preset;
-  for (auto& entry : layers)
-    if (entry.key == "preset") name = entry.value;
+  const std::string name = preset_of(layers);
+  // Another would only rename the run: its own file names every key.
+  check(Code::usage, !sources.own || name == begun, "'", std::filesystem::path(sources.file).parent_path().string(),
+        "' was begun with preset ", begun, ", not ", name, ": a run keeps its preset\n  hint: leave out --preset (and ",
+        "FOVEA_PRESET), or begin a new run with --out");
   apply_preset(config, name);
   for (auto& entry : layers) {
     if (entry.key == "preset") continue;

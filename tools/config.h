@@ -72,7 +72,7 @@ struct ConfigSources {
   std::vector<std::pair<std::string, std::string>> flags;  // key, value: of flags of their own, such as --epochs
   std::vector<std::string> settings;                       // "key=value" of --set
   bool environment = true;
-  bool own = false;  // the file is the run's own: its comments still say where its values came from
+  bool own = false;  // the file is the run's own: its comments still say where its values came from, its preset stays
 };
 Config load_config(const ConfigSources& sources);
 

@@ -7,7 +7,6 @@
 #include <set>
 
 #include "core/autograd.h"
-#include "core/threads.h"
 #include "nn/atomic_file.h"
 #include "tools/coco_names.h"
 #include "tools/command.h"
@@ -31,7 +30,6 @@ struct Flags {
   std::vector<std::string> inputs;
   std::string out;
   double threshold = 0.4;
-  int64_t threads = 0;
   bool json = false;
 };
 
@@ -138,7 +136,6 @@ std::vector<CocoDetection> detect_one(LoadedModel& loaded, const Image& image, c
 void detect(const Flags& flags) {
   check(Code::usage, !flags.inputs.empty(), "name the pictures to look at, or folders of pictures");
   check(Code::usage, !flags.out.empty() || flags.json, "--out is required: the folder for the results (or --json)");
-  if (flags.threads > 0) set_num_threads(static_cast<int>(flags.threads));
   const auto files = find_pictures(flags.inputs);
   const auto drawings = flags.out.empty() ? std::vector<std::string>{} : out_names(flags.out, files);
   // The next picture is read while the model is, or looks at the one before.
@@ -189,7 +186,6 @@ void add_detect(Command& program) {
       .type("SCORE")
       .range(0.0, 1.0)
       .show_default();
-  app.option("--threads", flags->threads, "of the computation; 0: all processors").type("N").range(0, 256);
   app.flag("--json", flags->json, "print all detections as JSON");
   app.run([flags] { detect(*flags); });
 }

@@ -2,7 +2,6 @@
 #include <filesystem>
 #include <iostream>
 
-#include "core/threads.h"
 #include "data/eval_json.h"
 #include "tools/command.h"
 #include "tools/evaluate.h"
@@ -25,7 +24,6 @@ struct Flags {
   WeightsOptions weights;
   DatasetOptions data;
   std::string out;
-  int64_t threads = 0;
   bool json = false;
 };
 
@@ -46,7 +44,6 @@ void print(const Evaluation& result, const LoadedModel& loaded, const Dataset& d
 }
 
 void eval(const Flags& flags) {
-  if (flags.threads > 0) set_num_threads(static_cast<int>(flags.threads));
   DatasetOptions options = flags.data;
   check(Code::usage, !options.dir.empty() || !options.annotations.empty(), "--data is required: the data set's folder");
   check_out(flags.out);
@@ -88,7 +85,6 @@ void add_eval(Command& program) {
   add_weights_flags(app, flags->weights);
   add_data_flags(app, flags->data);
   app.option("--out", flags->out, "also write the detections there, as COCO's JSON").type("FILE");
-  app.option("--threads", flags->threads, "of the computation; 0: all processors").type("N").range(0, 256);
   app.flag("--json", flags->json, "print the figures as JSON");
   app.run([flags] { eval(*flags); });
 }

@@ -37,16 +37,6 @@ void key_flag(Command& app, std::shared_ptr<Flags> flags, const std::string& fla
       .type("");
 }
 
-// Another would only rename the run: its own file names every key.
-void check_preset(const SessionRequest& request) {
-  ConfigSources own;
-  own.file = request.out + "/config.toml", own.environment = false;
-  const std::string preset = load_config(own).preset;
-  check(Code::usage, request.config.preset == preset, "'", request.out, "' was begun with preset ", preset, ", not ",
-        request.config.preset, ": a run keeps its preset\n  hint: leave out --preset (and FOVEA_PRESET), or begin a ",
-        "new run with --out");
-}
-
 void train(const Flags& flags) {
   ConfigSources sources;
   sources.settings = flags.settings, sources.flags = flags.keys, sources.file = flags.config;
@@ -60,7 +50,6 @@ void train(const Flags& flags) {
     request.out = flags.resume, sources.file = flags.resume + "/config.toml", sources.own = true;
   }
   request.config = load_config(sources);
-  if (request.resume) check_preset(request);
   if (flags.show_keys) {
     std::cout << key_table(request.config);
     return;

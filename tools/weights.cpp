@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "core/error.h"
+#include "core/threads.h"
 #include "models/names.h"
 #include "nn/checkpoint.h"
 #include "nn/init.h"
@@ -32,10 +33,12 @@ void add_weights_flags(Command& app, WeightsOptions& options) {
   app.option("--classes", options.classes, "their number of classes, where it is not the preset's").type("N");
   app.option("--device", options.device, kDeviceHelp).type("DEVICE").show_default();
   app.option("--precision", options.precision, kPrecisionHelp).one_of({"f32", "tf32", "bf16"});
+  app.option("--threads", options.threads, "of the computation; 0: all processors").type("N").range(0, 256);
   app.option("--set", options.settings, "a key of the configuration, e.g. model.nms_threshold=0.6").type("KEY=VALUE");
 }
 
 LoadedModel load_model(const WeightsOptions& options) {
+  if (options.threads > 0) set_num_threads(options.threads);
   LoadedModel loaded;
   loaded.path = weights_file(options.weights);
   const NamedTensors file = read_weights(loaded.path);
@@ -55,7 +58,8 @@ LoadedModel load_model(const WeightsOptions& options) {
   }
   loaded.config = load_config(sources);
   set_conv_algo(conv_algo_named(loaded.config.conv.algo));
-  use_precision(options.precision, use_device(options.device));
+  const Device device = use_device(options.device);
+  use_precision(options.precision, device);
   {
     const Uninitialised loaded_below;
     loaded.model = std::make_unique<RetinaNet>(loaded.config.model);
@@ -65,7 +69,6 @@ LoadedModel load_model(const WeightsOptions& options) {
   load_weights(*loaded.model, file, load, loaded.path);
   loaded.model->train(false);
   loaded.model->in_bf16 = options.precision == "bf16";
-  const Device device = use_device(options.device);
   if (loaded.model->in_bf16 && device == Device::cpu) loaded.model->round_weights();
   loaded.model->move_to(device);
   return loaded;

@@ -29,6 +29,7 @@ struct WeightsOptions {
   int64_t classes = 0;                // of a foreign file; 0: the preset's
   std::string precision = "f32";
   std::string device = "cpu";  // as use_device() takes it
+  int threads = 0;             // of the computation; 0: all processors
 };
 
 void add_weights_flags(Command& app, WeightsOptions& options);
