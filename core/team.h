@@ -11,8 +11,10 @@ namespace fovea {
 // Before a loop whose iterations may run side by side, whatever its pointers point to: it vectorises without a check.
 #if defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__)
 #define FOVEA_INDEPENDENT _Pragma("GCC ivdep")
+#define FOVEA_AS_VECTOR FOVEA_INDEPENDENT _Pragma("GCC unroll 1")  // short ones, which g++ would take apart before
 #else
 #define FOVEA_INDEPENDENT
+#define FOVEA_AS_VECTOR
 #endif
 // Before a loop that a device takes several rounds of at a time, so that their loads are on the way together.
 #ifdef __CUDACC__

@@ -50,48 +50,44 @@ struct Many {
     for (int64_t k = 0; k < n; ++k) each_column(0, count, [=](int64_t c) { sum[c] += f(k, c); });
   }
 };
-// f(columns) for columns that are few enough to keep a number of each.
-constexpr int64_t kBlock = 64;
-template <class F> HD void each_block(const Many& at, F f) {
-  for (int64_t c = 0; c < at.count; c += kBlock) f(Many{at.first + c, at.count - c < kBlock ? at.count - c : kBlock});
-}
-template <int kWidth, class F> HD void each_block(const Few<kWidth>& at, F f) { f(at); }
-
-// The sum of several rows, as many columns as each_block gives: held in compute_t<T>, rounded once.
-template <class Columns, class T> struct SumOfRows;
-template <class T> struct SumOfRows<Many, T> {
-  using C = compute_t<T>;
-  static constexpr bool direct = std::is_same_v<T, C>;
-  T* to;
-  int64_t n;
-  bool begun = false;
-  C local[direct ? 1 : kBlock];
-
-  HD SumOfRows(const Many& at, T* to) : to(to + at.first), n(at.count) {}
-  HD C* sum() {
-    if constexpr (direct) return to;
-    else return local;
-  }
-  // The first row is not added to zeros: those would be stored in smaller pieces than they are loaded in, and a load
-  // waits for such.
-  template <class F> HD void add(F row) {
-    C* s = sum();
-    if (begun) each_column(0, n, [=](int64_t k) { s[k] += row(k); });
-    else each_column(0, n, [=](int64_t k) { s[k] = row(k); });
-    begun = true;
-  }
-  HD void finish() {
-    T* out = to;
-    const C* s = sum();
-    if (!begun) each_column(0, n, [=](int64_t k) { out[k] = T(0.f); });
-    else if constexpr (!direct) each_column(0, n, [=](int64_t k) { out[k] = T(s[k]); });
+// kWidth of them, which the compiler keeps a number of each of in registers and takes none one by one, or fewer
+// than 16.
+template <int kWidth> struct Span {
+  int64_t first;
+  int count = kWidth;
+  static constexpr bool all = true;
+  template <class T> HD T* load(T* p) const { return p + first; }
+  template <class T> HD T* fresh(T* p) const { return p + first; }
+  template <class T> HD void store(T*, const T*) const {}
+  template <class F> HD void each(F f) const {
+    if constexpr (kWidth == 16) {
+      FOVEA_AS_VECTOR for (int c = 0; c < kWidth; ++c) f(c);
+    } else {
+      FOVEA_INDEPENDENT for (int c = 0; c < (kWidth < 16 ? count : kWidth); ++c) f(c);
+    }
   }
 };
-template <int kWidth, class T> struct SumOfRows<Few<kWidth>, T> {
-  Few<kWidth> at;
+// f(columns) for columns that are few enough to keep a number of each. Some may come twice.
+template <class F> HD void each_block(const Many& at, F f) {
+  int64_t c = at.first;
+  const int64_t end = c + at.count;
+  for (; c + 64 <= end; c += 64) f(Span<64>{c});
+  for (; c + 32 <= end; c += 32) f(Span<32>{c});
+  if (at.count < 16) return f(Span<15>{c, int(at.count)});
+  for (; c < end; c += 16) f(Span<16>{c + 16 <= end ? c : end - 16});
+}
+template <int kWidth, class F> HD void each_block(const Few<kWidth>& at, F f) { f(at); }
+// A number of each.
+template <class Columns, class T> struct OfColumns;
+template <int kWidth, class T> struct OfColumns<Few<kWidth>, T> : Pack<T, kWidth> {};
+template <int kWidth, class T> struct alignas(kLine) OfColumns<Span<kWidth>, T> : Pack<T, kWidth> {};
+
+// The sum of several rows, as many columns as each_block gives: held in compute_t<T>, rounded once.
+template <class Columns, class T> struct SumOfRows {
+  Columns at;
   T* to;
-  Pack<compute_t<T>, kWidth> sum{};
-  HD SumOfRows(const Few<kWidth>& at, T* to) : at(at), to(to) {}
+  OfColumns<Columns, compute_t<T>> sum{};
+  HD SumOfRows(const Columns& at, T* to) : at(at), to(to) {}
   template <class F> HD void add(F row) {
     at.each([&](int64_t c) { sum[c] += row(c); });
   }

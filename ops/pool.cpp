@@ -1,8 +1,11 @@
 // Pooling of NHWC images, one pixel a row; gradients gather from the windows that cover a pixel.
 #include "ops/pool.h"
 
+#include <cmath>
+
 #include "core/autograd.h"
 #include "ops/columns.h"
+#include "ops/pixels.h"
 
 namespace fovea {
 namespace {
@@ -10,6 +13,14 @@ namespace {
 struct Range {
   int64_t begin, end;
 };
+// f(y, x) for all of both, row by row. In one loop, so that what f sums stays in registers.
+template <class F> HD void each_place(const Range& rows, const Range& columns, F f) {
+  if (columns.begin >= columns.end) return;
+  for (int64_t y = rows.begin, x = columns.begin; y < rows.end;) {
+    f(y, x);
+    if (++x == columns.end) x = columns.begin, ++y;
+  }
+}
 
 // Windows along one axis. kernel 0: adaptive, window o covers [floor(o in / out), ceil((o + 1) in / out)).
 struct Axis {
@@ -32,23 +43,27 @@ struct Axis {
 struct Grid {
   Axis y, x;
   int64_t channels;
+  HD Pixels inputs() const { return {y.in, x.in}; }
+  HD Pixels outputs() const { return {y.out, x.out}; }
 
-  // f(p, at) for each pixel p of x in the window of output pixel r, row by row; `at`: its place in the window, counted
+  // f(p, at) for each pixel p of x in the window of output pixel o, row by row; `at`: its place in the window, counted
   // with the padding.
-  template <class F> HD void each_in_window(int64_t r, F f) const {
-    const int64_t ox = r % x.out, oy = r / x.out % y.out, n = r / x.out / y.out;
-    const Range wy = y.window(oy), wx = x.window(ox);
+  template <class F> HD void each_in_window(const Pixel& o, F f) const {
+    const Range wy = y.window(o.y), wx = x.window(o.x);
     for (int64_t iy = wy.begin; iy < wy.end; ++iy)
       for (int64_t ix = wx.begin; ix < wx.end; ++ix)
-        f((n * y.in + iy) * x.in + ix, (iy - y.start(oy)) * x.kernel + ix - x.start(ox));
+        f((o.image * y.in + iy) * x.in + ix, int32_t((iy - y.start(o.y)) * x.kernel + ix - x.start(o.x)));
   }
-  // The reverse: f(r, at) for each output pixel r whose window pixel p is in, and its place there.
-  template <class F> HD void each_window_with(int64_t p, F f) const {
-    const int64_t ix = p % x.in, iy = p / x.in % y.in, n = p / x.in / y.in;
-    const Range ry = y.covering(iy), rx = x.covering(ix);
-    for (int64_t oy = ry.begin; oy < ry.end; ++oy)
-      for (int64_t ox = rx.begin; ox < rx.end; ++ox)
-        f((n * y.out + oy) * x.out + ox, (iy - y.start(oy)) * x.kernel + ix - x.start(ox));
+  // The reverse: f(r, at) for each output pixel r whose window pixel i is in, and its place there.
+  template <class F> HD void each_window_with(const Pixel& i, F f) const {
+    const Range ry = y.covering(i.y), rx = x.covering(i.x);
+    const int64_t line = i.image * y.out;
+    each_place(ry, rx, [=, this](int64_t oy, int64_t ox) {
+      f((line + oy) * x.out + ox, int32_t((i.y - y.start(oy)) * x.kernel + i.x - x.start(ox)));
+    });
+  }
+  HD int32_t first_place(const Pixel& o) const {  // in its window, of the first that is no padding
+    return int32_t((y.window(o.y).begin - y.start(o.y)) * x.kernel + x.window(o.x).begin - x.start(o.x));
   }
   HD double share(int64_t r, bool count_pad) const {  // of each pixel in the average of its window
     const int64_t ox = r % x.out, oy = r / x.out % y.out;
@@ -58,15 +73,8 @@ struct Grid {
   }
 };
 
-// The pixels of a window and their places in it, nine at a time, so that the best so far stays in a register. Fewer are
-// filled up in front with the first one, which changes nothing.
-template <class T> struct Nine {
-  const T* from[9];
-  int32_t at[9];
-};
 // where [N,OH,OW,C]: the winner's place in its window. NaN wins, the last one of several.
 template <class T, class I> struct MaxForward {
-  using C = compute_t<T>;
   static constexpr int kWidth = kLaneWidth<T>;
   const T* x;
   T* y;
@@ -74,83 +82,34 @@ template <class T, class I> struct MaxForward {
   Grid grid;
   static constexpr bool rare = sizeof(I) > 1;  // large windows
   bool aligned() const { return all_aligned(x, y, where); }
-  HD static bool beats(C v, C top) { return (v > top) | (v != v); }
-  template <class Columns> HD void operator()(const Columns& at, int64_t, int64_t row, int64_t n) const {
-    for (int64_t r = row; r < row + n; ++r) pixel(at, r);
+  template <class Columns> HD void operator()(const Columns& all, int64_t, int64_t row, int64_t n) const {
+    grid.outputs().each(row, n, [=, this](int64_t r, const Pixel& o) {
+      each_block(all, [=, this](const auto& at) { best(at, r, o); });
+    });
   }
-  template <int kFew> HD void pixel(const Few<kFew>& few, int64_t r) const {
-    Pack<C, kFew> top{};
-    Pack<I, kFew> place{};
-    bool begun = false;
-    grid.each_in_window(r, [&](int64_t p, int64_t at) {
-      const auto v = few.load(x + p * grid.channels);
-      few.each([&](int64_t c) {
-        const bool take = !begun | beats(C(v[c]), top[c]);
-        top[c] = take ? C(v[c]) : top[c], place[c] = take ? I(at) : place[c];
+  template <class Columns> HD void best(const Columns& at, int64_t r, const Pixel& o) const {
+    using C = compute_t<T>;
+    OfColumns<Columns, C> top;
+    OfColumns<Columns, int32_t> place;  // as wide as C, so that both are chosen together
+    const int32_t begin = grid.first_place(o);
+    at.each([&](int64_t c) { top[c] = C(-INFINITY), place[c] = begin; });
+    grid.each_in_window(o, [&](int64_t p, int32_t here) {
+      const auto v = at.load(x + p * grid.channels);
+      at.each([&](int64_t c) {
+        const auto a = C(v[c]);
+        const C b = top[c];
+        const int32_t before = place[c];
+        const bool take = (a > b) | (a != a);
+        top[c] = take ? a : b, place[c] = take ? here : before;
       });
-      begun = true;
     });
-    auto out = few.fresh(y);
-    few.each([&](int64_t c) { out[c] = T(top[c]); });
-    few.store(y + r * grid.channels, out), few.store(where + r * grid.channels, place);
-  }
-  HD void pixel(const Many&, int64_t r) const {
-    Nine<T> taps{};
-    int count = 0;
-    bool begun = false;
-    grid.each_in_window(r, [&](int64_t p, int64_t at) {
-      if (count == 9) best<9>(r, taps, begun), begun = true, count = 0;
-      taps.from[count] = x + p * grid.channels, taps.at[count++] = int32_t(at);
-    });
-    if (count <= 4) best<4>(r, filled(taps, count, 4), begun);
-    else best<9>(r, filled(taps, count, 9), begun);
-  }
-  HD static Nine<T> filled(const Nine<T>& t, int count, int size) {
-    Nine<T> all = t;
-    for (int i = 0; i < size; ++i) {
-      const int k = i < size - count ? 0 : i - (size - count);
-      all.from[i] = t.from[k], all.at[i] = t.at[k];
-    }
-    return all;
-  }
-  // Channels in blocks whose places are kept as int32: a loop over T and bytes would take 64 at a time, or one.
-  template <int kCount> HD void best(int64_t r, const Nine<T>& taps, bool begun) const {
-    constexpr int64_t kVector = 16;
-    const int64_t cols = grid.channels;
-    each_block(Many{0, cols}, [=, this](const Many& block) {
-      const int64_t c0 = block.first, n = block.count;
-      T* to = y + r * cols + c0;
-      I* winner = where + r * cols + c0;
-      int32_t place[kBlock];
-      const auto span = [&](int64_t begin, int64_t end) {
-        FOVEA_INDEPENDENT for (int64_t k = begin; k < end; ++k) {
-          auto top = C(taps.from[0][c0 + k]);
-          int32_t at = taps.at[0];
-#ifndef __CUDACC__
-#pragma GCC unroll 9
-#endif
-          for (int i = 0; i < kCount; ++i) {  // unrolled, or the loop around it would not vectorise
-            const auto v = C(taps.from[i][c0 + k]);
-            const bool take = beats(v, top);
-            top = take ? v : top, at = take ? taps.at[i] : at;
-          }
-          to[k] = T(top), place[k] = at;
-        }
-      };
-      T before[kBlock] = {};
-      for (int64_t k = 0; begun && k < n; ++k) before[k] = to[k];
-      const int64_t whole = n < kVector ? n : n / kVector * kVector;
-      span(0, whole);
-      if (whole < n) span(n - kVector, n);  // a full vector that overlaps, instead of the rest one by one
-      if (!begun) {
-        FOVEA_INDEPENDENT for (int64_t k = 0; k < n; ++k) winner[k] = I(place[k]);
-        return;
-      }
-      for (int64_t k = 0; k < n; ++k) {
-        if (to[k] > before[k] || to[k] != to[k]) winner[k] = I(place[k]);
-        else to[k] = before[k];
-      }
-    });
+    T* to = y + r * grid.channels;
+    I* winner = where + r * grid.channels;
+    auto out = at.fresh(to);
+    auto won = at.fresh(winner);
+    at.each([&](int64_t c) { out[c] = T(top[c]); });
+    at.each([&](int64_t c) { won[c] = I(place[c]); });
+    at.store(to, out), at.store(winner, won);
   }
 };
 template <class T, class I> struct MaxBackward {  // dx of a pixel: the sum of dy over the windows that it won
@@ -163,20 +122,20 @@ template <class T, class I> struct MaxBackward {  // dx of a pixel: the sum of d
   bool aligned() const { return all_aligned(dy, where, dx); }
   template <class Columns> HD void operator()(const Columns& all, int64_t, int64_t row, int64_t n) const {
     const int64_t cols = grid.channels;
-    for (int64_t p = row; p < row + n; ++p)
-      each_block(all, [=, this](const Columns& at) {
-        SumOfRows<Columns, T> sum(at, dx + p * cols);
-        grid.each_window_with(p, [&](int64_t r, int64_t place) {
+    grid.inputs().each(row, n, [=, this](int64_t p, const Pixel& i) {
+      each_block(all, [=, this](const auto& at) {
+        SumOfRows<std::decay_t<decltype(at)>, T> sum(at, dx + p * cols);
+        grid.each_window_with(i, [&](int64_t r, int32_t here) {
           const auto d = at.load(dy + r * cols);
           const auto winner = at.load(where + r * cols);
-          const int32_t here = int32_t(place);
-          sum.add([=](int64_t k) {
-            const auto v = compute_t<T>(d[k]);  // loaded in any case, so that the choice vectorises
-            return int32_t(winner[k]) == here ? v : 0;
+          sum.add([=](int64_t c) {
+            const auto v = compute_t<T>(d[c]);  // loaded in any case, so that the choice vectorises
+            return int32_t(winner[c]) == here ? v : 0;
           });
         });
         sum.finish();
       });
+    });
   }
 };
 
@@ -191,12 +150,12 @@ template <bool kGradient, class T> struct Average {
     T* __restrict sum = to + i * cols;
     team.each(cols, [=](int64_t c) { sum[c] = 0; });
     const T own = kGradient ? T(0) : T(grid.share(i, count_pad));
-    const auto add = [&](int64_t other, int64_t) {
+    const auto add = [&](int64_t other, int32_t) {
       const T *d = from + other * cols, part = kGradient ? T(grid.share(other, count_pad)) : own;
       team.each(cols, [=](int64_t c) { sum[c] += part * d[c]; });
     };
-    if constexpr (kGradient) grid.each_window_with(i, add);
-    else grid.each_in_window(i, add);
+    if constexpr (kGradient) grid.each_window_with(grid.inputs().at(i), add);
+    else grid.each_in_window(grid.outputs().at(i), add);
   }
 };
 

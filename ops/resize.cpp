@@ -6,6 +6,7 @@
 
 #include "core/autograd.h"
 #include "ops/columns.h"
+#include "ops/pixels.h"
 
 namespace fovea {
 namespace {
@@ -58,6 +59,8 @@ template <class T> struct Linear {
 template <class A> struct Grid {
   A y, x;
   int64_t cols;
+  HD Pixels inputs() const { return {y.in, x.in}; }
+  HD Pixels outputs() const { return {y.out, x.out}; }
 };
 
 template <class T> struct NearestForward {
@@ -66,13 +69,19 @@ template <class T> struct NearestForward {
   T* y;
   Grid<Nearest> g;
   bool aligned() const { return all_aligned(x, y); }
-  template <class Columns> HD void operator()(const Columns& at, int64_t, int64_t row, int64_t count) const {
-    for (int64_t r = row; r < row + count; ++r) {
-      const int64_t n = r / g.x.out / g.y.out, iy = g.y.source(r / g.x.out % g.y.out), ix = g.x.source(r % g.x.out);
-      const auto from = at.load(x + ((n * g.y.in + iy) * g.x.in + ix) * g.cols);
-      if constexpr (Columns::all) memcpy(y + r * g.cols, from, size_t(g.cols) * sizeof(T));
-      else at.store(y + r * g.cols, from);
-    }
+  const void* result() const { return y; }
+  template <class Columns> HD void operator()(const Columns& at, int64_t, int64_t row, int64_t n) const {
+    g.outputs().each(row, n, [=, this](int64_t r, const Pixel& o) {
+      const auto from = at.load(x + ((o.image * g.y.in + g.y.source(o.y)) * g.x.in + g.x.source(o.x)) * g.cols);
+      T* to = y + r * g.cols;
+      if constexpr (Columns::all) {
+        auto out = at.fresh(to);
+        memcpy(out, from, size_t(g.cols) * sizeof(T));
+        at.store(to, out);
+      } else {
+        at.store(to, from);
+      }
+    });
   }
 };
 template <class T> struct NearestBackward {
@@ -81,20 +90,19 @@ template <class T> struct NearestBackward {
   T* dx;
   Grid<Nearest> g;
   bool aligned() const { return all_aligned(dy, dx); }
-  template <class Columns> HD void operator()(const Columns& all, int64_t, int64_t row, int64_t count) const {
-    for (int64_t r = row; r < row + count; ++r) {
-      const int64_t image = r / g.x.in / g.y.in;
-      const Range ry = g.y.readers(r / g.x.in % g.y.in), rx = g.x.readers(r % g.x.in);
-      each_block(all, [=, this](const Columns& at) {
-        SumOfRows<Columns, T> sum(at, dx + r * g.cols);
+  template <class Columns> HD void operator()(const Columns& all, int64_t, int64_t row, int64_t n) const {
+    g.inputs().each(row, n, [=, this](int64_t r, const Pixel& i) {
+      const Range ry = g.y.readers(i.y), rx = g.x.readers(i.x);
+      each_block(all, [=, this](const auto& at) {
+        SumOfRows<std::decay_t<decltype(at)>, T> sum(at, dx + r * g.cols);
         for (int64_t oy = ry.begin; oy < ry.end; ++oy)
           for (int64_t ox = rx.begin; ox < rx.end; ++ox) {
-            const auto d = at.load(dy + ((image * g.y.out + oy) * g.x.out + ox) * g.cols);
-            sum.add([=](int64_t k) { return compute_t<T>(d[k]); });
+            const auto d = at.load(dy + ((i.image * g.y.out + oy) * g.x.out + ox) * g.cols);
+            sum.add([=](int64_t c) { return compute_t<T>(d[c]); });
           }
         sum.finish();
       });
-    }
+    });
   }
 };
 
