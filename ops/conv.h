@@ -43,9 +43,9 @@ struct ConvTranspose2dOptions {
 Tensor conv_transpose2d(const Tensor& x, const Tensor& w, const Tensor& b = {}, ConvTranspose2dOptions options = {});
 
 // How f32 convolutions are computed on the CPU (f64 always by the reference). `automatic` picks the fastest for each
-// shape; `direct` does without Winograd's transforms, whose rounding errors are about 3 times as large; `winograd` uses
-// them wherever they apply; `reference` is the plain gather and product. The start value is FOVEA_CONV_ALGO (auto,
-// direct, winograd, reference).
+// shape; `direct` makes products of all, without Winograd's transforms, whose rounding errors are about 3 times as
+// large; `winograd` uses them wherever they apply; `reference` is the plain gather and product. The start value is
+// FOVEA_CONV_ALGO (auto, direct, winograd, reference).
 enum class ConvAlgo { automatic, direct, winograd, reference };
 ConvAlgo conv_algo_named(const std::string& name);  // throws Error{Code::usage} that lists the names
 void set_conv_algo(ConvAlgo algo);

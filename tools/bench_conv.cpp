@@ -84,7 +84,11 @@ cpu::ConvChoice choice(const Shapes& shapes, DType type) {
 }
 std::string algo_of(const Shapes& s, DType type) {
   if (conv_algo() == ConvAlgo::reference) return "reference";
-  return choice(s, type).winograd ? "winograd" : "direct";
+  switch (choice(s, type).way) {
+    case cpu::ConvChoice::winograd: return "winograd";
+    case cpu::ConvChoice::grouped: return "grouped";
+    default: return "direct";
+  }
 }
 
 Json explained(const std::string& name, const Shapes& s, Pass pass, DType type) {

@@ -1,4 +1,4 @@
-// The choice between Winograd and direct convolution.
+// The choice between Winograd, direct convolution and that of narrow groups.
 #include "ops/cpu/conv.h"
 
 #include <algorithm>
@@ -11,17 +11,20 @@ namespace fovea::cpu {
 
 // Winograd does a quarter of the multiplies, but has 36 numbers for each 9 of the weights: with few tiles those decide.
 template <class T> ConvChoice choose(const Maps<T>& maps, ConvAlgo algo, const Kernels& k) {
+  using enum ConvChoice::Way;
   const ConvShape& s = maps[0].s;
-  if (!winograd::applies(s)) return {false, 0, 0, "Winograd is for 3x3 of stride 1, in one group"};
+  if (grouped::applies(s) && algo != ConvAlgo::direct)
+    return {grouped, 0, 0, "groups of so few channels would leave the vectors of a product empty"};
+  if (!winograd::applies(s)) return {direct, 0, 0, "Winograd is for 3x3 of stride 1, in one group"};
   // products of bf16 take half the time, those of Winograd's transforms stay f32
   const int64_t tiles = winograd::tiles(maps), least = std::is_same_v<T, bf16> ? 10 : 3;
-  if (algo == ConvAlgo::direct) return {false, tiles, least, "conv.algo=direct"};
-  if (algo == ConvAlgo::winograd) return {true, tiles, least, "conv.algo=winograd"};
+  if (algo == ConvAlgo::direct) return {direct, tiles, least, "conv.algo=direct"};
+  if (algo == ConvAlgo::winograd) return {winograd, tiles, least, "conv.algo=winograd"};
   if (std::is_same_v<T, bf16> && k.tiles)
-    return {false, tiles, 0, "tile registers multiply faster than Winograd's transforms add"};
-  if (std::min(s.c, s.o) < 16) return {false, tiles, 0, "fewer than 16 channels do not fill Winograd's products"};
-  if (tiles < least) return {false, tiles, least, "too few tiles: four times the weights cost more than is saved"};
-  return {true, tiles, least, "a quarter of the multiplies outweighs the transforms"};
+    return {direct, tiles, 0, "tile registers multiply faster than Winograd's transforms add"};
+  if (std::min(s.c, s.o) < 16) return {direct, tiles, 0, "fewer than 16 channels do not fill Winograd's products"};
+  if (tiles < least) return {direct, tiles, least, "too few tiles: four times the weights cost more than is saved"};
+  return {winograd, tiles, least, "a quarter of the multiplies outweighs the transforms"};
 }
 
 template <class T>
@@ -78,15 +81,27 @@ template <class T, class F> bool rounded(const Maps<T>& maps, const Kernels& k, 
 template <class T, class W>
 void conv_value(const Maps<T>& maps, const W* w, const ConvEnd& end, ConvAlgo algo, const Kernels& k) {
   if (rounded(maps, k, [&](const auto& m) { direct::value(m, w, end, k); })) return;
-  choose(maps, algo, k).winograd ? winograd::value(maps, w, end, k) : direct::value(maps, w, end, k);
+  switch (choose(maps, algo, k).way) {
+    case ConvChoice::direct: return direct::value(maps, w, end, k);
+    case ConvChoice::winograd: return winograd::value(maps, w, end, k);
+    case ConvChoice::grouped: return grouped::value(maps, w, end, k);
+  }
 }
 template <class T> void conv_input_gradient(const Maps<T>& maps, const float* w, ConvAlgo algo, const Kernels& k) {
   if (rounded(maps, k, [&](const auto& m) { direct::input_gradient(m, w, k); })) return;
-  choose(maps, algo, k).winograd ? winograd::input_gradient(maps, w, k) : direct::input_gradient(maps, w, k);
+  switch (choose(maps, algo, k).way) {
+    case ConvChoice::direct: return direct::input_gradient(maps, w, k);
+    case ConvChoice::winograd: return winograd::input_gradient(maps, w, k);
+    case ConvChoice::grouped: return grouped::input_gradient(maps, w, k);
+  }
 }
 template <class T> void conv_weight_gradient(const Maps<T>& maps, float* dw, ConvAlgo algo, const Kernels& k) {
   if (rounded(maps, k, [&](const auto& m) { direct::weight_gradient(m, dw, k); })) return;
-  choose(maps, algo, k).winograd ? winograd::weight_gradient(maps, dw, k) : direct::weight_gradient(maps, dw, k);
+  switch (choose(maps, algo, k).way) {
+    case ConvChoice::direct: return direct::weight_gradient(maps, dw, k);
+    case ConvChoice::winograd: return winograd::weight_gradient(maps, dw, k);
+    case ConvChoice::grouped: return grouped::weight_gradient(maps, dw, k);
+  }
 }
 
 #define FOVEA_CONV(T)                                                                                  \

@@ -21,7 +21,7 @@ template <class T, class R = T> using Maps = std::vector<ConvMap<T, R>>;
 
 // Which algorithm a shape gets, and the numbers that decide (`fovea bench conv --explain`).
 struct ConvChoice {
-  bool winograd;
+  enum Way { direct, winograd, grouped } way;
   int64_t tiles, least;  // 4x4 tiles of all results, and from how many on Winograd is chosen; 0 where it cannot be
   const char* why;
 };
@@ -85,7 +85,7 @@ template <class T> Patches<T> patches(const ConvShape& s, const T* x, int64_t gr
           s.ow};
 }
 
-// The two families of algorithms, and the products of `direct` for bf16 where the processor has tile registers.
+// The families of algorithms, and the products of `direct` for bf16 where the processor has tile registers.
 namespace direct {
 template <class T, class R, class W>
 void value(const Maps<T, R>& maps, const W* w, const ConvEnd& end, const Kernels& k);
@@ -110,5 +110,11 @@ template <class T, class W> void value(const Maps<T>& maps, const W* w, const Co
 template <class T> void input_gradient(const Maps<T>& maps, const float* w, const Kernels& k);
 template <class T> void weight_gradient(const Maps<T>& maps, float* dw, const Kernels& k);
 }  // namespace winograd
+namespace grouped {  // narrow groups
+bool applies(const ConvShape& s);
+template <class T, class W> void value(const Maps<T>& maps, const W* w, const ConvEnd& end, const Kernels& k);
+template <class T> void input_gradient(const Maps<T>& maps, const float* w, const Kernels& k);
+template <class T> void weight_gradient(const Maps<T>& maps, float* dw, const Kernels& k);
+}  // namespace grouped
 
 }  // namespace fovea::cpu

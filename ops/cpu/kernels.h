@@ -85,6 +85,37 @@ template <class T> struct Tile {
   int r0, r1, c0, c1;
 };
 
+// Pixels of groups side by side, as f32, in which the lanes of output channels find what they read. Where a vector of
+// them is of one group, it reads single numbers, as they lie. Otherwise they are spread, e [count, c, ld]: lane l of
+// number i is what output channel l reads as its input i, x[l / o * c + i].
+template <class T> struct Spread {
+  const T* x;  // of the first group, `ldx` numbers a pixel
+  int64_t ldx, count;
+  int64_t c, o, lanes, ld;  // inputs and outputs of a group; outputs of all, of which ld (whole vectors) are stored
+  bool single;
+  float* e;
+  int64_t pixel;  // numbers of e from one to the next
+};
+// Sums over those, for the results p < m of a row and n lanes; lane l reads e at l, or at l / o * c where single:
+//   y[p, l] = sum over d < depth of e[at[d] + p step + ..] w[d, l], then the epilogue
+//   dw[d, l] += sum over p of e[at[d] + p step + ..] dy[p, l]
+// y and dy have `pixel` numbers a result, w and dw `ld` a depth. A sum reads and writes only what it names.
+template <class T> struct Lanes {
+  int64_t m, n;
+  int64_t c, o;
+  bool single;
+  const float* e;
+  int64_t step;
+  const int64_t* at;
+  int64_t depth, ld;
+  const float* w;
+  float* dw;
+  T* y;
+  const T* dy;
+  int64_t pixel;
+  Epilogue<T> end;
+};
+
 // The kernels that touch images; weights stored as T, too.
 template <class T> struct Typed {
   void (*product)(const Product<T>& p);
@@ -106,6 +137,10 @@ template <class T> struct Typed {
   // u[p] = G w G', packed as depth `index` of `depth`; w: nine rows `tap` numbers apart, in order or flipped
   void (*filter)(const T* w, int64_t tap, bool flipped, int64_t n, float* u, int64_t plane, int64_t depth,
                  int64_t index);
+
+  void (*spread)(const Spread<T>& s);
+  void (*lanes)(const Lanes<T>& s);
+  void (*lanes_gradient)(const Lanes<T>& s);
 };
 
 struct Kernels {

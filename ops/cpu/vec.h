@@ -98,6 +98,9 @@ template <class T>
 void tile_gradient(const Tile<T>& t, int64_t channels, float* d, int64_t plane, int64_t depth, int64_t index);
 template <class T>
 void filter(const T* w, int64_t tap, bool flipped, int64_t n, float* u, int64_t plane, int64_t depth, int64_t index);
+template <class T> void spread(const Spread<T>& s);
+template <class T> void lanes(const Lanes<T>& s);
+template <class T> void lanes_gradient(const Lanes<T>& s);
 void transpose(const float* x, int64_t ldx, int64_t rows, int64_t cols, float* y, int64_t ldy);
 void add(const float* x, int64_t n, float* sum);
 void filter_gradient(const float* du, int64_t plane, int64_t n, float* dw, int64_t tap);

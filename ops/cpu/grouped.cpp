@@ -1,0 +1,220 @@
+// Convolution in groups too narrow for products, whose vectors would stay empty: depthwise, and groups of a few
+// channels. Lanes are the outputs of several groups, and blocks of pixels are spread so that below each output lie the
+// inputs that it reads. Then a sum needs nothing but multiply-adds of whole vectors, one a place and input.
+#include <algorithm>
+#include <cstdlib>
+
+#include "ops/cpu/conv.h"
+
+namespace fovea::cpu::grouped {
+namespace {
+
+constexpr int64_t kDown = 8;      // rows of results that share what is spread for them
+constexpr int64_t kNumbers = 64;  // to spread of a pixel, if that fills a vector
+constexpr int64_t kRow = 4096;    // to spread of a row: a few of those stay in L1
+constexpr int64_t kUnits = 16;    // parts to aim at where the groups alone give too few
+constexpr int64_t kWidest = 32;   // channels of a group: more than that fill a product
+
+// Groups of c inputs and o outputs, `per` of them side by side.
+struct Split {
+  int64_t groups, c, o, per, blocks, ld;
+  bool single;           // a vector of outputs is of one group, and reads single numbers
+  int64_t input, pixel;  // from one input to the next, from one pixel to the next
+  int64_t across;        // results of a row that share what is spread for them
+  Split(int64_t groups, int64_t c, int64_t o, const Kernels& k) : groups(groups), c(c), o(o) {
+    single = o % k.vector == 0;
+    per = std::min(groups, std::max(kNumbers / (single ? c : c * o), ceil_div(k.vector, o)));
+    blocks = ceil_div(groups, per), ld = round_up(per * o, k.vector);
+    input = single ? 1 : ld, pixel = single ? per * c : c * ld;
+    across = std::max<int64_t>(8, kRow / pixel / 8 * 8);
+  }
+  int64_t lanes(int64_t block) const { return std::min(per, groups - block * per) * o; }
+};
+
+// What the results [i, i + rows) x [j, j + cols) of an image read, spread: [height, width, c, ld].
+template <class T> struct Spreader {
+  Patches<T> p;
+  Split s;
+  int64_t low_h, low_w, width, height;
+  std::vector<int64_t> at;  // of the kernel's places and inputs, from where a result begins to read
+
+  Spreader(const Patches<T>& p, const Split& s) : p(p), s(s) {
+    low_h = std::min<int64_t>(0, (p.kh - 1) * p.delta_h), low_w = std::min<int64_t>(0, (p.kw - 1) * p.delta_w);
+    const auto reach = [](int64_t results, int64_t step, int64_t kernel, int64_t delta) {
+      return (results - 1) * step + std::max<int64_t>(0, kernel - 1) * std::abs(delta) + 1;
+    };
+    height = reach(std::min(kDown, p.rows), p.step_h, p.kh, p.delta_h);
+    width = reach(std::min(s.across, p.cols), p.step_w, p.kw, p.delta_w);
+    for (int64_t u = 0; u < p.kh; ++u)
+      for (int64_t v = 0; v < p.kw; ++v)
+        for (int64_t i = 0; i < s.c; ++i)
+          at.push_back(((u * p.delta_h - low_h) * width + v * p.delta_w - low_w) * s.pixel + i * s.input);
+  }
+  int64_t size() const { return height * width * s.pixel; }
+  // The sums for row r of the results that e was filled for, `m` of them; what they make is to be added.
+  Lanes<T> sums(const float* e, int64_t r, int64_t m, int64_t block) const {
+    Lanes<T> l{};
+    l.m = m, l.n = s.lanes(block), l.c = s.c, l.o = s.o, l.single = s.single;
+    l.e = e + r * p.step_h * width * s.pixel, l.step = p.step_w * s.pixel;
+    l.at = at.data(), l.depth = int64_t(at.size()), l.ld = s.ld;
+    return l;
+  }
+  void fill(int64_t n, int64_t i, int64_t j, int64_t block, float* e, const Kernels& k) const {
+    const int64_t top = i * p.step_h + p.base_h + low_h, left = j * p.step_w + p.base_w + low_w;
+    const int64_t from = std::clamp<int64_t>(-left, 0, width), to = std::clamp<int64_t>(p.w - left, from, width);
+    for (int64_t r = top; r < top + height; ++r, e += width * s.pixel) {
+      const bool inside = r >= 0 && r < p.h;
+      std::fill_n(e, (inside ? from : width) * s.pixel, 0.f);
+      if (!inside) continue;
+      const T* x = p.x + ((n * p.h + r) * p.w + left + from) * p.ldx + block * s.per * s.c;
+      k.of<T>().spread({x, p.ldx, to - from, s.c, s.o, s.lanes(block), s.ld, s.single, e + from * s.pixel, s.pixel});
+      std::fill_n(e + to * s.pixel, (width - to) * s.pixel, 0.f);
+    }
+  }
+};
+
+// w [blocks, depth, ld]: lane l of depth d of a block is weight(d, l of all)
+template <class F> void pack(const Split& s, int64_t depth, float* w, F weight) {
+  parallel_for(s.blocks * depth, ceil_div(1 << 14, s.ld), [&](int64_t first, int64_t last) {
+    for (int64_t r = first; r < last; ++r)
+      for (int64_t l = 0, b = r / depth; l < s.ld; ++l)
+        w[r * s.ld + l] = l < s.lanes(b) ? weight(r % depth, b * s.per * s.o + l) : 0.f;
+  });
+}
+
+// y[pixel, o] for all pixels of the grid
+template <class T>
+void convolve(const Patches<T>& p, const Grid<T>& grid, const Split& s, const float* w, const Epilogue<T>& end,
+              const Kernels& k) {
+  if (grid.size() == 0) return;
+  const Spreader<T> spreader(p, s);
+  const int64_t down = ceil_div(grid.rows, kDown), across = ceil_div(grid.cols, s.across);
+  const int64_t depth = int64_t(spreader.at.size());
+  parallel_for(grid.n * down * across * s.blocks, 1, [&](int64_t first, int64_t last) {
+    Workspace memory(size_t(spreader.size()) * 4);
+    for (int64_t unit = first; unit < last; ++unit) {
+      const int64_t b = unit % s.blocks, j = unit / s.blocks % across * s.across;
+      const int64_t i = unit / s.blocks / across % down * kDown, n = unit / s.blocks / across / down;
+      spreader.fill(n, i, j, b, memory.as<float>(), k);
+      T* y = grid.y + n * grid.image + i * grid.row + j * grid.pixel + b * s.per * s.o;
+      for (int64_t r = 0; r < std::min(kDown, grid.rows - i); ++r) {
+        Lanes<T> l = spreader.sums(memory.as<float>(), r, std::min(s.across, grid.cols - j), b);
+        l.w = w + b * depth * s.ld, l.y = y + r * grid.row, l.pixel = grid.pixel, l.end = end.from(b * s.per * s.o);
+        k.of<T>().lanes(l);
+      }
+    }
+  });
+}
+
+}  // namespace
+
+bool applies(const ConvShape& s) { return s.groups > 1 && std::max(s.group_c(), s.group_o()) <= kWidest; }
+
+template <class T, class W> void value(const Maps<T>& maps, const W* w, const ConvEnd& end, const Kernels& k) {
+  const ConvShape& s0 = maps[0].s;
+  const Split split(s0.groups, s0.group_c(), s0.group_o(), k);
+  const int64_t depth = s0.taps() * split.c;
+  Workspace packed(size_t(split.blocks * depth * split.ld) * 4);
+  pack(split, depth, packed.as<float>(), [&](int64_t d, int64_t o) { return float(w[d * s0.o + o]); });
+  for (const auto& map : maps) {
+    const ConvShape& s = map.s;
+    const Grid<T> grid{map.y, s.n, s.oh, s.ow, s.oh * s.ow * s.o, s.ow * s.o, s.o};
+    convolve(patches(s, map.x, 0), grid, split, packed.as<float>(), epilogue(end, map.residual, map.y), k);
+  }
+}
+
+// As the direct way: a convolution of dy for each residue class of input pixels modulo the stride.
+template <class T> void input_gradient(const Maps<T>& maps, const float* w, const Kernels& k) {
+  const ConvShape& s0 = maps[0].s;
+  const int64_t cg = s0.group_c(), og = s0.group_o();
+  const Split split(s0.groups, og, cg, k);
+  for (int64_t part = 0; part < int64_t{s0.stride.h} * s0.stride.w; ++part) {
+    const int64_t a = part / s0.stride.w, b = part % s0.stride.w;
+    const Taps th = conv_taps(a, s0.kernel.h, s0.stride.h, s0.pad.h, s0.dilation.h);
+    const Taps tw = conv_taps(b, s0.kernel.w, s0.stride.w, s0.pad.w, s0.dilation.w);
+    const int64_t depth = th.count * tw.count * og;
+    Workspace packed(size_t(split.blocks * depth * split.ld) * 4);
+    pack(split, depth, packed.as<float>(), [&](int64_t d, int64_t c) {
+      const int64_t i = d / og, u = th.last - i / tw.count * th.step, v = tw.last - i % tw.count * tw.step;
+      return w[((u * s0.kernel.w + v) * cg + c % cg) * s0.o + c / cg * og + d % og];
+    });
+    for (const auto& [s, x, y, dx, dy, unused] : maps) {
+      if (a >= s.h || b >= s.w) continue;
+      const Grid<T> grid{dx + (a * s.w + b) * s.c,
+                         s.n,
+                         ceil_div(s.h - a, s.stride.h),
+                         ceil_div(s.w - b, s.stride.w),
+                         s.h * s.w * s.c,
+                         s.stride.h * s.w * s.c,
+                         s.stride.w * s.c};
+      const Patches<T> seen{dy,      s.oh,     s.ow,     s.o, og, th.count,  tw.count, th.base,
+                            tw.base, th.delta, tw.delta, 1,   1,  grid.rows, grid.cols};
+      convolve(seen, grid, split, packed.as<float>(), Epilogue<T>{}, k);
+    }
+  }
+}
+
+// Over fixed shares of all blocks of pixels, which are added up in order.
+template <class T> void weight_gradient(const Maps<T>& maps, float* dw, const Kernels& k) {
+  const ConvShape& s0 = maps[0].s;
+  const Split split(s0.groups, s0.group_c(), s0.group_o(), k);
+  const int64_t depth = s0.taps() * split.c, size = split.blocks * depth * split.ld;
+  struct Block {
+    size_t map;
+    int64_t n, i, j;
+  };
+  std::vector<Block> blocks;
+  std::vector<Spreader<T>> spreaders;
+  int64_t most = 0;
+  for (size_t m = 0; m < maps.size(); ++m) {
+    const ConvShape& s = maps[m].s;
+    spreaders.emplace_back(patches(s, maps[m].x, 0), split);
+    most = std::max(most, spreaders[m].size());
+    for (int64_t n = 0; n < s.n; ++n)
+      for (int64_t i = 0; i < s.oh; i += kDown)
+        for (int64_t j = 0; j < s.ow; j += split.across) blocks.push_back({m, n, i, j});
+  }
+  const int64_t shares = std::clamp<int64_t>(int64_t(blocks.size()), 1, ceil_div(kUnits, split.blocks));
+  Workspace sums(size_t(shares * size) * 4);
+  parallel_for(shares * split.blocks, 1, [&](int64_t first, int64_t last) {
+    Workspace memory(size_t(most) * 4);
+    for (int64_t unit = first; unit < last; ++unit) {
+      const int64_t b = unit % split.blocks, share = unit / split.blocks;
+      float* sum = sums.as<float>() + share * size + b * depth * split.ld;
+      std::fill_n(sum, depth * split.ld, 0.f);
+      const size_t from = share * blocks.size() / shares, to = (share + 1) * blocks.size() / shares;
+      for (size_t q = from; q < to; ++q) {
+        const auto& [m, n, i, j] = blocks[q];
+        const ConvShape& s = maps[m].s;
+        const Spreader<T>& spreader = spreaders[m];
+        spreader.fill(n, i, j, b, memory.as<float>(), k);
+        const T* dy = maps[m].dy + ((n * s.oh + i) * s.ow + j) * s.o + b * split.per * split.o;
+        for (int64_t r = 0; r < std::min(kDown, s.oh - i); ++r) {
+          Lanes<T> l = spreader.sums(memory.as<float>(), r, std::min(split.across, s.ow - j), b);
+          l.dw = sum, l.dy = dy + r * s.ow * s.o, l.pixel = s.o;
+          k.of<T>().lanes_gradient(l);
+        }
+      }
+    }
+  });
+  parallel_for(depth, ceil_div(1 << 14, s0.o * shares), [&](int64_t first, int64_t last) {
+    for (int64_t d = first; d < last; ++d)
+      for (int64_t o = 0; o < s0.o; ++o) {
+        const int64_t lane = o % (split.per * split.o), b = o / (split.per * split.o);
+        const float* part = sums.as<float>() + (b * depth + d) * split.ld + lane;
+        float sum = 0;
+        for (int64_t share = 0; share < shares; ++share) sum += part[share * size];
+        dw[d * s0.o + o] = sum;
+      }
+  });
+}
+
+#define FOVEA_GROUPED(T)                                                             \
+  template void value(const Maps<T>&, const float*, const ConvEnd&, const Kernels&); \
+  template void input_gradient(const Maps<T>&, const float*, const Kernels&);        \
+  template void weight_gradient(const Maps<T>&, float*, const Kernels&);
+FOVEA_GROUPED(float)
+FOVEA_GROUPED(bf16)
+template void value(const Maps<bf16>&, const bf16*, const ConvEnd&, const Kernels&);
+
+}  // namespace fovea::cpu::grouped
