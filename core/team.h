@@ -55,7 +55,11 @@ struct Solo {
 
  private:
   template <int kHalf, class T, class Op> HD static T fold(T* lane, Op op) {
-    for (int l = 0; l < kHalf; ++l) lane[l] = op(lane[l], lane[l + kHalf]);
+    if constexpr (kHalf >= 4) {
+      FOVEA_AS_VECTOR for (int l = 0; l < kHalf; ++l) lane[l] = op(lane[l], lane[l + kHalf]);
+    } else {
+      for (int l = 0; l < kHalf; ++l) lane[l] = op(lane[l], lane[l + kHalf]);
+    }
     if constexpr (kHalf > 1) return fold<kHalf / 2>(lane, op);
     return lane[0];
   }
