@@ -48,12 +48,17 @@ template <class T, int R, int N, bool kTransposed> void tile(const Job<T>& job) 
       for (int j = 0; j < N; ++j) sum[i][j] = multiply_add(a, sum[i][j], s, v[j]);
     }
   }
+  Vec done[R][N];  // in memory, so that the sums themselves, never indexed by a variable, need not be
+#pragma GCC unroll 8
+  for (int i = 0; i < R; ++i)
+#pragma GCC unroll 8
+    for (int j = 0; j < N; ++j) done[i][j] = sum[i][j];
   for (int j = 0; j < N; ++j) {  // the last vector may be cut off by the matrix' edge
     const int64_t at = j * kVector, cols = job.n - at;
     const Finish<T> finish(job.end, at, cols);
 #pragma GCC unroll 8
     for (int i = 0; i < R; ++i) {
-      const Vec v = job.add ? sum[i][j] + load(job.c[i] + at, cols) : sum[i][j];
+      const Vec v = job.add ? done[i][j] + load(job.c[i] + at, cols) : done[i][j];
       if (job.y[i]) finish(v, job.y[i] + at);
       else store(job.c[i] + at, v, cols);
     }
