@@ -83,7 +83,7 @@ TEST_CASE("max pooling: the first of equal values wins, NaN wins, padding never 
   x.set_requires_grad();
   backward(max_pool2d(x));
   REQUIRE(x.grad().values<float>() == std::vector<float>{1, 0, 0, 0});
-  Tensor flat = Tensor::full({1, 4, 4, 21}, 2);  // more pixels in a window than are compared at a time
+  Tensor flat = Tensor::full({1, 4, 4, 21}, 2);  // 16 pixels in a window
   backward(sum(max_pool2d(flat.set_requires_grad(), {.kernel = 4})));
   REQUIRE(sum(flat.grad()).item() == 21);
   REQUIRE(sum(flat.grad().view({16, 21}).rows(0, 1)).item() == 21);

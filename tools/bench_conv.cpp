@@ -74,17 +74,17 @@ double direct_products(const Shapes& maps) {
   return sum;
 }
 
-template <class T> cpu::ConvChoice choice_for(const Shapes& shapes) {
+template <class T> cpu::ConvChoice choice_for(const Shapes& shapes, Pass pass) {
   cpu::Maps<T> maps;
   for (const ConvShape& s : shapes) maps.push_back({s, nullptr, nullptr, nullptr, nullptr});
-  return cpu::choose<T>(maps, conv_algo(), cpu::kernels());
+  return cpu::choose<T>(maps, conv_algo(), cpu::kernels(), pass == Pass::input);
 }
-cpu::ConvChoice choice(const Shapes& shapes, DType type) {
-  return type == DType::bf16 ? choice_for<bf16>(shapes) : choice_for<float>(shapes);
+cpu::ConvChoice choice(const Shapes& shapes, Pass pass, DType type) {
+  return type == DType::bf16 ? choice_for<bf16>(shapes, pass) : choice_for<float>(shapes, pass);
 }
-std::string algo_of(const Shapes& s, DType type) {
+std::string algo_of(const Shapes& s, Pass pass, DType type) {
   if (conv_algo() == ConvAlgo::reference) return "reference";
-  switch (choice(s, type).way) {
+  switch (choice(s, pass, type).way) {
     case cpu::ConvChoice::winograd: return "winograd";
     case cpu::ConvChoice::grouped: return "grouped";
     default: return "direct";
@@ -92,8 +92,8 @@ std::string algo_of(const Shapes& s, DType type) {
 }
 
 Json explained(const std::string& name, const Shapes& s, Pass pass, DType type) {
-  const cpu::ConvChoice c = choice(s, type);
-  Json row = {{"name", name}, {"pass", name_of(pass)}, {"algo", algo_of(s, type)}};
+  const cpu::ConvChoice c = choice(s, pass, type);
+  Json row = {{"name", name}, {"pass", name_of(pass)}, {"algo", algo_of(s, pass, type)}};
   row["direct_mmul"] = direct_products(s) * 1e-6;
   row["winograd_mmul"] = c.tiles > 0 ? Json(36e-6 * double(c.tiles) * double(s[0].c * s[0].o)) : Json();
   row["tiles"] = c.tiles, row["least_tiles"] = c.least;
@@ -134,7 +134,7 @@ Json timed(const ConvFlags& o, const Machine& machine, const std::string& name, 
   const double flops = 2 * direct_products(maps);
   const double ms = times.median();
   return {{"name", name + " " + name_of(pass)},
-          {"algo", algo_of(maps, type)},
+          {"algo", algo_of(maps, pass, type)},
           {"ms_min", times.least()},
           {"ms_median", ms},
           {"gflops", flops * 1e-6 / ms},

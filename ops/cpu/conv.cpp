@@ -10,10 +10,11 @@
 namespace fovea::cpu {
 
 // Winograd does a quarter of the multiplies, but has 36 numbers for each 9 of the weights: with few tiles those decide.
-template <class T> ConvChoice choose(const Maps<T>& maps, ConvAlgo algo, const Kernels& k) {
+template <class T> ConvChoice choose(const Maps<T>& maps, ConvAlgo algo, const Kernels& k, bool turned) {
   using enum ConvChoice::Way;
   const ConvShape& s = maps[0].s;
-  if (grouped::applies(s) && algo != ConvAlgo::direct)
+  const int64_t cg = s.group_c(), og = s.group_o();
+  if (algo != ConvAlgo::direct && s.groups > 1 && grouped::applies(turned ? og : cg, turned ? cg : og, s.taps(), k))
     return {grouped, 0, 0, "groups of so few channels would leave the vectors of a product empty"};
   if (!winograd::applies(s)) return {direct, 0, 0, "Winograd is for 3x3 of stride 1, in one group"};
   // products of bf16 take half the time, those of Winograd's transforms stay f32
@@ -89,7 +90,7 @@ void conv_value(const Maps<T>& maps, const W* w, const ConvEnd& end, ConvAlgo al
 }
 template <class T> void conv_input_gradient(const Maps<T>& maps, const float* w, ConvAlgo algo, const Kernels& k) {
   if (rounded(maps, k, [&](const auto& m) { direct::input_gradient(m, w, k); })) return;
-  switch (choose(maps, algo, k).way) {
+  switch (choose(maps, algo, k, true).way) {
     case ConvChoice::direct: return direct::input_gradient(maps, w, k);
     case ConvChoice::winograd: return winograd::input_gradient(maps, w, k);
     case ConvChoice::grouped: return grouped::input_gradient(maps, w, k);
@@ -106,7 +107,7 @@ template <class T> void conv_weight_gradient(const Maps<T>& maps, float* dw, Con
 
 #define FOVEA_CONV(T)                                                                                  \
   template struct Packed<T>;                                                                           \
-  template ConvChoice choose<T>(const Maps<T>&, ConvAlgo, const Kernels&);                             \
+  template ConvChoice choose<T>(const Maps<T>&, ConvAlgo, const Kernels&, bool);                       \
   template void conv_value<T>(const Maps<T>&, const float*, const ConvEnd&, ConvAlgo, const Kernels&); \
   template void conv_input_gradient<T>(const Maps<T>&, const float*, ConvAlgo, const Kernels&);        \
   template void conv_weight_gradient<T>(const Maps<T>&, float*, ConvAlgo, const Kernels&);

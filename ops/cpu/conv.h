@@ -25,7 +25,8 @@ struct ConvChoice {
   int64_t tiles, least;  // 4x4 tiles of all results, and from how many on Winograd is chosen; 0 where it cannot be
   const char* why;
 };
-template <class T> ConvChoice choose(const Maps<T>& maps, ConvAlgo algo, const Kernels& k);
+// `turned`: for the gradient to the input, in which inputs and outputs change places.
+template <class T> ConvChoice choose(const Maps<T>& maps, ConvAlgo algo, const Kernels& k, bool turned = false);
 
 using ConvEnd = fovea::ConvEnd<float>;
 template <class T> Epilogue<T> epilogue(const ConvEnd& end, const T* residual, const T* y) {
@@ -110,8 +111,8 @@ template <class T, class W> void value(const Maps<T>& maps, const W* w, const Co
 template <class T> void input_gradient(const Maps<T>& maps, const float* w, const Kernels& k);
 template <class T> void weight_gradient(const Maps<T>& maps, float* dw, const Kernels& k);
 }  // namespace winograd
-namespace grouped {  // narrow groups
-bool applies(const ConvShape& s);
+namespace grouped {  // groups of few inputs and outputs
+bool applies(int64_t inputs, int64_t outputs, int64_t taps, const Kernels& k);
 template <class T, class W> void value(const Maps<T>& maps, const W* w, const ConvEnd& end, const Kernels& k);
 template <class T> void input_gradient(const Maps<T>& maps, const float* w, const Kernels& k);
 template <class T> void weight_gradient(const Maps<T>& maps, float* dw, const Kernels& k);

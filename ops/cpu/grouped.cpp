@@ -13,6 +13,7 @@ constexpr int64_t kDown = 8;      // rows of results that share what is spread f
 constexpr int64_t kNumbers = 64;  // to spread of a pixel, if that fills a vector
 constexpr int64_t kRow = 4096;    // to spread of a row: a few of those stay in L1
 constexpr int64_t kUnits = 16;    // parts to aim at where the groups alone give too few
+constexpr int64_t kFew = 64;      // numbers of a group and pixel, to spread one by one
 constexpr int64_t kWidest = 32;   // channels of a group: more than that fill a product
 
 // Groups of c inputs and o outputs, `per` of them side by side.
@@ -51,7 +52,7 @@ template <class T> struct Spreader {
           at.push_back(((u * p.delta_h - low_h) * width + v * p.delta_w - low_w) * s.pixel + i * s.input);
   }
   int64_t size() const { return height * width * s.pixel; }
-  // The sums for row r of the results that e was filled for, `m` of them; what they make is to be added.
+  // The sums of `m` results of row r, of those that e was filled for, but for what they are multiplied with and become.
   Lanes<T> sums(const float* e, int64_t r, int64_t m, int64_t block) const {
     Lanes<T> l{};
     l.m = m, l.n = s.lanes(block), l.c = s.c, l.o = s.o, l.single = s.single;
@@ -108,7 +109,11 @@ void convolve(const Patches<T>& p, const Grid<T>& grid, const Split& s, const fl
 
 }  // namespace
 
-bool applies(const ConvShape& s) { return s.groups > 1 && std::max(s.group_c(), s.group_o()) <= kWidest; }
+// Spreading must not cost more than is gained: nothing is spread, or by whole vectors, or little.
+bool applies(int64_t c, int64_t o, int64_t taps, const Kernels& k) {
+  if (std::max(c, o) > kWidest) return false;
+  return o % k.vector == 0 || (k.vector % o == 0 && c <= o) || (c * o <= kFew && taps > 1);
+}
 
 template <class T, class W> void value(const Maps<T>& maps, const W* w, const ConvEnd& end, const Kernels& k) {
   const ConvShape& s0 = maps[0].s;
