@@ -154,6 +154,14 @@ TEST_CASE("bench conv times the three sums of a convolution and explains the alg
   check_rows(list, {head + " value", head + " input gradient", head + " weight gradient"});
   for (const Json& row : list["rows"]) CHECK(value(row, "gflops") * ms(row) * 1e6 == Approx(2. * 85 * 8 * 16 * 9));
   CHECK(report("conv --explain --shape '" + head + "'")["rows"][0]["tiles"] == 6 + 1 + 1);
+  const std::string narrow = "7x5x32->64,3,1,16";  // in groups
+  const Json groups = report("conv --shape '" + narrow + "'");
+  check_rows(groups, {narrow + " value", narrow + " input gradient", narrow + " weight gradient"});
+  for (const Json& row : groups["rows"]) {
+    CHECK(row["algo"] == "grouped");
+    CHECK(value(row, "gflops") * ms(row) * 1e6 == Approx(2. * 35 * 2 * 64 * 9));
+  }
+  CHECK(report("conv --explain --algo direct --shape '" + narrow + "'")["rows"][0]["algo"] == "direct");
   const std::string half = "bench conv --precision bf16 --shape " + quoted;
   if (cpu::kernels().half) {
     const Json of_half = report(half.substr(6));
@@ -165,6 +173,8 @@ TEST_CASE("bench conv times the three sums of a convolution and explains the alg
   CHECK(run(half, "FOVEA_ISA=v3").code == 7);
   fails("bench conv --shape 8x8+4x4", 2, {"HxWxC->K,kernel,stride"});
   fails("bench conv --shape 8x8x16", 2, {"8x8x16", "HxWxC->K,kernel,stride"});
+  fails("bench conv --shape '8x8x16->16,3,1,3'", 2, {"do not divide into 3 groups"});
+  fails("bench conv --shape '8x8x16->16,3,1,'", 2, {"HxWxC->K,kernel,stride"});
   fails("bench conv --algo fast", 2, {"'fast'", "winograd"});
 }
 

@@ -46,14 +46,23 @@ using Shapes = std::vector<ConvShape>;  // that share their weights
 
 ConvShape parse_map(const std::string& shape, int batch) {
   long long h = 0, w = 0, c = 0, o = 0;
-  int kernel = 0, stride = 0, end = 0;
-  const int n = std::sscanf(shape.c_str(), "%lldx%lldx%lld->%lld,%d,%d%n", &h, &w, &c, &o, &kernel, &stride, &end);
-  check(Code::usage, n == 6 && size_t(end) == shape.size() && std::min({h, w, c, o}) > 0 && kernel > 0 && stride > 0,
-        "--shape ", shape, ": expected HxWxC->K,kernel,stride, as in '80x80x256->256,3,1' (quoted: > is the shell's)");
+  int kernel = 0, stride = 0, groups = 1, end = 0;
+  int n = std::sscanf(shape.c_str(), "%lldx%lldx%lld->%lld,%d,%d%n", &h, &w, &c, &o, &kernel, &stride, &end);
+  if (n == 6 && size_t(end) < shape.size()) {
+    int more = 0;
+    n += std::sscanf(shape.c_str() + end, ",%d%n", &groups, &more) - 1, end += more;
+  }
+  check(Code::usage,
+        n == 6 && size_t(end) == shape.size() && std::min({h, w, c, o}) > 0 && std::min({kernel, stride, groups}) > 0,
+        "--shape ", shape,
+        ": expected HxWxC->K,kernel,stride, as in '80x80x256->256,3,1' (quoted: > is the shell's), "
+        "or with ,groups at the end");
+  check(Code::usage, c % groups == 0 && o % groups == 0, "--shape ", shape, ": ", c, " and ", o,
+        " channels do not divide into ", groups, " groups");
   const int pad = kernel / 2;
   const int64_t oh = (h + 2 * pad - kernel) / stride + 1, ow = (w + 2 * pad - kernel) / stride + 1;
   check(Code::usage, h + 2 * pad >= kernel && w + 2 * pad >= kernel, "--shape ", shape, ": smaller than its kernel");
-  return {batch, h, w, c, oh, ow, o, kernel, stride, pad};
+  return {batch, h, w, c, oh, ow, o, kernel, stride, pad, 1, groups};
 }
 
 // "8x8+4x4x64->64,3,1": the maps before the last one have its channels, kernel and stride.
@@ -70,7 +79,7 @@ Shapes parse(const std::string& shapes, int batch) {
 
 double direct_products(const Shapes& maps) {
   double sum = 0;
-  for (const ConvShape& s : maps) sum += double(s.n * s.oh * s.ow * s.taps()) * double(s.c * s.o);
+  for (const ConvShape& s : maps) sum += double(s.n * s.oh * s.ow * s.taps()) * double(s.c * s.group_o());
   return sum;
 }
 
@@ -104,7 +113,7 @@ Json explained(const std::string& name, const Shapes& s, Pass pass, DType type) 
 Json timed(const ConvFlags& o, const Machine& machine, const std::string& name, const Shapes& maps, Pass pass,
            DType type) {
   const ConvShape& s0 = maps[0];
-  Tensor weight = noise({s0.kernel.h, s0.kernel.w, s0.c, s0.o}, 2);
+  Tensor weight = noise({s0.kernel.h, s0.kernel.w, s0.group_c(), s0.o}, 2);
   std::vector<Tensor> x, dy;
   double bytes = double(weight.bytes());
   for (const ConvShape& s : maps) {
@@ -112,7 +121,7 @@ Json timed(const ConvFlags& o, const Machine& machine, const std::string& name, 
     dy.push_back(noise({s.n * s.oh * s.ow, s.o}, 3).to(type));
     bytes += double(x.back().bytes() + dy.back().bytes());
   }
-  const Conv2dOptions options{.stride = s0.stride, .pad = s0.pad};
+  const Conv2dOptions options{.stride = s0.stride, .pad = s0.pad, .groups = s0.groups};
   const auto value = [&] { return conv2d(x, weight, {}, options); };
   Times times;
   if (pass == Pass::value) {
@@ -175,7 +184,8 @@ void add_bench_conv(Command& bench) {
                                "fovea bench conv --shape '80x80x256->256,3,1' --algo direct --threads 1");
   auto o = std::make_shared<ConvFlags>();
   conv.option("--shape", o->shapes,
-              "HxWxC->K,kernel,stride instead of RetinaNet's layers; padding is kernel / 2; HxW+HxWxC...: several maps")
+              "HxWxC->K,kernel,stride[,groups] instead of RetinaNet's layers; padding is kernel / 2; HxW+HxWxC...: "
+              "several maps")
       .type("SHAPE");
   conv.option("--batch", o->batch, "images").show_default().range(1, 1e6);
   conv.option("--algo", o->algo, "auto, direct, winograd or reference; otherwise FOVEA_CONV_ALGO").type("NAME");
