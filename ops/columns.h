@@ -39,12 +39,15 @@ template <class F> HD void each_column(int64_t c0, int64_t c1, F f) {
 
 // The columns that a body takes of a row: on a device a `Few`, of row p as load(p) has them; on the CPU all, or a block
 // of them, and what is loaded, made or summed lies where it lies.
-struct Many {
-  int64_t first, count;
+struct InPlace {
+  int64_t first;
   static constexpr bool all = true;
   template <class T> HD T* load(T* p) const { return p + first; }
   template <class T> HD T* fresh(T* p) const { return p + first; }
   template <class T> HD void store(T*, const T*) const {}
+};
+struct Many : InPlace {
+  int64_t count;
   template <class F> HD void each(F f) const { each_column(0, count, f); }
   template <class T, class F> HD void add(T* sum, int64_t n, F f) const {
     for (int64_t k = 0; k < n; ++k) each_column(0, count, [=](int64_t c) { sum[c] += f(k, c); });
@@ -52,13 +55,8 @@ struct Many {
 };
 // kWidth of them, which the compiler keeps a number of each of in registers and takes none one by one, or fewer
 // than 16.
-template <int kWidth> struct Span {
-  int64_t first;
+template <int kWidth> struct Span : InPlace {
   int count = kWidth;
-  static constexpr bool all = true;
-  template <class T> HD T* load(T* p) const { return p + first; }
-  template <class T> HD T* fresh(T* p) const { return p + first; }
-  template <class T> HD void store(T*, const T*) const {}
   template <class F> HD void each(F f) const {
     if constexpr (kWidth == 16) {
       FOVEA_AS_VECTOR for (int c = 0; c < kWidth; ++c) f(c);
@@ -71,10 +69,10 @@ template <int kWidth> struct Span {
 template <class F> HD void each_block(const Many& at, F f) {
   int64_t c = at.first;
   const int64_t end = c + at.count;
-  for (; c + 64 <= end; c += 64) f(Span<64>{c});
-  for (; c + 32 <= end; c += 32) f(Span<32>{c});
-  if (at.count < 16) return f(Span<15>{c, int(at.count)});
-  for (; c < end; c += 16) f(Span<16>{c + 16 <= end ? c : end - 16});
+  for (; c + 64 <= end; c += 64) f(Span<64>{{c}});
+  for (; c + 32 <= end; c += 32) f(Span<32>{{c}});
+  if (at.count < 16) return f(Span<15>{{c}, int(at.count)});
+  for (; c < end; c += 16) f(Span<16>{{c + 16 <= end ? c : end - 16}});
 }
 template <int kWidth, class F> HD void each_block(const Few<kWidth>& at, F f) { f(at); }
 // A number of each.
@@ -115,7 +113,7 @@ template <class Body> struct WholeStrip {
   static constexpr bool rare = says_rare<Body>();
   Body body;
   Strips strips;
-  HD void operator()(int64_t k) const { body(Many{0, strips.cols}, k, strips.begin(k), strips.length(k)); }
+  HD void operator()(int64_t k) const { body(Many{{0}, strips.cols}, k, strips.begin(k), strips.length(k)); }
 };
 template <class Body> struct StreamedStrip {
   static constexpr bool streamed = true;

@@ -66,9 +66,9 @@ struct Grid {
     return int32_t((y.window(o.y).begin - y.start(o.y)) * x.kernel + x.window(o.x).begin - x.start(o.x));
   }
   HD double share(int64_t r, bool count_pad) const {  // of each pixel in the average of its window
-    const int64_t ox = r % x.out, oy = r / x.out % y.out;
-    if (count_pad) return 1.0 / double(y.padded(oy) * x.padded(ox));
-    const Range wy = y.window(oy), wx = x.window(ox);
+    const Pixel o = outputs().at(r);
+    if (count_pad) return 1.0 / double(y.padded(o.y) * x.padded(o.x));
+    const Range wy = y.window(o.y), wx = x.window(o.x);
     return 1.0 / double((wy.end - wy.begin) * (wx.end - wx.begin));
   }
 };

@@ -111,9 +111,10 @@ template <class T> struct BilinearForward {
   T* y;
   Grid<Linear<T>> g;
   template <class Team> HD void operator()(const Team& team, int64_t r) const {
-    const int64_t n = r / g.x.out / g.y.out;
-    const auto ty = g.y.tap(r / g.x.out % g.y.out), tx = g.x.tap(r % g.x.out);
-    const T *top = x + (n * g.y.in + ty.low) * g.x.in * g.cols, *bottom = x + (n * g.y.in + ty.high) * g.x.in * g.cols;
+    const Pixel o = g.outputs().at(r);
+    const auto ty = g.y.tap(o.y), tx = g.x.tap(o.x);
+    const T* image = x + o.image * g.y.in * g.x.in * g.cols;
+    const T *top = image + ty.low * g.x.in * g.cols, *bottom = image + ty.high * g.x.in * g.cols;
     const T *a = top + tx.low * g.cols, *b = top + tx.high * g.cols;
     const T *c0 = bottom + tx.low * g.cols, *d = bottom + tx.high * g.cols;
     const T v = ty.weight, u = tx.weight;
@@ -127,17 +128,17 @@ template <class T> struct BilinearBackward {
   T* dx;
   Grid<Linear<T>> g;
   template <class Team> HD void operator()(const Team& team, int64_t r) const {
-    const int64_t n = r / g.x.in / g.y.in, iy = r / g.x.in % g.y.in, ix = r % g.x.in;
-    const Range ry = g.y.readers(iy), rx = g.x.readers(ix);
+    const Pixel i = g.inputs().at(r);
+    const Range ry = g.y.readers(i.y), rx = g.x.readers(i.x);
     T* __restrict sum = dx + r * g.cols;
     team.each(g.cols, [=](int64_t c) { sum[c] = 0; });
     for (int64_t oy = ry.begin; oy < ry.end; ++oy) {
-      const T wy = g.y.weight(oy, iy);
+      const T wy = g.y.weight(oy, i.y);
       if (wy == 0) continue;
       for (int64_t ox = rx.begin; ox < rx.end; ++ox) {
-        const T w = wy * g.x.weight(ox, ix);
+        const T w = wy * g.x.weight(ox, i.x);
         if (w == 0) continue;
-        const T* d = dy + ((n * g.y.out + oy) * g.x.out + ox) * g.cols;
+        const T* d = dy + ((i.image * g.y.out + oy) * g.x.out + ox) * g.cols;
         team.each(g.cols, [=](int64_t c) { sum[c] += w * d[c]; });
       }
     }

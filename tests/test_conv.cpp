@@ -294,6 +294,11 @@ TEST_CASE("strides beyond the image cost nothing") {
   CHECK(y.shape() == Shape{1, 1, 1, 4});
   CHECK(x.grad().at(0) == 4);
   CHECK(x.grad().at(x.size() - 1) == 0);
+  Tensor one = leaf(Tensor::full({3, 3, 1, 4}, 1), DType::f32);  // in groups
+  x.set_grad({});
+  backward(conv2d(x, one, {}, {.stride = 1'000'000, .groups = 4}), Tensor::full(y.shape(), 1));
+  CHECK(x.grad().at(0) == 1);
+  CHECK(x.grad().at(x.size() - 1) == 0);
 }
 
 TEST_CASE("convolution errors name the op, both shapes and a hint") {

@@ -86,6 +86,61 @@ template <class T> Patches<T> patches(const ConvShape& s, const T* x, int64_t gr
           s.ow};
 }
 
+// The results of a map.
+template <class R> Grid<R> results(const ConvShape& s, R* y, int64_t group) {
+  return {y + group * s.group_o(), s.n, s.oh, s.ow, s.oh * s.ow * s.o, s.ow * s.o, s.o};
+}
+// Input pixels of one residue class modulo the stride, from (i,j) on, see a fixed set of taps: their gradient is a
+// convolution of dy with stride 1.
+struct Residue {
+  int64_t i, j, across;  // the first pixel; the kernel's width
+  Taps h, w;
+  int64_t places() const { return h.count * w.count; }
+  int64_t tap(int64_t place) const {  // of the kernel, row by row
+    return (h.last - place / w.count * h.step) * across + w.last - place % w.count * w.step;
+  }
+  bool in(const ConvShape& s) const { return i < s.h && j < s.w; }
+  template <class R> Grid<R> pixels(const ConvShape& s, R* dx, int64_t group) const {
+    const int64_t down = ceil_div(s.h - i, s.stride.h), right = ceil_div(s.w - j, s.stride.w), row = s.w * s.c;
+    return {dx + (i * s.w + j) * s.c + group * s.group_c(),
+            s.n,
+            down,
+            right,
+            s.h * row,
+            s.stride.h * row,
+            s.stride.w * s.c};
+  }
+  template <class T, class R>
+  Patches<T> seen(const ConvShape& s, const T* dy, int64_t group, const Grid<R>& grid) const {
+    return {dy + group * s.group_o(),
+            s.oh,
+            s.ow,
+            s.o,
+            s.group_o(),
+            h.count,
+            w.count,
+            h.base,
+            w.base,
+            h.delta,
+            w.delta,
+            1,
+            1,
+            grid.rows,
+            grid.cols};
+  }
+};
+template <class T, class R> std::vector<Residue> residues(const Maps<T, R>& maps) {  // that any of the maps has
+  const ConvShape& s0 = maps[0].s;
+  int64_t down = 0, right = 0;
+  for (const auto& map : maps) down = std::max(down, map.s.h), right = std::max(right, map.s.w);
+  std::vector<Residue> all;
+  for (int64_t i = 0; i < std::min<int64_t>(down, s0.stride.h); ++i)
+    for (int64_t j = 0; j < std::min<int64_t>(right, s0.stride.w); ++j)
+      all.push_back({i, j, s0.kernel.w, conv_taps(i, s0.kernel.h, s0.stride.h, s0.pad.h, s0.dilation.h),
+                     conv_taps(j, s0.kernel.w, s0.stride.w, s0.pad.w, s0.dilation.w)});
+  return all;
+}
+
 // The families of algorithms, and the products of `direct` for bf16 where the processor has tile registers.
 namespace direct {
 template <class T, class R, class W>

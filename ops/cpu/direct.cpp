@@ -75,47 +75,32 @@ void value(const Maps<T, R>& maps, const W* w, const ConvEnd& end, const Kernels
     });
     for (const auto& map : maps) {
       const ConvShape& s = map.s;
-      const Grid<R> grid{map.y + g * s.group_o(), s.n, s.oh, s.ow, s.oh * s.ow * s.o, s.ow * s.o, s.o};
-      convolve(patches(s, map.x, g), grid, packed, epilogue(end, map.residual, map.y).from(g * s.group_o()), k);
+      convolve(patches(s, map.x, g), results(s, map.y, g), packed,
+               epilogue(end, map.residual, map.y).from(g * s.group_o()), k);
     }
   }
 }
 
-// Input pixels of one residue class modulo the stride see a fixed set of taps: each class is a convolution of dy with
-// stride 1.
 template <class T, class R> void input_gradient(const Maps<T, R>& maps, const float* w, const Kernels& k) {
   const ConvShape& s0 = maps[0].s;
   const int64_t cg = s0.group_c(), og = s0.group_o();
-  int64_t down = 0, across = 0;  // the classes that there are
-  for (const auto& map : maps) down = std::max(down, map.s.h), across = std::max(across, map.s.w);
-  down = std::min<int64_t>(down, s0.stride.h), across = std::min<int64_t>(across, s0.stride.w);
-  for (int64_t part = 0; part < s0.groups * down * across; ++part) {
-    const int64_t g = part / across / down, a = part / across % down, b = part % across;
-    const Taps th = conv_taps(a, s0.kernel.h, s0.stride.h, s0.pad.h, s0.dilation.h);
-    const Taps tw = conv_taps(b, s0.kernel.w, s0.stride.w, s0.pad.w, s0.dilation.w);
-    const Packed<T> packed(th.count * tw.count, og, cg, tiles::apart<T>(og, k), k);
-    packed.fill([&](int64_t row, int64_t rows, int64_t depth) {  // row i * og + o: of tap i, output channel o
-      for (int64_t r = row, n; r < row + rows; r += n, depth += n) {
-        const int64_t i = r / og, u = th.last - i / tw.count * th.step, v = tw.last - i % tw.count * tw.step;
-        n = std::min(row + rows, (i + 1) * og) - r;
-        k.of<T>().pack_turned(w + (u * s0.kernel.w + v) * cg * s0.o + g * og + r % og, s0.o, n, cg, packed.data,
-                              packed.depth, depth);
+  const std::vector<Residue> parts = residues(maps);
+  for (int64_t g = 0; g < s0.groups; ++g)
+    for (const Residue& part : parts) {
+      const Packed<T> packed(part.places(), og, cg, tiles::apart<T>(og, k), k);
+      packed.fill([&](int64_t row, int64_t rows, int64_t depth) {  // row i * og + o: of place i, output channel o
+        for (int64_t r = row, n; r < row + rows; r += n, depth += n) {
+          n = std::min(row + rows, (r / og + 1) * og) - r;
+          k.of<T>().pack_turned(w + part.tap(r / og) * cg * s0.o + g * og + r % og, s0.o, n, cg, packed.data,
+                                packed.depth, depth);
+        }
+      });
+      for (const auto& map : maps) {
+        if (!part.in(map.s)) continue;
+        const Grid<R> grid = part.pixels(map.s, map.dx, g);
+        convolve(part.seen(map.s, map.dy, g, grid), grid, packed, Epilogue<R>{}, k);
       }
-    });
-    for (const auto& [s, x, y, dx, dy, unused] : maps) {
-      const Grid<R> grid{dx + (a * s.w + b) * s.c + g * cg,
-                         s.n,
-                         ceil_div(s.h - a, s.stride.h),
-                         ceil_div(s.w - b, s.stride.w),
-                         s.h * s.w * s.c,
-                         s.stride.h * s.w * s.c,
-                         s.stride.w * s.c};
-      if (a >= s.h || b >= s.w) continue;
-      const Patches<T> seen{dy + g * og, s.oh,     s.ow,     s.o, og, th.count,  tw.count, th.base,
-                            tw.base,     th.delta, tw.delta, 1,   1,  grid.rows, grid.cols};
-      convolve(seen, grid, packed, Epilogue<R>{}, k);
     }
-  }
 }
 
 // The product p with its A [pixels,m] as it was gathered. bf16 wants two pixels side by side: A is packed as B is, into

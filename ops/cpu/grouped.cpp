@@ -123,38 +123,24 @@ template <class T, class W> void value(const Maps<T>& maps, const W* w, const Co
   pack(split, depth, packed.as<float>(), [&](int64_t d, int64_t o) { return float(w[d * s0.o + o]); });
   for (const auto& map : maps) {
     const ConvShape& s = map.s;
-    const Grid<T> grid{map.y, s.n, s.oh, s.ow, s.oh * s.ow * s.o, s.ow * s.o, s.o};
-    convolve(patches(s, map.x, 0), grid, split, packed.as<float>(), epilogue(end, map.residual, map.y), k);
+    convolve(patches(s, map.x, 0), results(s, map.y, 0), split, packed.as<float>(), epilogue(end, map.residual, map.y),
+             k);
   }
 }
 
-// As the direct way: a convolution of dy for each residue class of input pixels modulo the stride.
 template <class T> void input_gradient(const Maps<T>& maps, const float* w, const Kernels& k) {
   const ConvShape& s0 = maps[0].s;
   const int64_t cg = s0.group_c(), og = s0.group_o();
   const Split split(s0.groups, og, cg, k);
-  for (int64_t part = 0; part < int64_t{s0.stride.h} * s0.stride.w; ++part) {
-    const int64_t a = part / s0.stride.w, b = part % s0.stride.w;
-    const Taps th = conv_taps(a, s0.kernel.h, s0.stride.h, s0.pad.h, s0.dilation.h);
-    const Taps tw = conv_taps(b, s0.kernel.w, s0.stride.w, s0.pad.w, s0.dilation.w);
-    const int64_t depth = th.count * tw.count * og;
+  for (const Residue& part : residues(maps)) {
+    const int64_t depth = part.places() * og;
     Workspace packed(size_t(split.blocks * depth * split.ld) * 4);
-    pack(split, depth, packed.as<float>(), [&](int64_t d, int64_t c) {
-      const int64_t i = d / og, u = th.last - i / tw.count * th.step, v = tw.last - i % tw.count * tw.step;
-      return w[((u * s0.kernel.w + v) * cg + c % cg) * s0.o + c / cg * og + d % og];
-    });
-    for (const auto& [s, x, y, dx, dy, unused] : maps) {
-      if (a >= s.h || b >= s.w) continue;
-      const Grid<T> grid{dx + (a * s.w + b) * s.c,
-                         s.n,
-                         ceil_div(s.h - a, s.stride.h),
-                         ceil_div(s.w - b, s.stride.w),
-                         s.h * s.w * s.c,
-                         s.stride.h * s.w * s.c,
-                         s.stride.w * s.c};
-      const Patches<T> seen{dy,      s.oh,     s.ow,     s.o, og, th.count,  tw.count, th.base,
-                            tw.base, th.delta, tw.delta, 1,   1,  grid.rows, grid.cols};
-      convolve(seen, grid, split, packed.as<float>(), Epilogue<T>{}, k);
+    pack(split, depth, packed.as<float>(),
+         [&](int64_t d, int64_t c) { return w[(part.tap(d / og) * cg + c % cg) * s0.o + c / cg * og + d % og]; });
+    for (const auto& map : maps) {
+      if (!part.in(map.s)) continue;
+      const Grid<T> grid = part.pixels(map.s, map.dx, 0);
+      convolve(part.seen(map.s, map.dy, 0, grid), grid, split, packed.as<float>(), Epilogue<T>{}, k);
     }
   }
 }
