@@ -152,6 +152,7 @@ template <int kWidth, class Body> struct LaneStrip {
   }
 };
 template <class Body> struct TeamStrip {
+  static constexpr bool rare = true;  // on the CPU: whole_strips() goes through partial results there
   Body body;
   Strips strips;
   template <class Team> HD void operator()(const Team& team, int64_t i) const {
