@@ -61,17 +61,27 @@ struct Picture {
   bool sized = false;
 };
 
+// The file that is called so, also where the name has folders that are not there or Windows' backslashes; else empty.
+fs::path find_picture(const fs::path& folder, std::string name) {
+  for (const bool windows : {false, true}) {
+    if (windows) std::replace(name.begin(), name.end(), '\\', '/');
+    for (const fs::path& path : {folder / name, folder / fs::path(name).filename()}) {
+      std::error_code error;  // too long a name is none of a file either
+      if (fs::exists(path, error) && !fs::is_directory(path, error)) return path;
+    }
+  }
+  return {};
+}
+
 Picture read_picture(const JsonRecord& record, const fs::path& folder) {
   Picture picture;
   picture.annotation.id = record.integer("id");
   const std::string name = record.name("file_name");
-  const fs::path path = folder / name, flat = folder / path.filename();
-  std::error_code error;  // too long a name is none of a file either
-  const bool found = fs::exists(path, error);
-  if (!found && !fs::exists(flat, error))
+  const fs::path path = find_picture(folder, name);
+  if (path.empty())
     record.reject("is of the picture ", (folder / brief(name, 200)).string(),
                   ", which does not exist; is the folder of pictures right?");
-  picture.annotation.path = (found ? path : flat).string();
+  picture.annotation.path = path.string();
   picture.sized = record.has("width") && record.has("height");
   if (!picture.sized) {
     const ImageSize size = read_image_size(picture.annotation.path);

@@ -133,6 +133,11 @@ TEST_CASE("COCO in the layouts that it comes in") {
   const Dataset files = open_dataset({.annotations = folder / "val/annotations.json", .images = folder / "images"});
   CHECK(files.size() == 2);
   require_words(error_of(Code::usage, [&] { open_dataset({.annotations = "a.json"}); }), {"belong together"});
+  for (const char* name : {"gone/a.png", R"(..\\images\\a.png)", R"(C:\\gone\\a.png)"}) {  // also of Windows
+    folder.write("names/annotations.json", replaced(good_coco, "a.png", name));
+    add_pictures(folder, "names/images");
+    CHECK_NOTHROW(open_dataset({.dir = folder / "names"}).get(1));
+  }
 }
 
 TEST_CASE("without splits, a part is chosen by file name") {
@@ -204,6 +209,8 @@ TEST_CASE("COCO files that are broken are refused in one line") {
   require_words(coco_error(replaced(good, "a.png", "none.png")), {"images[0] (id 7)", "none.png", "does not exist"});
   const std::string nameless = coco_error(replaced(good, "a.png", std::string(5000, 'n')));
   require_words(nameless, {"images[0] (id 7)", "nnn...", "does not exist"});
+  for (const std::string folder : {"", ".", "../images"})
+    require_words(coco_error(replaced(good, "a.png", folder)), {"images[0] (id 7)", "does not exist"});
   CHECK(nameless.size() < 600);
   require_words(coco_error(replaced(good, "\"id\": 3", "\"id\": 7")), {"images[1]", "another image"});
   require_words(coco_error(replaced(good, "\"id\": 9", "\"id\": 2")), {"two categories", "2"});
