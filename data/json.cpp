@@ -128,8 +128,8 @@ class Reader {
                            [&](int depth, Event event, Parsed& value) { return keep(depth, event, value, visit); });
     } catch (const Parsed::parse_error& error) {
       fail(Code::data, explain(bytes, error.byte, error.what()));
-    } catch (const Parsed::exception& error) {  // a number beyond double's range, a broken UTF-8 text
-      fail(Code::data, text(path_, ": ", place(), brief(error.what(), 200)));
+    } catch (const Parsed::exception& error) {  // a number beyond double's range
+      fail(Code::data, text(path_, ": ", place(), reason(error.what()), "; correct it, or leave its record out"));
     }
   }
 
@@ -162,8 +162,12 @@ class Reader {
   }
   std::string place() const { return known() ? text("near ", list_, "[", index_, "]: ") : std::string(); }
 
+  // "[json.exception.parse_error.101] parse error at line 3 ...": what follows the name.
+  static std::string reason(const std::string& what) { return brief(what.substr(what.find("] ") + 2), 200); }
+
   std::string explain(std::string_view bytes, std::size_t byte, const std::string& what) const {
-    if (byte > bytes.size() || bytes.empty())
+    if (bytes.empty()) return path_ + ": the file is empty; was it copied or written completely?";
+    if (byte > bytes.size())
       return text(path_, ": ", place(), "the JSON is cut off: the file ends at byte ", bytes.size(),
                   " in the middle; was it copied or written completely?");
     const std::size_t at = byte > 0 ? byte - 1 : 0;
@@ -171,7 +175,9 @@ class Reader {
       if (bytes.compare(at, word.size(), word) == 0 || bytes.compare(at - (at > 0), word.size(), word) == 0)
         return text(path_, ": ", place(), word, " at byte ", at,
                     " is no number of JSON; the program that wrote the file computed it; leave such boxes out");
-    return text(path_, ": ", place(), "not valid JSON: ", brief(what.substr(what.find("] ") + 2), 200));
+    if (what.find("UTF-8") != std::string::npos)
+      return text(path_, ": ", place(), "not UTF-8 at byte ", at, "; save the file as UTF-8");
+    return text(path_, ": ", place(), "not valid JSON: ", reason(what));
   }
 
   std::string path_, list_;

@@ -196,7 +196,10 @@ TEST_CASE("eval_json: a broken file is refused by name and reason") {
   require_words(truth("[0, 0, 50, 50.5]", "[0, 0, NaN, 50.5]"), {"gt.json", "annotations[0]", "NaN"});
   require_words(truth("[0, 0, 50, 50.5]", "[0, 0, -Infinity, 1]"), {"gt.json", "annotations[0]", "Infinity"});
   require_words(truth("[0, 0, 50, 50.5]", "[0, 0, nan, 50.5]"), {"gt.json", "annotations[0]", "nan"});
-  require_words(truth("[0, 0, 50, 50.5]", "[0, 0, 1e999, 50.5]"), {"gt.json", "annotations[0]"});
+  const std::string vast = truth("[0, 0, 50, 50.5]", "[0, 0, 1e999, 50.5]");
+  require_words(vast, {"gt.json", "annotations[0]: number overflow", "1e999", "correct it"});
+  require_words(truth("\"area\"", "\"\xE9\""), {"gt.json", "annotations[0]: not UTF-8", "save the file as UTF-8"});
+  require_words(refusal(folder, "", good_detections), {"gt.json: the file is empty"});
   require_words(truth("[0, 0, 50, 50.5]", "[0, 0, 50]"), {"gt.json", "annotations[0] (id 1)", "[0,0,50]"});
   require_words(truth("\"bbox\": [0, 0, 50, 50.5],", ""), {"gt.json", "annotations[0] (id 1)", "bbox"});
   require_words(truth("\"area\": 700", "\"area\": \"big\""), {"gt.json", "annotations[0] (id 1)", "area", "big"});
