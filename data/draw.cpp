@@ -39,11 +39,17 @@ uint64_t glyph(char c) {
   return i >= 0 && i < 95 ? detail::kGlyphs[i] : detail::kNoGlyph;
 }
 
+bool begins_character(char c) { return (c & 0xC0) != 0x80; }  // of UTF-8
+
 // Calls dot(column, row) for each dot of ink, in cells of 6 columns a character.
 template <class Dot> void each_dot(const std::string& text, const Dot& dot) {
-  for (size_t i = 0; i < text.size(); ++i)
+  int left = 0;
+  for (char c : text) {
+    if (!begins_character(c)) continue;
     for (int bit = 0; bit < detail::kGlyphWidth * detail::kGlyphHeight; ++bit)
-      if (glyph(text[i]) >> bit & 1) dot(int(i) * 6 + bit % detail::kGlyphWidth, bit / detail::kGlyphWidth);
+      if (glyph(c) >> bit & 1) dot(left + bit % detail::kGlyphWidth, bit / detail::kGlyphWidth);
+    left += 6;
+  }
 }
 
 void dot_at(Image& image, int x, int y, int scale, Colour colour) {
@@ -140,7 +146,9 @@ void draw_text_up(Image& image, int x, int y, const std::string& text, Colour co
            [&](int column, int row) { dot_at(image, x + row * scale, bottom - (column + 1) * scale, scale, colour); });
 }
 
-int text_width(const std::string& text, int scale) { return 6 * scale * int(text.size()); }
+int text_width(const std::string& text, int scale) {
+  return 6 * scale * int(std::count_if(text.begin(), text.end(), begins_character));
+}
 int text_height(int scale) { return 10 * scale; }
 
 void paste(Image& image, const Image& part, int x, int y) {
@@ -176,8 +184,10 @@ Image tile(const std::vector<Image>& pictures, const std::vector<std::string>& c
     paste(page, picture, x + (o.cell - picture.width) / 2, y + (height - picture.height) / 2);
     if (size_t(i) >= captions.size()) continue;
     std::string caption = captions[size_t(i)];
-    const size_t room = size_t(o.cell / 6);
-    if (caption.size() > room && room > 2) caption = caption.substr(0, room - 2) + "..";
+    if (text_width(caption) > o.cell && o.cell > 12) {
+      while (text_width(caption) > o.cell - 12) caption.pop_back();
+      caption += "..";
+    }
     draw_text(page, x + (o.cell - text_width(caption)) / 2, y + height + 5, caption, ink);
   }
   return page;

@@ -112,6 +112,10 @@ TEST_CASE("drawing covers what it says, and stays inside the picture") {
   }
   draw_text(image, 35, 25, "\xC3\xA9 x", {9, 9, 9});
   CHECK(text_width("abc", 2) == 36);
+  CHECK(text_width("\xC3\xA9 \xE7\x8C\xAB") == 18);  // a sign for each character, not for each byte
+  Image accent(24, 10), no_glyph(24, 10);
+  draw_text(accent, 0, 0, "\xC3\xA9x", {9, 9, 9}), draw_text(no_glyph, 0, 0, "\x7Fx", {9, 9, 9});
+  CHECK(accent == no_glyph);
   const Image page = tile({Image(64, 32, 200), Image(10, 90, 90), Image()}, {"one", "two"}, {.columns = 2, .cell = 50});
   CHECK(page.width == 2 * 58 + 8);
 }
