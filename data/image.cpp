@@ -251,8 +251,10 @@ void write_jpeg(const std::string& path, const Image& image, int quality) {
 std::vector<uint8_t> read_bytes(const std::string& path) {
   std::error_code error;
   check(Code::data, !std::filesystem::is_directory(path, error), path, ": is a folder, not a file");
-  std::ifstream in(path, std::ios::binary | std::ios::ate);
+  const bool pipe = std::filesystem::is_fifo(path, error);  // has no size, and is read once
+  std::ifstream in(path, pipe ? std::ios::binary : std::ios::binary | std::ios::ate);
   check(Code::data, in.good(), path, ": cannot be opened: ", std::strerror(errno));
+  if (pipe) return {std::istreambuf_iterator<char>(in), {}};
   const std::streamoff size = in.tellg();
   check(Code::data, size >= 0 && size < std::streamoff{1} << 40, path, ": is not a file");
   std::vector<uint8_t> bytes(static_cast<size_t>(size));

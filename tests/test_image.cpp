@@ -1,10 +1,13 @@
 // Picture files: every kind that is read, orientation, and what is said about damaged ones.
 #include "data/image.h"
 
+#include <sys/stat.h>
+
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <thread>
 
 // jpeglib.h takes size_t and FILE from above.
 #include <jpeglib.h>
@@ -283,6 +286,20 @@ TEST_CASE("damaged and foreign files are refused with the reason") {
   test::require_words(test::error_of(Code::data, [&] { read_image(folder / "none.jpg"); }),
                       {"none.jpg", "No such file"});
   test::require_words(test::error_of(Code::data, [&] { read_image(folder.path.string()); }), {"is a folder"});
+}
+
+TEST_CASE("a pipe is read as a file is") {
+  const Folder folder;
+  const std::string pipe = folder / "pipe";
+  REQUIRE(mkfifo(pipe.c_str(), 0600) == 0);
+  const Image image = smooth_picture(300, 200);
+  std::thread writer([&] {
+    const Bytes png = encode_png(image);
+    std::ofstream(pipe, std::ios::binary).write(reinterpret_cast<const char*>(png.data()), std::streamsize(png.size()));
+  });
+  const Image read = read_image(pipe);
+  writer.join();
+  CHECK(read == image);
 }
 
 TEST_CASE("a huge header is refused before memory is taken") {
