@@ -96,6 +96,16 @@ TEST_CASE("only one program at a time goes on with a run") {
   CHECK(run("train --resume alone --stop-after 2").code == 0);  // a kill leaves no lock
 }
 
+TEST_CASE("a run that ended before its configuration was written begins again in its folder") {
+  make_data();
+  for (const char* name : {".lock", "env.json", ".env.json.tmp-17", ".config.toml.tmp-17"})
+    shared().write(text("unborn/", name), std::string());
+  const Result r = run("train --data tiny --steps 1 --out unborn" + kSmall);
+  INFO(r.err);
+  CHECK(r.code == 0);
+  CHECK(!fs::exists(shared() / "unborn/.env.json.tmp-17"));
+}
+
 TEST_CASE("a damaged last checkpoint: the message names the one before, which goes on once it is removed") {
   make_data();
   REQUIRE(run("train --data tiny --steps 6 --stop-after 4 --set train.checkpoint_every=2 --out torn" + kSmall).code ==

@@ -5,6 +5,7 @@
 #include <sys/file.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 #include <filesystem>
@@ -49,15 +50,27 @@ bool RunDirectory::holds_run(const std::string& path) {
   return fs::exists(path + "/config.toml") || fs::exists(path + "/checkpoints") || fs::exists(path + "/log.jsonl");
 }
 
+// What a run that a kill or a full disk ended before its config.toml has left.
+static bool is_as_good_as_empty(const std::string& path) {
+  std::error_code error;
+  const fs::directory_iterator entries(path, error);
+  return !error && std::all_of(begin(entries), end(entries), [](const fs::directory_entry& entry) {
+    const std::string name = entry.path().filename().string();
+    return name == ".lock" || name == "env.json" || name.starts_with(".env.json.tmp-") ||
+           name.starts_with(".config.toml.tmp-");
+  });
+}
+
 RunDirectory RunDirectory::create(const std::string& path, const Config& config, const Json& environment) {
   std::error_code error;
   check(Code::usage, !holds_run(path), "'", path, "' holds a run already: go on with it with --resume ", path,
         ", or choose another --out");
-  check(Code::usage, !fs::exists(path) || (fs::is_directory(path) && fs::is_empty(path, error)), "'", path,
+  check(Code::usage, !fs::exists(path) || is_as_good_as_empty(path), "'", path,
         "' exists and is not an empty folder: choose another --out");
   fs::create_directories(path, error);
   check(!error, "cannot make the folder '", path, "': ", error.message());
   RunDirectory run(path);
+  remove_temporaries(path);
   write_file_atomically(run.file("env.json"), json_text(environment, 2) + "\n");
   write_file_atomically(run.file("config.toml"), to_toml(config));  // last: from here on it can be resumed
   return run;
