@@ -177,7 +177,9 @@ TEST_CASE("data without a box: scores are n/a, and a filter that leaves nothing 
                                                     R"(], "annotations": [], "categories": [{"id": 1, "name": "a"}]})");
   }
   const std::string train = "train --data bare --steps 1" + kSmall;
-  CHECK(run(train + "--out bare-run").out == "AP = n/a  AP50 = n/a\n");
+  const Result bare = run(train + "--out bare-run");
+  CHECK(bare.out == "AP = n/a  AP50 = n/a\n");
+  require_words(bare.err, {"warning: bare/train/annotations.json: none of the pictures to train on has a box"});
   CHECK(run(train + "--out bare-json --json").out.find("\"AP\": null") != std::string::npos);
   fails(train + "--set data.filter=empty --out no-run", 3, {"data.filter = empty leaves none of the 4 pictures"});
 }

@@ -191,6 +191,10 @@ void Session::announce() const {
   for (auto* data : {&train_, &val_})
     if (*data && !(*data)->problems().summary().empty()) warn((*data)->name() + ": " + (*data)->problems().summary());
   const AnchorFit fit = fit_anchors(*train_, config_);
+  if (fit.all.boxes == 0)
+    warn(train_->name() +
+         ": none of the pictures to train on has a box, so there is nothing to learn\n  hint: do the "
+         "annotations belong to these pictures? fovea data stats shows what is read of them");
   const std::string poor = anchor_warning(config_, fit, advise_anchors(*train_, config_, fit));
   if (!poor.empty()) warn(poor);
   line("model", text(config_.preset, ": ", count_text(model_->parameter_count()), " parameters, ",
