@@ -197,6 +197,9 @@ void check_options(const RetinaNetOptions& o) {
   need(o.coder.least >= 0, "coder.least must be at least 0");
   need(o.coder.least == 0 || o.coder.style == BoxCoder::Style::centre,
        "coder.least is for coder.style = centre: corners have no logarithms\n  hint: leave it at 0");
+  need(std::max(o.score_threshold, o.last_threshold) < 1,
+       "score_threshold and last_threshold must be below 1: no score is higher");
+  need(o.nms_threshold >= 0 && o.nms_threshold <= 1, text("nms_threshold = ", o.nms_threshold, " is not in 0..1"));
   need(o.nms_sigma > 0, "nms_sigma must be above 0");
   need(o.final_std >= 0, "final_std must be at least 0");
   for (double v : o.pixel_std) need(v > 0, "pixel_std must be above 0");

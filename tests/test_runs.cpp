@@ -193,4 +193,9 @@ TEST_CASE("numbers that no machine has, and places that are no run, are refused 
   fails("eval --weights tiny --data tiny", 4, {"'tiny' is no run", "hint: give the folder of"});
   fails("train --resume nowhere", 2, {"hint: is the path right?"});
   fails("coco-eval a b --max-dets 1,10,100", 2, {"--max-dets needs three values"});
+  fails("train --data tiny --epochs 0 --out none" + kSmall, 2, {"there is nothing to train", "--epochs"});
+  fails("detect --weights done tiny/val/images --json --set nms_threshold=7", 2, {"nms_threshold = 7", "0..1"});
+  fails("detect --weights done tiny/val/images --json --set score_threshold=50", 2, {"score_threshold", "below 1"});
+  shared().write("file", "mine");
+  fails("lab loss --out file", 1, {"cannot make the folder 'file'", "choose another --out"});
 }

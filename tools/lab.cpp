@@ -174,7 +174,9 @@ void run_lab(const Flags& flags) {
   if (chosen.empty())
     fail(Code::usage, "unknown experiment '" + flags.name + "'" + suggestion(flags.name, names) +
                           "\n  hint: fovea lab list names them");
-  std::filesystem::create_directories(flags.lab.out);
+  std::error_code error;
+  std::filesystem::create_directories(flags.lab.out, error);
+  check(!error, "cannot make the folder '", flags.lab.out, "': ", error.message(), "\n  hint: choose another --out");
   Bench bench(flags.lab);
   CellFile cells(flags.lab.out + "/cells.csv");
   std::vector<Report> reports;

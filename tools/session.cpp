@@ -73,6 +73,8 @@ Session::Session(SessionRequest request) : request_(std::move(request)), config_
   check(Code::usage, per_epoch_ > 0, "an epoch has no step: train.batch is ", config_.train.batch,
         ", but there are only ", train_->size(), " pictures");
   total_ = config_.train.steps > 0 ? config_.train.steps : config_.train.epochs * per_epoch_;
+  check(Code::usage, total_ > 0,
+        "train.epochs and train.steps are 0, so there is nothing to train\n  hint: --epochs 20");
   checkpoints_.emplace(request_.out + "/checkpoints", static_cast<int>(config_.train.keep));
   const std::string latest = request_.resume ? checkpoints_->latest() : "";
   if (latest.empty()) load_start_weights();  // before the trainer, whose average begins with them
