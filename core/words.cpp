@@ -52,7 +52,7 @@ std::string joined(const std::vector<std::string>& words, const std::string& bet
 }
 
 std::string trimmed(const std::string& text) {
-  const auto begin = text.find_first_not_of(" \t\n"), end = text.find_last_not_of(" \t\n");
+  const auto begin = text.find_first_not_of(" \t\r\n"), end = text.find_last_not_of(" \t\r\n");
   return begin == std::string::npos ? "" : text.substr(begin, end - begin + 1);
 }
 

@@ -14,6 +14,7 @@
 
 #include "core/error.h"
 #include "core/threads.h"
+#include "core/words.h"
 #include "data/json.h"
 #include "data/readers.h"
 
@@ -100,7 +101,7 @@ class Parser {
   }
   Object read_object(const pugi::xml_node& node) const {
     Object object;
-    object.name = node.child("name").text().as_string();
+    object.name = trimmed(node.child("name").text().as_string());
     const std::ptrdiff_t at = node.offset_debug();
     if (object.name.empty()) reject(at, "an <object> has no <name>");
     if (object.name.find('\n') != std::string::npos) reject(at, "an <object>'s <name> holds a line break; remove it");
@@ -149,16 +150,22 @@ double first_pixel(const std::vector<File>& files) {
   return 1;
 }
 
-// The names of a split file, with their lines for messages. A second word (1 or -1: has the class or not) is skipped.
+// The lines of a split file, which are names with or without a mark (below).
 std::vector<std::string> read_names(const fs::path& path) {
   const std::vector<uint8_t> bytes = read_bytes(path.string());
-  std::istringstream lines(std::string(bytes.begin(), bytes.end()));
+  std::string all(bytes.begin(), bytes.end());
+  if (all.starts_with("\xEF\xBB\xBF")) all.erase(0, 3);  // as Windows begins UTF-8
+  std::istringstream lines(all);
   std::vector<std::string> names;
-  for (std::string line, name; std::getline(lines, line);) {
-    std::istringstream words(line);
-    names.push_back(words >> name ? name : "");
-  }
+  for (std::string line; std::getline(lines, line);) names.push_back(trimmed(line));
   return names;
+}
+
+// "2008_000008 -1" without its mark: 1, -1 or 0, for a picture with the class, without it, or with a difficult one.
+std::string without_mark(const std::string& name) {
+  const size_t at = name.find_last_of(" \t");
+  const std::string mark = at == name.npos ? "" : name.substr(at + 1);
+  return mark == "1" || mark == "-1" || mark == "0" ? trimmed(name.substr(0, at)) : name;
 }
 
 struct Pictures {  // of a folder: by name without its ending, and by whole name
@@ -192,7 +199,9 @@ void select(std::vector<File>& files, const fs::path& list) {  // those that the
   for (const std::string& name : read_names(list)) {
     ++line;
     if (name.empty()) continue;
-    const std::string stem = is_image_name(name) ? fs::path(name).stem().string() : name;
+    const auto stem_of = [](const std::string& s) { return is_image_name(s) ? fs::path(s).stem().string() : s; };
+    std::string stem = stem_of(name);
+    if (by_name.count(stem) == 0) stem = stem_of(without_mark(name));
     check(Code::data, by_name.count(stem) > 0, list.string(), ":", line, ": \"", name,
           "\" has no annotation file; add it or remove the line");
     wanted.insert(stem);
@@ -213,12 +222,15 @@ std::vector<std::string> split_folders(const fs::path& dir) {
 }
 
 std::vector<std::string> split_files(const fs::path& dir) {
-  std::vector<std::string> names;
+  std::vector<std::string> all, names;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(set_folder(dir), error))
-    if (entry.path().extension() == ".txt" && entry.path().stem().string().find('_') == std::string::npos)
-      names.push_back(entry.path().stem().string());  // aeroplane_train.txt is of one class
-  std::sort(names.begin(), names.end());
+    if (entry.path().extension() == ".txt") all.push_back(entry.path().stem().string());
+  std::sort(all.begin(), all.end());
+  for (const std::string& name : all) {  // aeroplane_train.txt beside train.txt is of one class
+    const size_t bar = name.rfind('_');
+    if (bar == name.npos || !std::binary_search(all.begin(), all.end(), name.substr(bar + 1))) names.push_back(name);
+  }
   return names;
 }
 
@@ -267,13 +279,12 @@ Source read_voc(const DatasetOptions& options) {
     a.path = pictures.find(file).string();
     a.file = file.path.string();
     a.id = int64_t(source.annotations.size()) + 1, a.width = file.width, a.height = file.height;
-    for (const Object& o : file.objects) {
-      const bool flat = o.box.w <= o.box.x || o.box.h <= o.box.y;  // a point is a slip of the mouse, not one pixel
-      a.lines.push_back(o.line);
-      a.truths.push_back({ids[o.name],
-                          coco_box(o.box.x - first, o.box.y - first, flat ? o.box.x - first : o.box.w, o.box.h),
-                          {},
-                          o.difficult});
+    // A point is a slip of the mouse, not one pixel.
+    const auto end = [&](double low, double high) { return high > low ? high : std::min(high, low - first); };
+    for (const auto& [name, box, difficult, line] : file.objects) {
+      a.lines.push_back(line);
+      a.truths.push_back(
+          {ids[name], coco_box(box.x - first, box.y - first, end(box.x, box.w), end(box.y, box.h)), {}, difficult});
     }
     source.annotations.push_back(std::move(a));
   }

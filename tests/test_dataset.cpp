@@ -314,6 +314,23 @@ TEST_CASE("VOC: splits, difficult objects, pixels from 1") {
   CHECK(open_dataset({.dir = dir, .split = "val"}).annotation(0).boxes[0].x2 == 11.5f);
 }
 
+TEST_CASE("VOC: split files as people write them") {
+  const VocFolder folder;
+  const std::string dir = folder.path.string();
+  for (const char* name : {"my cat (1)", "run 1", "night 0 1"}) {
+    folder.write(text("Annotations/", name, ".xml"), voc(object("dog", "2 3 11 30")));
+    write_png(folder / text("JPEGImages/", name, ".png"), Image(40, 30, 90));
+  }
+  folder.write("ImageSets/Main/val.txt", std::string("\xEF\xBB\xBF"
+                                                     "b\r\n\r\nmy cat (1)\r\nrun 1 -1\r\nnight 0 1\r\n"));
+  folder.write("ImageSets/Main/val_small.txt", std::string("run 1\n"));
+  CHECK(find_splits(dir) == std::vector<std::string>{"train", "val", "val_small"});  // dog_train is of one class
+  CHECK(open_dataset({.dir = dir, .split = "val"}).size() == 4);
+  CHECK(open_dataset({.dir = dir, .split = "val_small"}).annotation(0).path == folder / "JPEGImages/run 1.png");
+  folder.write("ImageSets/Main/val.txt", std::string("b\ncow 1\n"));
+  require_words(error_of(Code::data, [&] { open_dataset({.dir = dir, .split = "val"}); }), {"val.txt:2", "\"cow 1\""});
+}
+
 TEST_CASE("VOC in the layouts that it comes in") {
   const Folder folder;
   const std::string dir = folder.path.string();
@@ -352,6 +369,9 @@ TEST_CASE("VOC files that are broken are refused in one line, with the line") {
   CHECK(folder.error(replaced(good, "<xmin>1</xmin>", "<xmin> 1.5\n </xmin>")).empty());
   require_words(folder.error(replaced(good, "<name>cat</name>", "")), {"a.xml:5", "no <name>"});
   require_words(folder.error(replaced(good, "cat", "c\nat")), {"a.xml:5", "line break"});
+  require_words(folder.error(replaced(good, "cat", " \n ")), {"a.xml:5", "no <name>"});
+  folder.write("Annotations/a.xml", replaced(good, "cat", "\n  dog "));
+  CHECK(open_dataset({.dir = folder.path.string()}).classes() == std::vector<std::string>{"dog"});
   const std::string latin = replaced(good, "cat", "caf\xe9");
   require_words(folder.error(latin), {"a.xml:5", "not UTF-8", "save the file as UTF-8"});
   CHECK(folder.error("<?xml version='1.0' encoding='iso-8859-1'?>" + latin).empty());
@@ -360,7 +380,9 @@ TEST_CASE("VOC files that are broken are refused in one line, with the line") {
                 {"a.xml:5: box 2 of 2", "a.png", "not finite"});
   require_words(folder.error("<html></html>"), {"no <annotation>"});
   require_words(folder.error(replaced(good, "<xmax>11</xmax>", "<xmax>2</xmax>"), "error"),
-                {"a.xml:4: box 1 of 2", "a.png", "no area"});
+                {"a.xml:4: box 1 of 2 [1, 2, 1, 30]", "a.png", "no area"});
+  require_words(folder.error(replaced(good, "<ymax>30</ymax>", "<ymax>1</ymax>"), "error"),
+                {"a.xml:4: box 1 of 2 [1, 2, 11, 1]", "a.png", "no area"});
   folder.write("Annotations/a.xml", replaced(good, "<width>40</width>", "<width>41</width>"));
   const Dataset data = open_dataset({.dir = folder.path.string(), .split = "train"});
   require_words(error_of(Code::data, [&] { data.get(0); }), {"a.png", "is 40 x 30", "say 41 x 30"});
