@@ -29,7 +29,9 @@ struct LoadOptions {
   // Where the only tensors of a wrong shape match `class_names`, the message speaks of classes; each of these tensors
   // has a multiple of the class count as its outputs.
   std::string class_names = "*cls_logits*";
-  int64_t classes = 0;  // of the model; 0: not known
+  int64_t classes = 0;        // of the model; 0: not known
+  std::string class_advice =  // ends that message
+      ": build the model with that many classes, or leave out the tensors that depend on them";
 };
 
 struct LoadReport {

@@ -146,8 +146,8 @@ class Matching {
     if (!wrong_.empty() && class_only_ && missing_.empty() && unexpected_.empty()) {
       const std::string theirs = file_classes_ > 0 ? text(file_classes_, " classes") : "another number of classes";
       const std::string ours = options_.classes > 0 ? text(options_.classes) : "others";
-      fail(Code::model, text(name_, ": these weights are for ", theirs, ", this model has ", ours,
-                             ": build the model with that many classes, or leave out the tensors that depend on them"));
+      fail(Code::model,
+           text(name_, ": these weights are for ", theirs, ", this model has ", ours, options_.class_advice));
     }
     fail(Code::model,
          text(name_, ": these weights belong to another network: check the preset and its options",

@@ -122,6 +122,23 @@ TEST_CASE("a damaged last checkpoint: the message names the one before, which go
   CHECK(r.err.find("goes on after step 3") != std::string::npos);
 }
 
+TEST_CASE("a run keeps its classes") {
+  make_data();
+  REQUIRE(run("data make shapes two --train 4 --val 2 --size 64 --classes 2").code == 0);
+  REQUIRE(run("train --data tiny --steps 6 --stop-after 2 --out three" + kSmall).code == 0);
+  fails("train --resume three --data two", 3,
+        {"'two/train/annotations.json' (circle, square)", "not those of this run (circle, square, triangle)",
+         "--weights three --out NEW"});
+  CHECK(run("train --resume three").code == 0);
+  fails("train --data two --weights three --out five" + kSmall, 4,
+        {"are for 3 classes, this model has 2", "skip_weights"});
+  CHECK(run("train --data two --steps 1 --weights three --set 'train.skip_weights=*cls_logits*' --out six" + kSmall)
+            .code == 0);
+  fails("detect --weights three --classes 5 two/val/images --json", 4, {"are for 3 classes", "leave out --classes"});
+  fails("train --config three/config.toml --data two --out four", 2,
+        {"model.classes is 3", "hint: leave model.classes"});
+}
+
 TEST_CASE("a run keeps its preset") {
   make_data();
   const std::string before = slurp(shared() / "done/config.toml");

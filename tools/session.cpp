@@ -97,7 +97,8 @@ void Session::open_data() {
   const auto origin = c.origin.find("model.classes");
   const bool asked = origin != c.origin.end() && origin->second.rfind("preset", 0) != 0 && origin->second != "the data";
   check(Code::usage, !asked || c.model.classes == classes, "model.classes is ", c.model.classes, " (",
-        asked ? origin->second : "", "), but '", train_->name(), "' has ", classes, " classes");
+        asked ? origin->second : "", "), but '", train_->name(), "' has ", classes, " classes\n  hint: leave ",
+        "model.classes out, the data says how many");
   c.model.classes = static_cast<int>(classes), c.origin["model.classes"] = "the data";
   if (c.train.overfit > 0) {
     train_ = train_->first(c.train.overfit);
@@ -136,6 +137,7 @@ void Session::load_start_weights() {
   LoadOptions backbone, all;
   backbone.model_prefix = "backbone.body.", backbone.may_be_extra = "fc.*";
   all.skip = t.skip_weights, all.classes = config_.model.classes;
+  all.class_advice = "\n  hint: --set 'train.skip_weights=*cls_logits*' loads all but the class head's last layer";
   if (!t.backbone_weights.empty()) load_weights(*model_, t.backbone_weights, backbone);
   if (!t.weights.empty()) {
     const std::string file = weights_file(t.weights);
@@ -145,6 +147,12 @@ void Session::load_start_weights() {
 
 CheckpointInfo Session::load_latest(const std::string& latest) {
   try {
+    const auto info = checkpoint_info(read_safetensors(latest));  // before shapes that do not fit are found
+    if (info && info->classes != train_->classes())
+      fail(Code::data,
+           text("the classes of '", train_->name(), "' (", joined(train_->classes()), ") are not those of this run (",
+                joined(info->classes), ")\n  hint: go on with the data ",
+                "that it was begun with, or begin a new run from its weights: --weights ", request_.out, " --out NEW"));
     return load_checkpoint(latest, trainer_->state());
   } catch (const Error& error) { fail(error.code, error.what() + without(*checkpoints_, latest)); }
 }
@@ -154,8 +162,6 @@ void Session::restore(const std::string& latest) {
     say("%s\n", "no checkpoint yet: the run starts from its beginning");
   } else {
     const auto info = load_latest(latest);
-    check(Code::data, info.classes == train_->classes(), "the classes of '", train_->name(),
-          "' are no longer those of '", latest, "'");
     if (info.isa != name_of(isa()))
       say("notice: the run so far used the instruction set %s, this machine uses %s: it goes on, but not bit for bit\n",
           info.isa.c_str(), name_of(isa()));

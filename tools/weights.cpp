@@ -66,6 +66,7 @@ LoadedModel load_model(const WeightsOptions& options) {
   }
   LoadOptions load;
   load.classes = loaded.config.model.classes;
+  load.class_advice = info ? "\n  hint: leave out --classes and model.classes" : "\n  hint: --classes says how many";
   load_weights(*loaded.model, file, load, loaded.path);
   loaded.model->train(false);
   loaded.model->in_bf16 = options.precision == "bf16";
