@@ -282,6 +282,9 @@ TEST_CASE("program: every experiment is listed, an unknown one is refused with t
     CHECK(r.out.find("\n" + std::string(name) + " ") != std::string::npos);
   test::fails("lab gama", 2, {"unknown experiment 'gama'", "did you mean 'gamma'"});
   test::fails("lab cdf --quick --data . --format folders", 2, {"--format folders is for classify"});
+  for (const char* folder : {"pets/train/cats", "pets/train/dogs"})
+    std::filesystem::create_directories(test::shared() / folder);
+  test::fails("lab classify --data pets --format folders", 3, {"pets/train/cats: holds no pictures"});
 }
 
 TEST_CASE("program: the page of an experiment is one file that asks for nothing") {
@@ -330,13 +333,15 @@ TEST_CASE("program: rare objects are described beside the contrast, and are no p
   Keys rare_ce = ce;
   rare_ce.push_back(kRareScenes);
   std::string lines;
+  const std::string elsewhere = "full " + std::filesystem::canonical(test::shared().path).string() + "/elsewhere";
   for (uint64_t seed = 1; seed <= 2; ++seed) {
-    const auto cell = [&](const char* profile, const Keys& keys, double ap) {
+    const auto cell = [&](const std::string& profile, const Keys& keys, double ap) {
       const Metrics m{{"ap", {ap + 0.001 * double(seed)}}, {"anchors", {3000}}, {"positives", {2}}};
       lines += cell_line(cell_name(profile, keys), seed, m);
     };
     for (auto& keys : settings)
-      for (const char* profile : {"full shapes", "full elsewhere"}) cell(profile, keys, keys.empty() ? 0.4 : 0.6);
+      for (const std::string& profile : {std::string("full shapes"), elsewhere})
+        cell(profile, keys, keys.empty() ? 0.4 : 0.6);
     cell("full shapes", {kRareScenes}, 0.25 + 0.01 * double(seed)), cell("full shapes", rare_ce, 0.125);
   }
   std::filesystem::create_directories(test::shared() / "rare");
@@ -354,6 +359,7 @@ TEST_CASE("program: rare objects are described beside the contrast, and are no p
   page = test::slurp(test::shared() / "rare/gamma/report.html");
   CHECK(page.find("elsewhere") != std::string::npos);
   CHECK(page.find("rare") == std::string::npos);
+  test::fails("lab gamma --seeds 2 --out rare --data shapes", 3, {"shapes: is not a folder"});  // not the made ones
   CHECK(test::slurp(test::shared() / "rare/cells.csv") == lines);
 }
 

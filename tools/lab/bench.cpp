@@ -29,7 +29,9 @@ ShapesOptions shapes(bool quick, bool rare = false) {
 }  // namespace
 
 std::string Bench::profile() const {
-  return (options.quick ? "quick " : "full ") + (options.data.empty() ? std::string("shapes") : options.data);
+  const std::string scale = options.quick ? "quick " : "full ";
+  if (options.data.empty()) return scale + "shapes";
+  return scale + std::filesystem::absolute(options.data).lexically_normal().string();  // a folder may be called shapes
 }
 
 std::string Bench::described() const {
@@ -69,6 +71,7 @@ std::vector<Image> folder_pictures(const std::string& dir, int label) {
   for (auto& entry : fs::directory_iterator(classes[size_t(label)]))
     if (is_image_name(entry.path().string())) files.push_back(entry.path());
   std::sort(files.begin(), files.end());
+  check(Code::data, !files.empty(), classes[size_t(label)].string(), ": holds no pictures");
   std::vector<Image> all;
   for (auto& file : files) all.push_back(resize(read_image(file.string()), 32, 32));
   return all;

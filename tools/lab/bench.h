@@ -11,7 +11,7 @@ class Bench {
  public:
   explicit Bench(LabOptions options) : options(std::move(options)) {}
   const LabOptions options;
-  std::string profile() const;  // "quick shapes": part of the name of a cell
+  std::string profile() const;  // "quick shapes", "full /photos": part of the name of a cell
   int classifier_steps() const { return options.quick ? 250 : 1500; }
   std::string described() const;  // data, network and schedule in a sentence
   Config config(const Keys& keys, uint64_t seed) const;
