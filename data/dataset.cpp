@@ -87,7 +87,7 @@ detail::Source read(const DatasetOptions& options) {
   check(Code::usage, options.val_fraction >= 0 && options.val_fraction <= 1, "val_fraction ", options.val_fraction,
         ": it is a part, 0 to 1");
   if (!files) {
-    check(Code::usage, !options.dir.empty(), "no data set was named");
+    check(Code::usage, !options.dir.empty(), "no data set was named: give its folder");
     check(Code::data, fs::is_directory(options.dir), options.dir, ": is not a folder; is the path right?");
   }
   const std::string& format = options.format;

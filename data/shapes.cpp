@@ -30,7 +30,7 @@ void check_options(const ShapesOptions& o) {
   check(Code::usage, o.max_objects >= 1 && o.max_objects <= 100, "shapes: up to ", o.max_objects,
         " objects; choose 1 to 100");
   check(Code::usage, o.imbalance >= 1 && o.imbalance <= 1e6, "shapes: an imbalance of ", o.imbalance,
-        "; choose 1 (none) or more");
+        "; choose 1 (none) to 1000000");
   check(Code::usage, o.empty >= 0 && o.empty <= 1 && o.hidden >= 0 && o.hidden <= 1,
         "shapes: empty and hidden are parts, 0 to 1");
 }
@@ -169,6 +169,7 @@ void make_shapes(const std::string& dir, const ShapesOptions& options,
   int64_t done = 0;
   std::mutex mutex;
   for (int split = 0; split < 2; ++split) {
+    if ((split ? options.val : options.train) == 0) continue;  // a split without pictures cannot be opened
     const fs::path folder = fs::path(dir) / (split ? "val" : "train"), images = folder / "images";
     std::error_code error;
     fs::create_directories(images, error);

@@ -43,6 +43,10 @@ TEST_CASE("the same seed makes the same bytes on any number of threads") {
   test::require_words(refusal, {"one/train", "exists already"});
   CHECK(contents(folder / "one") == one);
   CHECK_THROWS_AS(make_shapes(folder / "x", {.classes = 9}), Error);
+  const auto vast = [&] { make_shapes(folder / "x", {.imbalance = 1e9}); };
+  test::require_words(test::error_of(Code::usage, vast), {"imbalance of 1e+09", "1000000"});
+  make_shapes(folder / "train-only", {.train = 2, .val = 0, .size = 64});
+  CHECK(find_splits(folder / "train-only") == std::vector<std::string>{"train"});  // so training knows of no other
 }
 
 TEST_CASE("scenes: sizes, classes, empty pictures, imbalance, and boxes in the picture") {
