@@ -139,6 +139,23 @@ TEST_CASE("a run keeps its classes") {
         {"model.classes is 3", "hint: leave model.classes"});
 }
 
+TEST_CASE("files of annotations are whole splits; one alone is divided") {
+  make_data();
+  const auto pictures = [](const std::string& flags, const std::string& name) {
+    const Result r = run("train --steps 1 --out " + name + kSmall + flags);
+    INFO(r.err);
+    CHECK(r.code == 0);
+    return r.err.substr(0, r.err.find(", 3 classes"));
+  };
+  const std::string train = "--annotations tiny/train/annotations.json --images tiny/train/images ";
+  const std::string val = "--val-annotations tiny/val/annotations.json --val-images tiny/val/images ";
+  require_words(pictures(train + val, "both-files"), {": 12 pictures to train on, 4 to score on"});
+  require_words(pictures("--data tiny " + val, "val-file"), {": 12 pictures to train on, 4 to score on"});
+  require_words(pictures(train, "one-file"), {": 11 pictures to train on, 1 to score on"});
+  require_words(pictures(train + "--val-split ''", "no-scores"), {"none to score on"});
+  fails("train --data tiny --val-images tiny/val/images --out half", 2, {"belong together"});
+}
+
 TEST_CASE("a run keeps its preset") {
   make_data();
   const std::string before = slurp(shared() / "done/config.toml");

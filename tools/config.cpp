@@ -137,7 +137,7 @@ std::vector<Key> data_keys() {
       KEY(data.val_split, "what to score on during training; empty: nothing"),
       KEY(data.annotations, "a COCO file, instead of data.dir"),
       KEY(data.images, "the folder of its pictures"),
-      KEY(data.val_annotations, "the same for scoring"),
+      KEY(data.val_annotations, "the same for scoring; without it, a part of data.annotations"),
       KEY(data.val_images, "the same for scoring"),
       KEY(data.policy, "for boxes without area or outside", {}, "error | clip | drop"),
       KEY(data.val_fraction, "part to score on where the data has no splits", kUnit),

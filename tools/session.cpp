@@ -34,12 +34,15 @@ double ms_since(Clock::time_point start) {
 
 template <class... A> void say(const char* format, A... arguments) { std::fprintf(stderr, format, arguments...); }
 
+// Files of their own are whole splits; one COCO file for both is divided, as a folder without splits is.
 DatasetOptions dataset_options(const Config& config, bool val) {
   const auto& d = config.data;
+  const bool two = !d.val_annotations.empty() || !d.val_images.empty(), whole = two && (val || !d.annotations.empty());
   DatasetOptions options;
   options.dir = d.dir, options.format = d.format, options.policy = d.policy, options.val_fraction = d.val_fraction;
-  options.split = val ? d.val_split : d.split;
-  options.annotations = val ? d.val_annotations : d.annotations, options.images = val ? d.val_images : d.images;
+  options.split = whole ? "" : val ? d.val_split : d.split;
+  options.annotations = val && two ? d.val_annotations : d.annotations;
+  options.images = val && two ? d.val_images : d.images;
   return options;
 }
 
@@ -106,15 +109,14 @@ void Session::open_data() {
     val_ = *train_;
     return;
   }
-  if (c.data.val_split.empty() && c.data.val_annotations.empty()) return;
-  const bool chosen = c.origin.count("data.val_split") || !c.data.val_annotations.empty();
-  if (!c.data.annotations.empty() && c.data.val_annotations.empty()) return;
-  const auto splits = c.data.dir.empty() ? std::vector<std::string>{} : find_splits(c.data.dir, c.data.format);
+  if (c.data.val_split.empty() && c.data.val_annotations.empty() && c.data.val_images.empty()) return;
+  auto options = dataset_options(c, true);
+  const bool chosen = c.origin.count("data.val_split") || !options.annotations.empty();
+  const auto splits = chosen ? std::vector<std::string>{} : find_splits(c.data.dir, c.data.format);
   if (!chosen && !splits.empty() && std::find(splits.begin(), splits.end(), c.data.val_split) == splits.end()) {
     warn("no split '" + c.data.val_split + "' to score on during training; name one with --val-split");
     return;
   }
-  auto options = dataset_options(c, true);
   options.classes = train_->classes();
   val_ = open_dataset(options);
 }
@@ -224,7 +226,8 @@ void Session::run() {
     progress_->clear();
     const std::string latest = checkpoints_->latest();
     const std::string rest = latest.empty() ? "no checkpoint was written yet" : "last good checkpoint: " + latest;
-    fail(error.code, std::string(error.what()) + "\n  " + rest + "\n  " + how_to_resume());
+    const char* all = error.code == Code::data ? "\n  fovea data stats --verify names every such picture" : "";
+    fail(error.code, std::string(error.what()) + "\n  " + rest + "\n  " + how_to_resume() + all);
   }
   progress_->clear();
   write_report(*run_, config_, val_ ? &*val_ : nullptr, evaluation_ ? &*evaluation_ : nullptr,
