@@ -7,6 +7,7 @@
 #include "core/profile.h"
 #include "models/presets.h"
 #include "models/summary.h"
+#include "nn/atomic_file.h"
 #include "nn/checkpoint.h"
 #include "nn/optim.h"
 #include "ops/shape.h"
@@ -144,7 +145,7 @@ void bench_model(const ModelFlags& o) {
   if (!o.check.empty()) work.write(o.check);
   report.print();
   if (o.profile) std::cerr << Profiler::table(40);
-  if (!o.trace.empty()) std::ofstream(o.trace) << Profiler::chrome_trace();
+  if (!o.trace.empty()) write_file_atomically(o.trace, Profiler::chrome_trace(), false);
 }
 
 }  // namespace
