@@ -245,11 +245,11 @@ TEST_CASE("eval --out: a missing folder is found before the scoring, a file that
 
 TEST_CASE("boxes that no anchor fits: data stats counts them, and train warns") {
   make_data();
-  // One box is an anchor of P3 (20 pixels around 16, 16), one is 4 x 4 inside of it: IoU 1 and 16 / 400.
+  // One box is an anchor of P3 (20 pixels around 16, 16), one is 8 x 8 inside of it: IoU 1 and 64 / 400.
   shared().write("fit.json", R"({"images": [{"id": 1, "file_name": "fit.png", "width": 64, "height": 64}],
     "categories": [{"id": 1, "name": "a"}, {"id": 2, "name": "b"}],
     "annotations": [{"id": 1, "image_id": 1, "category_id": 1, "bbox": [6, 6, 20, 20], "iscrowd": 0},
-                    {"id": 2, "image_id": 1, "category_id": 2, "bbox": [14, 14, 4, 4], "iscrowd": 0}]})");
+                    {"id": 2, "image_id": 1, "category_id": 2, "bbox": [12, 12, 8, 8], "iscrowd": 0}]})");
   shared().write("fit.png", "data stats opens no picture");
   const std::string stats = "data stats --annotations fit.json --images . --preset toy --set data.short_side=64";
   const Result r = run(stats + " --json");
@@ -259,7 +259,7 @@ TEST_CASE("boxes that no anchor fits: data stats counts them, and train warns") 
   for (char c : r.out)
     if (c != ' ' && c != '\n') packed += c;
   require_words(packed, {"\"anchors\":{\"boxes\":2,\"below_0.4\":0.5,\"below_0.5\":0.5",
-                         "\"histogram\":[1,0,0,0,0,0,0,0,0,1]", "{\"name\":\"a\",\"boxes\":1,\"below_0.4\":0.0",
+                         "\"histogram\":[0,1,0,0,0,0,0,0,0,1]", "{\"name\":\"a\",\"boxes\":1,\"below_0.4\":0.0",
                          "{\"name\":\"b\",\"boxes\":1,\"below_0.4\":1.0", "\"advice\":[{\"set\":{"});
   require_words(r.err, {"warning: 50.0 % of the boxes overlap no anchor of toy by 0.4", "try --set "});
   require_words(run(stats).out, {"below 0.4", "100.0%"});

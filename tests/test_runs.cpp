@@ -215,6 +215,13 @@ TEST_CASE("data without a box: scores are n/a, and a filter that leaves nothing 
   CHECK(bare.out == "AP = n/a  AP50 = n/a\n");
   require_words(bare.err, {"warning: bare/train/annotations.json: none of the pictures to train on has a box"});
   CHECK(run(train + "--out bare-json --json").out.find("\"AP\": null") != std::string::npos);
+  // Boxes in parts of the picture instead of pixels: no change of the anchors finds them.
+  shared().write("parts.json", text(R"({"images": [{"id": 1, "file_name": "1.jpg"}], "annotations": [{"id": 1, )",
+                                    R"("image_id": 1, "category_id": 1, "bbox": [0.1, 0.1, 0.2, 0.2]}], )",
+                                    R"("categories": [{"id": 1, "name": "a"}]})"));
+  const Result parts = run("data stats --annotations parts.json --images bare/train/images --preset toy");
+  require_words(parts.err, {"100.0 % of the boxes overlap no anchor", "are they in pixels?"});
+  CHECK(parts.err.find("--set") == std::string::npos);
   fails(train + "--set data.filter=empty --out no-run", 3, {"data.filter = empty leaves none of the 4 pictures"});
 }
 

@@ -79,7 +79,7 @@ std::vector<AnchorAdvice> advise_anchors(const Dataset& dataset, const Config& c
       for (auto& [key, value] : advice.settings) set_key(changed, key, value, "advice");
     } catch (const Error&) { return true; }  // beyond the key's range
     advice.low_part = fit_anchors(dataset, changed).all.low_part();
-    return false;
+    return advice.low_part >= fit.all.low_part();
   });
   std::stable_sort(all.begin(), all.end(),
                    [](const AnchorAdvice& a, const AnchorAdvice& b) { return a.low_part < b.low_part; });
@@ -93,8 +93,11 @@ std::string anchor_warning(const Config& config, const AnchorFit& fit, const std
   if (!fit.poor()) return "";
   std::vector<std::string> ways;
   for (const AnchorAdvice& a : advice) ways.push_back(a.str());
-  return number(100 * fit.all.low_part(), 1) + " % of the boxes overlap no anchor of " + config.preset +
-         " by 0.4 (IoU), so they are hardly learnt; try " + joined(ways, ", or ");
+  const std::string most = number(100 * fit.all.low_part(), 1) + " % of the boxes overlap no anchor of " +
+                           config.preset + " by 0.4 (IoU), so they are hardly learnt; ";
+  return most + (ways.empty()
+                     ? "no usual change of sizes or ratios helps: are they in pixels? fovea data show draws them"
+                     : "try " + joined(ways, ", or "));
 }
 
 }  // namespace fovea

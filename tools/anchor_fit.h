@@ -31,8 +31,8 @@ struct AnchorAdvice {
   double low_part = 0;
   std::string str() const;  // "--set data.short_side=480 (3.1 %)"
 };
-// For a fit that is poor(), otherwise none: those that at least halve low_part(), the best first, three at most; the
-// best of all where none does. Fits the data set anew for each candidate.
+// For a fit that is poor(), otherwise none: those that at least halve low_part(), the best first, three at most; where
+// none does, the best that lowers it, if any. Fits the data set anew for each candidate.
 std::vector<AnchorAdvice> advise_anchors(const Dataset& dataset, const Config& config, const AnchorFit& fit);
 
 // One line for a fit that is poor(); otherwise empty.
