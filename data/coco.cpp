@@ -52,7 +52,8 @@ Place place_of(const DatasetOptions& options, bool& divide) {
   if (!place.annotations.empty()) return place;
   const std::vector<std::string> known = coco_splits(options.dir);
   check(Code::data, !known.empty(), options.dir,
-        ": has neither annotations.json (COCO) nor Annotations/ (PASCAL VOC); ", "is it the right folder?");
+        ": has neither annotations.json (COCO) nor Annotations/ (PASCAL VOC); is it the right folder? ",
+        "A COCO file that is called otherwise is named by --annotations, with --images");
   unknown_split(options.split, options.dir, known);
 }
 

@@ -154,6 +154,12 @@ TEST_CASE("files of annotations are whole splits; one alone is divided") {
   require_words(pictures(train, "one-file"), {": 11 pictures to train on, 1 to score on"});
   require_words(pictures(train + "--val-split ''", "no-scores"), {"none to score on"});
   fails("train --data tiny --val-images tiny/val/images --out half", 2, {"belong together"});
+  shared().write("exported/result.json", std::string("{}"));
+  fails("data stats exported", 3, {"has neither annotations.json", "named by --annotations, with --images"});
+  fs::create_directories(shared() / "roboflow");
+  fs::copy(shared() / "tiny/train", shared() / "roboflow/train", fs::copy_options::recursive);
+  fs::copy(shared() / "tiny/val", shared() / "roboflow/valid", fs::copy_options::recursive);
+  require_words(pictures("--data roboflow ", "unscored"), {"no split 'val'", "--val-split: there are train, valid"});
 }
 
 TEST_CASE("a run keeps its preset") {

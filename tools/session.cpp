@@ -114,7 +114,8 @@ void Session::open_data() {
   const bool chosen = c.origin.count("data.val_split") || !options.annotations.empty();
   const auto splits = chosen ? std::vector<std::string>{} : find_splits(c.data.dir, c.data.format);
   if (!chosen && !splits.empty() && std::find(splits.begin(), splits.end(), c.data.val_split) == splits.end()) {
-    warn("no split '" + c.data.val_split + "' to score on during training; name one with --val-split");
+    warn("no split '" + c.data.val_split + "' to score on during training; name one with --val-split: there are " +
+         joined(splits));
     return;
   }
   options.classes = train_->classes();
