@@ -22,7 +22,10 @@ namespace fovea::detail {
 bool read_stb_header(std::span<const uint8_t> bytes, ImageSize& size, std::string& reason) {
   int channels = 0;
   if (bytes.size() > INT_MAX) return reason = "the file is over 2 GiB", false;
-  if (stbi_info_from_memory(bytes.data(), int(bytes.size()), &size.width, &size.height, &channels)) return true;
+  if (stbi_info_from_memory(bytes.data(), int(bytes.size()), &size.width, &size.height, &channels)) {
+    if (size.height < 0 && size.height > INT_MIN) size.height = -size.height;  // a BMP from the top
+    return true;
+  }
   const char* why = stbi_failure_reason();
   return reason = why ? why : "broken header", false;
 }

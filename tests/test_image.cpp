@@ -242,8 +242,17 @@ TEST_CASE("BMP and binary PNM") {
   bmp.resize(54);
   for (int v : {1, 2, 3, 0, 4, 5, 6, 0}) bmp.push_back(uint8_t(v));  // from the bottom, blue first
   CHECK(pixel(decode_image(bmp, "b"), 0, 0) == std::vector<int>{6, 5, 4});
-  bmp.resize(58);
-  test::require_words(refusal(bmp), {"a/b.jpg", "BMP", "58 bytes"});
+  Bytes from_top = bmp;
+  for (size_t i = 22; i < 26; ++i) from_top[i] = i == 22 ? 0xFE : 0xFF;  // a height of -2
+  CHECK(pixel(decode_image(from_top, "b"), 0, 0) == std::vector<int>{3, 2, 1});
+  const Folder folder;
+  CHECK(read_image_size(folder.write("top.bmp", from_top)).height == 2);
+  for (Bytes* cut : {&bmp, &from_top}) {
+    cut->resize(58);
+    test::require_words(refusal(*cut), {"a/b.jpg", "BMP", "58 bytes"});
+  }
+  for (size_t i = 22; i < 26; ++i) from_top[i] = i == 25 ? 0x80 : 0;  // -2^31
+  test::require_words(refusal(from_top), {"a/b.jpg", "-2147483648", "leave it out"});
   test::require_words(refusal(text_bytes("P6\n2 2\n255\nabcdef")), {"PNM", "cut-off"});
   test::require_words(refusal(text_bytes("P3\n1 1\n255\n1 2 3")), {"PNM", "binary"});
 }
