@@ -239,6 +239,7 @@ TEST_CASE("numbers that no machine has, and places that are no run, are refused 
   fails("eval --weights nowhere --data tiny", 4, {"no file or run 'nowhere'", "hint: give the folder of"});
   fails("eval --weights tiny --data tiny", 4, {"'tiny' is no run", "hint: give the folder of"});
   fails("train --resume nowhere", 2, {"hint: is the path right?"});
+  require_words(run("model --json").out, {"\"name\": \"toy\"", "\"description\": "});  // the list of presets
   fails("coco-eval a b --max-dets 1,10,100", 2, {"--max-dets needs three values"});
   fails("train --data tiny --epochs 0 --out none" + kSmall, 2, {"there is nothing to train", "--epochs"});
   fails("detect --weights done tiny/val/images --json --set nms_threshold=7", 2, {"nms_threshold = 7", "0..1"});

@@ -95,13 +95,18 @@ struct Flags {
   std::string name, size;
   std::vector<std::string> settings;
   int depth = 4;
-  bool json = false, list = false;
+  bool json = false;
 };
 
 void show_model(const Flags& flags) {
   if (flags.name.empty()) {
     Table table({"preset", "what it is"});
-    for (const Preset& p : presets()) table.row({p.name, p.description});
+    Json all = Json::list();
+    for (const Preset& p : presets()) {
+      table.row({p.name, p.description});
+      all.add({{"name", p.name}, {"description", p.description}});
+    }
+    if (flags.json) return print_json(all);
     std::printf("%s", table.str().c_str());
     return;
   }
