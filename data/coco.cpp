@@ -7,6 +7,7 @@
 #include <climits>
 #include <filesystem>
 #include <unordered_map>
+#include <unordered_set>
 
 #include "core/error.h"
 #include "data/json.h"
@@ -98,6 +99,25 @@ Picture read_picture(const JsonRecord& record, const fs::path& folder) {
   return picture;
 }
 
+// The classes by their ids. Of two with one name, one without objects is left out: Roboflow writes such.
+void add_classes(Source& source, std::vector<std::pair<int64_t, std::string>> categories,
+                 const std::unordered_set<int64_t>& used) {
+  std::sort(categories.begin(), categories.end());
+  std::unordered_map<std::string, int64_t> named;
+  for (size_t i = 0; i < categories.size(); ++i) {
+    const auto& [id, name] = categories[i];
+    check(Code::data, i == 0 || categories[i - 1].first != id, source.name, ": two categories have the id ", id,
+          "; ids must differ");
+    const auto [first, fresh] = named.emplace(name, id);
+    if (fresh) continue;
+    check(Code::data, !used.count(first->second) || !used.count(id), source.name, ": the categories ", first->second,
+          " and ", id, " are both called \"", name, "\"; make one of them, or give them two names");
+    if (!used.count(first->second)) first->second = id;
+  }
+  for (const auto& [id, name] : categories)
+    if (named.at(name) == id) source.class_ids.push_back(id), source.classes.push_back(name);
+}
+
 }  // namespace
 
 std::vector<std::string> coco_splits(const fs::path& dir) {
@@ -139,16 +159,9 @@ Source read_coco(const DatasetOptions& options) {
       record.reject("has the id of another image; ids must differ");
     source.annotations.push_back(std::move(picture.annotation));
   });
-  std::sort(categories.begin(), categories.end());
-  std::unordered_map<std::string, int64_t> named;
-  for (const auto& [id, name] : categories) {
-    check(Code::data, source.class_ids.empty() || source.class_ids.back() != id, path, ": two categories have the id ",
-          id, "; ids must differ");
-    const auto [first, fresh] = named.emplace(name, id);
-    check(Code::data, fresh, path, ": the categories ", first->second, " and ", id, " are both called \"", name,
-          "\"; make one of them, or give them two names");
-    source.class_ids.push_back(id), source.classes.push_back(name);
-  }
+  std::unordered_set<int64_t> used;
+  for (const CocoRecord& record : records) used.insert(record.truth.category);
+  add_classes(source, std::move(categories), used);
   for (const CocoRecord& record : records) {
     const auto image = at.find(record.image);
     check_known(path, record, image != at.end(),

@@ -133,6 +133,10 @@ TEST_CASE("COCO in the layouts that it comes in") {
   const Dataset files = open_dataset({.annotations = folder / "val/annotations.json", .images = folder / "images"});
   CHECK(files.size() == 2);
   require_words(error_of(Code::usage, [&] { open_dataset({.annotations = "a.json"}); }), {"belong together"});
+  for (const char* idle : {R"({"id": 0, "name": "dog"}, )", R"({"id": 11, "name": "dog"}, )"}) {  // as Roboflow writes
+    folder.write("val/annotations.json", replaced(good_coco, R"({"id": 9)", std::string(idle) + R"({"id": 9)"));
+    CHECK(open_dataset({.dir = dir, .split = "val"}).class_ids() == std::vector<int64_t>{2, 9});
+  }
   for (const char* name : {"gone/a.png", R"(..\\images\\a.png)", R"(C:\\gone\\a.png)"}) {  // also of Windows
     folder.write("names/annotations.json", replaced(good_coco, "a.png", name));
     add_pictures(folder, "names/images");
