@@ -239,6 +239,13 @@ TEST_CASE("numbers that no machine has, and places that are no run, are refused 
   fails("eval --weights nowhere --data tiny", 4, {"no file or run 'nowhere'", "hint: give the folder of"});
   fails("eval --weights tiny --data tiny", 4, {"'tiny' is no run", "hint: give the folder of"});
   fails("train --resume nowhere", 2, {"hint: is the path right?"});
+  shared().write(
+      "gt.json",
+      std::string(R"({"images": [{"id": 1}], "annotations": [], "categories": [{"id": 3, "name": "cow"}]})"));
+  shared().write("dt.json", std::string("[]"));
+  const Result piped = run("coco-eval gt dt.json --per-class", "sh -c 'mkfifo gt; cat gt.json >gt & exec \"$@\"' sh");
+  CHECK(piped.code == 0);
+  require_words(piped.out, {"cow"});
   require_words(run("model --json").out, {"\"name\": \"toy\"", "\"description\": "});  // the list of presets
   fails("coco-eval a b --max-dets 1,10,100", 2, {"--max-dets needs three values"});
   fails("train --data tiny --epochs 0 --out none" + kSmall, 2, {"there is nothing to train", "--epochs"});

@@ -22,15 +22,15 @@ void print_classes(const CocoResult& result, const std::vector<std::string>& nam
 }
 
 void run_coco_eval(const CocoEvalFlags& flags) {
-  const CocoResult result = evaluate_coco_files(flags.truth, flags.detections, flags.options);
+  const CocoTruthFile truth = read_coco_truth(flags.truth, flags.options.strict);
+  const CocoResult result = evaluate_coco_file(truth, flags.detections, flags.options);
   for (const std::string& warning : result.warnings) warn(warning);
   if (flags.json) {
     std::cout << to_json(result) << "\n";
     return;
   }
   std::cout << coco_table(result);
-  if (flags.classes)
-    print_classes(result, flags.agnostic ? std::vector<std::string>() : read_coco_truth(flags.truth).names);
+  if (flags.classes) print_classes(result, flags.agnostic ? std::vector<std::string>() : truth.names);
 }
 
 }  // namespace
