@@ -39,7 +39,7 @@ struct Record {
   std::shared_ptr<Node> node;                       // the op that made it; null for a leaf
   int slot = 0;                                     // which output of that op
   std::unique_ptr<Tensor> grad;                     // of a leaf, after backward()
-  std::vector<std::function<void(Tensor&)>> hooks;  // see the finished gradient, and may replace it
+  std::vector<std::function<void(Tensor&)>> hooks;  // see the finished gradient, and may change it
 };
 
 // Dense and row-major, always. Copying a Tensor copies the handle, not the elements.
@@ -75,6 +75,7 @@ class Tensor {
   double item() const;         // the only element, of any type. Throws if there is not exactly one
   double at(int64_t i) const;  // element i in row-major order, of any type
   template <class T> std::vector<T> values() const {
+    check(bool(*this), "values: the tensor is undefined");
     const Tensor here = to(Device::cpu);
     return {here.data<T>(), here.data<T>() + size()};
   }

@@ -72,6 +72,7 @@ TEST_CASE("tensors share, copy and convert") {
   CHECK_THROWS_AS(t.at(6), Error);
   CHECK_THROWS_AS(Tensor().at(0), Error);
   CHECK_THROWS_AS(Tensor().fill(1), Error);
+  CHECK_THROWS_AS(Tensor().values<float>(), Error);
   CHECK(t.at(4) == 4);
   const Tensor view = t.view({3, 2}), row = t.rows(1, 2), copy = t.clone();
   CHECK_THROWS_AS(t.view({4}), Error);
