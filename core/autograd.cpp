@@ -97,6 +97,7 @@ class Walk {
 
   static void run_hooks(Record& record, Tensor& g) {
     for (auto& hook : record.hooks) {
+      if (!g.sole_owner()) g = g.clone();  // a hook may change it in place
       const Shape before = g.shape();
       hook(g);
       check(g && g.shape() == before, "hook: the gradient had shape ", before, ", the hook left ", g.shape());

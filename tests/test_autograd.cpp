@@ -76,6 +76,20 @@ TEST_CASE("hooks see complete gradients, in a fixed order, and may replace them"
   CHECK_THROWS_AS(backward(sum(x * 1.0)), Error);
 }
 
+TEST_CASE("a hook that changes a gradient in place changes no other one") {
+  Tensor a = leaf({1, 2}), b = leaf({3, 4});
+  const Tensor seed = Tensor::from<float>({2}, {5, 6});
+  Tensor y = a + b, kept;  // one tensor goes to both
+  y.add_hook([](Tensor& g) { g.fill(7); });
+  a.add_hook([&](Tensor& g) { kept = g; });
+  a.add_hook([](Tensor& g) { g.fill(0); });
+  backward(y, seed);
+  CHECK(a.grad().at(1) == 0);
+  CHECK(b.grad().at(1) == 7);
+  CHECK(kept.at(1) == 7);
+  CHECK(seed.at(1) == 6);
+}
+
 TEST_CASE("a graph runs once, unless it is retained; the error says what to do") {
   Tensor x = leaf({2});
   const Tensor y = sum(x * x);
