@@ -246,9 +246,12 @@ void sum_columns(Device device, int64_t rows, int64_t cols, const Body& body, T*
   if (cols <= 0) return;
   Strips s(device, segments, rows, cols);
   if (s.per == 1) return for_strips(device, s, ChunkSum<T, Body>{body, out, cols});
-  if (s.per > 256 && !plays_device(device)) s.set_chunk((rows + 255) / 256);
+  const bool many = s.per > 256 && !plays_device(device), longest = std::is_same_v<T, float> && rows > 1 << 19;
+  if (many && !longest) s.set_chunk((rows + 255) / 256);
   Workspace partial(static_cast<size_t>(s.chunks() * cols) * sizeof(T), device);
   for_strips(device, s, ChunkSum<T, Body>{body, partial.as<T>(), cols});
+  if (many && longest)  // longer chunks would lose digits
+    return sum_columns(device, s.per, cols, Element<T>{partial.as<T>(), cols}, out, segments);
   strip_total(device, s, partial.as<T>(), out);
 }
 

@@ -151,6 +151,7 @@ TEST_CASE("sums along any axes equal brute force, also where they are long") {
   CHECK(sum(Tensor({0, 3}), {0}).values<float>() == std::vector<float>{0, 0, 0});
   CHECK(std::isnan(mean(Tensor({0})).item()));
   CHECK(sum(Tensor::full({1 << 24}, 0.1)).item() == Approx(0.1f * (1 << 24)).epsilon(2e-5));
+  CHECK(sum(Tensor::full({1 << 22, 4}, 0.1), {0}).at(3) == Approx(0.1f * (1 << 22)).epsilon(2e-5));
 }
 
 TEST_CASE("max takes the first of equals, NaN wins, and nothing has no max") {
