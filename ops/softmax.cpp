@@ -13,11 +13,16 @@ namespace fovea {
 
 namespace {
 
-// log sum_i e^x_i = max + log sum_i e^(x_i - max); x [n]
-template <class T, class Team> HD T log_sum_exp(Team team, const T* x, int64_t n) {
+// log sum_i e^x_i = top + rest = max + log sum_i e^(x_i - max); x [n]. Their sum would round rest to the digits of a
+// large top.
+template <class T> struct LogSum {
+  T top, rest;
+  HD T of(T x) const { return (x - top) - rest; }  // log e^x / sum
+};
+template <class T, class Team> HD LogSum<T> log_sum_exp(Team team, const T* x, int64_t n) {
   const T top = team.reduce(
       n, T(-INFINITY), [=](int64_t i) { return x[i]; }, Max{});
-  return top + math::log(team.reduce(n, T(0), [=](int64_t i) { return math::exp(x[i] - top); }));
+  return {top, math::log(team.reduce(n, T(0), [=](int64_t i) { return math::exp(x[i] - top); }))};
 }
 
 template <class T> struct SoftmaxRow {  // y_i = e^(x_i - max) / sum
@@ -52,8 +57,8 @@ template <class T> struct LogSoftmaxRow {  // y_i = x_i - log sum_j e^x_j
   template <class Team> HD void operator()(Team team, int64_t r) const {
     const T* in = x + r * n;
     T* out = y + r * n;
-    const T whole = log_sum_exp(team, in, n);
-    team.each(n, [=](int64_t i) { out[i] = in[i] - whole; });
+    const LogSum<T> whole = log_sum_exp(team, in, n);
+    team.each(n, [=](int64_t i) { out[i] = whole.of(in[i]); });
   }
 };
 template <class T> struct LogSoftmaxGradRow {  // dx_i = dy_i - e^y_i sum_j dy_j
@@ -99,21 +104,24 @@ struct LogSoftmax {
   template <class T> using GradRow = LogSoftmaxGradRow<T>;
 };
 
-template <class T> struct CrossEntropyRow {  // loss[r] = log sum_j e^x_j - x_label; kept[r] = that logarithm
+template <class T> struct CrossEntropyRow {  // loss[r] = log sum_j e^x_j - x_label; kept[r] = that log
   const T* x;
   const int64_t* label;
-  T *loss, *kept;
+  T* loss;
+  LogSum<T>* kept;
   int64_t n, ignore;
   template <class Team> HD void operator()(Team team, int64_t r) const {
     const T* in = x + r * n;
     const int64_t k = label[r];
-    const T whole = log_sum_exp(team, in, n), value = k == ignore ? T(0) : whole - in[k];
-    T *l = loss + r, *w = kept + r;
+    const LogSum<T> whole = log_sum_exp(team, in, n);
+    T *l = loss + r, value = k == ignore ? T(0) : -whole.of(in[k]);
+    LogSum<T>* w = kept + r;
     team.each(1, [=](int64_t) { *l = value, *w = whole; });
   }
 };
 template <class T> struct CrossEntropyGrad {  // dx[r] = (e^(x - log sum) - [j = label]) dy[r], 0 in ignored rows
-  const T *x, *kept, *dy;
+  const T *x, *dy;
+  const LogSum<T>* kept;
   const int64_t* label;
   T* dx;
   int64_t n, ignore;
@@ -121,8 +129,9 @@ template <class T> struct CrossEntropyGrad {  // dx[r] = (e^(x - log sum) - [j =
     const T* in = x + r * n;
     T* to = dx + r * n;
     const int64_t k = label[r];
-    const T whole = kept[r], s = k == ignore ? T(0) : dy[r];
-    team.each(n, [=](int64_t i) { to[i] = s * (math::exp(in[i] - whole) - (i == k ? T(1) : T(0))); });
+    const LogSum<T> whole = kept[r];
+    const T s = k == ignore ? T(0) : dy[r];
+    team.each(n, [=](int64_t i) { to[i] = s * (math::exp(whole.of(in[i])) - (i == k ? T(1) : T(0))); });
   }
 };
 struct CrossEntropy {
@@ -134,11 +143,11 @@ struct CrossEntropy {
   Tensor forward(const Tensor& x_, const Tensor& labels_) {
     x = x_, labels = labels_;
     Tensor loss({x_.dim(0)}, x_.dtype(), x_.device());
-    kept = empty_like(loss);
+    kept = Tensor({x_.dim(0), 2}, x_.dtype(), x_.device());
     dispatch_float(x_.dtype(), [&]<class T>() {
       for_rows(x_.device(), x_.dim(0), x_.dim(1),
-               CrossEntropyRow<T>{x_.data<T>(), labels_.data<int64_t>(), loss.data<T>(), kept.data<T>(), x_.dim(1),
-                                  o.ignore});
+               CrossEntropyRow<T>{x_.data<T>(), labels_.data<int64_t>(), loss.data<T>(),
+                                  reinterpret_cast<LogSum<T>*>(kept.data<T>()), x_.dim(1), o.ignore});
     });
     return loss;
   }
@@ -146,8 +155,8 @@ struct CrossEntropy {
     g[0] = empty_like(*x);
     dispatch_float(dy.dtype(), [&]<class T>() {
       for_rows(dy.device(), x->dim(0), x->dim(1),
-               CrossEntropyGrad<T>{x->data<T>(), kept.data<T>(), dy.data<T>(), labels->data<int64_t>(), g[0].data<T>(),
-                                   x->dim(1), o.ignore});
+               CrossEntropyGrad<T>{x->data<T>(), dy.data<T>(), reinterpret_cast<const LogSum<T>*>(kept.data<T>()),
+                                   labels->data<int64_t>(), g[0].data<T>(), x->dim(1), o.ignore});
     });
   }
 };

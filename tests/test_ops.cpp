@@ -227,6 +227,13 @@ TEST_CASE("softmax and cross entropy stay finite and agree") {
   CHECK(softmax(x).values<float>()[0] == 1);
   CHECK(softmax(x).at(4) == Approx(1.0 / 3));
   CHECK(log_softmax(x).at(1) == -2e4f);
+  Tensor far = Tensor::from<float>({1, 2}, {1e6f, 1e6f - 1}).set_requires_grad();  // of which f32 holds 16ths
+  CHECK(log_softmax(far).at(0) == Approx(-0.3132617));
+  const Tensor loss = cross_entropy(far, Tensor::full({1}, 1, DType::i64));
+  CHECK(loss.item() == Approx(1.3132617));
+  backward(loss);
+  CHECK(far.grad().at(0) == Approx(0.7310586));
+  CHECK(far.grad().at(1) == Approx(-0.7310586));
   Draw draw(2);
   const Tensor z = draw.normal({5, 7}, 3), labels = Tensor::from<int64_t>({5}, {0, 6, -100, 3, 3}), l = log_softmax(z);
   CHECK(cross_entropy(z, labels).item() == Approx(-(l.at(0) + l.at(13) + l.at(24) + l.at(31)) / 4));
