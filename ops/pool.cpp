@@ -65,11 +65,13 @@ struct Grid {
   HD int32_t first_place(const Pixel& o) const {  // in its window, of the first that is no padding
     return int32_t((y.window(o.y).begin - y.start(o.y)) * x.kernel + x.window(o.x).begin - x.start(o.x));
   }
+  HD int64_t pixels(const Pixel& o) const {  // in its window, without the padding
+    const Range wy = y.window(o.y), wx = x.window(o.x);
+    return (wy.end - wy.begin) * (wx.end - wx.begin);
+  }
   HD double share(int64_t r, bool count_pad) const {  // of each pixel in the average of its window
     const Pixel o = outputs().at(r);
-    if (count_pad) return 1.0 / double(y.padded(o.y) * x.padded(o.x));
-    const Range wy = y.window(o.y), wx = x.window(o.x);
-    return 1.0 / double((wy.end - wy.begin) * (wx.end - wx.begin));
+    return 1.0 / double(count_pad ? y.padded(o.y) * x.padded(o.x) : pixels(o));
   }
 };
 
@@ -146,7 +148,10 @@ template <bool kGradient, class T> struct Average {
   Grid grid;
   bool count_pad;
   template <class Team> HD void operator()(const Team& team, int64_t i) const {
+    constexpr int64_t kMany = 1024;  // pixels, over which a sum of f32 would lose digits
     const int64_t cols = grid.channels;
+    if constexpr (!kGradient)
+      if (const Pixel o = grid.outputs().at(i); grid.pixels(o) > kMany) return of_many(team, i, o);
     T* __restrict sum = to + i * cols;
     team.each(cols, [=](int64_t c) { sum[c] = 0; });
     const T own = kGradient ? T(0) : T(grid.share(i, count_pad));
@@ -156,6 +161,17 @@ template <bool kGradient, class T> struct Average {
     };
     if constexpr (kGradient) grid.each_window_with(grid.inputs().at(i), add);
     else grid.each_in_window(grid.outputs().at(i), add);
+  }
+  template <class Team> HD void of_many(const Team& team, int64_t i, const Pixel& o) const {
+    const int64_t cols = grid.channels;
+    const double own = grid.share(i, count_pad);
+    each_block(team, cols, [=, this](int64_t c, int64_t count) {
+      double sum[kBlockOf<Team>] = {};
+      grid.each_in_window(o, [&](int64_t p, int32_t) {
+        for (int64_t k = 0; k < count; ++k) sum[k] += double(from[p * cols + c + k]);
+      });
+      for (int64_t k = 0; k < count; ++k) to[i * cols + c + k] = T(sum[k] * own);
+    });
   }
 };
 

@@ -112,6 +112,10 @@ TEST_CASE("adaptive pooling covers the image with torch's windows") {
     });
     check_linear(x.shape(), dice, [out = out](const Tensor& t) { return adaptive_avg_pool2d(t, {out, 2}); });
   }
+  const Tensor large = Tensor::full({1, 300, 300, 67}, 0.1);
+  CHECK(adaptive_avg_pool2d(large, 1).at(66) == Approx(0.1f).epsilon(1e-6));
+  CHECK(avg_pool2d(large, {.kernel = 299, .stride = 299, .pad = 1, .ceil = true}).at(0) ==
+        Approx(0.1f * 298 * 298 / (299 * 299)).epsilon(1e-6));
 }
 
 TEST_CASE("nearest resizing: a factor, and odd sizes as in a pyramid") {
