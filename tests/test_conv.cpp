@@ -10,6 +10,7 @@
 #include "ops/conv_reference.h"
 #include "ops/cpu/kernels.h"
 #include "ops/pointwise.h"
+#include "ops/reduce.h"
 #include "ops/samples.h"
 #include "tests/catch.h"
 
@@ -299,6 +300,20 @@ TEST_CASE("strides beyond the image cost nothing") {
   backward(conv2d(x, one, {}, {.stride = 1'000'000, .groups = 4}), Tensor::full(y.shape(), 1));
   CHECK(x.grad().at(0) == 1);
   CHECK(x.grad().at(x.size() - 1) == 0);
+}
+
+TEST_CASE("strides and dilations far into the padding cost little, in groups too") {
+  constexpr int kFar = 1'000'000;
+  Tensor x = leaf(Tensor::full({1, 8, 8, 4}, 1), DType::f32), w = leaf(Tensor::full({3, 3, 1, 4}, 1), DType::f32);
+  const Tensor apart = conv2d(x, w, {}, {.pad = kFar, .dilation = kFar, .groups = 4});  // only the middle sees x
+  CHECK(sum(apart).item() == 8 * 8 * 4);
+  backward(sum(apart));
+  CHECK(w.grad().at(4 * 4) == 64);
+  CHECK(sum(w.grad()).item() == 64 * 4);
+  const Tensor corners = conv2d(x, w, {}, {.stride = kFar, .pad = kFar, .groups = 4});
+  CHECK(corners.shape() == Shape{1, 3, 3, 4});
+  CHECK(corners.at(4 * 4) == 9);
+  CHECK(sum(corners).item() == 9 * 4);
 }
 
 TEST_CASE("convolution errors name the op, both shapes and a hint") {

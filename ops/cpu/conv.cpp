@@ -14,7 +14,9 @@ template <class T> ConvChoice choose(const Maps<T>& maps, ConvAlgo algo, const K
   using enum ConvChoice::Way;
   const ConvShape& s = maps[0].s;
   const int64_t cg = s.group_c(), og = s.group_o();
-  if (algo != ConvAlgo::direct && s.groups > 1 && grouped::applies(turned ? og : cg, turned ? cg : og, s.taps(), k))
+  const auto near = [](const auto& map) { return grouped::near(map.s); };
+  if (algo != ConvAlgo::direct && s.groups > 1 && grouped::applies(turned ? og : cg, turned ? cg : og, s.taps(), k) &&
+      std::all_of(maps.begin(), maps.end(), near))
     return {grouped, 0, 0, "groups of so few channels would leave the vectors of a product empty"};
   if (!winograd::applies(s)) return {direct, 0, 0, "Winograd is for 3x3 of stride 1, in one group"};
   // products of bf16 take half the time, those of Winograd's transforms stay f32

@@ -168,6 +168,7 @@ template <class T> void weight_gradient(const Maps<T>& maps, float* dw, const Ke
 }  // namespace winograd
 namespace grouped {  // groups of few inputs and outputs
 bool applies(int64_t inputs, int64_t outputs, int64_t taps, const Kernels& k);
+bool near(const ConvShape& s);  // whether neighbouring results read what lies near, so that spreading it is little work
 template <class T, class W> void value(const Maps<T>& maps, const W* w, const ConvEnd& end, const Kernels& k);
 template <class T> void input_gradient(const Maps<T>& maps, const float* w, const Kernels& k);
 template <class T> void weight_gradient(const Maps<T>& maps, float* dw, const Kernels& k);

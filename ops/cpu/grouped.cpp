@@ -115,6 +115,16 @@ bool applies(int64_t c, int64_t o, int64_t taps, const Kernels& k) {
   return o % k.vector == 0 || (k.vector % o == 0 && c <= o) || (c * o <= kFew && taps > 1);
 }
 
+bool near(const ConvShape& s) {
+  constexpr int64_t kFar = 1 << 16;  // pixels, the padding's too
+  const auto reach = [](int64_t results, int64_t stride, int64_t kernel, int64_t dilation) {
+    return std::min(kFar + 1, (results - 1) * stride + (kernel - 1) * dilation + 1);
+  };
+  return reach(std::min(kDown, s.oh), s.stride.h, s.kernel.h, s.dilation.h) *
+             reach(std::min(kRow / kNumbers, s.ow), s.stride.w, s.kernel.w, s.dilation.w) <=
+         kFar;
+}
+
 template <class T, class W> void value(const Maps<T>& maps, const W* w, const ConvEnd& end, const Kernels& k) {
   const ConvShape& s0 = maps[0].s;
   const Split split(s0.groups, s0.group_c(), s0.group_o(), k);
