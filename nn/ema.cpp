@@ -32,13 +32,14 @@ Ema::Ema(const Module& model, double decay, bool warm_up) : weights_(model.state
 void Ema::update(int64_t step) {
   const double t = static_cast<double>(step);
   const double decay = warm_up_ ? std::min(decay_, (1 + t) / (10 + t)) : decay_;
-  std::vector<Tensor> averages;
+  std::vector<Tensor> averages, weights;
   for (size_t i = 0; i < weights_.size(); ++i) {
-    averages.push_back(average_[i].value);
-    if (!is_float(averages[i].dtype())) averages[i].copy_from(weights_[i].value);
+    Tensor &a = average_[i].value, &w = weights_[i].value;
+    if (is_float(a.dtype())) averages.push_back(a), weights.push_back(w);
+    else a.copy_from(w);
   }
   for_many(averages, [&]<class T>(size_t i) {
-    return Approach<T>{averages[i].data<T>(), weights_[i].value.data<T>(), T(1 - decay)};
+    return Approach<T>{averages[i].data<T>(), weights[i].data<T>(), T(1 - decay)};
   });
   for (Tensor& a : averages) a.touch();
 }

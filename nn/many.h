@@ -46,6 +46,7 @@ template <class Body> void run_parts(Device device, std::vector<Part<Body>> part
 
 // make.operator()<T>(i) is the body for the elements of tensors[i]; T is their type, f32 or f64.
 template <class Make> void for_many(const std::vector<Tensor>& tensors, Make make) {
+  for (const Tensor& t : tensors) dispatch_float(t.dtype(), []<class T>() {});  // throws for other types
   for (const Device device : {Device::cpu, Device::cuda})
     for (const DType type : {DType::f32, DType::f64})
       dispatch_float(type, [&]<class T>() {

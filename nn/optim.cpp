@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <numeric>
+#include <set>
 
 #include "nn/many.h"
 #include "nn/pattern.h"
@@ -33,10 +34,15 @@ std::vector<ParamGroup> groups_by_pattern(const Module& module, const std::vecto
 Optimizer::Optimizer(std::vector<ParamGroup> groups, const std::vector<std::string>& slots)
     : groups_(std::move(groups)), slots_(slots.size()) {
   state_.push_back({"steps", Tensor::zeros({}, DType::i64)});
+  std::set<const Record*> seen;
   for (auto& group : groups_) {
     std::erase_if(group.params, [](const Module::Named& p) { return !p.value.requires_grad(); });
-    for (auto& p : group.params)
+    for (auto& p : group.params) {
+      check(seen.insert(p.value.record().get()).second, "optimizer: the parameter ", p.name,
+            " is given twice: each step would move it twice");
+      check(p.value.dtype() != DType::bf16, "optimizer: the parameter ", p.name, " is bf16, expected f32 or f64");
       for (auto& slot : slots) state_.push_back({slot + "/" + p.name, zeros_like(p.value)});
+    }
   }
 }
 

@@ -38,6 +38,7 @@ class Optimizer {
   std::vector<Tensor> params() const;
 
  protected:
+  // Throws for a parameter that comes twice, or is of bf16.
   Optimizer(std::vector<ParamGroup> groups, const std::vector<std::string>& slots);
   struct Update {  // what a step sees of one parameter
     Tensor p, g;

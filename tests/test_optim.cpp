@@ -122,6 +122,17 @@ TEST_CASE("a frozen parameter has no state, one without a gradient keeps its val
   CHECK(net.b.at(0) == Pair::start(7));
 }
 
+TEST_CASE("parameters that come twice and those of bf16 are refused, not moved twice or never") {
+  Pair net;
+  std::vector<ParamGroup> twice = decay_groups(net, 0);
+  twice.push_back({{net.parameters()[1]}, 0.1});
+  CHECK_THROWS_WITH(SGD(twice), "optimizer: the parameter bias is given twice: each step would move it twice");
+  Tensor half = Tensor::full({2}, 1, DType::bf16).set_requires_grad();
+  CHECK_THROWS_WITH(AdamW({{{{"half", half}}}}), "optimizer: the parameter half is bf16, expected f32 or f64");
+  half.set_grad(Tensor::full({2}, 1, DType::bf16));
+  CHECK_THROWS_AS(clip_grad_value({half}, 0.5), Error);
+}
+
 TEST_CASE("a step and a norm have the same bits on 1, 2, 3 and 8 threads") {
   const int threads = num_threads();
   std::vector<float> first;
