@@ -30,9 +30,11 @@ constexpr const char* name_of(DType t) {
 constexpr DType compute_type(DType t) { return t == DType::bf16 ? DType::f32 : t; }
 constexpr bool is_float(DType t) { return t == DType::f32 || t == DType::f64 || t == DType::bf16; }
 
+[[noreturn]] void reject_type(DType t);  // throws, naming the running op: expected f32 or f64
+
 // dispatch_float(x.dtype(), [&]<class T>() { ... }): T = float or double. Throws for any other type.
 template <class F> decltype(auto) dispatch_float(DType t, F&& f) {
-  check(t == DType::f32 || t == DType::f64, "expected a tensor of f32 or f64, got ", name_of(t));
+  if (t != DType::f32 && t != DType::f64) reject_type(t);
   return t == DType::f64 ? f.template operator()<double>() : f.template operator()<float>();
 }
 // The same with T = bf16 as well, for ops that only move or map elements.

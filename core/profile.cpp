@@ -87,6 +87,11 @@ std::string running_op() {
   return op ? text(op, pass == OpTimer::Pass::backward ? ".backward" : "") : "";
 }
 
+void reject_type(DType t) {
+  const std::string op = running_op();
+  fail(Code::failure, text(op, op.empty() ? "" : ": ", "expected a tensor of f32 or f64, got ", name_of(t)));
+}
+
 void OpTimer::begin(const char* op, Pass pass) { op_ = op, pass_ = pass, start_ = now_us(); }
 void OpTimer::end(int64_t bytes) {
   const double us = now_us() - start_;
