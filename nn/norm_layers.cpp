@@ -63,9 +63,10 @@ Tensor Relu::forward(const Tensor& x) { return relu(x); }
 
 Tensor conv_norm(Conv2d& conv, Norm& norm, const Tensor& x, Relu* relu, const Tensor& residual) {
   if (!CallObserver::active()) {
-    if (const auto [scale, shift] = norm.affine(); scale)
+    const bool bare = !conv.bias && !conv.options.relu && !norm.options.relu;  // nothing between, or within
+    if (const auto [scale, shift] = bare ? norm.affine() : std::pair<Tensor, Tensor>(); scale)
       return conv(x, Conv2d::After{scale, shift, residual, relu != nullptr});
-    if (!residual) return norm(conv(x), relu != nullptr);
+    if (!residual) return norm(conv(x), relu || norm.options.relu);
   }
   const Tensor y = norm(conv(x));
   if (residual) return relu ? add_relu(y, residual) : y + residual;

@@ -205,6 +205,28 @@ TEST_CASE("norms: the kinds differ in where statistics come from, in what is tra
   CHECK_THROWS_AS(Norm(root, "odd", {.kind = NormKind::group, .channels = 33}), Error);
 }
 
+TEST_CASE("a convolution and its norm give what they give one by one, in training and evaluation") {
+  Tensor x({1, 4, 4, 2});
+  normal_(x, Philox{1});
+  for (const int own : {0, 1, 2, 3}) {  // none, a bias, a relu of the convolution's, of the norm's
+    Module root(3);
+    Conv2d conv(root, "conv", {.in = 2, .out = 3, .kernel = 3, .bias = own == 1, .relu = own == 2});
+    Norm norm(root, "norm", {.channels = 3, .relu = own == 3});
+    Relu last(root, "relu");
+    const Tensor residual = Tensor::full({1, 2, 2, 3}, 0.1);
+    for (const bool training : {true, false}) {
+      root.train(training);
+      NoGrad quiet;
+      const Tensor parts = norm(conv(x)), with = relu(parts + residual);
+      const Tensor one = conv_norm(conv, norm, x), two = conv_norm(conv, norm, x, &last, residual);
+      for (int64_t i = 0; i < one.size(); ++i) {
+        CHECK(one.at(i) == Approx(parts.at(i)).margin(1e-5));
+        CHECK(two.at(i) == Approx(with.at(i)).margin(1e-5));
+      }
+    }
+  }
+}
+
 TEST_CASE("sequential counts functions as positions, as torch does") {
   Module root;
   Sequential conv(root, "conv");
