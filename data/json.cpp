@@ -197,7 +197,10 @@ void JsonRecord::reject_as(const std::string& what) const {
   if (const auto id = json.find("id"); json.is_object() && id != json.end()) name += " (id " + shown(*id) + ")";
   fail(Code::data, name + " " + what);
 }
-bool JsonRecord::has(const char* key) const { return json.contains(key); }
+bool JsonRecord::has(const char* key) const {  // null is as good as nothing: pandas writes it for what is missing
+  const auto at = json.find(key);
+  return at != json.end() && !at->is_null();
+}
 const Parsed& JsonRecord::field(const char* key) const {
   const auto at = json.find(key);
   if (at == json.end()) reject("has no \"", key, "\"");
@@ -253,9 +256,10 @@ CocoRecord read_annotation(const JsonRecord& record) {
   a.truth.category = record.integer("category_id");
   a.truth.box = record.box();
   if (record.has("area")) a.truth.area = record.number("area");
-  const auto crowd = record.json.find("iscrowd");
-  if (crowd != record.json.end())
-    a.truth.crowd = crowd->is_boolean() ? crowd->get<bool>() : record.integer("iscrowd") != 0;
+  if (record.has("iscrowd")) {
+    const Parsed& crowd = record.field("iscrowd");
+    a.truth.crowd = crowd.is_boolean() ? crowd.get<bool>() : record.integer("iscrowd") != 0;
+  }
   a.truth.id = record.has("id") ? record.integer("id") : static_cast<std::int64_t>(record.index) + 1;
   return a;
 }

@@ -77,6 +77,20 @@ struct VocFolder : Folder {
 
 }  // namespace
 
+TEST_CASE("COCO: null is as good as nothing where a field may be missing") {
+  const Folder folder;
+  add_pictures(folder, "images");
+  std::string json = replaced(good_coco, R"("iscrowd": 0, "area": 50)", R"("iscrowd": null, "area": null)");
+  json =
+      replaced(replaced(json, R"("width": 40)", R"("width": null)"), R"({"id": 2, "image)", R"({"id": null, "image)");
+  folder.write("annotations.json", json);
+  const Dataset data = open_dataset({.dir = folder.path.string()});
+  CHECK(data.annotation(1).width == 40);
+  REQUIRE(data.annotation(1).truths.size() == 2);
+  CHECK_FALSE(data.annotation(1).truths[0].crowd);
+  CHECK_FALSE(data.annotation(1).truths[0].area);
+}
+
 TEST_CASE("COCO: classes, boxes, crowds and empty pictures") {
   const Folder folder;
   add_pictures(folder, "images");
