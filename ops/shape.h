@@ -11,8 +11,9 @@ namespace fovea {
 Tensor reshape(const Tensor& x, const Shape& shape);  // same number of elements; shares storage
 // [begin, end) along an axis; shares storage where all axes before it have size 1.
 Tensor slice(const Tensor& x, int axis, int64_t begin, int64_t end);
-Tensor concat(const std::vector<Tensor>& parts, int axis);       // parts agree in all other axes; any element type
-Tensor permute(const Tensor& x, const std::vector<int>& order);  // y's axis i is x's axis order[i]; copies
+Tensor concat(const std::vector<Tensor>& parts, int axis);  // parts agree in all other axes; any element type
+// y's axis i is x's axis order[i]; a copy, but of an order that changes nothing.
+Tensor permute(const Tensor& x, const std::vector<int>& order);
 // width[axis] = {before, after}, one pair per axis, never negative; the border is filled with `value`.
 Tensor pad(const Tensor& x, const std::vector<std::pair<int64_t, int64_t>>& width, double value = 0);
 // y[.., i, ..] = x[.., index[i], ..] along the axis; index i64 [M] in 0..size-1, repeats are allowed.

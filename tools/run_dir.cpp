@@ -35,6 +35,17 @@ std::vector<std::string> read_lines(const std::string& path) {
 
 int64_t step_of(const Json& event) { return event.is(Json::Kind::object) ? event["step"].integer() : INT64_MAX; }
 
+// What a run that a kill or a full disk ended before its config.toml has left.
+bool is_as_good_as_empty(const std::string& path) {
+  std::error_code error;
+  const fs::directory_iterator entries(path, error);
+  return !error && std::all_of(begin(entries), end(entries), [](const fs::directory_entry& entry) {
+    const std::string name = entry.path().filename().string();
+    return name == ".lock" || name == "env.json" || name.starts_with(".env.json.tmp-") ||
+           name.starts_with(".config.toml.tmp-");
+  });
+}
+
 }  // namespace
 
 // The lock ends with the process, also by kill -9. Some file systems have none: there a run goes on without.
@@ -48,17 +59,6 @@ RunDirectory::RunDirectory(std::string path) : path_(std::move(path)) {
 
 bool RunDirectory::holds_run(const std::string& path) {
   return fs::exists(path + "/config.toml") || fs::exists(path + "/checkpoints") || fs::exists(path + "/log.jsonl");
-}
-
-// What a run that a kill or a full disk ended before its config.toml has left.
-static bool is_as_good_as_empty(const std::string& path) {
-  std::error_code error;
-  const fs::directory_iterator entries(path, error);
-  return !error && std::all_of(begin(entries), end(entries), [](const fs::directory_entry& entry) {
-    const std::string name = entry.path().filename().string();
-    return name == ".lock" || name == "env.json" || name.starts_with(".env.json.tmp-") ||
-           name.starts_with(".config.toml.tmp-");
-  });
 }
 
 RunDirectory RunDirectory::create(const std::string& path, const Config& config, const Json& environment) {

@@ -73,8 +73,6 @@ Session::Session(SessionRequest request) : request_(std::move(request)), config_
   model_->in_bf16 = config_.train.precision == "bf16";
   model_->move_to(use_device(config_.train.device));
   per_epoch_ = Loader(*train_, loader_options(config_, true)).steps_per_epoch();
-  check(Code::usage, per_epoch_ > 0, "an epoch has no step: train.batch is ", config_.train.batch,
-        ", but there are only ", train_->size(), " pictures");
   total_ = config_.train.steps > 0 ? config_.train.steps : config_.train.epochs * per_epoch_;
   check(Code::usage, total_ > 0,
         "train.epochs and train.steps are 0, so there is nothing to train\n  hint: --epochs 20");
