@@ -94,10 +94,12 @@ template <class T> void product(const Product<T>& p) {
     Job<T> job{p.a, p.lda, p.b + j * p.depth + p.first * width, p.k, cols, {}, p.add, {}, p.end.from(j)};
     for (int64_t i = 0; i < p.m; i += kRows) {
       const int64_t rows = least(kRows, p.m - i);
-      for (int64_t r = 0; r < rows; ++r) {
+      for (int64_t r = 0; r < rows; ++r) {  // where a tile ends is asked for before it begins
         if (p.c) job.c[r] = p.c + (i + r) * p.ldc + j;
+        if (p.add) prefetch(job.c[r], cols);
         if (!p.rows) continue;
         job.y[r] = p.rows[i + r] + j;
+        prefetch(job.y[r], cols);
         if (p.end.residual) prefetch(p.end.residual + (job.y[r] - p.end.y), cols);
       }
       job.a = p.transposed ? p.a + i * kDepths<T> : p.a + i * p.lda;
