@@ -17,6 +17,8 @@ std::string joined(const std::vector<std::string>& words, const std::string& bet
 std::string trimmed(const std::string& text);                      // without white space at both ends
 std::vector<std::string> split(const std::string& text, char at);  // "a, b" at ',': {"a", "b"}, trimmed
 
+constexpr bool begins_character(char c) { return (c & 0xC0) != 0x80; }  // of UTF-8: none of its further bytes
+
 std::string shortest(double v);  // the shortest text that reads back as the same number
 template <class N> bool read_number(std::string_view text, N& v) {  // all of the text, or false
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), v);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/words.h"
 #include "data/augment.h"
 #include "data/font.h"
 
@@ -38,8 +39,6 @@ uint64_t glyph(char c) {
   const int i = static_cast<unsigned char>(c) - 32;
   return i >= 0 && i < 95 ? detail::kGlyphs[i] : detail::kNoGlyph;
 }
-
-bool begins_character(char c) { return (c & 0xC0) != 0x80; }  // of UTF-8
 
 // Calls dot(column, row) for each dot of ink, in cells of 6 columns a character.
 template <class Dot> void each_dot(const std::string& text, const Dot& dot) {

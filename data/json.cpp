@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <nlohmann/json.hpp>
 
+#include "core/words.h"
 #include "data/dataset.h"
 #include "data/eval_json.h"
 #include "data/image.h"
@@ -104,7 +105,7 @@ namespace detail {
 
 std::string brief(std::string text, std::size_t most) {
   if (text.size() <= most) return text;
-  while (most > 0 && (text[most] & 0xC0) == 0x80) --most;  // no character of UTF-8 is cut
+  while (most > 0 && !begins_character(text[most])) --most;  // no character of UTF-8 is cut
   return text.substr(0, most) + "...";
 }
 

@@ -80,7 +80,9 @@ static void plan_state(LoadPlan& plan, const NamedTensors& file, const std::vect
 }
 
 CheckpointInfo load_checkpoint(const std::string& path, const RunState& state) {
-  const NamedTensors file = read_safetensors(path);
+  return load_checkpoint(read_safetensors(path), state, path);
+}
+CheckpointInfo load_checkpoint(const NamedTensors& file, const RunState& state, const std::string& path) {
   const auto info = from_metadata(file.metadata);
   check(Code::model, info.has_value(), path, ": holds weights but is no checkpoint of a run: start a new run from it");
   LoadPlan plan = plan_load(*state.model, file, {.average = false, .classes = int64_t(info->classes.size())}, path);

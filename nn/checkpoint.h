@@ -73,6 +73,8 @@ void save_checkpoint(const std::string& path, const RunState& state, const Check
 // Restores all of it to the bit. Throws Error{Code::model} where the file is no checkpoint or belongs to another
 // network, optimiser or set of trained parameters, before anything is changed.
 CheckpointInfo load_checkpoint(const std::string& path, const RunState& state);
+// The same of a file that was read; `path` is for messages.
+CheckpointInfo load_checkpoint(const NamedTensors& file, const RunState& state, const std::string& path);
 // Of read_safetensors(); nothing where the file is a plain weights file.
 std::optional<CheckpointInfo> checkpoint_info(const NamedTensors& file);
 

@@ -69,8 +69,7 @@ struct Grid {
     const Range wy = y.window(o.y), wx = x.window(o.x);
     return (wy.end - wy.begin) * (wx.end - wx.begin);
   }
-  HD double share(int64_t r, bool count_pad) const {  // of each pixel in the average of its window
-    const Pixel o = outputs().at(r);
+  HD double share(const Pixel& o, bool count_pad) const {  // of each pixel in the average of its window
     return 1.0 / double(count_pad ? y.padded(o.y) * x.padded(o.x) : pixels(o));
   }
 };
@@ -150,27 +149,28 @@ template <bool kGradient, class T> struct Average {
   template <class Team> HD void operator()(const Team& team, int64_t i) const {
     constexpr int64_t kMany = 1024;  // pixels, over which a sum of f32 would lose digits
     const int64_t cols = grid.channels;
+    const Pixel own = (kGradient ? grid.inputs() : grid.outputs()).at(i);
     if constexpr (!kGradient)
-      if (const Pixel o = grid.outputs().at(i); grid.pixels(o) > kMany) return of_many(team, i, o);
+      if (grid.pixels(own) > kMany) return of_many(team, i, own);
     T* __restrict sum = to + i * cols;
     team.each(cols, [=](int64_t c) { sum[c] = 0; });
-    const T own = kGradient ? T(0) : T(grid.share(i, count_pad));
+    const T same = kGradient ? T(0) : T(grid.share(own, count_pad));
     const auto add = [&](int64_t other, int32_t) {
-      const T *d = from + other * cols, part = kGradient ? T(grid.share(other, count_pad)) : own;
+      const T *d = from + other * cols, part = kGradient ? T(grid.share(grid.outputs().at(other), count_pad)) : same;
       team.each(cols, [=](int64_t c) { sum[c] += part * d[c]; });
     };
-    if constexpr (kGradient) grid.each_window_with(grid.inputs().at(i), add);
-    else grid.each_in_window(grid.outputs().at(i), add);
+    if constexpr (kGradient) grid.each_window_with(own, add);
+    else grid.each_in_window(own, add);
   }
   template <class Team> HD void of_many(const Team& team, int64_t i, const Pixel& o) const {
     const int64_t cols = grid.channels;
-    const double own = grid.share(i, count_pad);
+    const double same = grid.share(o, count_pad);
     each_block(team, cols, [=, this](int64_t c, int64_t count) {
       double sum[kBlockOf<Team>] = {};
       grid.each_in_window(o, [&](int64_t p, int32_t) {
         for (int64_t k = 0; k < count; ++k) sum[k] += double(from[p * cols + c + k]);
       });
-      for (int64_t k = 0; k < count; ++k) to[i * cols + c + k] = T(sum[k] * own);
+      for (int64_t k = 0; k < count; ++k) to[i * cols + c + k] = T(sum[k] * same);
     });
   }
 };

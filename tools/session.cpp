@@ -148,13 +148,14 @@ void Session::load_start_weights() {
 
 CheckpointInfo Session::load_latest(const std::string& latest) {
   try {
-    const auto info = checkpoint_info(read_safetensors(latest));  // before shapes that do not fit are found
+    const NamedTensors file = read_safetensors(latest);
+    const auto info = checkpoint_info(file);  // before shapes that do not fit are found
     if (info && info->classes != train_->classes())
       fail(Code::data,
            text("the classes of '", train_->name(), "' (", joined(train_->classes()), ") are not those of this run (",
                 joined(info->classes), ")\n  hint: go on with the data ",
                 "that it was begun with, or begin a new run from its weights: --weights ", request_.out, " --out NEW"));
-    return load_checkpoint(latest, trainer_->state());
+    return load_checkpoint(file, trainer_->state(), latest);
   } catch (const Error& error) { fail(error.code, error.what() + without(*checkpoints_, latest)); }
 }
 

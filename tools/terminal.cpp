@@ -39,7 +39,7 @@ size_t width(const std::string& s) {
   for (size_t i = 0; i < s.size(); ++i) {
     if (s[i] == '\033')
       while (i < s.size() && s[i] != 'm') ++i;
-    else if ((static_cast<unsigned char>(s[i]) & 0xC0) != 0x80) ++n;
+    else if (begins_character(s[i])) ++n;
   }
   return n;
 }
@@ -67,8 +67,8 @@ size_t columns() {
 // As many characters of s as there is room for, which they take.
 std::string cut(const std::string& s, size_t& room) {
   size_t end = 0;
-  for (; end < s.size() && (room > 0 || (static_cast<unsigned char>(s[end]) & 0xC0) == 0x80); ++end)
-    if ((static_cast<unsigned char>(s[end]) & 0xC0) != 0x80) --room;
+  for (; end < s.size() && (room > 0 || !begins_character(s[end])); ++end)
+    if (begins_character(s[end])) --room;
   return s.substr(0, end);
 }
 

@@ -32,6 +32,11 @@ struct Split {
   int64_t lanes(int64_t block) const { return std::min(per, groups - block * per) * o; }
 };
 
+// Pixels from the first to the last that so many neighbouring results read.
+int64_t reach(int64_t results, int64_t step, int64_t kernel, int64_t delta) {
+  return (results - 1) * step + std::max<int64_t>(0, kernel - 1) * std::abs(delta) + 1;
+}
+
 // What the results [i, i + rows) x [j, j + cols) of an image read, spread: [height, width, c, ld].
 template <class T> struct Spreader {
   Patches<T> p;
@@ -41,9 +46,6 @@ template <class T> struct Spreader {
 
   Spreader(const Patches<T>& p, const Split& s) : p(p), s(s) {
     low_h = std::min<int64_t>(0, (p.kh - 1) * p.delta_h), low_w = std::min<int64_t>(0, (p.kw - 1) * p.delta_w);
-    const auto reach = [](int64_t results, int64_t step, int64_t kernel, int64_t delta) {
-      return (results - 1) * step + std::max<int64_t>(0, kernel - 1) * std::abs(delta) + 1;
-    };
     height = reach(std::min(kDown, p.rows), p.step_h, p.kh, p.delta_h);
     width = reach(std::min(s.across, p.cols), p.step_w, p.kw, p.delta_w);
     for (int64_t u = 0; u < p.kh; ++u)
@@ -117,12 +119,9 @@ bool applies(int64_t c, int64_t o, int64_t taps, const Kernels& k) {
 
 bool near(const ConvShape& s) {
   constexpr int64_t kFar = 1 << 16;  // pixels, the padding's too
-  const auto reach = [](int64_t results, int64_t stride, int64_t kernel, int64_t dilation) {
-    return std::min(kFar + 1, (results - 1) * stride + (kernel - 1) * dilation + 1);
-  };
-  return reach(std::min(kDown, s.oh), s.stride.h, s.kernel.h, s.dilation.h) *
-             reach(std::min(kRow / kNumbers, s.ow), s.stride.w, s.kernel.w, s.dilation.w) <=
-         kFar;
+  const int64_t height = reach(std::min(kDown, s.oh), s.stride.h, s.kernel.h, s.dilation.h);
+  const int64_t width = reach(std::min(kRow / kNumbers, s.ow), s.stride.w, s.kernel.w, s.dilation.w);
+  return std::min(height, kFar + 1) * std::min(width, kFar + 1) <= kFar;
 }
 
 template <class T, class W> void value(const Maps<T>& maps, const W* w, const ConvEnd& end, const Kernels& k) {
