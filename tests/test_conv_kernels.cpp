@@ -214,24 +214,37 @@ template <class T> void check_threads() {
   set_num_threads(threads);
 }
 
-template <class T> void check_large() {
+template <class T> void check_large(ConvShape s) {
   Dice d(5);
   Case<T> c;
-  ConvShape s{1, 90, 70, 40, 90, 70, 70, 3, 1, 1, 1, 1};
+  s.oh = (s.h + 2 * s.pad.h - s.dilation.h * (s.kernel.h - 1) - 1) / s.stride.h + 1;
+  s.ow = (s.w + 2 * s.pad.w - s.dilation.w * (s.kernel.w - 1) - 1) / s.stride.w + 1;
   Buffers<T> m{s, {}, {}, {}, {}, {}, {}, {}, {}};
-  fill<T>(m.x, m.x64, s.h * s.w * s.c, d), fill<T>(m.dy, m.dy64, s.oh * s.ow * s.o, d);
+  fill<T>(m.x, m.x64, s.n * s.h * s.w * s.c, d), fill<T>(m.dy, m.dy64, s.n * s.oh * s.ow * s.o, d);
   m.y.resize(m.dy.size()), m.dx.resize(m.x.size()), m.y64.resize(m.dy.size()), m.dx64.resize(m.x.size());
   std::vector<double> unused;
-  fill<T>(c.w, c.w64, 9 * s.c * s.o, d), fill<T>(c.b, unused, s.o, d);
+  fill<T>(c.w, c.w64, s.taps() * s.c * s.o, d), fill<T>(c.b, unused, s.o, d);
   c.dw.resize(c.w.size()), c.dw64.resize(c.w.size());
   c.maps.push_back(m);
   solve(c);
   for (const auto& [name, kernels] : all_kernels<T>())
     for (const ConvAlgo algo : {ConvAlgo::direct, ConvAlgo::winograd}) {
+      if (algo == ConvAlgo::winograd && !cpu::winograd::applies(s)) continue;
       INFO(name);
       run(c, algo, kernels, true);
       compare(c, true, algo == ConvAlgo::direct ? 3e-6 : 2e-5);
     }
+}
+template <class T> void check_large() {
+  const auto shape = [](int64_t n, int64_t h, int64_t w, int64_t c, int64_t o, int kernel, int stride, int dilation) {
+    const Int2 pad(dilation * (kernel - 1) / 2);
+    return ConvShape{n, h, w, c, 0, 0, o, Int2(kernel), Int2(stride), pad, Int2(dilation), 1};
+  };
+  check_large<T>(shape(1, 90, 70, 40, 70, 3, 1, 1));
+  check_large<T>(shape(2, 21, 230, 3, 20, 7, 2, 1));   // lines of more pixels than a block
+  check_large<T>(shape(1, 16, 31, 120, 20, 5, 1, 1));  // places cut in parts of the depth
+  check_large<T>(shape(1, 12, 107, 30, 9, 3, 1, 2));   // places that do not touch
+  check_large<T>(shape(3, 17, 19, 50, 70, 1, 1, 1));   // all images one line
 }
 
 }  // namespace
@@ -250,7 +263,7 @@ TEST_CASE("fast convolutions give the same bits on any number of threads") {
   if (cpu::kernels().half) check_threads<bf16>();
 }
 
-TEST_CASE("large maps: several blocks of tiles, several shares of pixels") {
+TEST_CASE("large maps: several blocks of tiles, shares of pixels, rows of A inside and at the border") {
   check_large<float>();
   if (cpu::kernels().half) check_large<bf16>();
 }

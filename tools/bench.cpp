@@ -105,21 +105,17 @@ Machine measure_machine() {
   const Times product = measure(flags, [&] {
     parallel_for(kParts, 1, [&](int64_t, int64_t) {
       Workspace c(static_cast<size_t>(kRows * k.panel) * 4);
+      const cpu::Run all{0, 0, kDepth};
       for (int64_t i = 0; i < kCalls; ++i)
-        k.f32.product({kRows,
-                       k.panel,
-                       kDepth,
-                       a.data<float>(),
-                       kDepth,
-                       false,
-                       b.data<float>(),
-                       kDepth,
-                       0,
-                       c.as<float>(),
-                       k.panel,
-                       false,
-                       nullptr,
-                       {}});
+        k.f32.product({.m = kRows,
+                       .n = k.panel,
+                       .runs = &all,
+                       .a = a.data<float>(),
+                       .lda = kDepth,
+                       .b = b.data<float>(),
+                       .depth = kDepth,
+                       .c = c.as<float>(),
+                       .ldc = k.panel});
     });
   });
   const double flops = 2.0 * double(kRows * k.panel * kDepth) * double(kParts * kCalls);

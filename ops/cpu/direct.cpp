@@ -1,6 +1,7 @@
 // Direct convolution as an implicit product: blocks of pixels are gathered into rows small enough for the cache, never
 // the whole im2col matrix. One loop serves every kernel size, stride, dilation and group, and the gradients as well.
 #include <algorithm>
+#include <array>
 
 #include "core/threads.h"
 #include "ops/cpu/conv.h"
@@ -9,45 +10,145 @@ namespace fovea::cpu::direct {
 namespace {
 
 constexpr int64_t kPixels = 96, kDepth = 512;  // a block of A: 96 x 512 floats and a panel of B stay in L2
+constexpr int64_t kApart = 2048;               // bytes
 constexpr int64_t kUnits = 16;                 // parts to aim at where the pixels alone give too few
 
-// Pixel rows that can be used as they lie: a 1x1 kernel without stride, not so deep that neighbouring rows share cache
-// sets.
-template <class T> bool in_place(const Patches<T>& p, int64_t depth) {
-  const bool whole = sizeof(T) == 4 || (depth % 2 == 0 && p.ldx % 2 == 0);  // pairs
-  return whole && p.kh == 1 && p.kw == 1 && p.step_h == 1 && p.step_w == 1 && p.base_h == 0 && p.base_w == 0 &&
-         p.rows == p.h && p.cols == p.w && depth <= kDepth;
+struct Range {
+  int64_t begin, end;
+  int64_t size() const { return end - begin; }
+};
+
+// Which results i < all read only what exists: i * step + base + u * delta in [0, n) for all u < count.
+Range within(int64_t all, int64_t step, int64_t base, int64_t count, int64_t delta, int64_t n) {
+  const int64_t reach = (count - 1) * delta, low = base + std::min<int64_t>(0, reach), high = low + std::abs(reach);
+  const int64_t begin = std::min(all, ceil_div(std::max<int64_t>(0, -low), step));
+  return {begin, std::clamp(high < n ? (n - 1 - high) / step + 1 : 0, begin, all)};
+}
+
+// A rectangle of each grid. Inside, all that its pixels read exists: rows of A are read as they lie in the image.
+template <class T> struct Region {
+  Patches<T> p;
+  Grid<T> grid;
+  bool inside;
+  int64_t first = 0;         // of its blocks, among those of all regions
+  int64_t line, wide, high;  // pixels that one product takes: at equal distances; a block is a part of a line, or lines
+  Region(const Patches<T>& patches, const Grid<T>& all, Range rows, Range cols, bool whole)
+      : p(patches), grid(all), inside(whole) {
+    p.base_h += rows.begin * p.step_h, p.base_w += cols.begin * p.step_w;
+    grid.y += rows.begin * grid.row + cols.begin * grid.pixel;
+    p.rows = grid.rows = rows.size(), p.cols = grid.cols = cols.size();
+    line = std::max<int64_t>(inside ? grid.cols : grid.size(), 1);
+    wide = std::min(line, round_up(ceil_div(line, ceil_div(line, kPixels)), 6));
+    high = wide < line ? 1 : kPixels / line;
+  }
+  int64_t lines() const { return grid.size() / line; }
+  int64_t pieces() const { return ceil_div(line, wide); }
+  int64_t blocks() const { return ceil_div(lines(), high) * pieces(); }
+  Range block(int64_t i) const {  // its pixels
+    const int64_t from = i / pieces() * high, piece = i % pieces() * wide, begin = from * line + piece;
+    return {begin, begin + (wide < line ? std::min(wide, line - piece) : std::min(high, lines() - from) * line)};
+  }
+  std::array<int64_t, 3> at(int64_t pixel) const {  // image, row, column
+    return {pixel / grid.cols / grid.rows, pixel / grid.cols % grid.rows, pixel % grid.cols};
+  }
+  const T* patch(int64_t pixel) const {
+    const auto [n, i, j] = at(pixel);
+    return p.x + ((n * p.h + i * p.step_h + p.base_h) * p.w + j * p.step_w + p.base_w) * p.ldx;
+  }
+  T* result(int64_t pixel) const {
+    const auto [n, i, j] = at(pixel);
+    return grid.y + n * grid.image + i * grid.row + j * grid.pixel;
+  }
+};
+
+// Whether rows of A may be read as they lie: bf16 in pairs, pixels not so far apart that they share sets of the cache.
+template <class T> bool can_lie(const Patches<T>& p) {
+  const bool pairs = sizeof(T) == 4 || (p.ldx % 2 == 0 && p.run() % 2 == 0);
+  return pairs && p.run() > 0 && p.step_w * p.ldx * int64_t{sizeof(T)} <= kApart;
+}
+
+// All images as one line of pixels, where each result reads the pixel at its place.
+template <class T> void flatten(Patches<T>& p, Grid<T>& g) {
+  if (p.kh * p.kw != 1 || p.step_h != 1 || p.step_w != 1 || p.base_h != 0 || p.base_w != 0 || p.rows != p.h ||
+      p.cols != p.w || g.row != g.cols * g.pixel || g.image != g.rows * g.row)
+    return;
+  p.w = p.cols = g.cols = g.size();
+  p.h = p.rows = g.rows = g.n = 1;
+}
+
+template <class T> std::vector<Region<T>> regions_of(Patches<T> p, Grid<T> g) {
+  flatten(p, g);
+  const Range all{0, g.rows}, across{0, g.cols};
+  const Range rows = within(g.rows, p.step_h, p.base_h, p.kh, p.delta_h, p.h);
+  const Range cols = within(g.cols, p.step_w, p.base_w, p.kw, p.delta_w, p.w);
+  std::vector<Region<T>> regions;
+  if (!can_lie(p) || 2 * rows.size() * cols.size() < g.rows * g.cols) regions = {{p, g, all, across, false}};
+  else
+    regions = {{p, g, rows, cols, true},
+               {p, g, {0, rows.begin}, across, false},
+               {p, g, {rows.end, g.rows}, across, false},
+               {p, g, rows, {0, cols.begin}, false},
+               {p, g, rows, {cols.end, g.cols}, false}};
+  for (size_t i = 1; i < regions.size(); ++i) regions[i].first = regions[i - 1].first + regions[i - 1].blocks();
+  return regions;
+}
+
+// The depths [first, first + depth) of patches inside the image, from where a patch begins.
+template <class T> std::vector<Run> runs_of(const Patches<T>& p, int64_t first, int64_t depth) {
+  std::vector<Run> runs;
+  for (int64_t d = first, n; d < first + depth; d += n) {
+    const int64_t run = d / p.run(), at = d % p.run(), u = p.touch() ? run : run / p.kw, v = p.touch() ? 0 : run % p.kw;
+    n = std::min(first + depth - d, p.run() - at);
+    runs.push_back({(u * p.delta_h * p.w + v * p.delta_w) * p.ldx + at, d, n});
+  }
+  return runs;
 }
 
 // y[pixel, 0..n) = patches[pixel] B, then the epilogue, for all pixels of the grid
 template <class T>
-void convolve_rows(const Patches<T>& p, const Grid<T>& grid, const Packed<T>& b, const Epilogue<T>& epilogue,
+void convolve_rows(const Patches<T>& patches, const Grid<T>& grid, const Packed<T>& b, const Epilogue<T>& epilogue,
                    const Kernels& k) {
-  const int64_t pixels = grid.size(), chunks = ceil_div(pixels, kPixels);
-  const int64_t groups = std::min(ceil_div(kUnits, std::max<int64_t>(chunks, 1)), ceil_div(b.n, 2 * k.panel));
+  const std::vector<Region<T>> regions = regions_of(patches, grid);
+  const int64_t blocks = regions.back().first + regions.back().blocks();
+  const int64_t groups = std::min(ceil_div(kUnits, std::max<int64_t>(blocks, 1)), ceil_div(b.n, 2 * k.panel));
   const int64_t width = round_up(ceil_div(b.n, groups), k.panel), parts = ceil_div(b.n, width);
-  const int64_t blocks = std::max<int64_t>(ceil_div(b.run, kDepth), 1), step = round_up(ceil_div(b.run, blocks), 16);
-  const bool gathered = !in_place(p, b.run);
-  const int64_t gathers = gathered ? kPixels * (step + 16) : 0, sums = blocks > 1 ? kPixels * width : 0;
-  parallel_for(chunks * parts, 1, [&](int64_t first, int64_t last) {
-    Workspace memory(static_cast<size_t>(4 * sums + int64_t{sizeof(T)} * gathers));
+  const int64_t all = std::max<int64_t>(b.run, 1), step = round_up(ceil_div(all, ceil_div(all, kDepth)), 16);
+  std::vector<std::vector<Run>> lying, gathered;  // of the depths that a product takes
+  for (int64_t d = 0; d < all; d += step) {
+    gathered.push_back({{0, d, std::min(step, b.run - d)}});
+    lying.push_back(regions[0].inside ? runs_of(regions[0].p, d, std::min(step, b.run - d)) : gathered.back());
+  }
+  const int64_t sums = lying.size() > 1 ? kPixels * width : 0, lda = step + 16;
+  parallel_for(blocks * parts, 1, [&](int64_t begin, int64_t end) {
+    Workspace memory(static_cast<size_t>(4 * sums + int64_t{sizeof(T)} * kPixels * lda));
     float* sum = memory.as<float>();
     T *a = reinterpret_cast<T*>(sum + sums), *rows[kPixels];
-    for (int64_t unit = first; unit < last; ++unit) {
-      const int64_t begin = unit / parts * kPixels, count = std::min(kPixels, pixels - begin), j = unit % parts * width;
-      for (int64_t r = 0; r < count; ++r) {
-        const int64_t q = begin + r, col = q % grid.cols, row = q / grid.cols % grid.rows,
-                      n = q / grid.cols / grid.rows;
-        rows[r] = grid.y + n * grid.image + row * grid.row + col * grid.pixel + j;
-      }
-      for (int64_t d = 0; d < std::max<int64_t>(b.run, 1); d += step) {
-        const int64_t depth = std::min(step, b.run - d);
-        const bool end = d + step >= b.run;
-        if (gathered && depth > 0) k.of<T>().gather(p, begin, count, d, depth, a, step + 16);
-        k.of<T>().product({count, std::min(width, b.n - j), depth, gathered ? a : p.x + begin * p.ldx,
-                           gathered ? step + 16 : p.ldx, false, b.data + j * b.depth, b.depth, d, sums ? sum : nullptr,
-                           width, d > 0, end ? rows : nullptr, epilogue.from(j)});
-        if (depth <= 0) break;
+    size_t at = 0;
+    for (int64_t unit = begin; unit < end; ++unit) {
+      while (at + 1 < regions.size() && regions[at + 1].first <= unit / parts) ++at;
+      const Region<T>& region = regions[at];
+      const Range pixels = region.block(unit / parts - region.first);
+      const int64_t j = unit % parts * width;
+      for (int64_t r = 0; r < pixels.size(); ++r) rows[r] = region.result(pixels.begin + r) + j;
+      for (size_t d = 0; d < lying.size(); ++d) {
+        const auto& runs = (region.inside ? lying : gathered)[d];
+        const auto& [place, depth, length] = gathered[d][0];
+        if (!region.inside && length > 0)
+          k.of<T>().gather(region.p, pixels.begin, pixels.size(), depth, length, a, lda);
+        for (int64_t r = 0; r < pixels.size(); r += region.line)
+          k.of<T>().product({.m = std::min(region.line, pixels.size() - r),
+                             .n = std::min(width, b.n - j),
+                             .runs = runs.data(),
+                             .count = int64_t(runs.size()),
+                             .a = region.inside ? region.patch(pixels.begin + r) : a,
+                             .lda = region.inside ? region.p.step_w * region.p.ldx : lda,
+                             .b = b.data + j * b.depth,
+                             .depth = b.depth,
+                             .c = sum + r * width,
+                             .ldc = width,
+                             .add = d > 0,
+                             .rows = d + 1 == lying.size() ? rows + r : nullptr,
+                             .end = epilogue.from(j)});
       }
     }
   });
@@ -107,7 +208,7 @@ template <class T, class R> void input_gradient(const Maps<T, R>& maps, const fl
 // `pairs`, and used panel by panel.
 template <class T> void multiply_pixels(Product<T> p, T* pairs, const Kernels& k) {
   if constexpr (std::is_same_v<T, float>) return k.f32.product(p);
-  k.of<T>().pack(p.a, p.lda, p.k, p.m, pairs, p.depth, 0);
+  k.of<T>().pack(p.a, p.lda, p.runs[0].length, p.m, pairs, p.depth, 0);
   for (int64_t left = p.m; left > 0; left -= k.panel, p.c += k.panel * p.ldc, pairs += k.panel * p.depth) {
     p.m = std::min<int64_t>(k.panel, left), p.a = pairs, p.lda = 2 * round_up(p.m, k.vector);
     k.of<T>().product(p);
@@ -151,7 +252,19 @@ template <class T, class R> void weight_gradient(const Maps<T, R>& maps, float* 
         const int64_t begin = blocks[q].begin, count = blocks[q].count, even = round_up(count, 2);
         images.gather(patches(map.s, map.x, g), begin, count, i, m, a, rows + 16);
         images.pack(map.dy + begin * s.o + g * og + j, s.o, count, n, b, even, 0);
-        multiply_pixels({m, n, count, a, rows + 16, true, b, even, 0, c, s.o, q > from, nullptr, {}}, pairs, k);
+        const Run all{0, 0, count};
+        multiply_pixels({.m = m,
+                         .n = n,
+                         .runs = &all,
+                         .a = a,
+                         .lda = rows + 16,
+                         .transposed = true,
+                         .b = b,
+                         .depth = even,
+                         .c = c,
+                         .ldc = s.o,
+                         .add = q > from},
+                        pairs, k);
       }
     }
   });

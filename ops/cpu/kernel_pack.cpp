@@ -81,12 +81,10 @@ void transpose(const float* x, int64_t ldx, int64_t rows, int64_t cols, float* y
     }
 }
 
-// A run is what lies together in the image: one place (c numbers), or, where neighbouring places touch, a row of kw of
-// them.
 template <class T>
 void gather(const Patches<T>& p, int64_t begin, int64_t count, int64_t first, int64_t k, T* a, int64_t lda) {
-  const bool touch = p.ldx == p.c && p.delta_w == 1;
-  const int64_t runs = touch ? p.kh : p.kh * p.kw, length = touch ? p.kw * p.c : p.c, line = p.w * p.ldx;
+  const bool touch = p.touch();
+  const int64_t runs = p.runs(), length = p.run(), line = p.w * p.ldx;
   int64_t j = begin % p.cols, i = begin / p.cols % p.rows, n = begin / p.cols / p.rows;
   for (int64_t r = 0; r < count; ++r) {
     const T* image = p.x + n * p.h * line;

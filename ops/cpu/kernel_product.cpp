@@ -9,7 +9,8 @@ template <class T> struct Job {  // one register tile
   const T* a;
   int64_t lda;
   const T* b;
-  int64_t k, n;
+  const Run *runs, *last;
+  int64_t n;
   float* c[kRows];
   bool add;
   T* y[kRows];  // null: the sums go to c
@@ -33,19 +34,21 @@ template <class T> inline Vec load_bits(const T* p) { return *reinterpret_cast<c
 
 // c[i,j] (+)= sum_k a[i,k] b[k,j]: R rows, N vectors of columns; a is [k,i] where kTransposed.
 template <class T, int R, int N, bool kTransposed> void tile(const Job<T>& job) {
-  constexpr int64_t depths = kDepths<T>;
+  constexpr int64_t depths = kDepths<T>, width = N * kVector;
   Vec sum[R][N] = {};
-  const T *a = job.a, *b = job.b;
   const int64_t row = kTransposed ? depths : job.lda, next = kTransposed ? job.lda : depths;
-  for (int64_t k = 0; k < job.k; k += depths, a += next, b += N * kVector * depths) {
-    Vec v[N];
+  for (const Run* run = job.runs; run < job.last; ++run) {
+    const T *a = job.a + run->a, *b = job.b + run->b * width;
+    for (int64_t k = 0; k < run->length; k += depths, a += next, b += width * depths) {
+      Vec v[N];
 #pragma GCC unroll 8
-    for (int j = 0; j < N; ++j) v[j] = load_bits(b + j * kVector * depths);
+      for (int j = 0; j < N; ++j) v[j] = load_bits(b + j * kVector * depths);
 #pragma GCC unroll 8
-    for (int i = 0; i < R; ++i) {
-      const Vec s = everywhere(a + i * row);
+      for (int i = 0; i < R; ++i) {
+        const Vec s = everywhere(a + i * row);
 #pragma GCC unroll 8
-      for (int j = 0; j < N; ++j) sum[i][j] = multiply_add(a, sum[i][j], s, v[j]);
+        for (int j = 0; j < N; ++j) sum[i][j] = multiply_add(a, sum[i][j], s, v[j]);
+      }
     }
   }
   Vec done[R][N];  // in memory, so that the sums themselves, never indexed by a variable, need not be
@@ -91,7 +94,7 @@ template <class T> void product(const Product<T>& p) {
     const int64_t cols = least(kPanel, p.n - j), width = padded(cols);
     const auto pick = p.transposed ? choose<T, true> : choose<T, false>;
     const Function<T> full = pick(kRows, width / kVector);
-    Job<T> job{p.a, p.lda, p.b + j * p.depth + p.first * width, p.k, cols, {}, p.add, {}, p.end.from(j)};
+    Job<T> job{p.a, p.lda, p.b + j * p.depth, p.runs, p.runs + p.count, cols, {}, p.add, {}, p.end.from(j)};
     for (int64_t i = 0; i < p.m; i += kRows) {
       const int64_t rows = least(kRows, p.m - i);
       for (int64_t r = 0; r < rows; ++r) {  // where a tile ends is asked for before it begins

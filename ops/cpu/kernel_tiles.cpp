@@ -89,7 +89,7 @@ void multiply(const TileProduct<T>& p, const bf16* a, const bf16* b, int64_t wid
     if constexpr (R > 1) FOVEA_TILE_ZERO(2);
     if constexpr (R * N > 2) FOVEA_TILE_ZERO(3);
   }
-  for (const TileRun* run = p.runs; run < p.runs + p.count; ++run) {
+  for (const Run* run = p.runs; run < p.runs + p.count; ++run) {
     const bf16 *x = a + run->a, *end = x + run->length, *y = b + run->b * width;
     for (; x < end; x += kTileDepth, y += kTileDepth * width) {
       FOVEA_TILE_LOAD(4, x, stride);

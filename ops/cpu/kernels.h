@@ -20,35 +20,38 @@ template <class T> struct Epilogue {
   }
 };
 
-// C [m,n] = A B (+ C); A is [m,k], or [k,m] where `transposed`. B is packed: panels of `panel` columns, each [depth,
-// its columns rounded up to the vector]; the product takes the depths [first, first + k) of it. Two depths of bf16 lie
-// side by side and count as one number of 32 bits, in A too: `depth`, `first` and `lda` are even, what an odd k lacks
-// is 0.
-template <class T> struct Product {
-  int64_t m, n, k;
-  const T* a;
-  int64_t lda;
-  bool transposed;
-  const T* b;
-  int64_t depth, first;
-  float* c;
-  int64_t ldc;
-  bool add;
-  T* const* rows;  // where the rows of the result go, by way of the epilogue; null: to C as they are
-  Epilogue<T> end;
-};
-
-// C [m,n] = A B (+ C) by tiles of 16 rows of kTileDepth numbers: in each run, the numbers a[i * lda + run.a ...) of row
-// i meet the depths [run.b, run.b + run.length) of B, which is packed as for Product; lengths are multiples of
-// kTileDepth. Where `rows` is not null, row i does not go to C but, stored as R, to rows[i] by way of the epilogue, or
-// nowhere if that is null.
-constexpr int64_t kTileDepth = 32;
-struct TileRun {
+// A sum over the depth in parts: the `length` numbers of a row of A from `a` on meet the depths [b, b + length) of B.
+struct Run {
   int64_t a, b, length;
 };
+
+// C [m,n] = A B (+ C); row i of A begins at a + i * lda. Where `transposed`, A is [depth,m] instead, and has one run. B
+// is packed: panels of `panel` columns, each [depth, its columns rounded up to the vector]. Two depths of bf16 lie side
+// by side and count as one number of 32 bits, in A too: `depth`, `lda` and where runs begin are even, what an odd
+// length lacks is 0.
+template <class T> struct Product {
+  int64_t m, n;
+  const Run* runs;
+  int64_t count = 1;
+  const T* a;
+  int64_t lda;
+  bool transposed = false;
+  const T* b;
+  int64_t depth;
+  float* c = nullptr;
+  int64_t ldc = 0;
+  bool add = false;
+  T* const* rows = nullptr;  // where the rows of the result go, by way of the epilogue; null: to C as they are
+  Epilogue<T> end = {};
+};
+
+// C [m,n] = A B (+ C) by tiles of 16 rows of kTileDepth numbers; B is packed as for Product, lengths of runs are
+// multiples of kTileDepth. Where `rows` is not null, row i does not go to C but, stored as R, to rows[i] by way of the
+// epilogue, or nowhere if that is null.
+constexpr int64_t kTileDepth = 32;
 template <class R> struct TileProduct {
   int64_t m, n;
-  const TileRun* runs;
+  const Run* runs;
   int64_t count;
   const bf16* a;
   int64_t lda;
@@ -75,6 +78,10 @@ template <class T> struct Patches {
   int64_t h, w, ldx, c;
   int64_t kh, kw, base_h, base_w, delta_h, delta_w, step_h, step_w;
   int64_t rows, cols;
+  // What lies together in the image: one place, or, where neighbouring places touch, a row of kw of them.
+  bool touch() const { return ldx == c && delta_w == 1; }
+  int64_t runs() const { return touch() ? kh : kh * kw; }
+  int64_t run() const { return touch() ? kw * c : c; }
 };
 
 // One 4x4 tile of a Winograd convolution: `x` is its first pixel (maybe outside the image), of which rows [r0,r1) x

@@ -85,7 +85,7 @@ void convolve(const Patches<bf16>& p, const Grid<R>& grid, const Packed<bf16>& b
   const int64_t width = round_up(ceil_div(b.n, groups), k.panel), parts = ceil_div(b.n, width);
   bands.lying = bands.lying && p.c == b.stride;
   const int64_t pixel = bands.lying ? p.ldx : bands.bordered ? b.stride : spread(b.depth);
-  std::vector<TileRun> runs;
+  std::vector<Run> runs;
   for (int64_t offset : bands.offsets) runs.push_back({offset * pixel, int64_t(runs.size()) * b.stride, b.stride});
   if (!bands.bordered) runs.push_back({0, 0, b.depth});
   const size_t room = bands.lying ? 0 : size_t((bands.rows + bands.tall) * bands.pitch);
@@ -200,11 +200,11 @@ struct WeightGradient {
   // A strip of rows of A. The sums for odd offsets are turned to where they belong by the last group of bands.
   void multiply(int64_t place, int64_t first, bool add, bool last) const {
     int64_t parity = 0;
-    std::vector<TileRun> runs;
+    std::vector<Run> runs;
     for (const Band& b : bands) {
       const int64_t offset = b.map->bands.bordered ? b.map->bands.offsets[size_t(place)] : 0;
       parity = odd ? offset % 2 : 0;
-      runs.push_back(odd ? TileRun{b.dy, b.x + offset - parity, b.dy_depth} : TileRun{b.x + offset, b.dy, b.dy_depth});
+      runs.push_back(odd ? Run{b.dy, b.x + offset - parity, b.dy_depth} : Run{b.x + offset, b.dy, b.dy_depth});
     }
     const int64_t rows = odd ? n : channels, columns = odd ? channels : n, strip = std::min(kStrip, rows - first);
     const bool alone = odd && last && !add;

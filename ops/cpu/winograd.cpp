@@ -144,10 +144,16 @@ void convolve(const Tiling<T>& tiling, const Weights<W>& weights, const ConvEnd&
         parallel_for(36 * parts, 1, [&](int64_t b, int64_t e) {
           for (int64_t i = b; i < e; ++i) {
             const int64_t p = i / parts, j = i % parts * 64;
-            Product<float> q{count, std::min<int64_t>(64, n - j), c, v + p * v_plane, lv,
-                             false, u + p * u_plane + j * c,      c};
-            q.c = m + p * m_plane + j, q.ldc = lm;
-            k.f32.product(q);
+            const Run all{0, 0, c};
+            k.f32.product({.m = count,
+                           .n = std::min<int64_t>(64, n - j),
+                           .runs = &all,
+                           .a = v + p * v_plane,
+                           .lda = lv,
+                           .b = u + p * u_plane + j * c,
+                           .depth = c,
+                           .c = m + p * m_plane + j,
+                           .ldc = lm});
           }
         });
         parallel_for(count, 4, [&](int64_t b, int64_t e) {
@@ -209,8 +215,18 @@ template <class T> void weight_gradient(const Maps<T>& maps, float* dw, const Ke
   float *v = memory.as<float>(), *d = v + 36 * v_plane, *du = d + 36 * d_plane;  // du [parts, 36, part, lu]
   const auto rows = [&](int64_t i) { return std::min(part, c - i * part); };
   const auto multiply = [&](int64_t i, int64_t p, float* u, int64_t count, bool add) {
-    const float *av = v + p * v_plane + i * part, *bd = d + p * d_plane;
-    k.f32.product({rows(i), o, count, av, lv, true, bd, count, 0, u + p * u_plane, lu, add, nullptr, {}});
+    const Run all{0, 0, count};
+    k.f32.product({.m = rows(i),
+                   .n = o,
+                   .runs = &all,
+                   .a = v + p * v_plane + i * part,
+                   .lda = lv,
+                   .transposed = true,
+                   .b = d + p * d_plane,
+                   .depth = count,
+                   .c = u + p * u_plane,
+                   .ldc = lu,
+                   .add = add});
   };
   const auto finish = [&](int64_t i, int64_t r, const float* u) {
     k.filter_gradient(u + r * lu, u_plane, o, dw + (i * part + r) * o, c * o);
