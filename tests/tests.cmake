@@ -93,6 +93,8 @@ endif()
 find_program(PYTHON3 python3)
 if(PYTHON3)
   add_test(NAME house COMMAND ${PYTHON3} ${PROJECT_SOURCE_DIR}/tests/house.py)
+  add_test(NAME gpu_check COMMAND ${PYTHON3} ${PROJECT_SOURCE_DIR}/tests/gpu_check.py)
+  set_tests_properties(gpu_check PROPERTIES TIMEOUT ${test_seconds})
   if(FOVEA_IO)
     add_test(NAME lab_browser COMMAND ${PYTHON3} ${PROJECT_SOURCE_DIR}/tests/lab_browser.py $<TARGET_FILE:fovea>
       ${PROJECT_BINARY_DIR}/lab_browser)
