@@ -1,8 +1,9 @@
 #!/usr/bin/env python3
-"""Runs tools/gpu_check where a GPU is played: what a run leaves, the next one does.
+"""Runs tools/gpu_check where a GPU and fovea are played: what a run leaves, the next one does.
 
 Usage: tests/gpu_check.py
 """
+import json
 import os
 import shutil
 import subprocess
@@ -10,6 +11,10 @@ import sys
 import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+FOVEA = """#!/bin/sh
+case "$*" in *512x512*) test -e played.late && exec sleep 600 ;; esac
+echo '{"ms_median": 1, "peak_mb": 2}'
+"""
 
 
 def program(path, text):
@@ -27,6 +32,7 @@ def check(what, ok, output):
 with tempfile.TemporaryDirectory() as there:
     at = lambda *names: os.path.join(there, *names)
     program(at('bin', 'nvidia-smi'), '#!/bin/sh\necho "a played GPU, 1.0, 9.0"\n')
+    program(at('build-gpu', 'fovea'), FOVEA)
     os.makedirs(at('tools'))
     shutil.copy(os.path.join(ROOT, 'tools', 'gpu_check'), at('tools'))
 
@@ -35,8 +41,21 @@ with tempfile.TemporaryDirectory() as there:
                               env={**os.environ, 'PATH': at('bin') + ':' + os.environ['PATH']}, capture_output=True)
         return done.returncode, done.stdout + done.stderr
 
+    def timed():
+        if not os.path.exists(at('tools', 'gpu_results.jsonl')):
+            return []
+        with open(at('tools', 'gpu_results.jsonl')) as results:
+            return [json.loads(line)['work'] for line in results]
+
     code, output = run('--parts', 'parity')
     check('parity without an oracle is not left', code == 0 and 'parity left' in output, output)
     code, output = run('--parts', 'parity', '--oracle', 'none.py', '--python', 'false')
     check('parity with an oracle is left out after a run without one', code == 1 and 'FAILED parity' in output, output)
+
+    program(at('played.late'), '')
+    code, output = run('--parts', 'bench', '--seconds', '3')
+    check('a bench that was cut off is not left', 'bench left' in output and len(timed()) < 6, output)
+    os.remove(at('played.late'))
+    code, output = run('--parts', 'bench')
+    check(f'after two runs these are timed: {timed()}', code == 0 and len(timed()) == len(set(timed())) == 6, output)
 print('gpu_check: ok')
