@@ -1,4 +1,5 @@
 // Every row of the op table passes the gradient check, and every op has a row.
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <filesystem>
@@ -158,6 +159,32 @@ TEST_CASE("every op of ops/ has a row in the table") {
     }
   }
   CHECK(ops > 35);
+}
+
+// Whether one of the samples that a check draws has elements in all of its inputs.
+static bool draws_elements(const OpCase& row, int shapes) {
+  bool any = false;
+  const OpCase watched{row.name, [&](Draw& draw) {
+                         const std::vector<Tensor> in = row.make(draw).inputs;
+                         const auto has = [](const Tensor& x) { return !x || x.size() > 0; };
+                         any = any || (draw.scale == 1 && std::all_of(in.begin(), in.end(), has));
+                         return OpSample{{}, [](auto&) { return Tensor::zeros({1}, DType::f64); }};
+                       }};
+  gradcheck(watched, shapes);
+  return any;
+}
+
+TEST_CASE("no check of tools/gpu_check launches nothing") {
+  std::ifstream in(FOVEA_SOURCE_DIR "/tools/gpu_check");
+  const std::string source((std::istreambuf_iterator<char>(in)), {});
+  const std::regex pattern("\"--shapes\", \"([0-9]+)\"");
+  int checks = 0;
+  for (std::sregex_iterator it(source.begin(), source.end(), pattern), end; it != end; ++it, ++checks)
+    for (auto& row : op_cases()) {
+      INFO(row.name << ": empty in each of " << (*it)[1] << " samples");
+      CHECK(draws_elements(row, std::stoi((*it)[1])));
+    }
+  CHECK(checks == 2);
 }
 
 namespace {
