@@ -15,7 +15,7 @@ struct OpStats {
   int64_t bytes = 0;  // of the results
 };
 
-// Off by default; one profile a process.
+// Off by default; one profile a process. On a device an op's time is that of queueing it, unless FOVEA_SYNC is set.
 class Profiler {
  public:
   static void start();

@@ -1,7 +1,7 @@
 // Normalisation over channels x [..,C]: y = gamma (x - mean) / sqrt(var + eps) + beta. They differ in where the mean
-// and the variance come from. x and y may be bf16: all else is f32 then. Variances are two-pass (no E[x^2] - E[x]^2),
-// so a large mean costs no accuracy.
-// The ops throw for parameters that are not [C], of a wrong type or on another device.
+// and the variance come from. x and y may be bf16: all else is f32 then. Variances are of differences from the mean,
+// or, of columns on a device, from one of their rows (no E[x^2] - E[x]^2), so a large mean costs no accuracy. The ops
+// throw for parameters that are not [C], of a wrong type or on another device.
 #pragma once
 #include <utility>
 

@@ -1,4 +1,5 @@
-// The best of many numbers, and of many boxes, on a device, with the results of the processor, bit for bit.
+// The best of many numbers, and of many boxes, on a device, with the results of the processor, bit for bit; but scores
+// that are lowered by an exponential, which two libraries round.
 #pragma once
 #include <vector>
 
