@@ -15,7 +15,8 @@ namespace fovea {
 namespace {
 
 constexpr double kBad = std::numeric_limits<double>::infinity();
-constexpr int64_t kLarge = 6;  // scale of the samples that several threads share
+constexpr int64_t kLarge = 6;               // scale of the samples that several threads share
+constexpr int64_t kWide = 3, kVectors = 8;  // of those whose sizes are multiples of what a lane of a device takes
 
 using Tensors = std::vector<Tensor>;
 
@@ -102,13 +103,18 @@ class Check {
     rehearsal() = false;
     require(distance(base, played) < 1e-9, "the rehearsal of CUDA blocks gives another result");
     single(sample, weight, draw);
-    if (device_ != Device::cpu) {
-      const Run there = run(sample, DType::f64, weight, draw, device_);
-      require(distance(base, there) < 1e-9, "the device gives another result");
-      require(same_bits(there, run(sample, DType::f64, weight, draw, device_)),
-              "the device gives other bits each time");
-    }
+    if (device_ != Device::cpu) on_device(sample, base, weight, draw);
     result_.shapes++;
+  }
+
+  // Sizes that several numbers a lane divide, which small samples seldom have.
+  void vectors() {
+    Draw draw(seed_, kWide, kVectors);
+    const OpSample sample = row_.make(draw);
+    at_ = "wide sample: " + shapes_of(sample);
+    Tensor weight;
+    on_device(sample, run(sample, DType::f64, weight, draw), weight, draw);
+    single(sample, weight, draw);
   }
 
   // Equal bits on 1, 2 and 3 threads, on a sample that is large enough for several chunks.
@@ -134,6 +140,12 @@ class Check {
   }
   void require(bool ok, const std::string& what) {
     if (!ok) note(kBad, what);
+  }
+
+  void on_device(const OpSample& sample, const Run& base, Tensor& weight, Draw& draw) {
+    const Run first = run(sample, DType::f64, weight, draw, device_);
+    require(distance(base, first) < 1e-9, "the device gives another result");
+    require(same_bits(first, run(sample, DType::f64, weight, draw, device_)), "the device gives other bits each time");
   }
 
   // f32 against f64 on inputs that both hold exactly. Integer results may flip where rounding decides: not compared.
@@ -204,6 +216,7 @@ CheckResult gradcheck(const OpCase& row, int shapes, uint64_t seed, Device devic
   Check check(row, seed, device);
   try {
     for (int k = 0; k < shapes; ++k) check.sample(k);
+    if (device != Device::cpu) check.vectors();
     check.threads();
   } catch (const std::exception& e) { check.result_.worst = kBad, check.result_.where = check.at_ + ", " + e.what(); }
   rehearsal() = false;

@@ -23,7 +23,7 @@ struct CheckResult {
 //  - f32 inputs give the f64 values and gradients up to f32's precision.
 //  - with a `device`: the same f64 values and gradients there up to the order of sums, with equal bits a second time;
 //    and where it computes in f32, an error of at most four times the processor's, or of 1e-6; of 4e-3 and 3e-2 with
-//    factors of tf32 and bf16.
+//    factors of tf32 and bf16. The same on one sample whose sizes are multiples of 8.
 // And on one large sample: 1, 2 and 3 threads give equal bits. A row without a gradient gets the same checks of its
 // values. Throws nothing: a check that fails makes `worst` infinite. Changes the number of threads while it runs.
 CheckResult gradcheck(const OpCase& row, int shapes = 24, uint64_t seed = 1, Device device = Device::cpu);

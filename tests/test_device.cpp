@@ -308,6 +308,15 @@ TEST_CASE("gradcheck compares with a device, and notices one that is wrong") {
   const CheckResult bad = gradcheck(elsewhere, 3, 1, Device::cuda);
   CHECK(!bad.ok());
   CHECK(bad.where.find("the device gives another result") != std::string::npos);
+  // Lanes take several numbers of a loop at a time only where they divide its size.
+  const OpCase wide{"wide", [](Draw& draw) {
+                      return OpSample{{draw.normal({draw.size(1, 3)})}, [](const std::vector<Tensor>& x) {
+                                        const bool wrong = x[0].device() == Device::cuda && x[0].size() % 8 == 0;
+                                        return wrong ? x[0] + 1e-6 : x[0] + 0;
+                                      }};
+                    }};
+  CHECK(gradcheck(wide, 24).ok());
+  CHECK(gradcheck(wide, 24, 1, Device::cuda).where.find("wide sample: [16], the device") == 0);
 }
 
 TEST_CASE("the rungs of the GPU's ladder that play give the convolution") {
