@@ -6,7 +6,9 @@
 #include <map>
 #include <set>
 
+#include "core/error.h"
 #include "core/random.h"
+#include "ops/cuda/conv.h"
 #include "ops/cuda/conv_products.h"
 #include "tests/catch.h"
 
@@ -420,4 +422,13 @@ TEST_CASE("an f32 becomes the nearest tf32") {
   for (const float x : {float(INFINITY), -float(INFINITY), 0.f}) CHECK(Tf32::number(Tf32::word(&x, 1), 0) == x);
   const float nan = NAN;
   CHECK(std::isnan(Tf32::number(Tf32::word(&nan, 1), 0)));
+}
+
+TEST_CASE("a kernel that spans more of a map than 32 bits count is refused") {
+  ConvShape s{1, 2201, 512, 1, 1, 512, 2048, Int2(3, 1)};
+  s.dilation = Int2(1100, 1);
+  const View view = view_of_output(s, 0, 0);
+  CHECK(int64_t{2} * view.vertical.delta * view.w * view.ld > INT32_MAX);
+  const std::vector<ConvMap<double>> nothing{{s, nullptr, nullptr, nullptr, nullptr}};
+  CHECK_THROWS_AS(conv_input_gradient<double>(Device::cpu, nothing, nullptr), Error);
 }

@@ -12,8 +12,8 @@ namespace {
 void check_sizes(const ConvShape& s) {
   for (const int64_t n : {s.n * s.h * s.w, s.n * s.oh * s.ow, s.taps() * s.c, s.taps() * s.o})
     check(n < int64_t{1} << 30, "conv2d: a map of ", n, " pixels or places; on a GPU fewer than 2^30");
-  for (const int64_t n :
-       {s.taps() * s.group_c() * s.o, s.dilation.h * s.kernel.h * s.w * s.c, s.kernel.h * (s.ow + s.kernel.w) * s.o})
+  const int64_t down = int64_t{s.dilation.h} * s.kernel.h, across = int64_t{s.dilation.w} * s.kernel.w;
+  for (const int64_t n : {s.taps() * s.group_c() * s.o, (down * s.w + across) * s.c, (down * s.ow + across) * s.o})
     check(n < int64_t{1} << 30, "conv2d: a kernel of ", n,
           " weights, or that spans as many numbers of a map; on a GPU fewer than 2^30");
 }
