@@ -99,8 +99,12 @@ class Walk {
     for (auto& hook : record.hooks) {
       if (!g.sole_owner()) g = g.clone();  // a hook may change it in place
       const Shape before = g.shape();
+      const DType type = g.dtype();
+      const Device device = g.device();
       hook(g);
       check(g && g.shape() == before, "hook: the gradient had shape ", before, ", the hook left ", g.shape());
+      check(g.dtype() == type && g.device() == device, "hook: the gradient was ", name_of(type), " on ",
+            name_of(device), ", the hook left ", name_of(g.dtype()), " on ", name_of(g.device()));
     }
   }
   static void finish_leaf(Record& record, Sum& sum) {

@@ -76,6 +76,16 @@ TEST_CASE("hooks see complete gradients, in a fixed order, and may replace them"
   CHECK_THROWS_AS(backward(sum(x * 1.0)), Error);
 }
 
+TEST_CASE("a hook that leaves another element type is refused, and named") {
+  Tensor x = leaf({1, 2}), z = leaf({1, 2}), y = z * 2.0;  // of a leaf, and of a result
+  x.add_hook([](Tensor& g) { g = g.to(DType::f64); });
+  y.add_hook([](Tensor& g) { g = g.to(DType::bf16); });
+  const std::string of_leaf = message_of([&] { backward(sum(x * 1.0)); });
+  CHECK(of_leaf == "hook: the gradient was f32 on cpu, the hook left f64 on cpu");
+  CHECK(!x.grad());
+  CHECK(message_of([&] { backward(sum(y)); }) == "hook: the gradient was f32 on cpu, the hook left bf16 on cpu");
+}
+
 TEST_CASE("a hook that changes a gradient in place changes no other one") {
   Tensor a = leaf({1, 2}), b = leaf({3, 4});
   const Tensor seed = Tensor::from<float>({2}, {5, 6});
