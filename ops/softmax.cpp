@@ -180,6 +180,7 @@ Tensor cross_entropy(const Tensor& logits, const Tensor& labels, CrossEntropyOpt
   check(logits && logits.rank() == 2 && labels && labels.shape() == Shape{logits.dim(0)},
         "cross_entropy: labels need one entry per row\n  logits ", logits.shape(), "   (R,K)\n  labels ",
         labels.shape(), "   (R)");
+  check(labels.dtype() == DType::i64, "cross_entropy: labels must be i64, got ", name_of(labels.dtype()));
   int64_t count = 0;
   const Tensor here = labels.to(Device::cpu);
   const int64_t* k = here.data<int64_t>();

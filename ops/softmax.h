@@ -12,7 +12,7 @@ struct CrossEntropyOptions {
 };
 
 // Mean of -log softmax(logits)[label] over the rows that are not ignored (0 where all are).
-// logits [R,K], labels i64 [R] in 0..K-1. Throws on another label and other shapes.
+// logits [R,K], labels i64 [R] in 0..K-1. Throws on another label, other shapes and other types.
 Tensor cross_entropy(const Tensor& logits, const Tensor& labels, CrossEntropyOptions options = {});
 
 }  // namespace fovea

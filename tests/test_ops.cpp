@@ -240,6 +240,7 @@ TEST_CASE("softmax and cross entropy stay finite and agree") {
   CHECK(cross_entropy(z, Tensor::full({5}, -100, DType::i64)).item() == 0);
   CHECK(
       says([&] { cross_entropy(z, Tensor::full({5}, 7, DType::i64)); }, {"cross_entropy", "label 7", "row 0", "0..6"}));
+  CHECK(says([&] { cross_entropy(z, Tensor::zeros({5})); }, {"cross_entropy", "labels", "i64", "f32"}));
 }
 
 TEST_CASE("max takes the first of equals down long rows and columns, NaN before numbers, for any number of threads") {
