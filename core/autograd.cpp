@@ -96,12 +96,13 @@ class Walk {
   };
 
   static void run_hooks(Record& record, Tensor& g) {
-    for (auto& hook : record.hooks) {
-      if (!g.sole_owner()) g = g.clone();  // a hook may change it in place
+    auto hook = record.hooks.begin();
+    for (size_t left = record.hooks.size(); left-- > 0; ++hook) {  // those that there were: one may add others
+      if (!g.sole_owner()) g = g.clone();                          // a hook may change it in place
       const Shape before = g.shape();
       const DType type = g.dtype();
       const Device device = g.device();
-      hook(g);
+      (*hook)(g);
       check(g && g.shape() == before, "hook: the gradient had shape ", before, ", the hook left ", g.shape());
       check(g.dtype() == type && g.device() == device, "hook: the gradient was ", name_of(type), " on ",
             name_of(device), ", the hook left ", name_of(g.dtype()), " on ", name_of(g.device()));

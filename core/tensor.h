@@ -1,6 +1,7 @@
 // Tensor: a handle to pooled storage + shape + element type + device + an optional record on the tape.
 #pragma once
 #include <functional>
+#include <list>
 #include <memory>
 #include <span>
 #include <vector>
@@ -36,10 +37,10 @@ struct Storage {
 // What the tape knows of a tensor: shared by all handles to it.
 struct Record {
   bool requires_grad = false;
-  std::shared_ptr<Node> node;                       // the op that made it; null for a leaf
-  int slot = 0;                                     // which output of that op
-  std::unique_ptr<Tensor> grad;                     // of a leaf, after backward()
-  std::vector<std::function<void(Tensor&)>> hooks;  // see the finished gradient, and may change it
+  std::shared_ptr<Node> node;                     // the op that made it; null for a leaf
+  int slot = 0;                                   // which output of that op
+  std::unique_ptr<Tensor> grad;                   // of a leaf, after backward()
+  std::list<std::function<void(Tensor&)>> hooks;  // see the finished gradient, and may change it
 };
 
 // Dense and row-major, always. Copying a Tensor copies the handle, not the elements.
@@ -107,8 +108,9 @@ class Tensor {
   bool requires_grad() const { return record_ && record_->requires_grad; }
   Tensor& set_requires_grad(bool on = true);  // of a leaf
   Tensor grad() const { return record_ && record_->grad ? *record_->grad : Tensor(); }
-  void set_grad(const Tensor& grad);                 // replaces what backward() left; undefined clears it
-  void add_hook(std::function<void(Tensor&)> hook);  // runs when this tensor's gradient is complete
+  void set_grad(const Tensor& grad);  // replaces what backward() left; undefined clears it
+  // Runs when this tensor's gradient is complete; one that a hook adds, from the next gradient on.
+  void add_hook(std::function<void(Tensor&)> hook);
   const std::shared_ptr<Record>& record() const { return record_; }
   void set_record(std::shared_ptr<Record> record) { record_ = std::move(record); }
 

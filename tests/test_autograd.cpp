@@ -86,6 +86,20 @@ TEST_CASE("a hook that leaves another element type is refused, and named") {
   CHECK(message_of([&] { backward(sum(y)); }) == "hook: the gradient was f32 on cpu, the hook left bf16 on cpu");
 }
 
+TEST_CASE("a hook may add hooks, which see the next gradient") {
+  Tensor x = leaf({1});
+  std::string seen;
+  x.add_hook([&](Tensor&) {
+    seen += "a";
+    for (int i = 0; i < 8; ++i) x.add_hook([&](Tensor&) { seen += "c"; });
+  });
+  x.add_hook([&](Tensor&) { seen += "b"; });
+  backward(sum(x * 1.0));
+  CHECK(seen == "ab");
+  backward(sum(x * 1.0));
+  CHECK(seen == "ababcccccccc");
+}
+
 TEST_CASE("a hook that changes a gradient in place changes no other one") {
   Tensor a = leaf({1, 2}), b = leaf({3, 4});
   const Tensor seed = Tensor::from<float>({2}, {5, 6});
