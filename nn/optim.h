@@ -73,6 +73,7 @@ class SGD : public Optimizer {
 
 // Loshchilov & Hutter 2019, algorithm 2, as torch.optim.AdamW:  p *= 1 - lr decay;  m, v: running means of g, g^2;
 // p -= lr m / (1 - beta1^t) / (sqrt(v / (1 - beta2^t)) + eps).
+// t is the optimiser's step; torch counts for each parameter those in which it had a gradient.
 class AdamW : public Optimizer {
  public:
   struct Options {
