@@ -21,6 +21,8 @@ using SizeCheck = std::function<void(ImageSize)>;
 Image decode_jpeg(std::span<const uint8_t> bytes, const SizeCheck& check, ImageHeader& header, std::string& reason);
 bool read_jpeg_header(std::span<const uint8_t> bytes, ImageHeader& header, std::string& reason);
 std::vector<uint8_t> encode_jpeg(const Image& image, int quality, std::string& reason);
+// EXIF is a TIFF header, then a directory, whose entry 0x0112 is the orientation: 1..8, also 1 where there is none.
+int exif_orientation(std::span<const uint8_t> tiff);
 
 // stb_image: PNG and BMP.
 bool read_stb_header(std::span<const uint8_t> bytes, ImageSize& size, std::string& reason);

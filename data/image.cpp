@@ -101,6 +101,16 @@ std::string png_fault(Bytes bytes) {
   return text("it ends after ", bytes.size(), " bytes");
 }
 
+int png_orientation(Bytes bytes) {  // its part eXIf may be anywhere
+  for (size_t at = 8; at + 12 <= bytes.size();) {
+    const size_t length = big32(bytes, at);
+    if (length > bytes.size() - at - 12) break;
+    if (begins(bytes, "eXIf", at + 4)) return detail::exif_orientation(bytes.subspan(at + 8, length));
+    at += length + 12;
+  }
+  return 1;
+}
+
 struct PnmHeader {
   ImageSize size;
   size_t greatest = 0, start = 0;  // the value of white; where the samples begin
@@ -177,6 +187,7 @@ detail::ImageHeader read_header(Bytes bytes, Kind kind, const std::string& name)
   std::string reason;
   if (kind == Kind::png && begins(bytes, "IHDR", 12) && bytes.size() >= 24) {  // stb_image calls a large one unknown
     header.size = {int(big32(bytes, 16) & INT_MAX), int(big32(bytes, 20) & INT_MAX)};
+    header.orientation = png_orientation(bytes);
     return header;
   }
   if (kind == Kind::pnm) return header.size = read_pnm_header(bytes).size, header;

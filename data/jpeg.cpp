@@ -44,11 +44,32 @@ void use(Errors& errors, jpeg_error_mgr*& slot) {
   errors.base.emit_message = on_message;
 }
 
-// The orientation in an APP1 "Exif" block: a TIFF header, then the first directory's entry 0x0112; else 1.
-int exif_orientation(const uint8_t* data, size_t size) {
-  if (size < 20 || std::memcmp(data, "Exif\0\0", 6) != 0) return 1;
-  const uint8_t* tiff = data + 6;
-  size -= 6;
+void begin(jpeg_decompress_struct& info, std::span<const uint8_t> bytes, ImageHeader& header) {
+  jpeg_create_decompress(&info);
+  jpeg_mem_src(&info, bytes.data(), static_cast<unsigned long>(bytes.size()));
+  jpeg_save_markers(&info, JPEG_APP0 + 1, 0xFFFF);
+  jpeg_read_header(&info, TRUE);
+  header.size = {int(info.image_width), int(info.image_height)};
+  header.orientation = 1;
+  for (auto* m = info.marker_list; m && header.orientation == 1; m = m->next)
+    if (m->marker == JPEG_APP0 + 1 && m->data_length > 6 && std::memcmp(m->data, "Exif\0\0", 6) == 0)
+      header.orientation = exif_orientation({m->data + 6, m->data_length - 6});
+}
+
+// Ink to light. Files with Adobe's marker store the inks inverted.
+void cmyk_to_rgb(const uint8_t* row, uint8_t* rgb, int width, bool inverted) {
+  for (int x = 0; x < width; ++x, row += 4, rgb += 3)
+    for (int c = 0; c < 3; ++c) {
+      const int ink = inverted ? row[c] : 255 - row[c], black = inverted ? row[3] : 255 - row[3];
+      rgb[c] = uint8_t((ink * black + 127) / 255);
+    }
+}
+
+}  // namespace
+
+int exif_orientation(std::span<const uint8_t> tiff) {
+  const size_t size = tiff.size();
+  if (size < 14) return 1;
   const bool little = tiff[0] == 'I';
   const auto number = [&](size_t at, int bytes) {
     uint32_t v = 0;
@@ -67,28 +88,6 @@ int exif_orientation(const uint8_t* data, size_t size) {
   }
   return 1;
 }
-
-void begin(jpeg_decompress_struct& info, std::span<const uint8_t> bytes, ImageHeader& header) {
-  jpeg_create_decompress(&info);
-  jpeg_mem_src(&info, bytes.data(), static_cast<unsigned long>(bytes.size()));
-  jpeg_save_markers(&info, JPEG_APP0 + 1, 0xFFFF);
-  jpeg_read_header(&info, TRUE);
-  header.size = {int(info.image_width), int(info.image_height)};
-  header.orientation = 1;
-  for (auto* m = info.marker_list; m && header.orientation == 1; m = m->next)
-    if (m->marker == JPEG_APP0 + 1) header.orientation = exif_orientation(m->data, m->data_length);
-}
-
-// Ink to light. Files with Adobe's marker store the inks inverted.
-void cmyk_to_rgb(const uint8_t* row, uint8_t* rgb, int width, bool inverted) {
-  for (int x = 0; x < width; ++x, row += 4, rgb += 3)
-    for (int c = 0; c < 3; ++c) {
-      const int ink = inverted ? row[c] : 255 - row[c], black = inverted ? row[3] : 255 - row[3];
-      rgb[c] = uint8_t((ink * black + 127) / 255);
-    }
-}
-
-}  // namespace
 
 bool read_jpeg_header(std::span<const uint8_t> bytes, ImageHeader& header, std::string& reason) {
   Errors errors;

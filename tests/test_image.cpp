@@ -125,17 +125,20 @@ Bytes png(uint32_t width, uint32_t height, int depth, int type, const std::vecto
   return out;
 }
 
-Bytes with_exif(const Bytes& jpeg, int orientation, bool little) {
+Bytes exif(int orientation, bool little) {
   Bytes tiff;
   const auto put = [&](uint32_t v, int n) {
     for (int i = 0; i < n; ++i) tiff.push_back(uint8_t(v >> 8 * (little ? i : n - 1 - i)));
   };
-  for (char c : {'E', 'x', 'i', 'f', '\0', '\0'}) tiff.push_back(uint8_t(c));
   for (int i = 0; i < 2; ++i) tiff.push_back(little ? 'I' : 'M');
   put(42, 2), put(8, 4), put(2, 2);
   put(0x010F, 2), put(2, 2), put(4, 4), put(0, 4);  // another entry first
   put(0x0112, 2), put(3, 2), put(1, 4), put(uint32_t(orientation), 2), put(0, 2), put(0, 4);
-  Bytes out(jpeg.begin(), jpeg.begin() + 2);
+  return tiff;
+}
+Bytes with_exif(const Bytes& jpeg, int orientation, bool little) {
+  Bytes tiff{'E', 'x', 'i', 'f', 0, 0}, out(jpeg.begin(), jpeg.begin() + 2);
+  for (uint8_t byte : exif(orientation, little)) tiff.push_back(byte);
   out.push_back(0xFF), out.push_back(0xE1);
   out.push_back(uint8_t((tiff.size() + 2) >> 8)), out.push_back(uint8_t(tiff.size() + 2));
   out.insert(out.end(), tiff.begin(), tiff.end());
@@ -209,6 +212,23 @@ TEST_CASE("EXIF orientation is honoured") {
   }
   CHECK(decode_image(with_exif(plain, 6, true), "o", {.orient = false}) == stored);
   CHECK(decode_image(with_exif(plain, 99, true), "o") == stored);
+}
+
+TEST_CASE("EXIF orientation is honoured in PNG, too, before the pixels or after them") {
+  const Folder folder;
+  const Bytes plain = png(3, 2, 8, 0, {{10, 20, 30}, {40, 50, 60}});
+  for (const bool last : {false, true}) {
+    Bytes part, turned = plain;
+    chunk(part, "eXIf", exif(6, last));
+    turned.insert(last ? turned.end() - 12 : turned.begin() + 33, part.begin(), part.end());
+    const Image seen = decode_image(turned, "t");
+    CHECK(seen.width == 2);
+    CHECK(pixel(seen, 0, 0) == std::vector<int>{40, 40, 40});
+    CHECK(pixel(seen, 1, 2) == std::vector<int>{30, 30, 30});
+    CHECK(decode_image(turned, "t", {.orient = false}) == decode_image(plain, "p"));
+    write_bytes(folder / "t.png", turned);
+    CHECK(read_image_size(folder / "t.png").width == 2);
+  }
 }
 
 TEST_CASE("PNG: 16 bits, palette, grey, transparency over white") {
