@@ -172,6 +172,17 @@ TEST_CASE("a run keeps its preset") {
   CHECK(run("train --resume done --preset toy").code == 0);
 }
 
+TEST_CASE("epochs that are asked for later take the place of steps") {
+  make_data();
+  REQUIRE(run("train --data tiny --steps 4 --out longer" + kSmall).code == 0);  // 3 steps an epoch
+  const Result r = run("train --resume longer --epochs 2");
+  CHECK(r.code == 0);
+  require_words(r.err, {"notice: train.steps is now 0 (was 4)", "notice: train.epochs is now 2", "longer: 6 steps"});
+  require_words(run("train --keys --config longer/config.toml --steps 7 --epochs 9").out,
+                {"train.steps                7"});
+  CHECK(slurp(shared() / "longer/config.toml").find("epochs = 2") != std::string::npos);
+}
+
 TEST_CASE("going on keeps where each value came from") {
   make_data();
   shared().write("first.toml", "[train]\nlr = 0.001\n[data]\nmax_side = 90\n");

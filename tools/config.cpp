@@ -364,6 +364,18 @@ void set_key(Config& config, const std::string& name, const std::string& value, 
   config.origin[k->name] = origin;
 }
 
+// The entries of a stronger source. Where it says how many epochs, the steps of a weaker one end.
+static void add_layer(std::vector<Entry>& layers, std::vector<Entry> more) {
+  const auto last = [](const std::vector<Entry>& entries, const char* key) -> const Entry* {
+    const auto at = std::find_if(entries.rbegin(), entries.rend(), [&](const Entry& e) { return e.key == key; });
+    return at == entries.rend() ? nullptr : &*at;
+  };
+  const Entry *epochs = last(more, "train.epochs"), *steps = last(layers, "train.steps");
+  if (epochs && steps && steps->value != "0" && !last(more, "train.steps"))
+    more.push_back({"train.steps", "0", epochs->where});
+  layers.insert(layers.end(), more.begin(), more.end());
+}
+
 static std::string preset_of(const std::vector<Entry>& layers) {
   std::string name = Config().preset;
   for (auto& entry : layers)
@@ -376,14 +388,15 @@ Config load_config(const ConfigSources& sources) {
   if (!sources.text.empty()) layers = toml_entries(sources.text, sources.text_name);
   if (!sources.file.empty()) layers = (sources.own ? own_entries : toml_entries)(read_text(sources.file), sources.file);
   const std::string begun = preset_of(layers);
-  if (sources.environment)
-    for (auto& entry : environment_entries()) layers.push_back(entry);
+  if (sources.environment) add_layer(layers, environment_entries());
+  std::vector<Entry> asked;  // on the command line
   for (auto& setting : sources.settings) {
     const auto equals = setting.find('=');
     check(Code::usage, equals != std::string::npos, "--set ", setting, ": expected key=value");
-    layers.push_back({trimmed(setting.substr(0, equals)), trimmed(setting.substr(equals + 1)), "--set"});
+    asked.push_back({trimmed(setting.substr(0, equals)), trimmed(setting.substr(equals + 1)), "--set"});
   }
-  for (auto& [k, value] : sources.flags) layers.push_back({k, value, "flag"});
+  for (auto& [k, value] : sources.flags) asked.push_back({k, value, "flag"});
+  add_layer(layers, std::move(asked));
   Config config;
   const std::string name = preset_of(layers);
   // Another would only rename the run: its own file names every key.
