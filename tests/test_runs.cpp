@@ -183,6 +183,14 @@ TEST_CASE("epochs that are asked for later take the place of steps") {
   CHECK(slurp(shared() / "longer/config.toml").find("epochs = 2") != std::string::npos);
 }
 
+TEST_CASE("a run keeps the weights that it began with") {
+  make_data();
+  const std::string before = slurp(shared() / "done/config.toml");
+  fails("train --resume done --weights other", 2, {"train.weights is now \"other\"", "began with none", "--out NEW"});
+  fails("train --resume done --set train.backbone_weights=x", 2, {"train.backbone_weights is now \"x\""});
+  CHECK(slurp(shared() / "done/config.toml") == before);
+}
+
 TEST_CASE("going on keeps where each value came from") {
   make_data();
   shared().write("first.toml", "[train]\nlr = 0.001\n[data]\nmax_side = 90\n");

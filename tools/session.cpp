@@ -187,6 +187,11 @@ void Session::note_changes(const std::string& before, const std::string& name) c
   ConfigSources sources;
   sources.text = before, sources.text_name = name, sources.environment = false;
   const Config old = load_config(sources);
+  for (auto& k : config_keys())  // they were where it began
+    check(Code::usage, !k.name.starts_with("train.") || !k.name.ends_with("weights") || k.get(old) == k.get(config_),
+          k.name, " is now ", quoted(k.get(config_)), ", but this run began with ",
+          k.get(old).empty() ? "none" : quoted(k.get(old)), " and goes on from its own weights\n  hint: leave it out, ",
+          "or begin a new run with --out NEW");
   for (auto& k : config_keys())
     if (!k.of_machine() && k.get(old) != k.get(config_))
       say("notice: %s is now %s (was %s)\n", k.name.c_str(), k.get(config_).c_str(), k.get(old).c_str());
