@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
-"""Opens pages of `fovea lab` in headless Chromium as a phone would show them: 390 pixels wide.
+"""Opens pages of `fovea lab` and a run's report in headless Chromium as a phone would show them: 360 pixels wide.
 
-Usage: lab_browser.py PROGRAM FOLDER   makes the pages of the kept results (tools/lab/results) in FOLDER, opens each
+Usage: lab_browser.py PROGRAM FOLDER   makes the pages of the kept results (tools/lab/results) and a run in FOLDER,
+                                       opens each
        lab_browser.py PAGE.html ...    opens pages that are there
 Fails on a script's error, on anything that the page asks a network or a file for, on a figure or a word in it that is
 cut off, on a small figure, on a page that scrolls sideways, and on a slider that moves nothing. Without Chromium it is
@@ -10,7 +11,7 @@ skipped (77).
 import html, json, pathlib, re, shutil, subprocess, sys, tempfile
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-WIDTH = 390
+WIDTH = 360
 # Before the page's own scripts. The policy lets nothing in that is not inside the page; what it refuses is an event.
 HEAD = """<meta http-equiv=Content-Security-Policy
 content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:">
@@ -64,8 +65,18 @@ def kept_pages(program, folder):
         yield "kept results lack cells: some were trained again"
 
 
+def train(program, folder):
+    """A short run, of data whose name has no place where a line could break."""
+    data = pathlib.Path(folder) / ("long" * 20)
+    for command in (["data", "make", "shapes", data, "--train", "4", "--val", "2", "--size", "64"],
+                    ["train", "--data", data, "--preset", "toy", "--steps", "1", "--set", "data.short_side=64",
+                     "--out", pathlib.Path(folder) / "run"]):
+        subprocess.run([program] + command, check=True, capture_output=True, timeout=60)
+
+
 def look(browser, page):
     text = page.read_text().replace("<meta charset=utf-8>", "<meta charset=utf-8>" + HEAD, 1)
+    text = text.replace("<details>", "<details open>")
     with tempfile.TemporaryDirectory() as scratch:
         outer = pathlib.Path(scratch) / "phone.html"
         outer.write_text(FRAME % (WIDTH, html.escape(text)))
@@ -95,6 +106,7 @@ def main():
         pages = [pathlib.Path(name) for name in sys.argv[1:]]
     else:
         problems = list(kept_pages(*sys.argv[1:]))
+        train(*sys.argv[1:])
         pages = sorted(pathlib.Path(sys.argv[2]).glob("*/report.html"))
     if not browser and not problems:
         print("skipped: no Chromium here; the kept figures are those of the kept cells")

@@ -60,11 +60,12 @@ const char* const kStyle = R"(<style>
 body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--page);max-width:62rem;margin:2.5rem auto;
   padding:0 1rem}
 h1{font-size:1.7rem;margin:0}h2{font-size:1.15rem;margin:2.4rem 0 .7rem}p{margin:.3rem 0;color:var(--soft)}
+h1,td{overflow-wrap:anywhere}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(8.5rem,1fr));gap:.8rem;margin-top:1.4rem}
 .cards div{background:var(--card);border-radius:.6rem;padding:.8rem 1rem}
 .cards b{display:block;font-size:1.6rem;color:var(--mark)}.cards span{color:var(--soft);font-size:.85rem}
 img{width:100%;border-radius:.5rem;border:1px solid var(--line);margin:.4rem 0}
-.two{display:grid;grid-template-columns:repeat(auto-fit,minmax(22rem,1fr));gap:1rem}
+.two{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,22rem),1fr));gap:1rem}
 table{border-collapse:collapse;width:100%;font-size:.92rem}
 td,th{padding:.3rem .6rem;border-bottom:1px solid var(--line);text-align:left}
 td.n{text-align:right;font-variant-numeric:tabular-nums}code{font-size:.88rem}
