@@ -45,6 +45,22 @@ std::string suggestion(const std::string& name, const std::vector<std::string>& 
   return best.empty() ? "" : " (did you mean '" + best + "'?)";
 }
 
+std::string count_text(int64_t n) {
+  const std::string s = std::to_string(n);
+  std::string out;
+  for (size_t i = 0; i < s.size(); ++i) {
+    out += s[i];
+    const size_t after = s.size() - 1 - i;
+    if (s[i] != '-' && after > 0 && after % 3 == 0) out += ',';
+  }
+  return out;
+}
+
+std::string counted(int64_t n, const std::string& thing) {
+  const char* ending = n == 1 ? "" : thing.ends_with("s") || thing.ends_with("x") ? "es" : "s";
+  return count_text(n) + " " + thing + ending;
+}
+
 std::string joined(const std::vector<std::string>& words, const std::string& between) {
   std::string all;
   for (auto& word : words) all += (&word == words.data() ? "" : between) + word;

@@ -13,6 +13,9 @@ std::string nearest(const std::string& name, const std::vector<std::string>& can
 // " (did you mean 'x'?)", or "" without a near candidate.
 std::string suggestion(const std::string& name, const std::vector<std::string>& candidates);
 
+std::string count_text(int64_t n);                         // "12,345"
+std::string counted(int64_t n, const std::string& thing);  // "1 box", "2 boxes"
+
 std::string joined(const std::vector<std::string>& words, const std::string& between = ", ");
 std::string trimmed(const std::string& text);                      // without white space at both ends
 std::vector<std::string> split(const std::string& text, char at);  // "a, b" at ',': {"a", "b"}, trimmed

@@ -7,6 +7,7 @@
 #include <limits>
 
 #include "core/error.h"
+#include "core/words.h"
 
 namespace fovea {
 namespace {
@@ -320,13 +321,12 @@ CocoResult CocoEvaluator::summarize() {
 void CocoEvaluator::add_warnings(CocoResult& result) const {
   if (id_zero_)
     result.warnings.push_back(
-        text(id_zero_,
-             " ground truth(s) have the annotation id 0, which the COCO toolkit never counts as "
-             "found; ",
-             options_.strict ? "neither does this strict evaluation" : "here they count like any other"));
+        text(counted(id_zero_, "annotation"),
+             " of the ground truth with the id 0, which the COCO toolkit never counts as found; ",
+             options_.strict ? "neither does this strict evaluation" : "here such a one counts like any other"));
   if (unknown_category_)
-    result.warnings.push_back(
-        text(unknown_category_, " detection(s) of categories that the ground truth does not have were left out"));
+    result.warnings.push_back(text("left out ", counted(unknown_category_, "detection"),
+                                   " of categories that the ground truth does not have"));
 }
 
 std::string coco_table(const CocoResult& result) {

@@ -102,7 +102,7 @@ detail::Source read(const DatasetOptions& options) {
 std::string Problems::summary() const {
   std::string s;
   const auto add = [&](int64_t n, const char* what) {
-    if (n > 0) s += text(s.empty() ? "" : ", ", n, n == 1 ? " box " : " boxes ", what);
+    if (n > 0) s += text(s.empty() ? "" : ", ", counted(n, "box"), " ", what);
   };
   add(clipped, "clipped");
   add(dropped, "dropped");
@@ -188,8 +188,8 @@ void keep_fraction(Source& source, const std::string& split, double val_fraction
   double border = val_fraction;  // moved to the nearest picture where all of a few are on one side
   if (low < high && border > 0 && border < 1) border = std::clamp(border, std::nextafter(low, 1), high);
   std::erase_if(source.annotations, [&](const Annotation& a) { return (place(a) < border) != (split == "val"); });
-  check(Code::data, all == 0 || !source.annotations.empty(), source.name, ": of its ", all,
-        all == 1 ? " picture" : " pictures", ", none is in \"", split, "\" at a val_fraction of ", val_fraction,
+  check(Code::data, all == 0 || !source.annotations.empty(), source.name, ": of its ", counted(int64_t(all), "picture"),
+        ", none is in \"", split, "\" at a val_fraction of ", val_fraction,
         all == 1 ? "; add pictures" : "; choose one between 0 and 1",
         split == "val" ? ", or an empty data.val_split to train without scoring" : "");
 }

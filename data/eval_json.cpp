@@ -7,6 +7,7 @@
 #include <unordered_map>
 
 #include "core/error.h"
+#include "core/words.h"
 #include "data/json.h"
 
 namespace fovea {
@@ -55,7 +56,8 @@ CocoTruthFile read_coco_truth(const std::string& path, bool strict) {
   for (const CocoRecord& a : annotations)
     check_known(path, a, at.count(a.image) > 0, categories.count(a.truth.category) > 0);
   if (const std::size_t shared = share_ids(annotations, strict))
-    file.warnings.push_back(text(path, ": ", shared, " annotation(s) have an id that another one has too; the COCO ",
+    file.warnings.push_back(text(path, ": ", counted(int64_t(shared), "annotation"),
+                                 " with the id of another; the COCO ",
                                  "toolkit reads such a group as copies of its last one",
                                  strict ? ", and so does this strict evaluation" : ", here each is its own"));
   file.ground_truths.resize(file.images.size());

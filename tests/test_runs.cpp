@@ -172,6 +172,21 @@ TEST_CASE("a run keeps its preset") {
   CHECK(run("train --resume done --preset toy").code == 0);
 }
 
+TEST_CASE("of one thing, messages say one") {
+  make_data();
+  CHECK(counted(1, "box") + ", " + counted(0, "class") + ", " + counted(12345, "picture") ==
+        "1 box, 0 classes, 12,345 pictures");
+  const Result made = run("data make shapes lone --train 1 --val 1 --size 64 --classes 1");
+  CHECK(made.out == "lone: 1 picture to train on, 1 to validate on, 1 class\n");
+  const std::string one = " --set model.anchors.scales=1 --set model.anchors.ratios=1 --threads 1";
+  const Result trained = run("train --data lone --steps 1 --out lone-run" + kSmall + one);
+  require_words(trained.err, {": 1 picture to train on, 1 to score on, 1 class\n", ", 1 anchor a cell\n",
+                              ": 1 step of 4 pictures, 1 an epoch, 1 thread, "});
+  require_words(run("eval --weights lone-run --data lone --split val").err, {": 1 picture in "});
+  require_words(run("data stats lone --split val").out, {"\n1 picture ("});
+  require_words(run("data show lone --split val --out lone.png").out, {": 1 of 1 picture\n"});
+}
+
 TEST_CASE("epochs that are asked for later take the place of steps") {
   make_data();
   REQUIRE(run("train --data tiny --steps 4 --out longer" + kSmall).code == 0);  // 3 steps an epoch

@@ -86,7 +86,7 @@ void run_show(const ShowFlags& flags) {
   const Image page = tile(pictures, captions, {flags.columns, flags.cell});
   jpeg ? write_jpeg(flags.out, page) : write_png(flags.out, page);
   if (flags.json) print_json({{"out", flags.out}, {"pictures", pictures.size()}});
-  else std::cout << flags.out << ": " << pictures.size() << " of " << dataset.size() << " pictures\n";
+  else std::cout << flags.out << ": " << pictures.size() << " of " << counted(dataset.size(), "picture") << "\n";
 }
 
 double percentile(std::vector<double>& values, double p) {  // nearest rank
@@ -180,8 +180,8 @@ Json stats_json(const Dataset& dataset, Counts& c, const std::vector<std::string
 
 void print_stats(const Dataset& dataset, Counts& c, const std::vector<std::string>& faults, bool verified) {
   std::cout << dataset.name() << "\n"
-            << count_text(dataset.size()) << " pictures (" << c.empty << " without objects), " << count_text(c.boxes)
-            << " boxes, " << c.ignore << " ignore regions\n\n";
+            << counted(dataset.size(), "picture") << " (" << c.empty << " without objects), " << counted(c.boxes, "box")
+            << ", " << counted(c.ignore, "ignore region") << "\n\n";
   Table classes({"class", "id", "boxes", "part", "pictures", "median size"});
   for (size_t k = 0; k < dataset.classes().size(); ++k)
     classes.row({dataset.classes()[k], std::to_string(dataset.class_ids()[k]), count_text(c.class_boxes[k]),
@@ -207,7 +207,7 @@ void print_stats(const Dataset& dataset, Counts& c, const std::vector<std::strin
   else std::cout << problems.summary() << ":\n";
   for (const std::string& message : problems.messages) std::cout << "  " << message << "\n";
   if (verified && faults.empty()) std::cout << "all pictures can be read\n";
-  if (!faults.empty()) std::cout << faults.size() << " pictures cannot be used:\n";
+  if (!faults.empty()) std::cout << counted(int64_t(faults.size()), "picture") << " cannot be used:\n";
   for (const std::string& fault : faults) std::cout << "  " << fault << "\n";
 }
 
@@ -301,8 +301,8 @@ void add_make(Command& data) {
     if (flags->json)
       print_json({{"dir", flags->dir}, {"train", o.train}, {"val", o.val}, {"classes", o.classes}, {"seed", o.seed}});
     else
-      std::cout << flags->dir << ": " << o.train << " pictures to train on, " << o.val << " to validate on, "
-                << o.classes << " classes\n";
+      std::cout << flags->dir << ": " << counted(o.train, "picture") << " to train on, " << count_text(o.val)
+                << " to validate on, " << counted(o.classes, "class") << "\n";
   });
 }
 

@@ -39,7 +39,7 @@ void print(const Evaluation& result, const LoadedModel& loaded, const Dataset& d
   std::cout << coco_table(result.coco) << "\n"
             << class_table(result.coco, data) << "\n"
             << ap_line(result.coco) << "\n";
-  std::fprintf(stderr, "%s: %s pictures in %s\n", loaded.path.c_str(), count_text(result.images).c_str(),
+  std::fprintf(stderr, "%s: %s in %s\n", loaded.path.c_str(), counted(result.images, "picture").c_str(),
                duration(result.seconds).c_str());
 }
 
@@ -53,7 +53,7 @@ void eval(const Flags& flags) {
   const bool ids = loaded.labels_are_ids();
   const int64_t classes = static_cast<int64_t>(data.classes().size());
   check(Code::model, ids || classes == loaded.config.model.classes, "'", loaded.path, "' was trained for ",
-        loaded.config.model.classes, " classes, '", data.name(), "' has ", classes);
+        counted(loaded.config.model.classes, "class"), ", '", data.name(), "' has ", classes);
   if (!data.problems().summary().empty()) warn(data.name() + ": " + data.problems().summary());
   Progress progress("scoring", data.size());
   const Evaluation result = evaluate(

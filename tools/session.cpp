@@ -92,14 +92,15 @@ void Session::open_data() {
   train_ = open_dataset(dataset_options(c, false));
   const int64_t all = train_->size();
   train_ = train_->filtered(c.data.filter);
-  check(Code::data, train_->size() > 0, train_->name(), ": data.filter = ", c.data.filter, " leaves none of the ", all,
-        " pictures to train on\n  hint: do the annotations belong to these pictures? --set data.filter=none keeps all");
+  check(Code::data, train_->size() > 0, train_->name(), ": data.filter = ", c.data.filter, " leaves none of the ",
+        counted(all, "picture"),
+        " to train on\n  hint: do the annotations belong to these pictures? --set data.filter=none keeps all");
   const int64_t classes = static_cast<int64_t>(train_->classes().size());
   const auto origin = c.origin.find("model.classes");
   const bool asked = origin != c.origin.end() && origin->second.rfind("preset", 0) != 0 && origin->second != "the data";
   check(Code::usage, !asked || c.model.classes == classes, "model.classes is ", c.model.classes, " (",
-        asked ? origin->second : "", "), but '", train_->name(), "' has ", classes, " classes\n  hint: leave ",
-        "model.classes out, the data says how many");
+        asked ? origin->second : "", "), but '", train_->name(), "' has ", counted(classes, "class"),
+        "\n  hint: leave ", "model.classes out, the data says how many");
   c.model.classes = static_cast<int>(classes), c.origin["model.classes"] = "the data";
   if (c.train.overfit > 0) {
     train_ = train_->first(c.train.overfit);
@@ -201,8 +202,9 @@ void Session::announce() const {
   const auto line = [](const char* name, const std::string& value) {
     say("%s  %s\n", styled(Style::bold, name, Stream::err).c_str(), value.c_str());
   };
-  line("data ", text(train_->name(), ": ", count_text(train_->size()), " pictures to train on, ",
-                     val_ ? count_text(val_->size()) : "none", " to score on, ", train_->classes().size(), " classes"));
+  line("data ", text(train_->name(), ": ", counted(train_->size(), "picture"), " to train on, ",
+                     val_ ? count_text(val_->size()) : "none", " to score on, ",
+                     counted(static_cast<int64_t>(train_->classes().size()), "class")));
   for (auto* data : {&train_, &val_})
     if (*data && !(*data)->problems().summary().empty()) warn((*data)->name() + ": " + (*data)->problems().summary());
   const AnchorFit fit = fit_anchors(*train_, config_);
@@ -213,9 +215,9 @@ void Session::announce() const {
   const std::string poor = anchor_warning(config_, fit, advise_anchors(*train_, config_, fit));
   if (!poor.empty()) warn(poor);
   line("model", text(config_.preset, ": ", count_text(model_->parameter_count()), " parameters, ",
-                     config_.model.anchors.count(), " anchors a cell"));
-  line("run  ", text(request_.out, ": ", total_, " steps of ", config_.train.batch, " pictures, ", per_epoch_,
-                     " an epoch, ", num_threads(), " threads, ", name_of(isa())));
+                     counted(config_.model.anchors.count(), "anchor"), " a cell"));
+  line("run  ", text(request_.out, ": ", counted(total_, "step"), " of ", counted(config_.train.batch, "picture"), ", ",
+                     per_epoch_, " an epoch, ", counted(num_threads(), "thread"), ", ", name_of(isa())));
   if (model_->device() != Device::cpu) line("gpu  ", describe(model_->device()));
   if (step_ > 0) line("     ", text(step_ < total_ ? "goes on" : "is finished", " after step ", step_));
 }
@@ -236,7 +238,7 @@ void Session::run() {
   }
   progress_->clear();
   write_report(*run_, config_, val_ ? &*val_ : nullptr, evaluation_ ? &*evaluation_ : nullptr,
-               text(step_, " of ", total_, " steps"));
+               text(step_, " of ", counted(total_, "step")));
 }
 
 void Session::loop() {
@@ -346,7 +348,7 @@ void Session::evaluate_now() {
   progress_->clear();
   say_epoch(text("  val ", number(evaluation_->classification + evaluation_->box), "  ", ap_line(evaluation_->coco),
                  best ? styled(Style::green, "  best so far", Stream::err) : ""));
-  write_report(*run_, config_, &*val_, &*evaluation_, text(step_, " of ", total_, " steps"));
+  write_report(*run_, config_, &*val_, &*evaluation_, text(step_, " of ", counted(total_, "step")));
 }
 
 void Session::log_scores(bool best) {

@@ -170,17 +170,6 @@ std::string bytes_text(double bytes) {
   return s;
 }
 
-std::string count_text(int64_t n) {
-  const std::string s = std::to_string(n);
-  std::string out;
-  for (size_t i = 0; i < s.size(); ++i) {
-    out += s[i];
-    const size_t after = s.size() - 1 - i;
-    if (s[i] != '-' && after > 0 && after % 3 == 0) out += ',';
-  }
-  return out;
-}
-
 std::string number(double value, int digits) {
   if (std::isnan(value)) return "n/a";
   char s[64];

@@ -49,7 +49,6 @@ class Progress {
 
 std::string duration(double seconds);              // "4.2s", "3m 05s", "2h 10m"
 std::string bytes_text(double bytes);              // "1.5 GB"
-std::string count_text(int64_t n);                 // "37,915,572"
 std::string number(double value, int digits = 3);  // fixed digits; "n/a" for NaN
 
 }  // namespace fovea
