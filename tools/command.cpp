@@ -63,7 +63,9 @@ int usage_error(const CLI::App& program, const CLI::ParseError& error) {
   } else if (dynamic_cast<const CLI::ArgumentMismatch*>(&error)) {
     const std::string name = message.substr(0, message.find(':'));
     const CLI::Option* option = app->get_option_no_throw(name);
-    message = name + (option && option->get_type_size() == 3 ? " needs three values" : " needs a value");
+    const bool repeated = option && int(option->results().size()) > option->get_items_expected_max();
+    const bool three = option && option->get_type_size() == 3;
+    message = name + (repeated ? " was given more than once" : three ? " needs three values" : " needs a value");
   } else if (const auto commands = app->get_subcommands([](const CLI::App*) { return true; }); !commands.empty()) {
     message.clear();
     for (auto* command : commands) message += (message.empty() ? "name a command: " : ", ") + command->get_name();
