@@ -47,7 +47,10 @@ class Plot {
     for (const Series& s : series) {
       check(s.x.size() == s.y.size(), "plot: series \"", s.name, "\" has ", s.x.size(), " x and ", s.y.size(), " y");
       for (size_t i = 0; i < s.x.size(); ++i)
-        if (std::isfinite(height_of(s.y[i]))) x_.add(s.x[i]), y_.add(height_of(s.y[i]));
+        if (std::isfinite(height_of(s.y[i]))) {
+          x_.add(s.x[i]), y_.add(height_of(s.y[i]));
+          whole_ = whole_ && s.x[i] == std::round(s.x[i]);
+        }
     }
     x_ = opened(x_, 0);
     y_ = opened(y_, 0.05);
@@ -97,6 +100,7 @@ class Plot {
   }
   void grid() {
     for (double v : round_ticks(x_.low, x_.high, 8)) {
+      if (whole_ && std::abs(v - std::round(v)) > 1e-9) continue;  // no half epoch
       line(px(v), top_, px(v), bottom_, kPale);
       const std::string s = number(v);
       draw_text(image_, int(px(v)) - text_width(s) / 2, bottom_ + 9, s, kSoft);
@@ -163,6 +167,7 @@ class Plot {
   const PlotOptions& o_;
   Image image_;
   Range x_, y_;
+  bool whole_ = true;  // all x
   int left_, right_, top_, bottom_;
 };
 

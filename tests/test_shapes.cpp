@@ -138,6 +138,18 @@ TEST_CASE("plots of nothing, of a point, and of numbers that are not finite") {
   for (double v : s) CHECK(v == Approx(4));
 }
 
+TEST_CASE("steps and epochs are whole: there is no tick between two of them") {
+  const auto ticks = [](const std::vector<double>& x) {
+    const Image plot = plot_curves({{"", x, std::vector<double>(x.size(), 1)}}, {.width = 400, .height = 300});
+    int lines = 0;  // of the grid, in a row that crosses nothing else
+    for (int i = 70; i < plot.width; ++i) lines += plot.at(i, 30)[0] == 228 && plot.at(i, 30)[2] == 236;
+    return lines;
+  };
+  CHECK(ticks({5}) == 1);
+  CHECK(ticks({1, 2, 3}) == 2);  // and one on the axis
+  CHECK(ticks({0, 0.5, 1}) > 4);
+}
+
 TEST_CASE("a logarithmic axis has labels also where no round power fits") {
   const Image plot = plot_curves({{"", {0, 1}, {3.1, 3.9}}}, {.width = 400, .height = 300, .log_y = true});
   int fewest = plot.height;  // lines of the grid, where a column crosses nothing else
