@@ -216,6 +216,15 @@ TEST_CASE("a few pictures without splits are in both parts") {
   }
 }
 
+TEST_CASE("COCO: a picture that may not be looked at is not called missing") {
+  const Folder folder;
+  add_pictures(folder, "images");
+  folder.write("annotations.json", replaced(good_coco, "a.png", "loop.png"));
+  fs::create_symlink("loop.png", folder.path / "images/loop.png");
+  require_words(error_of(Code::data, [&] { open_dataset({.dir = folder.path.string()}); }),
+                {"images/loop.png: cannot be opened: ", "symbolic links"});
+}
+
 TEST_CASE("COCO files that are broken are refused in one line") {
   const std::string good = good_coco;
   require_words(coco_error(good.substr(0, good.size() / 2)), {"annotations.json", "cut off"});
