@@ -91,6 +91,14 @@ TEST_CASE("a mistyped command, flag, key, preset or value names the nearest, and
   fails("coco-eval a b --max-dets 1 2 3 --max-dets 1 2 3", 2, {"--max-dets was given more than once"});
 }
 
+TEST_CASE("a path that the system refuses is named with its reason") {
+  make_data();
+  fs::create_symlink("loop", shared() / "loop");  // as a folder without the right to enter it, also for root
+  for (const std::string arguments : {"eval --weights loop --data tiny", "detect --weights done loop --json",
+                                      "train --data tiny --out loop", "data stats loop"})
+    fails(arguments, 1, {"'loop", "': ", "symbolic links", "hint: is the path right, and may this user"});
+}
+
 TEST_CASE("precedence: flag > environment > file > preset > default") {
   shared().write("some.toml", "[train]\nlr = 0.5\nepochs = 7\nbatch = 3\n");
   CHECK(value("", "", "train.momentum") == "0.9");

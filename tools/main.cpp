@@ -1,5 +1,6 @@
 // The fovea program: lists the commands, runs the one that was asked for, and turns what went wrong into an exit code.
 #include <csignal>
+#include <filesystem>
 #include <iostream>
 #include <new>
 
@@ -35,5 +36,9 @@ int main(int argc, char** argv) {
   } catch (const std::bad_alloc&) {
     return complain("out of memory\n  hint: a smaller train.batch or data.short_side needs less",
                     static_cast<int>(Code::resource));
+  } catch (const std::filesystem::filesystem_error& error) {
+    return complain(text("'", error.path1().string(), "': ", error.code().message(),
+                         "\n  hint: is the path right, and may this user read and write there?"),
+                    static_cast<int>(Code::failure));
   } catch (const std::exception& error) { return complain(error.what(), static_cast<int>(Code::failure)); }
 }
