@@ -106,6 +106,14 @@ TEST_CASE("a run that ended before its configuration was written begins again in
   CHECK(!fs::exists(shared() / "unborn/.env.json.tmp-17"));
 }
 
+TEST_CASE("going on clears away what a kill left half written") {
+  make_data();
+  REQUIRE(run("train --data tiny --steps 2 --stop-after 1 --out littered" + kSmall).code == 0);
+  shared().write("littered/.report.html.tmp-17", "half a page");
+  REQUIRE(run("train --resume littered").code == 0);
+  CHECK(!fs::exists(shared() / "littered/.report.html.tmp-17"));
+}
+
 TEST_CASE("a damaged last checkpoint: the message names the one before, which goes on once it is removed") {
   make_data();
   REQUIRE(run("train --data tiny --steps 6 --stop-after 4 --set train.checkpoint_every=2 --out torn" + kSmall).code ==

@@ -79,6 +79,7 @@ RunDirectory RunDirectory::create(const std::string& path, const Config& config,
 RunDirectory RunDirectory::reopen(const std::string& path, int64_t step) {
   check(Code::usage, fs::exists(path + "/config.toml"), "'", path, "' holds no run (no config.toml)");
   RunDirectory run(path);
+  remove_temporaries(path);
   std::vector<std::string> kept;
   for (auto& line : read_lines(run.file("log.jsonl")))
     if (const Json event = parse_json(line); step_of(event) <= step) kept.push_back(line + "\n");
