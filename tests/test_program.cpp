@@ -86,6 +86,10 @@ TEST_CASE("a mistyped command, flag, key, preset or value names the nearest, and
   fails("train --data x --out y --config cut.toml", 2, {"cut.toml:1"});
   fails("train --data x --out y --config .", 2, {"configuration file '.'", "is a folder"});
   fails("train --out y", 2, {"--data is required"});
+  fails("model toy --depth 10", 2, {"--depth: 10 is not in 1 to 9;"});
+  fails("detect --threshold -0.5", 2, {"--threshold: -0.5 is not in 0 to 1;"});
+  fails("model toy --depth many", 2, {"--depth", "many"});
+  require_words(run("model --help").out, {"--depth INT:1 to 9 "});
   fails("train --epochs", 2, {"--epochs needs a value"});
   fails("train --out a --out b", 2, {"--out was given more than once"});
   fails("coco-eval a b --max-dets 1 2 3 --max-dets 1 2 3", 2, {"--max-dets was given more than once"});

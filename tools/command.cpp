@@ -3,6 +3,7 @@
 
 #include <CLI/CLI.hpp>
 #include <cstdio>
+#include <cstdlib>
 #include <iostream>
 #include <sstream>
 
@@ -83,7 +84,15 @@ void add_examples(CLI::App* app, const std::string& examples) {
 
 Option& Option::required() { return option_->required(), *this; }
 Option& Option::type(const std::string& name) { return option_->type_name(name), *this; }
-Option& Option::range(double low, double high) { return option_->check(CLI::Range(low, high)), *this; }
+Option& Option::range(double low, double high) {  // CLI::Range speaks of "FLOAT in [1.000000 - 9.000000]"
+  const std::string range = shortest(low) + " to " + shortest(high);
+  const auto inside = [low, high, range](const std::string& value) {
+    char* end = nullptr;
+    const double v = std::strtod(value.c_str(), &end);
+    return *end || (v >= low && v <= high) ? std::string() : value + " is not in " + range;
+  };
+  return option_->check(inside, range), *this;
+}
 Option& Option::one_of(const std::vector<std::string>& values) { return option_->check(CLI::IsMember(values)), *this; }
 Option& Option::show_default() { return option_->capture_default_str(), *this; }
 
