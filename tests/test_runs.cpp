@@ -190,6 +190,7 @@ TEST_CASE("of one thing, messages say one") {
   const Result trained = run("train --data lone --steps 1 --out lone-run" + kSmall + one);
   require_words(trained.err, {": 1 picture to train on, 1 to score on, 1 class\n", ", 1 anchor a cell\n",
                               ": 1 step of 4 pictures, 1 an epoch, 1 thread, "});
+  fails("lab classify --quick --data lone --format folders --out lone-lab", 3, {": holds 1 folder of classes"});
   require_words(run("eval --weights lone-run --data lone --split val").err, {": 1 picture in "});
   require_words(run("data stats lone --split val").out, {"\n1 picture ("});
   require_words(run("data show lone --split val --out lone.png").out, {": 1 of 1 picture\n"});

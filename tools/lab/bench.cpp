@@ -67,7 +67,8 @@ std::vector<Image> folder_pictures(const std::string& dir, int label) {
   for (auto& entry : fs::directory_iterator(dir))
     if (entry.is_directory()) classes.push_back(entry.path());
   std::sort(classes.begin(), classes.end());
-  check(Code::data, classes.size() >= 2, dir, ": holds ", classes.size(), " folders of classes; two are needed");
+  check(Code::data, classes.size() >= 2, dir, ": holds ", counted(int64_t(classes.size()), "folder"),
+        " of classes; two are needed");
   for (auto& entry : fs::directory_iterator(classes[size_t(label)]))
     if (is_image_name(entry.path().string())) files.push_back(entry.path());
   std::sort(files.begin(), files.end());
