@@ -96,6 +96,13 @@ TEST_CASE("only one program at a time goes on with a run") {
   CHECK(run("train --resume alone --stop-after 2").code == 0);  // a kill leaves no lock
 }
 
+TEST_CASE("messages to a closed stream go nowhere, not into a file of the run") {
+  make_data();
+  CHECK(run("train --data tiny --steps 1 --out deaf" + kSmall, "sh -c 'exec \"$@\" 2>&-' sh").code == 0);
+  CHECK(slurp(shared() / "deaf/.lock").empty());
+  CHECK(run("train --data tiny --steps 1 --out mute" + kSmall, "sh -c 'exec \"$@\" >&-' sh").code == 1);
+}
+
 TEST_CASE("a run that ended before its configuration was written begins again in its folder") {
   make_data();
   for (const char* name : {".lock", "env.json", ".env.json.tmp-17", ".config.toml.tmp-17"})

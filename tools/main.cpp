@@ -1,4 +1,6 @@
 // The fovea program: lists the commands, runs the one that was asked for, and turns what went wrong into an exit code.
+#include <fcntl.h>
+
 #include <csignal>
 #include <filesystem>
 #include <iostream>
@@ -21,10 +23,17 @@ static void declare(Command& program) {
 #undef X
 }
 
+// The number of a closed stream would be given to the next file, and messages would be written into that.
+static void hold_streams() {
+  for (int stream = 0; stream <= 2; ++stream)
+    if (fcntl(stream, F_GETFD) < 0) open("/dev/null", O_RDONLY);  // writing fails, as it does where one is closed
+}
+
 }  // namespace fovea
 
 int main(int argc, char** argv) {
   using namespace fovea;
+  hold_streams();
   std::signal(SIGXFSZ, SIG_IGN);  // over the limit of ulimit -f, writing fails with a message instead
   try {
     return run_command_line(argc, argv, declare);
