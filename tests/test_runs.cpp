@@ -177,6 +177,24 @@ TEST_CASE("files of annotations are whole splits; one alone is divided") {
   require_words(pictures("--data roboflow ", "unscored"), {"no split 'val'", "--val-split: there are train, valid"});
 }
 
+TEST_CASE("each class has its own AP in the report, also where the ids of val are others") {
+  make_data();
+  const ImageSize size = read_image_size(shared() / "tiny/val/images/000001.jpg");
+  shared().write(
+      "other-ids.json",
+      text(R"({"images": [{"id": 1, "file_name": "000001.jpg", "width": )", size.width, R"(, "height": )", size.height,
+           R"(}], "annotations": [{"image_id": 1, "category_id": 1, "bbox": [8, 8, 20, 20]}], )",
+           R"("categories": [{"id": 1, "name": "triangle"}, {"id": 2, "name": "square"}, )",
+           R"({"id": 3, "name": "circle"}]})"));
+  REQUIRE(run("train --data tiny --val-annotations other-ids.json --val-images tiny/val/images --steps 1 --out ids" +
+              kSmall)
+              .code == 0);
+  const std::string report = slurp(shared() / "ids/report.html");
+  for (const std::string unseen : {"circle", "square"})
+    require_words(report, {"<td>" + unseen + "</td><td class=n>n/a</td>"});
+  require_words(report, {"<td>triangle</td><td class=n>0."});
+}
+
 TEST_CASE("a run keeps its preset") {
   make_data();
   const std::string before = slurp(shared() / "done/config.toml");

@@ -76,17 +76,25 @@ std::string ap_line(const CocoResult& result) {
   return "AP = " + figure(result.stats[0]) + "  AP50 = " + figure(result.stats[1]);
 }
 
+std::vector<double> class_aps(const CocoResult& result, const Dataset& data) {
+  std::vector<double> aps;
+  for (const int64_t id : data.class_ids()) {
+    const auto place = std::find(result.categories.begin(), result.categories.end(), id) - result.categories.begin();
+    aps.push_back(
+        static_cast<size_t>(place) < result.category_ap.size() ? result.category_ap[static_cast<size_t>(place)] : -1);
+  }
+  return aps;
+}
+
 std::string class_table(const CocoResult& result, const Dataset& data) {
   Table table({"class", "objects", "AP"});
+  const std::vector<double> aps = class_aps(result, data);
   for (size_t c = 0; c < data.classes().size(); ++c) {
     const int64_t id = data.class_ids()[c];
     int64_t objects = 0;
     for (int64_t i = 0; i < data.size(); ++i)
       for (auto& truth : data.annotation(i).truths) objects += truth.category == id && !truth.crowd;
-    const auto place = std::find(result.categories.begin(), result.categories.end(), id) - result.categories.begin();
-    const double ap =
-        static_cast<size_t>(place) < result.category_ap.size() ? result.category_ap[static_cast<size_t>(place)] : -1;
-    table.row({data.classes()[c], count_text(objects), ap < 0 ? "n/a" : number(ap)});
+    table.row({data.classes()[c], count_text(objects), aps[c] < 0 ? "n/a" : number(aps[c])});
   }
   return table.str();
 }

@@ -36,6 +36,8 @@ std::vector<Detection> to_picture(const std::vector<Detection>& detections, cons
 
 // "AP = 0.612  AP50 = 0.907".
 std::string ap_line(const CocoResult& result);
+// The AP of each class by its label, which need not be the order of the categories' ids; -1 where undefined.
+std::vector<double> class_aps(const CocoResult& result, const Dataset& data);
 // A class a line: name, ground truths, AP.
 std::string class_table(const CocoResult& result, const Dataset& data);
 

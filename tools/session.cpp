@@ -357,7 +357,7 @@ void Session::log_scores(bool best) {
   const auto score = [](double v) { return v < 0 ? Json() : Json(v); };
   Json stats = Json::list(), classes = Json::list();
   for (double v : e.coco.stats) stats.add(score(v));
-  for (double v : e.coco.category_ap) classes.add(score(v));
+  for (double v : class_aps(e.coco, *val_)) classes.add(score(v));
   run_->event({{"event", "eval"},
                {"step", step_},
                {"epoch", now},
