@@ -50,7 +50,11 @@ bool begins(Bytes bytes, std::string_view magic, size_t at = 0) {
 Kind kind_of(Bytes bytes, const std::string& name) {
   if (begins(bytes, "\xFF\xD8\xFF")) return Kind::jpeg;
   if (begins(bytes, "\x89PNG\r\n\x1A\n")) return Kind::png;
-  if (begins(bytes, "BM") && bytes.size() > 30) return Kind::bmp;
+  if (begins(bytes, "BM") && bytes.size() > 30) {
+    if (bytes[14] != 12 && bytes[30] != 0 && bytes[30] != 3)  // runs, or a JPEG or PNG inside
+      reject(name, "is a BMP of a kind that is not read (only without compression)", "convert it to JPEG or PNG");
+    return Kind::bmp;
+  }
   if (begins(bytes, "P5") || begins(bytes, "P6")) return Kind::pnm;
   reject_unknown(bytes, name);
 }

@@ -262,6 +262,9 @@ TEST_CASE("BMP and binary PNM") {
   bmp.resize(54);
   for (int v : {1, 2, 3, 0, 4, 5, 6, 0}) bmp.push_back(uint8_t(v));  // from the bottom, blue first
   CHECK(pixel(decode_image(bmp, "b"), 0, 0) == std::vector<int>{6, 5, 4});
+  Bytes packed = bmp;
+  packed[28] = 8, packed[30] = 1;  // 8 bits with runs
+  test::require_words(refusal(packed), {"a/b.jpg: is a BMP of a kind that is not read", "convert it"});
   Bytes from_top = bmp;
   for (size_t i = 22; i < 26; ++i) from_top[i] = i == 22 ? 0xFE : 0xFF;  // a height of -2
   CHECK(pixel(decode_image(from_top, "b"), 0, 0) == std::vector<int>{3, 2, 1});
