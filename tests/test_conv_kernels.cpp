@@ -181,10 +181,10 @@ void check_stored_weights() {
       for (const ConvAlgo algo : {ConvAlgo::direct, ConvAlgo::automatic}) {
         INFO("seed " << seed << " " << name);
         Case<bf16> wide = c, half = c;
-        const auto value = [&](Case<bf16>& mine, const auto* weights) {
+        const auto value = [&, &k = kernels](Case<bf16>& mine, const auto* weights) {
           cpu::Maps<bf16> maps;
           for (auto& m : mine.maps) maps.push_back({m.s, m.x.data(), m.y.data(), nullptr, nullptr});
-          cpu::conv_value(maps, weights, {nullptr, mine.b.data(), true}, algo, kernels);
+          cpu::conv_value(maps, weights, {nullptr, mine.b.data(), true}, algo, k);
         };
         value(wide, c.w.data()), value(half, w.data());
         for (size_t i = 0; i < c.maps.size(); ++i) CHECK(bits(half.maps[i].y) == bits(wide.maps[i].y));
