@@ -1,5 +1,6 @@
-// Direct convolution as an implicit product: blocks of pixels are gathered into rows small enough for the cache, never
-// the whole im2col matrix. One loop serves every kernel size, stride, dilation and group, and the gradients as well.
+// Direct convolution as an implicit product, never the whole im2col matrix: patches are read where they lie or, at the
+// border, gathered in blocks small enough for the cache. One loop serves every kernel size, stride, dilation and group,
+// and the gradients as well.
 #include <algorithm>
 #include <array>
 
@@ -30,8 +31,10 @@ template <class T> struct Region {
   Patches<T> p;
   Grid<T> grid;
   bool inside;
-  int64_t first = 0;         // of its blocks, among those of all regions
-  int64_t line, wide, high;  // pixels that one product takes: at equal distances; a block is a part of a line, or lines
+  int64_t first = 0;  // of its blocks, among those of all regions
+  // A line: pixels whose patches lie at equal distances, or are gathered. A block is `wide` pixels of one, or `high`
+  // lines.
+  int64_t line, wide, high;
   Region(const Patches<T>& patches, const Grid<T>& all, Range rows, Range cols, bool whole)
       : p(patches), grid(all), inside(whole) {
     p.base_h += rows.begin * p.step_h, p.base_w += cols.begin * p.step_w;
@@ -67,7 +70,7 @@ template <class T> bool can_lie(const Patches<T>& p) {
   return pairs && p.run() > 0 && p.step_w * p.ldx * int64_t{sizeof(T)} <= kApart;
 }
 
-// All images as one line of pixels, where each result reads the pixel at its place.
+// Where each result reads the pixel at its own place, all images are one line.
 template <class T> void flatten(Patches<T>& p, Grid<T>& g) {
   if (p.kh * p.kw != 1 || p.step_h != 1 || p.step_w != 1 || p.base_h != 0 || p.base_w != 0 || p.rows != p.h ||
       p.cols != p.w || g.row != g.cols * g.pixel || g.image != g.rows * g.row)
