@@ -92,27 +92,37 @@ uint32_t crc32(Bytes bytes) {
   return ~crc;
 }
 
-// stb_image looks at no checksum: what is wrong with a PNG's chunks (length, type, data, CRC), "" where nothing is.
-std::string png_fault(Bytes bytes) {
+// Calls f(at, length) for each whole part of a PNG, whose data of `length` bytes begin 8 bytes after `at`, until one
+// gives true: whether there was such a part.
+template <class F> bool find_part(Bytes bytes, const F& f) {
   for (size_t at = 8; at + 12 <= bytes.size();) {
     const size_t length = big32(bytes, at);
     if (length > bytes.size() - at - 12) break;
-    if (crc32(bytes.subspan(at + 4, length + 4)) != big32(bytes, at + 8 + length))
-      return text("the checksum of its part at byte ", at, " is wrong");
-    if (begins(bytes, "IEND", at + 4)) return "";
+    if (f(at, length)) return true;
     at += length + 12;
   }
-  return text("it ends after ", bytes.size(), " bytes");
+  return false;
+}
+
+// stb_image looks at no checksum: what is wrong with a PNG's parts (length, type, data, CRC), "" where nothing is.
+std::string png_fault(Bytes bytes) {
+  std::string fault;
+  const bool ended = find_part(bytes, [&](size_t at, size_t length) {
+    if (crc32(bytes.subspan(at + 4, length + 4)) != big32(bytes, at + 8 + length))
+      fault = text("the checksum of its part at byte ", at, " is wrong");
+    return !fault.empty() || begins(bytes, "IEND", at + 4);
+  });
+  return ended ? fault : text("it ends after ", bytes.size(), " bytes");
 }
 
 int png_orientation(Bytes bytes) {  // its part eXIf may be anywhere
-  for (size_t at = 8; at + 12 <= bytes.size();) {
-    const size_t length = big32(bytes, at);
-    if (length > bytes.size() - at - 12) break;
-    if (begins(bytes, "eXIf", at + 4)) return detail::exif_orientation(bytes.subspan(at + 8, length));
-    at += length + 12;
-  }
-  return 1;
+  int orientation = 1;
+  find_part(bytes, [&](size_t at, size_t length) {
+    const bool found = begins(bytes, "eXIf", at + 4);
+    if (found) orientation = detail::exif_orientation(bytes.subspan(at + 8, length));
+    return found;
+  });
+  return orientation;
 }
 
 struct PnmHeader {

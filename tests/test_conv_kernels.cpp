@@ -48,6 +48,11 @@ template <class T, class V> void fill(V& v, std::vector<double>& v64, int64_t n,
   for (int64_t i = 0; i < n; ++i) v.push_back(E(T(float(dice.normal())))), v64.push_back(v.back());
 }
 
+void set_results(ConvShape& s) {  // their height and width
+  s.oh = (s.h + 2 * s.pad.h - s.dilation.h * (s.kernel.h - 1) - 1) / s.stride.h + 1;
+  s.ow = (s.w + 2 * s.pad.w - s.dilation.w * (s.kernel.w - 1) - 1) / s.stride.w + 1;
+}
+
 // Maps of T; their numbers, and the weights, are such as N has.
 template <class T, class N = T> Case<T> make(uint64_t seed) {
   Dice d(seed);
@@ -70,8 +75,7 @@ template <class T, class N = T> Case<T> make(uint64_t seed) {
   for (int64_t maps = pick(1, 3); maps-- > 0;) {
     s.n = pick(0, 3);
     s.h = pick(1, 15) + s.dilation.h * (s.kernel.h - 1), s.w = pick(1, 15) + s.dilation.w * (s.kernel.w - 1);
-    s.oh = (s.h + 2 * s.pad.h - s.dilation.h * (s.kernel.h - 1) - 1) / s.stride.h + 1;
-    s.ow = (s.w + 2 * s.pad.w - s.dilation.w * (s.kernel.w - 1) - 1) / s.stride.w + 1;
+    set_results(s);
     Buffers<T> m{s, {}, {}, {}, {}, {}, {}, {}, {}};
     const int64_t in = s.n * s.h * s.w * s.c, out = s.n * s.oh * s.ow * s.o;
     fill<N>(m.x, m.x64, in, d), fill<N>(m.dy, m.dy64, out, d);
@@ -217,8 +221,7 @@ template <class T> void check_threads() {
 template <class T> void check_large(ConvShape s) {
   Dice d(5);
   Case<T> c;
-  s.oh = (s.h + 2 * s.pad.h - s.dilation.h * (s.kernel.h - 1) - 1) / s.stride.h + 1;
-  s.ow = (s.w + 2 * s.pad.w - s.dilation.w * (s.kernel.w - 1) - 1) / s.stride.w + 1;
+  set_results(s);
   Buffers<T> m{s, {}, {}, {}, {}, {}, {}, {}, {}};
   fill<T>(m.x, m.x64, s.n * s.h * s.w * s.c, d), fill<T>(m.dy, m.dy64, s.n * s.oh * s.ow * s.o, d);
   m.y.resize(m.dy.size()), m.dx.resize(m.x.size()), m.y64.resize(m.dy.size()), m.dx64.resize(m.x.size());

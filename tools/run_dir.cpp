@@ -55,6 +55,7 @@ RunDirectory::RunDirectory(std::string path) : path_(std::move(path)) {
   lock_ = std::shared_ptr<const int>(new int(fd), [](const int* f) { close(*f), delete f; });
   check(Code::usage, flock(fd, LOCK_EX | LOCK_NB) == 0 || errno != EWOULDBLOCK, "another fovea trains in '", path_,
         "'\n  hint: wait for its end, or stop it first");
+  remove_temporaries(path_);
 }
 
 bool RunDirectory::holds_run(const std::string& path) {
@@ -70,7 +71,6 @@ RunDirectory RunDirectory::create(const std::string& path, const Config& config,
   fs::create_directories(path, error);
   check(!error, "cannot make the folder '", path, "': ", error.message());
   RunDirectory run(path);
-  remove_temporaries(path);
   write_file_atomically(run.file("env.json"), json_text(environment, 2) + "\n");
   write_file_atomically(run.file("config.toml"), to_toml(config));  // last: from here on it can be resumed
   return run;
@@ -79,7 +79,6 @@ RunDirectory RunDirectory::create(const std::string& path, const Config& config,
 RunDirectory RunDirectory::reopen(const std::string& path, int64_t step) {
   check(Code::usage, fs::exists(path + "/config.toml"), "'", path, "' holds no run (no config.toml)");
   RunDirectory run(path);
-  remove_temporaries(path);
   std::vector<std::string> kept;
   for (auto& line : read_lines(run.file("log.jsonl")))
     if (const Json event = parse_json(line); step_of(event) <= step) kept.push_back(line + "\n");

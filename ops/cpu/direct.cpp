@@ -3,6 +3,7 @@
 // and the gradients as well.
 #include <algorithm>
 #include <array>
+#include <span>
 
 #include "core/threads.h"
 #include "ops/cpu/conv.h"
@@ -100,9 +101,9 @@ template <class T> std::vector<Region<T>> regions_of(Patches<T> p, Grid<T> g) {
 template <class T> std::vector<Run> runs_of(const Patches<T>& p, int64_t first, int64_t depth) {
   std::vector<Run> runs;
   for (int64_t d = first, n; d < first + depth; d += n) {
-    const int64_t run = d / p.run(), at = d % p.run(), u = p.touch() ? run : run / p.kw, v = p.touch() ? 0 : run % p.kw;
+    const int64_t run = d / p.run(), at = d % p.run();
     n = std::min(first + depth - d, p.run() - at);
-    runs.push_back({(u * p.delta_h * p.w + v * p.delta_w) * p.ldx + at, d, n});
+    runs.push_back({(p.row_of(run) * p.delta_h * p.w + p.col_of(run) * p.delta_w) * p.ldx + at, d, n});
   }
   return runs;
 }
@@ -116,12 +117,10 @@ void convolve_rows(const Patches<T>& patches, const Grid<T>& grid, const Packed<
   const int64_t groups = std::min(ceil_div(kUnits, std::max<int64_t>(blocks, 1)), ceil_div(b.n, 2 * k.panel));
   const int64_t width = round_up(ceil_div(b.n, groups), k.panel), parts = ceil_div(b.n, width);
   const int64_t all = std::max<int64_t>(b.run, 1), step = round_up(ceil_div(all, ceil_div(all, kDepth)), 16);
-  std::vector<std::vector<Run>> lying, gathered;  // of the depths that a product takes
-  for (int64_t d = 0; d < all; d += step) {
-    gathered.push_back({{0, d, std::min(step, b.run - d)}});
-    lying.push_back(regions[0].inside ? runs_of(regions[0].p, d, std::min(step, b.run - d)) : gathered.back());
-  }
-  const int64_t sums = lying.size() > 1 ? kPixels * width : 0, lda = step + 16;
+  std::vector<std::vector<Run>> lying;  // of the depths that a product takes
+  for (int64_t d = 0; d < all && regions[0].inside; d += step)
+    lying.push_back(runs_of(regions[0].p, d, std::min(step, b.run - d)));
+  const int64_t sums = step < all ? kPixels * width : 0, lda = step + 16;
   parallel_for(blocks * parts, 1, [&](int64_t begin, int64_t end) {
     Workspace memory(static_cast<size_t>(4 * sums + int64_t{sizeof(T)} * kPixels * lda));
     float* sum = memory.as<float>();
@@ -133,11 +132,11 @@ void convolve_rows(const Patches<T>& patches, const Grid<T>& grid, const Packed<
       const Range pixels = region.block(unit / parts - region.first);
       const int64_t j = unit % parts * width;
       for (int64_t r = 0; r < pixels.size(); ++r) rows[r] = region.result(pixels.begin + r) + j;
-      for (size_t d = 0; d < lying.size(); ++d) {
-        const auto& runs = (region.inside ? lying : gathered)[d];
-        const auto& [place, depth, length] = gathered[d][0];
-        if (!region.inside && length > 0)
-          k.of<T>().gather(region.p, pixels.begin, pixels.size(), depth, length, a, lda);
+      for (int64_t d = 0; d < all; d += step) {
+        const Run gathered{0, d, std::min(step, b.run - d)};
+        const std::span<const Run> runs = region.inside ? std::span(lying[size_t(d / step)]) : std::span(&gathered, 1);
+        if (!region.inside && gathered.length > 0)
+          k.of<T>().gather(region.p, pixels.begin, pixels.size(), d, gathered.length, a, lda);
         for (int64_t r = 0; r < pixels.size(); r += region.line)
           k.of<T>().product({.m = std::min(region.line, pixels.size() - r),
                              .n = std::min(width, b.n - j),
@@ -150,7 +149,7 @@ void convolve_rows(const Patches<T>& patches, const Grid<T>& grid, const Packed<
                              .c = sum + r * width,
                              .ldc = width,
                              .add = d > 0,
-                             .rows = d + 1 == lying.size() ? rows + r : nullptr,
+                             .rows = d + step >= all ? rows + r : nullptr,
                              .end = epilogue.from(j)});
       }
     }

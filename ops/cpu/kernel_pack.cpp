@@ -91,8 +91,8 @@ void gather(const Patches<T>& p, int64_t begin, int64_t count, int64_t first, in
     for (int64_t run = first / length; run < runs && run * length < first + k; ++run) {
       const int64_t from = most(first, run * length) - run * length,
                     to = least(first + k, (run + 1) * length) - run * length;
-      const int64_t u = touch ? run : run / p.kw, v = touch ? 0 : run % p.kw;
-      const int64_t row = i * p.step_h + p.base_h + u * p.delta_h, at = j * p.step_w + p.base_w + v * p.delta_w;
+      const int64_t row = i * p.step_h + p.base_h + p.row_of(run) * p.delta_h;
+      const int64_t at = j * p.step_w + p.base_w + p.col_of(run) * p.delta_w;
       T* y = a + r * lda + run * length + from - first;
       // the numbers [low, high) of the run lie inside the image
       const bool inside = row >= 0 && row < p.h;

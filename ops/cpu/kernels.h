@@ -82,6 +82,8 @@ template <class T> struct Patches {
   bool touch() const { return ldx == c && delta_w == 1; }
   int64_t runs() const { return touch() ? kh : kh * kw; }
   int64_t run() const { return touch() ? kw * c : c; }
+  int64_t row_of(int64_t run) const { return touch() ? run : run / kw; }  // u and v of a run's first place
+  int64_t col_of(int64_t run) const { return touch() ? 0 : run % kw; }
 };
 
 // One 4x4 tile of a Winograd convolution: `x` is its first pixel (maybe outside the image), of which rows [r0,r1) x
