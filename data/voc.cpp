@@ -107,7 +107,8 @@ class Parser {
     if (object.name.find('\n') != std::string::npos) reject(at, "an <object>'s <name> holds a line break; remove it");
     if (!is_utf8(object.name))
       reject(at, "an <object>'s <name> is not UTF-8; save the file as UTF-8, or say its encoding in the first line");
-    object.difficult = node.child("difficult").text().as_int() != 0;
+    const std::string mark = trimmed(node.child("difficult").text().as_string());
+    object.difficult = !mark.empty() && std::string_view("1tTyY").find(mark[0]) != std::string_view::npos;  // 1 or True
     const pugi::xml_node box = node.child("bndbox");
     if (!box) reject(at, "object \"" + object.name + "\" has no <bndbox>");
     const auto side = [&](const char* name) {

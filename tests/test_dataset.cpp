@@ -45,8 +45,8 @@ std::string coco_error(const std::string& json, const std::string& policy = "cli
   return error_of(Code::data, [&] { open_dataset({.dir = folder.path.string(), .policy = policy}); });
 }
 
-std::string object(const std::string& name, const std::string& box, bool difficult = false) {
-  std::string s = "<object><name>" + name + "</name><difficult>" + (difficult ? "1" : "0") + "</difficult><bndbox>";
+std::string object(const std::string& name, const std::string& box, const std::string& difficult = "0") {
+  std::string s = "<object><name>" + name + "</name><difficult>" + difficult + "</difficult><bndbox>";
   std::istringstream numbers(box);
   for (const char* side : {"xmin", "ymin", "xmax", "ymax"}) {
     std::string v;
@@ -63,7 +63,7 @@ std::string voc(const std::string& objects, int width = 40, int height = 30) {
 struct VocFolder : Folder {
   VocFolder() {
     add_pictures(*this, "JPEGImages");
-    write("Annotations/a.xml", voc(object("dog", "2 3 11 30") + object("cat", "1 1 40 30", true)));
+    write("Annotations/a.xml", voc(object("dog", "2 3 11 30") + object("cat", "1 1 40 30", "1")));
     write("Annotations/b.xml", voc("", 20, 10));
     write("ImageSets/Main/train.txt", std::string("a\n"));
     write("ImageSets/Main/val.txt", std::string("b 1\n\n"));
@@ -336,6 +336,10 @@ TEST_CASE("VOC: splits, difficult objects, pixels from 1") {
   CHECK(open_dataset({.dir = dir, .split = "val"}).annotation(0).boxes.empty());
   CHECK(open_dataset({.dir = dir}).size() == 2);
   require_words(error_of(Code::usage, [&] { open_dataset({.dir = dir, .split = "trian"}); }), {"trian", "train, val"});
+  for (const auto& [mark, difficult] : {std::pair("True", true), {"\n 1", true}, {"False", false}, {"", false}}) {
+    folder.write("Annotations/a.xml", voc(object("dog", "2 3 11 30", mark)));
+    CHECK(open_dataset({.dir = dir, .split = "train"}).get(0).ignore.size() == size_t(difficult));
+  }
   folder.write("Annotations/b.xml", voc(object("dog", "0 3 11.5 10"), 20, 10));  // a 0: edges, counted from 0
   CHECK(open_dataset({.dir = dir, .split = "train"}).annotation(0).boxes[0].x1 == 2);
   CHECK(open_dataset({.dir = dir, .split = "val"}).annotation(0).boxes[0].x2 == 11.5f);
