@@ -85,7 +85,7 @@ template <class T, class I> struct MaxForward {
   bool aligned() const { return all_aligned(x, y, where); }
   template <class Columns> HD void operator()(const Columns& all, int64_t, int64_t row, int64_t n) const {
     grid.outputs().each(row, n, [=, this](int64_t r, const Pixel& o) {
-      each_block(all, [=, this](const auto& at) { best(at, r, o); });
+      each_block(all, [=, this](const auto& at) { this->best(at, r, o); });
     });
   }
   template <class Columns> HD void best(const Columns& at, int64_t r, const Pixel& o) const {

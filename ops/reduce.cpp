@@ -114,7 +114,7 @@ struct Mean : Sum {
 // --- the largest, and where ---
 
 struct Larger {  // NaN is larger than every number
-  template <class T> HD T operator()(T a, T b) const { return (a > b) | (a != a) ? a : b; }
+  template <class T> HD T operator()(T a, T b) const { return ((a > b) | (a != a)) ? a : b; }
 };
 struct Lower {
   HD int32_t operator()(int32_t a, int32_t b) const { return a < b ? a : b; }

@@ -22,7 +22,7 @@ template <class T> inline void zero(T* y, int64_t n) {
 }
 
 // A row of a panel from rows of numbers: y[j] = x[j]; or two rows side by side, y[j] = (x[j], below[j]).
-inline void fill_row(const float* x, const float*, int64_t cols, int64_t width, float* y) {
+[[maybe_unused]] inline void fill_row(const float* x, const float*, int64_t cols, int64_t width, float* y) {
   copy(x, cols, y);
   zero(y + cols, width - cols);
 }

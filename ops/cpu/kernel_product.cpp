@@ -19,8 +19,8 @@ template <class T> struct Job {  // one register tile
 
 // What one step of the depth takes from a row of A and a column of B: a number, or two of bf16 side by side.
 template <class T> constexpr int kDepths = 4 / int{sizeof(T)};
-inline Vec everywhere(const float* a) { return *a - Vec{}; }
-inline Vec multiply_add(const float*, Vec sum, Vec a, Vec b) { return sum + a * b; }
+[[maybe_unused]] inline Vec everywhere(const float* a) { return *a - Vec{}; }
+[[maybe_unused]] inline Vec multiply_add(const float*, Vec sum, Vec a, Vec b) { return sum + a * b; }
 #if defined(__AVX512BF16__)
 inline Vec everywhere(const bf16* a) {
   typedef uint32_t Pair __attribute__((may_alias, aligned(2)));

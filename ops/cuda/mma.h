@@ -52,7 +52,7 @@ struct Fragments {  // of a lane: a [4], b [2], d [4]
   float* d;
 };
 template <class P> struct Mma {
-  HD void operator()(Fragments f) const {
+  HD void operator()([[maybe_unused]] Fragments f) const {
 #ifdef __CUDA_ARCH__
     if constexpr (P::kNumbers == 1)
       asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, {%0,%1,%2,%3};"
@@ -89,7 +89,7 @@ struct MatrixRow {
   uint32_t* to;  // 4 words
 };
 template <bool kTurned> struct LoadMatrices {
-  HD void operator()(MatrixRow r) const {
+  HD void operator()([[maybe_unused]] MatrixRow r) const {
 #ifdef __CUDA_ARCH__
     const unsigned from = unsigned(__cvta_generic_to_shared(r.row));
     if constexpr (kTurned)
