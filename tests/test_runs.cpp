@@ -232,6 +232,20 @@ TEST_CASE("epochs that are asked for later take the place of steps") {
   CHECK(slurp(shared() / "longer/config.toml").find("epochs = 2") != std::string::npos);
 }
 
+TEST_CASE("an epoch's mean loss is that of its own steps, also without scores and after a pause") {
+  make_data();
+  const std::string unscored = "train --data tiny --steps 6 --val-split ''" + kSmall;  // 3 steps an epoch
+  const auto last_line = [](const Result& r) {
+    CHECK(r.code == 0);
+    const size_t at = r.err.find("epoch   2  loss ");
+    REQUIRE(at != std::string::npos);
+    return r.err.substr(at, r.err.find('\n', at) - at);
+  };
+  const std::string whole = last_line(run(unscored + "--out unpaused"));
+  REQUIRE(run(unscored + "--stop-after 4 --out paused").code == 0);
+  CHECK(last_line(run("train --resume paused")) == whole);
+}
+
 TEST_CASE("a run keeps the weights that it began with") {
   make_data();
   const std::string before = slurp(shared() / "done/config.toml");

@@ -179,8 +179,9 @@ void Session::restore(const std::string& latest) {
     if (e["best"] == true)
       best_ap_ = e["AP"].number(-1), best_ap50_ = e["AP50"].number(-1), best_epoch_ = e["epoch"].integer();
   }
-  for (const Json& e : run_->events("step"))  // the mean loss goes on where it was
-    if (e["step"].integer() > scored) loss_sum_ += e["loss"].number(), ++loss_count_;
+  const int64_t told = val_ ? scored : step_ / per_epoch_ * per_epoch_;  // by the last closing line
+  for (const Json& e : run_->events("step"))                             // the mean loss goes on where it was
+    if (e["step"].integer() > told) loss_sum_ += e["loss"].number(), ++loss_count_;
 }
 
 // What a flag or the environment changes in the middle of a run is said aloud.
