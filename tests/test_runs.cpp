@@ -2,11 +2,13 @@
 #include <fcntl.h>
 #include <sys/ioctl.h>
 
+#include <array>
 #include <csignal>
 #include <thread>
 
 #include "core/words.h"
 #include "data/image.h"
+#include "data/json.h"
 #include "tests/program.h"
 
 using namespace fovea;
@@ -244,6 +246,19 @@ TEST_CASE("an epoch's mean loss is that of its own steps, also without scores an
   const std::string whole = last_line(run(unscored + "--out unpaused"));
   REQUIRE(run(unscored + "--stop-after 4 --out paused").code == 0);
   CHECK(last_line(run("train --resume paused")) == whole);
+}
+
+TEST_CASE("a loss that is each picture's own does not depend on how pictures are batched for scoring") {
+  make_data();
+  const auto losses = [](const char* batch) {
+    const Result r = run(std::string("eval --weights done --data tiny --split val --json --set model.normaliser=") +
+                         "per_image --set data.max_side=64 --set eval.batch=" + batch);
+    CHECK(r.code == 0);
+    const Json loss = parse_json(r.out)["loss"];
+    return std::array{loss["classification"].number(), loss["box"].number()};
+  };
+  const auto one = losses("1"), three = losses("3");  // of 4 pictures: 3 and 1
+  for (size_t i = 0; i < 2; ++i) CHECK(three[i] == Approx(one[i]).epsilon(1e-5));
 }
 
 TEST_CASE("a run keeps the weights that it began with") {

@@ -42,7 +42,6 @@ Evaluation evaluate(RetinaNet& model, const Dataset& data, const EvaluationOptio
   LoaderOptions batches_of = options.loader;
   batches_of.device = model.device();
   Loader loader(data, batches_of);
-  int64_t batches = 0;
   while (auto batch = loader.next()) {
     if (options.progress && !options.progress(all.images, data.size())) throw Exit{130};
     const auto output = model(batch->images);
@@ -51,7 +50,8 @@ Evaluation evaluate(RetinaNet& model, const Dataset& data, const EvaluationOptio
       for (auto& label : target.labels)
         if (options.labels_are_ids) label = data.class_ids()[static_cast<size_t>(label)];
     const auto losses = model.loss(output, targets);
-    all.classification += losses.classification.item(), all.box += losses.box.item(), ++batches;
+    const double pictures = static_cast<double>(batch->items.size());
+    all.classification += losses.classification.item() * pictures, all.box += losses.box.item() * pictures;
     const auto found = model.detect(output, sizes_of(*batch));
     for (size_t i = 0; i < found.size(); ++i) {
       auto& item = batch->items[i];
@@ -65,7 +65,8 @@ Evaluation evaluate(RetinaNet& model, const Dataset& data, const EvaluationOptio
     }
     all.images += static_cast<int64_t>(batch->items.size());
   }
-  if (batches > 0) all.classification /= static_cast<double>(batches), all.box /= static_cast<double>(batches);
+  const double count = static_cast<double>(std::max<int64_t>(all.images, 1));
+  all.classification /= count, all.box /= count;
   all.coco = evaluator.summarize();
   all.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return all;

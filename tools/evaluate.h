@@ -17,7 +17,7 @@ void add_data_flags(Command& command, DatasetOptions& data);
 struct Evaluation {
   CocoResult coco;
   std::vector<ImageDetections> detections;
-  double classification = 0, box = 0;  // mean losses over the batches
+  double classification = 0, box = 0;  // mean losses over the batches, each as often as it has pictures
   double seconds = 0;
   int64_t images = 0;
 };
