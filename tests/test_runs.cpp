@@ -9,6 +9,7 @@
 #include "core/words.h"
 #include "data/image.h"
 #include "data/json.h"
+#include "nn/safetensors.h"
 #include "tests/program.h"
 
 using namespace fovea;
@@ -154,6 +155,32 @@ TEST_CASE("a run keeps its classes") {
   fails("detect --weights three --classes 5 two/val/images --json", 4, {"are for 3 classes", "leave out --classes"});
   fails("train --config three/config.toml --data two --out four", 2,
         {"model.classes is 3", "hint: leave model.classes"});
+}
+
+TEST_CASE("weights keep their classes where the data has these in another order") {
+  make_data();
+  std::string turned = slurp(shared() / "tiny/train/annotations.json");  // circle 1, square 2, triangle 3
+  const std::string key = "\"category_id\":";
+  for (size_t at = 0; (at = turned.find(key, at)) != turned.npos; at += key.size())
+    if (char& id = turned[at + key.size()]; id != '2') id = id == '1' ? '3' : '1';
+  turned.replace(turned.find("\"triangle\""), 10, "\"circle\"");
+  turned.replace(turned.find("\"circle\""), 8, "\"triangle\"");
+  fs::create_directories(shared() / "turned/train");
+  fs::create_symlink(shared() / "tiny/train/images", shared() / "turned/train/images");
+  shared().write("turned/train/annotations.json", turned);
+
+  const std::string more = " --steps 2 --val-split '' --weights done" + kSmall;
+  REQUIRE(run("train --data tiny --out straight" + more).code == 0);
+  const Result r = run("train --data turned --stop-after 1 --out crossed" + more);
+  INFO(r.err);
+  REQUIRE(r.code == 0);
+  require_words(r.err, {"notice: the classes are in the order of the weights: circle, square, triangle"});
+  REQUIRE(run("train --resume crossed").code == 0);
+  const auto weights = [](const std::string& of) {
+    return read_safetensors(shared() / (of + "/checkpoints/step-2.safetensors"))
+        .at("head.classification_head.cls_logits.bias");
+  };
+  CHECK(weights("crossed").values<float>() == weights("straight").values<float>());
 }
 
 TEST_CASE("files of annotations are whole splits; one alone is divided") {

@@ -59,13 +59,25 @@ std::string without(const CheckpointFolder& folder, const std::string& latest) {
   return "\n  hint: remove this file to go on from " + before;
 }
 
+// What a file or a run of weights calls its outputs; nothing where it does not say, or cannot be read (loading says
+// why).
+std::vector<std::string> classes_of(const std::string& weights) {
+  if (weights.empty()) return {};
+  try {
+    const auto info = checkpoint_info(read_safetensors(weights_file(weights)));
+    return info ? info->classes : std::vector<std::string>{};
+  } catch (const Error&) { return {}; }
+}
+
 }  // namespace
 
 Session::Session(SessionRequest request) : request_(std::move(request)), config_(request_.config) {
   if (config_.train.threads > 0) set_num_threads(static_cast<int>(config_.train.threads));
   set_conv_algo(conv_algo_named(config_.conv.algo));
   use_precision(config_.train.precision, use_device(config_.train.device));
-  open_data();
+  checkpoints_.emplace(request_.out + "/checkpoints", static_cast<int>(config_.train.keep));
+  const std::string latest = request_.resume ? checkpoints_->latest() : "";
+  open_data(latest.empty() ? config_.train.weights : latest);
   check_texts();
   check_options(config_.model);
   if (config_.train.weights.empty() && config_.train.backbone_weights.empty()) check_from_scratch(config_.model);
@@ -76,8 +88,6 @@ Session::Session(SessionRequest request) : request_(std::move(request)), config_
   total_ = config_.train.steps > 0 ? config_.train.steps : config_.train.epochs * per_epoch_;
   check(Code::usage, total_ > 0,
         "train.epochs and train.steps are 0, so there is nothing to train\n  hint: --epochs 20");
-  checkpoints_.emplace(request_.out + "/checkpoints", static_cast<int>(config_.train.keep));
-  const std::string latest = request_.resume ? checkpoints_->latest() : "";
   if (latest.empty()) load_start_weights();  // before the trainer, whose average begins with them
   trainer_ = std::make_unique<Trainer>(config_, *model_, total_);
   if (request_.resume) {
@@ -87,9 +97,17 @@ Session::Session(SessionRequest request) : request_(std::move(request)), config_
   }
 }
 
-void Session::open_data() {
+void Session::open_data(const std::string& weights) {
   auto& c = config_;
-  train_ = open_dataset(dataset_options(c, false));
+  DatasetOptions of_train = dataset_options(c, false);
+  train_ = open_dataset(of_train);
+  of_train.classes = classes_of(weights);
+  if (train_->classes() != of_train.classes &&
+      std::is_permutation(of_train.classes.begin(), of_train.classes.end(), train_->classes().begin(),
+                          train_->classes().end())) {
+    say("notice: the classes are in the order of the weights: %s\n", joined(of_train.classes).c_str());
+    train_ = open_dataset(of_train);
+  }
   const int64_t all = train_->size();
   train_ = train_->filtered(c.data.filter);
   check(Code::data, train_->size() > 0, train_->name(), ": data.filter = ", c.data.filter, " leaves none of the ",

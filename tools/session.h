@@ -30,7 +30,8 @@ class Session {
   Json summary() const;  // of the run so far: its best and last scores
 
  private:
-  void open_data();
+  // Whose weights are loaded: where they have the data's classes in another order, theirs is taken.
+  void open_data(const std::string& weights);
   void check_texts() const;
   void load_start_weights();
   void restore(const std::string& latest);
