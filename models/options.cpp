@@ -1,5 +1,6 @@
 // The options of RetinaNet by name: as text, from text, and the checks that belong to them.
 #include <algorithm>
+#include <cmath>
 #include <sstream>
 
 #include "core/error.h"
@@ -98,7 +99,7 @@ bool read(const std::string& s, BoxCoder::Style& v) {
   return s == show(v);
 }
 bool read(const std::string& s, int& v) { return read_number(s, v); }
-bool read(const std::string& s, double& v) { return read_number(s, v) && v == v; }
+bool read(const std::string& s, double& v) { return read_number(s, v) && std::isfinite(v); }
 bool read(std::string s, std::vector<double>& list) {  // "1,2,3", also with brackets and spaces
   std::erase_if(s, [](char c) { return c == '[' || c == ']' || c == ' '; });
   list.clear();
@@ -190,7 +191,7 @@ void check_options(const RetinaNetOptions& o) {
   need(o.sampler == "all" || o.loss.kind != "softmax", "sampler: ohem is for losses of sigmoids");
   need(o.sampler_batch >= 4, text("sampler_batch = ", o.sampler_batch, ": at least 4 anchors are needed"));
   need(o.sampler_nms > 0, text("sampler_nms = ", o.sampler_nms, " must be above 0"));
-  need(o.box_beta >= 0, "box_beta must be at least 0");
+  need(o.box_beta >= 0 && o.box_weight >= 0, "box_beta and box_weight must be at least 0");
   need(o.norm_eps >= 0, "norm_eps must be at least 0");
   need(o.level_top >= 1 && o.detections >= 0, "level_top must be at least 1 and detections at least 0");
   need(o.coder.wx > 0 && o.coder.wy > 0 && o.coder.ww > 0 && o.coder.wh > 0, "coder: weights must be above 0");

@@ -386,6 +386,12 @@ TEST_CASE("options as text") {
   }
   CHECK_THROWS_AS(set_option(o, "loss.gamma", "two"), Error);
   CHECK_THROWS_AS(set_option(o, "classes", "3.5"), Error);
+  for (const char* none : {"inf", "-inf", "nan"}) CHECK_THROWS_AS(set_option(o, "anchors.base", none), Error);
+  CHECK_THROWS_AS(set_option(o, "pixel_std", "1,inf,1"), Error);
+  o.box_weight = -1;
+  CHECK_THROWS_WITH(check_options(o), contains("box_weight must be at least 0"));
+  o.box_weight = 0;
+  CHECK_NOTHROW(check_options(o));
   o.box_loss = "giuo";
   CHECK_THROWS_AS(check_options(o), Error);
   o.box_loss = "giou", o.matcher.low = 0.6;
