@@ -27,7 +27,10 @@ bool matches(const std::string& pattern, const std::string& name) {
   std::string_view rest = pattern;
   while (!rest.empty()) {
     const size_t comma = rest.find(',');
-    if (glob(rest.substr(0, comma), name)) return true;
+    std::string_view one = rest.substr(0, comma);  // people write a space behind a comma
+    while (one.starts_with(' ')) one.remove_prefix(1);
+    while (one.ends_with(' ')) one.remove_suffix(1);
+    if (glob(one, name)) return true;
     if (comma == std::string_view::npos) break;
     rest.remove_prefix(comma + 1);
   }

@@ -84,6 +84,8 @@ TEST_CASE("patterns: stars, question marks, alternatives") {
   CHECK(matches("a*b*c", "aXbXbXc"));
   CHECK(matches("layer?.x,fc.*", "fc.weight"));
   CHECK(matches("layer?.x,fc.*", "layer3.x"));
+  CHECK(matches("layer?.x , fc.*", "layer3.x"));
+  CHECK(matches("layer?.x , fc.*", "fc.weight"));
   CHECK_FALSE(matches("", "fc.weight"));
   CHECK(matches("*", ""));
 }

@@ -152,6 +152,10 @@ TEST_CASE("a run keeps its classes") {
         {"are for 3 classes, this model has 2", "skip_weights"});
   CHECK(run("train --data two --steps 1 --weights three --set 'train.skip_weights=*cls_logits*' --out six" + kSmall)
             .code == 0);
+  for (const std::string skip :
+       {"*cls_logit.*", "*cls_logits*, *box_regr.*"})  // a mistyped one would load what it names
+    fails("train --data two --weights three --set 'train.skip_weights=" + skip + "' --out six" + kSmall, 2,
+          {"the network has no weight '*", "hint: such as head"});
   fails("detect --weights three --classes 5 two/val/images --json", 4, {"are for 3 classes", "leave out --classes"});
   fails("train --config three/config.toml --data two --out four", 2,
         {"model.classes is 3", "hint: leave model.classes"});

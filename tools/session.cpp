@@ -11,6 +11,7 @@
 #include "core/threads.h"
 #include "models/names.h"
 #include "nn/atomic_file.h"
+#include "nn/pattern.h"
 #include "tools/anchor_fit.h"
 #include "tools/command.h"
 #include "tools/device.h"
@@ -154,6 +155,12 @@ void Session::check_texts() const {
 
 void Session::load_start_weights() {
   const auto& t = config_.train;
+  std::vector<std::string> names;
+  for (auto& s : model_->state()) names.push_back(s.name);
+  for (auto& pattern : split(t.skip_weights, ','))
+    check(Code::usage, std::any_of(names.begin(), names.end(), [&](auto& name) { return matches(pattern, name); }),
+          "train.skip_weights: the network has no weight '", pattern, "'", suggestion(pattern, names),
+          "\n  hint: such as head.classification_head.*; a star stands for any characters");
   LoadOptions backbone, all;
   backbone.model_prefix = "backbone.body.", backbone.may_be_extra = "fc.*";
   all.skip = t.skip_weights, all.classes = config_.model.classes;
