@@ -161,6 +161,18 @@ TEST_CASE("a run keeps its classes") {
         {"model.classes is 3", "hint: leave model.classes"});
 }
 
+TEST_CASE("a run whose data was moved goes on where that is named") {
+  make_data();
+  fs::copy(shared() / "tiny", shared() / "here", fs::copy_options::recursive);
+  REQUIRE(run("train --data here --steps 2 --stop-after 1 --out carried" + kSmall).code == 0);
+  fs::rename(shared() / "here", shared() / "there");
+  fails("train --resume carried", 3,
+        {"here: is not a folder", "hint: where are they now? --resume carried --data DIR"});
+  const Result r = run("train --resume carried --data there");
+  CHECK(r.code == 0);
+  require_words(r.err, {"notice: data.dir is now there (was here)", "goes on after step 1"});
+}
+
 TEST_CASE("weights keep their classes where the data has these in another order") {
   make_data();
   std::string turned = slurp(shared() / "tiny/train/annotations.json");  // circle 1, square 2, triangle 3

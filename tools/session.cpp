@@ -100,6 +100,9 @@ Session::Session(SessionRequest request) : request_(std::move(request)), config_
 
 void Session::open_data(const std::string& weights) {
   auto& c = config_;
+  check(Code::data, !request_.resume || c.data.dir.empty() || fs::is_directory(c.data.dir), c.data.dir,
+        ": is not a folder, but this run has its pictures there\n  hint: where are they now? --resume ", request_.out,
+        " --data DIR");
   DatasetOptions of_train = dataset_options(c, false);
   train_ = open_dataset(of_train);
   of_train.classes = classes_of(weights);
