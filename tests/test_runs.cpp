@@ -161,6 +161,16 @@ TEST_CASE("a run keeps its classes") {
         {"model.classes is 3", "hint: leave model.classes"});
 }
 
+TEST_CASE("a kill in the middle of writing a score neither loses nor doubles its row") {
+  make_data();
+  REQUIRE(run("train --data tiny --steps 6 --out rows" + kSmall).code == 0);  // scores after steps 3 and 6
+  const std::string rows = slurp(shared() / "rows/metrics.csv"), log = slurp(shared() / "rows/log.jsonl");
+  CHECK(std::count(rows.begin(), rows.end(), '\n') == 3);
+  shared().write("rows/log.jsonl", log.substr(0, log.rfind("{\"event\":\"eval\"")));
+  CHECK(run("train --resume rows").code == 0);
+  CHECK(slurp(shared() / "rows/metrics.csv") == rows);
+}
+
 TEST_CASE("a run whose data was moved goes on where that is named") {
   make_data();
   fs::copy(shared() / "tiny", shared() / "here", fs::copy_options::recursive);

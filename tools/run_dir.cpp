@@ -80,12 +80,16 @@ RunDirectory RunDirectory::reopen(const std::string& path, int64_t step) {
   check(Code::usage, fs::exists(path + "/config.toml"), "'", path, "' holds no run (no config.toml)");
   RunDirectory run(path);
   std::vector<std::string> kept;
+  int64_t scored = 0;
   for (auto& line : read_lines(run.file("log.jsonl")))
-    if (const Json event = parse_json(line); step_of(event) <= step) kept.push_back(line + "\n");
+    if (const Json event = parse_json(line); step_of(event) <= step) {
+      kept.push_back(line + "\n");
+      if (event["event"] == "eval") scored = step_of(event);
+    }
   write_file_atomically(run.file("log.jsonl"), joined(kept, ""));
   kept.clear();
   for (auto& line : read_lines(run.file("metrics.csv")))
-    if (kept.empty() || std::atoll(line.c_str()) <= step)  // the heads, then rows of early steps
+    if (kept.empty() || std::atoll(line.c_str()) <= scored)  // the heads, then rows of scorings that were logged
       kept.push_back(line + "\n");
   write_file_atomically(run.file("metrics.csv"), joined(kept, ""));
   return run;

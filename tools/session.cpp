@@ -387,6 +387,18 @@ void Session::log_scores(bool best) {
   Json stats = Json::list(), classes = Json::list();
   for (double v : e.coco.stats) stats.add(score(v));
   for (double v : class_aps(e.coco, *val_)) classes.add(score(v));
+  run_->metrics({{"step", step_},
+                 {"epoch", now},
+                 {"train_loss", loss_sum_ / static_cast<double>(loss_count_)},
+                 {"val_loss", e.classification + e.box},
+                 {"AP", stats.items[0]},
+                 {"AP50", stats.items[1]},
+                 {"AP75", stats.items[2]},
+                 {"AP_small", stats.items[3]},
+                 {"AP_medium", stats.items[4]},
+                 {"AP_large", stats.items[5]},
+                 {"AR100", stats.items[8]}});
+  // Last: what a kill leaves without it is scored again.
   run_->event({{"event", "eval"},
                {"step", step_},
                {"epoch", now},
@@ -399,17 +411,6 @@ void Session::log_scores(bool best) {
                {"class_ap", classes},
                {"best", best},
                {"seconds", e.seconds}});
-  run_->metrics({{"step", step_},
-                 {"epoch", now},
-                 {"train_loss", loss_sum_ / static_cast<double>(loss_count_)},
-                 {"val_loss", e.classification + e.box},
-                 {"AP", stats.items[0]},
-                 {"AP50", stats.items[1]},
-                 {"AP75", stats.items[2]},
-                 {"AP_small", stats.items[3]},
-                 {"AP_medium", stats.items[4]},
-                 {"AP_large", stats.items[5]},
-                 {"AR100", stats.items[8]}});
 }
 
 // The closing line of an epoch (or of several, where not each is scored).
