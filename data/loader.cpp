@@ -85,6 +85,9 @@ std::vector<std::vector<int64_t>> epoch_order(const Dataset& dataset, const Load
     Dice dice(options.seed, uint64_t{3} << 62 | uint64_t(epoch));
     for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[size_t(dice.integer(0, int64_t(i) - 1))]);
   }
+  const int64_t count = steps_of(dataset, options);
+  if (options.drop_last)  // before they are grouped: what is left of a rare shape would always be what is dropped
+    order.resize(size_t(std::min(dataset.size(), count * options.batch)));
   const int groups = options.group_by_aspect ? options.aspect_groups : 1;
   std::vector<std::vector<int64_t>> steps, open(static_cast<size_t>(groups));  // of each shape a batch begun
   const auto close = [&](std::vector<int64_t>& batch) { steps.push_back(std::move(batch)), batch.clear(); };
@@ -101,7 +104,6 @@ std::vector<std::vector<int64_t>> epoch_order(const Dataset& dataset, const Load
       rest.push_back(i);
     }
   if (!rest.empty()) close(rest);
-  steps.resize(size_t(std::min<int64_t>(int64_t(steps.size()), steps_of(dataset, options))));
   return steps;
 }
 

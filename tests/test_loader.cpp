@@ -148,6 +148,20 @@ TEST_CASE("an epoch holds every sample once, in a new order each time") {
   CHECK(epoch_order(shapes(), o, 0).size() == 1);  // never no batch at all
 }
 
+TEST_CASE("what an epoch leaves out is drawn from all pictures, also of shapes that fill no batch") {
+  std::vector<Annotation> all(27);  // 20 wide, 7 tall
+  for (size_t i = 0; i < all.size(); ++i) all[i].width = i < 20 ? 40 : 20, all[i].height = i < 20 ? 20 : 40;
+  const Dataset data("made", {"x"}, {1}, all, BoxPolicy::clip);
+  const LoaderOptions o{.batch = 8, .drop_last = true, .group_by_aspect = true};
+  std::vector<int> seen(all.size());
+  for (int64_t epoch = 0; epoch < 40; ++epoch)
+    for (const auto& step : epoch_order(data, o, epoch)) {
+      CHECK(step.size() == 8);
+      for (const int64_t i : step) ++seen[size_t(i)];
+    }
+  for (const int times : seen) CHECK(times > 24);  // 24 of 27 pictures an epoch: 36 times of 40
+}
+
 TEST_CASE("pixels are normalised and padded with the mean; boxes and transform fit the input") {
   LoaderOptions o;
   o.batch = 1, o.threads = 0, o.shuffle = false, o.epochs = 1;
