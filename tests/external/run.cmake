@@ -1,4 +1,5 @@
 # Installs Fovea into a folder of the build, then configures, builds and runs the external project against it.
+# Then compiles it as a project of C++17 that has Fovea's source as a subdirectory.
 # cmake -DSOURCE=.. -DBUILD=.. -DGENERATOR=.. -DTYPE=.. -DCOMPILER=.. -P run.cmake
 function(run)
   execute_process(COMMAND ${ARGV} RESULT_VARIABLE result)
@@ -11,7 +12,13 @@ endfunction()
 set(prefix ${BUILD}/external/prefix)
 file(REMOVE_RECURSE ${BUILD}/external)
 execute_process(COMMAND ${CMAKE_COMMAND} --install ${BUILD} --prefix ${prefix} OUTPUT_QUIET COMMAND_ERROR_IS_FATAL ANY)
-run(${CMAKE_COMMAND} -G "${GENERATOR}" -S ${SOURCE}/tests/external -B ${BUILD}/external/build
-  -DCMAKE_PREFIX_PATH=${prefix} -DCMAKE_BUILD_TYPE=${TYPE} -DCMAKE_CXX_COMPILER=${COMPILER})
+set(configure ${CMAKE_COMMAND} -G "${GENERATOR}" -S ${SOURCE}/tests/external -DCMAKE_BUILD_TYPE=${TYPE}
+  -DCMAKE_CXX_COMPILER=${COMPILER})
+run(${configure} -B ${BUILD}/external/build -DCMAKE_PREFIX_PATH=${prefix})
 run(${CMAKE_COMMAND} --build ${BUILD}/external/build)
 run(${BUILD}/external/build/snake)
+if(NOT GENERATOR MATCHES "Ninja")
+  return()  # make would build all of Fovea before
+endif()
+run(${configure} -B ${BUILD}/external/tree -DFOVEA_TREE=${SOURCE} -DFOVEA_IO=OFF -DCMAKE_CXX_STANDARD=17)
+run(${CMAKE_COMMAND} --build ${BUILD}/external/tree --target snake)
