@@ -4,6 +4,7 @@
 #include <list>
 #include <memory>
 #include <span>
+#include <utility>
 #include <vector>
 
 #include "core/allocator.h"
@@ -48,6 +49,14 @@ class Tensor {
  public:
   Tensor() = default;                                                                 // undefined: no storage
   Tensor(const Shape& shape, DType dtype = DType::f32, Device device = Device::cpu);  // not initialised
+  Tensor(const Tensor&) = default;
+  Tensor& operator=(const Tensor&) = default;
+  Tensor(Tensor&& o) noexcept { *this = std::move(o); }  // o is undefined afterwards, as a new one: no shape either
+  Tensor& operator=(Tensor&& o) noexcept {
+    storage_ = std::move(o.storage_), record_ = std::move(o.record_), offset_ = std::exchange(o.offset_, 0);
+    shape_ = std::exchange(o.shape_, {}), dtype_ = std::exchange(o.dtype_, DType::f32);
+    return *this;
+  }
   static Tensor zeros(const Shape& shape, DType dtype = DType::f32, Device device = Device::cpu);
   static Tensor full(const Shape& shape, double value, DType dtype = DType::f32, Device device = Device::cpu);
   Tensor(std::shared_ptr<Storage> storage, size_t offset, const Shape& shape, DType dtype)  // from byte `offset` on

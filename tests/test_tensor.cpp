@@ -49,6 +49,20 @@ TEST_CASE("shapes broadcast as numpy's do, and say which axis does not") {
   for (const char* part : {"add:", "[2, 3]", "[2, 4]", "axis -1", "3 and 4"}) CHECK(m.find(part) != std::string::npos);
 }
 
+TEST_CASE("a tensor that was moved from is undefined, without a shape") {
+  Tensor x = Tensor::full({2, 3}, 1, DType::f64).set_requires_grad(), y = std::move(x);
+  CHECK(y.shape() == Shape{2, 3});
+  CHECK(y.requires_grad());
+  for (int i = 0; i < 2; ++i) {
+    CHECK(!x);
+    CHECK(x.shape() == Shape{});
+    CHECK(x.dtype() == DType::f32);
+    CHECK(!x.requires_grad());
+    x = std::move(y), std::swap(x, y);
+  }
+  CHECK(y.values<double>() == std::vector<double>(6, 1));
+}
+
 TEST_CASE("bf16 rounds to nearest even and keeps NaN and infinity") {
   const auto round = [](float x) { return float(bf16(x)); };
   CHECK(round(1.0f) == 1.0f);
