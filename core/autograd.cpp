@@ -137,7 +137,9 @@ class Walk {
     for (size_t i = 0; i < node.inputs.size(); ++i) {
       if (!g.wants(i)) continue;
       const Edge& x = node.inputs[i];
-      check(g[i] && g[i].shape() == x.shape, node.name(), ": the gradient of input ", i, " has shape ", g[i].shape(),
+      check(bool(g[i]), node.name(), ": backward() gave input ", i, " no gradient\n  hint: fill g[", i,
+            "] where g.wants(", i, ")");
+      check(g[i].shape() == x.shape, node.name(), ": the gradient of input ", i, " has shape ", g[i].shape(),
             ", the input has ", x.shape);
       check(g[i].dtype() == x.dtype, node.name(), ": the gradient of input ", i, " is ", name_of(g[i].dtype()),
             ", the input is ", name_of(x.dtype));

@@ -17,9 +17,14 @@ struct Grads {
   std::vector<bool> wanted;
   std::vector<Tensor> value;
   bool last = true;  // the op is not asked again: it may change what it saved, and hand it out
-  bool wants(size_t i) const { return wanted[i]; }
-  Tensor& operator[](size_t i) { return value[i]; }
+  bool wants(size_t i) const { return check_input(i), wanted[i]; }
+  Tensor& operator[](size_t i) { return check_input(i), value[i]; }
   size_t size() const { return value.size(); }
+
+ private:
+  void check_input(size_t i) const {
+    check(i < value.size(), "backward: there is no input ", i, ": the op has ", value.size(), ", counted from 0");
+  }
 };
 
 // A tensor that an op keeps for its gradient: using it after it was changed in place is an error.

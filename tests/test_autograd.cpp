@@ -202,6 +202,17 @@ struct Careless {  // forgets that its input was [2]
   Tensor forward(const Tensor& x) { return x.clone(); }
   void backward(const Tensor&, Grads& g) const { g[0] = Tensor::zeros({3}); }
 };
+struct Forgetful {  // fills the gradient of an input that it has not
+  static constexpr auto name = "forgetful";
+  size_t filled;
+  Tensor forward(const Tensor& x) { return x.clone(); }
+  void backward(const Tensor& dy, Grads& g) const { g[filled] = dy; }
+};
+struct Lazy {
+  static constexpr auto name = "lazy";
+  Tensor forward(const Tensor& x) { return x.clone(); }
+  void backward(const Tensor&, Grads&) const {}
+};
 struct Values {
   static constexpr auto name = "values";
   Tensor forward(const Tensor& x, const Tensor& none) { return none ? x : x.clone(); }
@@ -220,6 +231,13 @@ TEST_CASE("several outputs, ops without a gradient, and wrong gradients") {
   const std::string m = message_of([&] { backward(sum(y)); });
   CHECK(m.find("careless: the gradient of input 0 has shape [3], the input has [2]") != std::string::npos);
   CHECK(m.find("head") != std::string::npos);
+  const auto says = [](const Tensor& loss, const std::string& part) {
+    const std::string message = message_of([&] { backward(loss); });
+    INFO(message);
+    CHECK(message.find(part) != std::string::npos);
+  };
+  says(apply(Lazy{}, leaf({1})), "lazy: backward() gave input 0 no gradient");
+  says(apply(Forgetful{1}, leaf({1})), "there is no input 1: the op has 1, counted from 0");
 }
 
 TEST_CASE("the profiler counts ops by module, and its trace is JSON") {
