@@ -13,12 +13,20 @@
 namespace fovea {
 
 // All three layouts are one transposition: memory [field, a, b] <-> file [b, a, field].
+static void check_rank(const Shape& s, Layout layout) {
+  const bool linear = layout == Layout::linear;
+  check(layout == Layout::plain || s.rank() == (linear ? 2 : 4), "weights: the layout of a ",
+        linear ? "matrix has 2" : "convolution has 4", " axes, not ", s,
+        "\n  hint: Layout::plain stores any shape as it is");
+}
 Shape file_shape(const Shape& m, Layout layout) {
+  check_rank(m, layout);
   if (layout == Layout::plain) return m;
   if (layout == Layout::linear) return {m.at(1), m.at(0)};
   return {m.at(3), m.at(2), m.at(0), m.at(1)};
 }
 static Shape memory_shape(const Shape& f, Layout layout) {
+  check_rank(f, layout);
   if (layout == Layout::plain) return f;
   if (layout == Layout::linear) return {f.at(1), f.at(0)};
   return {f.at(2), f.at(3), f.at(1), f.at(0)};

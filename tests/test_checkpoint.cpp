@@ -112,6 +112,20 @@ TEST_CASE("files have OIHW convolutions and [out,in] matrices, and come back unc
   }
 }
 
+TEST_CASE("a layout of another number of axes is refused") {
+  const auto message = [](auto f) {
+    try {
+      f();
+    } catch (const Error& e) { return std::string(e.what()); }
+    return std::string("no error");
+  };
+  const Tensor three = Tensor::zeros({2, 3, 4}), two = Tensor::zeros({2, 3});
+  CHECK(has(message([&] { to_file_layout(three, Layout::linear); }), "a matrix has 2 axes, not [2, 3, 4]"));
+  CHECK(has(message([&] { from_file_layout(three, Layout::linear); }), "a matrix has 2 axes"));
+  CHECK(has(message([&] { to_file_layout(two, Layout::conv); }), "a convolution has 4 axes, not [2, 3]"));
+  CHECK(has(message([&] { from_file_layout(two, Layout::conv_transpose); }), "a convolution has 4 axes"));
+}
+
 TEST_CASE("weights move from one model to another through a file, also into f64") {
   const Folder folder;
   const Net source(1);
