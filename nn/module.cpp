@@ -40,6 +40,9 @@ Module::~Module() {
   for (Module* child : children_) child->parent_ = nullptr;
 }
 
+static void check_defined(const std::string& name, const Tensor& value) {
+  check(bool(value), "module: the tensor \"", name, "\" is undefined: give it a shape and first values");
+}
 void Module::check_name(const std::string& name) const {
   const std::string where = path_.empty() ? "" : " of " + path_;
   check(!name.empty() && name.find('.') == std::string::npos, "module: \"", name, "\" is no name for a part", where);
@@ -51,13 +54,13 @@ void Module::check_name(const std::string& name) const {
 }
 
 Tensor Module::parameter(const std::string& name, Tensor value, Layout layout) {
-  check_name(name);
+  check_name(name), check_defined(name, value);
   value.set_requires_grad();
   parameters_.push_back({name, value, layout});
   return value;
 }
 Tensor Module::buffer(const std::string& name, Tensor value, Layout layout) {
-  check_name(name);
+  check_name(name), check_defined(name, value);
   buffers_.push_back({name, value, layout});
   return value;
 }

@@ -102,7 +102,7 @@ class Module {
   Philox random(const std::string& parameter) const;
 
  protected:
-  // Registers and returns the tensor; a parameter wants a gradient. Throws on a name in use.
+  // Registers and returns the tensor; a parameter wants a gradient. Throws on a name in use and an undefined tensor.
   Tensor parameter(const std::string& name, Tensor value, Layout layout = Layout::plain);
   Tensor buffer(const std::string& name, Tensor value, Layout layout = Layout::plain);
   Tensor host_buffer(const std::string& name, Tensor value);  // a counter, a running normaliser

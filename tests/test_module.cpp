@@ -57,13 +57,17 @@ TEST_CASE("parameters and buffers have torchvision's names, in the order of decl
   CHECK(net.layer1.blocks[0].conv1.weight.shape() == Shape{3, 3, 4, 6});
 }
 
-TEST_CASE("a name that is used twice, empty or dotted is refused") {
+TEST_CASE("a name that is used twice, empty or dotted is refused, and an undefined parameter") {
   Net net;
   CHECK_THROWS_AS(Linear(net, "fc", {.in = 1, .out = 1}), Error);
   CHECK_THROWS_AS(Linear(net, "", {.in = 1, .out = 1}), Error);
   CHECK_THROWS_AS(Linear(net, "a.b", {.in = 1, .out = 1}), Error);
   { Linear passing(net, "extra", {.in = 1, .out = 1}); }
   CHECK(net.children().size() == 3);  // a child that is gone is forgotten
+  struct Unset : Layer<Unset> {
+    Unset() : Layer(1) { parameter("weight", Tensor()); }
+  };
+  CHECK_THROWS_AS(Unset(), Error);
 }
 
 TEST_CASE("training mode reaches the children; patterns freeze") {
