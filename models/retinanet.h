@@ -189,7 +189,8 @@ class RetinaNet : public Layer<RetinaNet> {
   Tensor anchors_there_;
 };
 
-// detect() with other options than the network was built with: other thresholds, another number of detections.
+// detect() with other options than the network was built with: other thresholds, another number of detections. Throws
+// where they are for another number of classes.
 std::vector<std::vector<Detection>> detect(const RetinaNetOptions& options, const RetinaNet::Output& output,
                                            const std::vector<std::pair<int, int>>& image_hw = {});
 

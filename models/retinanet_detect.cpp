@@ -159,9 +159,12 @@ std::vector<std::vector<Detection>> RetinaNet::detect(const Output& output,
 
 std::vector<std::vector<Detection>> detect(const RetinaNetOptions& options, const RetinaNet::Output& output,
                                            const std::vector<std::pair<int, int>>& image_hw) {
-  const int64_t images = output.logits.at(0).dim(0);
+  check(!output.logits.empty(), "detect: the output is empty\n  hint: it is what model(images) returns");
+  const int64_t images = output.logits[0].dim(0);
   check(image_hw.empty() || static_cast<int64_t>(image_hw.size()) == images, "detect: ", image_hw.size(), " sizes for ",
         images, " images");
+  const int64_t own = output.logits[0].dim(2), wanted = options.classes + (options.loss.kind == "softmax");
+  check(own == wanted, "detect: the network gives each anchor ", own, " logits, these options are for ", wanted);
   NoGrad off;
   std::vector<std::pair<int, int>> sizes = image_hw;
   if (sizes.empty()) sizes.assign(static_cast<size_t>(images), output.input_hw);

@@ -36,7 +36,8 @@ void check_target(const Target& target, size_t image, const RetinaNetOptions& op
 }  // namespace
 
 Assignment RetinaNet::assign(const Output& output, const std::vector<Target>& targets) const {
-  const int64_t images = output.logits.at(0).dim(0);
+  check(!output.logits.empty(), "loss: the output is empty\n  hint: it is what model(images) returns");
+  const int64_t images = output.logits[0].dim(0);
   check(static_cast<int64_t>(targets.size()) == images, "loss: ", targets.size(), " targets for ", images, " images");
   for (size_t i = 0; i < targets.size(); ++i) check_target(targets[i], i, options);
   std::vector<int64_t> levels;

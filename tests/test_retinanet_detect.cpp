@@ -117,6 +117,17 @@ TEST_CASE("detections: equal to brute force") {
   }
 }
 
+TEST_CASE("detections: options for another number of classes are refused") {
+  const auto out = random_output(1, 1, 3);
+  CHECK_NOTHROW(detect(small_options(3), out));
+  CHECK_THROWS_AS(detect(small_options(2), out), Error);  // its labels would be of other anchors, past the last one
+  CHECK_THROWS_AS(detect(small_options(4), out), Error);
+  RetinaNetOptions softmax = small_options(3);
+  softmax.loss.kind = "softmax";
+  CHECK_THROWS_AS(detect(softmax, out), Error);
+  CHECK_THROWS_AS(detect(small_options(3), RetinaNet::Output{}), Error);
+}
+
 TEST_CASE("detections: the threshold is strict, the last level may have its own, nothing found is legal") {
   RetinaNetOptions o = small_options(1);
   o.score_threshold = 0.5;
