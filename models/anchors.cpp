@@ -53,10 +53,11 @@ struct Grid {
   Grid(const AnchorOptions& o, int level, std::pair<int64_t, int64_t> map, std::pair<int64_t, int64_t> image) {
     step_y = step_x = static_cast<double>(int64_t{1} << level);
     if (o.style == "torchvision")  // 800 / 7 = 114 where the level's stride is 128
-      step_y = static_cast<double>(image.first / map.first), step_x = static_cast<double>(image.second / map.second);
+      step_y = step(image.first, map.first), step_x = step(image.second, map.second);
     const double offset = o.style == "torchvision" ? 0 : o.style == "detectron" ? 0.5 : o.offset;
     first_y = offset * step_y, first_x = offset * step_x;
   }
+  static double step(int64_t pixels, int64_t cells) { return static_cast<double>(cells > 0 ? pixels / cells : 0); }
 };
 
 // The centre nearest to v.
@@ -94,6 +95,8 @@ Tensor make_anchors(const AnchorOptions& options, int level, std::pair<int64_t, 
 
 std::vector<float> best_anchor_iou(const AnchorOptions& options, int last_level, std::pair<int64_t, int64_t> image_hw,
                                    const std::vector<Box<float>>& boxes) {
+  check(image_hw.first > 0 && image_hw.second > 0, "anchors: an image of ", image_hw.first, " x ", image_hw.second,
+        " pixels has none");
   std::vector<float> best(boxes.size(), 0);
   for (int level = 3; level <= last_level; ++level) {
     const int64_t cell = int64_t{1} << level, rows = (image_hw.first + cell - 1) / cell,

@@ -42,6 +42,13 @@ TEST_CASE("exact anchors: detectron2's example") {
   check_rows(make_anchors(o, 2, {1, 2}, {4, 8}), {{-30, -6, 34, 10}, {-62, -14, 66, 18}, {-14, -14, 18, 18}});
 }
 
+TEST_CASE("no cells have no anchors, and no pixels no best ones, in each style") {
+  for (const char* style : {"exact", "detectron2", "detectron", "torchvision"}) {
+    CHECK(make_anchors({.style = style}, 3, {0, 2}, {0, 16}).shape() == Shape{0, 4});
+    CHECK_THROWS_AS(best_anchor_iou({.style = style}, 7, {0, 16}, {{0, 0, 1, 1}}), Error);
+  }
+}
+
 TEST_CASE("exact anchors: mmdetection's P3, and each level doubles") {
   const Tensor p3 = make_anchors({}, 3, {1, 1}, {8, 8}), p7 = make_anchors({}, 7, {1, 1}, {128, 128});
   check_rows(p3, {{-22.6274, -11.3137, 22.6274, 11.3137},
