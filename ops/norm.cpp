@@ -398,9 +398,10 @@ void check_channels(const char* op, const Tensor& x, std::initializer_list<std::
 
 Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& running_mean,
                   const Tensor& running_var, BatchNormOptions o) {
+  check(bool(running_mean) == bool(running_var), "batch_norm: give both running_mean and running_var, or neither");
+  check(o.training || running_mean, "batch_norm: where it is not training it needs running_mean and running_var");
   if (!o.training) return frozen_batch_norm(x, gamma, beta, running_mean, running_var, o.eps, o.relu);
   check_channels("batch_norm", x, {{"gamma", gamma}, {"beta", beta}});
-  check(bool(running_mean) == bool(running_var), "batch_norm: give both running_mean and running_var, or neither");
   if (running_mean) check_channels("batch_norm", x, {{"running_mean", running_mean}, {"running_var", running_var}});
   BatchNorm op;
   op.groups = x.dim(-1), op.eps = o.eps, op.momentum = o.momentum, op.relu = o.relu;

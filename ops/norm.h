@@ -36,7 +36,7 @@ std::pair<Tensor, Tensor> frozen_affine(const Tensor& gamma, const Tensor& beta,
 Tensor group_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, int groups, double eps = 1e-5,
                   bool relu = false);
 
-// Ba et al. 2016. Statistics of each row of C.
+// Ba et al. 2016. Statistics of each row of C. For f32 and f64 alone.
 Tensor layer_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, double eps = 1e-5);
 
 }  // namespace fovea

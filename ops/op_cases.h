@@ -1,4 +1,4 @@
-// The op table: one row per op. Gradient checks, rehearsal, thread invariance, benchmarks and the docs all run on it.
+// The op table: one row per op. Gradient checks, rehearsal, thread invariance and benchmarks all run on it.
 #pragma once
 #include "ops/samples.h"
 
