@@ -20,7 +20,7 @@ const char* const kExamples =
     "fovea lab loss --out lab                   # no training: a page with sliders\n"
     "fovea lab gamma --quick --out lab          # three seeds, some minutes; then open lab/gamma/report.html\n"
     "fovea lab all --quick --out lab            # all of them, half an hour; lab/index.html\n"
-    "fovea lab gamma --out lab                  # in full: hours. Killed, it goes on where it was\n"
+    "fovea lab gamma --out lab                  # in full: about an hour. Killed, it goes on where it was\n"
     "fovea lab classify --data cats_vs_dogs --format folders --out lab";
 
 struct Flags {
