@@ -262,7 +262,12 @@ TEST_CASE("the profiler counts ops by module, and its trace is JSON") {
   CHECK(Profiler::table().find("mul.backward") != std::string::npos);
   const std::string trace = Profiler::chrome_trace();
   CHECK(nlohmann::json::accept(trace));
-  CHECK(trace.find("traceEvents") != std::string::npos);
+  const auto events = nlohmann::json::parse(trace)["traceEvents"];
+  REQUIRE(events.size() >= 6);
+  for (size_t i = 1; i < events.size(); ++i) {  // each begins after the end of the one before, to the ns
+    const double begin = events[i - 1]["ts"], us = events[i - 1]["dur"], next = events[i]["ts"];
+    CHECK(begin + us < next + 0.002);
+  }
   Profiler::start(), Profiler::stop();
   CHECK(nlohmann::json::accept(Profiler::chrome_trace()));
 }
