@@ -146,7 +146,7 @@ void detect(const Flags& flags) {
   LoadedModel loaded = load_model(flags.weights);
   const Names names = names_of(loaded);
   if (!flags.out.empty()) prepare_out(flags.out);
-  Json all = Json::list();
+  std::string all;  // as text, a detection a line: as Json they would take ten times the memory
   int64_t id = 0, failed = 0;
   for (auto& file : files) {
     auto coming = std::move(next);
@@ -154,7 +154,8 @@ void detect(const Flags& flags) {
     try {
       const Image image = coming.get();
       const auto found = detect_one(loaded, image, names);
-      for (auto& d : found) all.add(to_json(d, id, file, names.of(d.category)));
+      for (auto& d : found)
+        all += (all.empty() ? "[\n" : ",\n") + json_text(to_json(d, id, file, names.of(d.category)));
       if (!flags.out.empty()) {
         const std::string& path = drawings[static_cast<size_t>(id - 1)];
         // A small picture would vanish under its labels.
@@ -168,8 +169,9 @@ void detect(const Flags& flags) {
       complain(error.what(), 0);
     }
   }
-  if (!flags.out.empty()) write_file_atomically(flags.out + "/detections.json", json_text(all, 1) + "\n", false);
-  if (flags.json) print_json(all);
+  all += all.empty() ? "[]\n" : "\n]\n";
+  if (!flags.out.empty()) write_file_atomically(flags.out + "/detections.json", all, false);
+  if (flags.json) std::cout << all;
   if (failed > 0) throw Exit{static_cast<int>(Code::data)};
 }
 
