@@ -1,5 +1,8 @@
 // The laboratory: its statistics against tables, hand counts and simulation; its numbers against brute force; its cells
 // and pages as a user meets them, killed runs included.
+#include <fcntl.h>
+#include <sys/file.h>
+
 #include <algorithm>
 #include <cmath>
 #include <csignal>
@@ -361,6 +364,22 @@ TEST_CASE("program: rare objects are described beside the contrast, and are no p
   CHECK(page.find("rare") == std::string::npos);
   test::fails("lab gamma --seeds 2 --out rare --data shapes", 3, {"shapes: is not a folder"});  // not the made ones
   CHECK(test::slurp(test::shared() / "rare/cells.csv") == lines);
+}
+
+TEST_CASE("program: pictures are made by one lab at a time in a folder") {
+  const std::string out = test::shared() / "both", made = out + "/shapes-quick";
+  std::filesystem::create_directories(out);
+  const int other = open(out.c_str(), O_RDONLY | O_CLOEXEC);  // plays the other lab
+  REQUIRE(flock(other, LOCK_EX) == 0);
+  const pid_t child = test::start("lab imbalance --quick --out both");
+  std::this_thread::sleep_for(std::chrono::milliseconds(300));
+  CHECK(!std::filesystem::exists(made));
+  close(other);
+  for (int i = 0; i < 3000 && !std::filesystem::exists(made + "/val/annotations.json"); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  CHECK(std::filesystem::exists(made + "/val/annotations.json"));
+  kill(child, SIGKILL);
+  test::wait_for(child);
 }
 
 TEST_CASE("program: killed in the middle it goes on with the next cell", "[long]") {

@@ -1,6 +1,10 @@
 // The two profiles, quick and full: the toy preset on one kind of shape at 96 pixels, or on three at 128.
 #include "tools/lab/bench.h"
 
+#include <fcntl.h>
+#include <sys/file.h>
+#include <unistd.h>
+
 #include <algorithm>
 #include <filesystem>
 
@@ -104,6 +108,27 @@ const Bench::Pictures& Bench::pictures(bool test, int label) {
   return all;
 }
 
+namespace {
+
+// Held by one lab at a time: another may make the same pictures in the same folder just now. It ends with the process;
+// where a file system has no locks, nobody waits.
+class FolderLock {
+ public:
+  explicit FolderLock(const std::string& folder) : fd_(::open(folder.c_str(), O_RDONLY | O_CLOEXEC)) {
+    if (fd_ >= 0) flock(fd_, LOCK_EX);
+  }
+  ~FolderLock() {
+    if (fd_ >= 0) close(fd_);
+  }
+  FolderLock(const FolderLock&) = delete;
+  FolderLock& operator=(const FolderLock&) = delete;
+
+ private:
+  int fd_;
+};
+
+}  // namespace
+
 const Dataset& Bench::open(const Keys& keys, bool val) {
   check(Code::usage, options.format != "folders", "--format folders is for classify: the other experiments need boxes");
   const bool rare = std::find(keys.begin(), keys.end(), kRareScenes) != keys.end();
@@ -112,6 +137,7 @@ const Dataset& Bench::open(const Keys& keys, bool val) {
   DatasetOptions o{.dir = options.data, .format = options.format, .split = val ? "val" : "train"};
   if (options.data.empty()) {
     o.dir = options.out + (options.quick ? "/shapes-quick" : "/shapes-full") + (rare ? "-rare" : "");
+    const FolderLock lock(options.out);
     if (!std::filesystem::exists(o.dir + "/val/annotations.json")) {  // written last
       std::filesystem::remove_all(o.dir);
       make_shapes(o.dir, shapes(options.quick, rare));
