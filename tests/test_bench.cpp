@@ -1,5 +1,7 @@
 // `fovea bench`: the fields of each part's report, figures that follow from others, and the comparison with a kept one.
+#include <csignal>
 #include <nlohmann/json.hpp>
+#include <thread>
 
 #include "models/presets.h"
 #include "models/summary.h"
@@ -213,10 +215,27 @@ TEST_CASE("bench ladder climbs from the definition to the kernels, each rung hel
 TEST_CASE("bench data leaves nothing behind, and names the wait") {
   std::filesystem::create_directories(shared() / "tmp");
   const Json json = report("data --pictures 4 --side 32 --batch 2 --step-ms 1", "TMPDIR=tmp");
-  check_rows(json, {"decode", "augment", "decode, augment, batch", "loader, 1 workers"});
+  check_rows(json, {"decode", "augment", "decode, augment, batch", "loader, 1 worker"});
   for (const Json& row : json["rows"]) CHECK(value(row, "pictures_per_s") == Approx(1e3 / ms(row)));
   CHECK(json["rows"][3]["wait_ms"].is_number());
   CHECK(std::filesystem::is_empty(shared() / "tmp"));
+}
+
+TEST_CASE("bench data leaves nothing behind where it fails or is stopped") {
+  const auto folder = shared() / "stopped";
+  std::filesystem::create_directories(folder);
+  fails("bench data --side 0", 2, {"a size of 0 pixels"}, "TMPDIR=stopped");
+  CHECK(std::filesystem::is_empty(folder));
+  for (const int signal : {SIGINT, SIGTERM}) {
+    setenv("TMPDIR", folder.c_str(), 1);
+    const pid_t child = start("bench data --pictures 64 --side 64 --rounds 100000");
+    unsetenv("TMPDIR");
+    for (int i = 0; i < 3000 && std::filesystem::is_empty(folder); ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    kill(child, signal);
+    CHECK(wait_for(child) == 128 + signal);
+    CHECK(std::filesystem::is_empty(folder));
+  }
 }
 
 TEST_CASE("--compare holds each row against the kept one, and names those without a partner") {

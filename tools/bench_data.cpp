@@ -1,4 +1,5 @@
 // fovea bench data: how fast pictures become batches, and how long a training step would wait for them.
+#include <csignal>
 #include <filesystem>
 #include <memory>
 #include <thread>
@@ -15,21 +16,30 @@ struct DataFlags : BenchFlags {
   int pictures = 64, side = 320, batch = 4, workers = 1, step_ms = 50;
 };
 
-// A folder of made pictures, gone at the end.
-class MadeShapes {
+volatile std::sig_atomic_t caught = 0;
+extern "C" void on_stop(int signal) {
+  caught = signal;
+  std::signal(signal, SIG_DFL);  // a second one ends the program at once
+}
+void leave_if_stopped() {
+  if (caught != 0) throw Exit{128 + caught};
+}
+
+// A folder for made pictures, gone at the end, also after Ctrl-C.
+class TemporaryFolder {
  public:
-  MadeShapes(int pictures, int side) {
+  TemporaryFolder() {
+    std::signal(SIGINT, on_stop), std::signal(SIGTERM, on_stop);
     std::string pattern = (std::filesystem::temp_directory_path() / "fovea-bench-XXXXXX").string();
     check(mkdtemp(pattern.data()) != nullptr, "cannot make the temporary folder ", pattern);
     path = pattern;
-    make_shapes(path, {.train = pictures, .val = 1, .size = side});
   }
-  ~MadeShapes() {
+  ~TemporaryFolder() {
     std::error_code ignored;
     std::filesystem::remove_all(path, ignored);
   }
-  MadeShapes(const MadeShapes&) = delete;
-  MadeShapes& operator=(const MadeShapes&) = delete;
+  TemporaryFolder(const TemporaryFolder&) = delete;
+  TemporaryFolder& operator=(const TemporaryFolder&) = delete;
   std::string path;
 };
 
@@ -57,16 +67,16 @@ class OneThread {
       pixels += double(samples.back().image.rgb.size());
     }
     row("decode", pixels, measure(o_, [&] {
-          for (int64_t i = 0; i < data_.size(); ++i) read_image(data_.annotation(i).path);
+          for (int64_t i = 0; i < data_.size(); ++i) leave_if_stopped(), read_image(data_.annotation(i).path);
         }));
     const Times augmented = measure(o_, [&] {
       made = 0;
       for (size_t i = 0; i < samples.size(); ++i)
-        made += double(augment(samples[i], options.augment, 0, 0, i).sample.image.rgb.size());
+        leave_if_stopped(), made += double(augment(samples[i], options.augment, 0, 0, i).sample.image.rgb.size());
     });
     row("augment", pixels + made, augmented);
     return row("decode, augment, batch", pixels + 4 * made, measure(o_, [&] {
-                 for (int64_t i = 0; i < data_.size(); ++i) make_batch(data_, options, {i}, 0);
+                 for (int64_t i = 0; i < data_.size(); ++i) leave_if_stopped(), make_batch(data_, options, {i}, 0);
                }));
   }
 
@@ -91,19 +101,19 @@ void time_loader(Report& report, const DataFlags& o, const Dataset& data, double
   Loader fast(data, loader_options(o));
   const int64_t steps = std::max<int64_t>(1, fast.steps_per_epoch());
   Times times = measure(o, [&] {
-    for (int64_t i = 0; i < steps; ++i) fast.next();
+    for (int64_t i = 0; i < steps; ++i) leave_if_stopped(), fast.next();
   });
   for (double& t : times.ms) t /= double(steps * o.batch);
   Loader calm(data, loader_options(o));
   Times wait;
   for (int64_t i = -1; i < std::min<int64_t>(steps, 20); ++i) {  // the first wait is for the workers to begin
     const auto start = Clock::now();
-    calm.next();
+    leave_if_stopped(), calm.next();
     if (i >= 0) wait.ms.push_back(ms_since(start));
     std::this_thread::sleep_for(std::chrono::milliseconds(o.step_ms));
   }
   const double rate = 1e3 / times.median();
-  Json row = timed_row(text("loader, ", o.workers, " workers"), times);
+  Json row = timed_row("loader, " + counted(o.workers, "worker"), times);
   row["pictures_per_s"] = rate, row["wait_ms"] = wait.median();
   row["roofline"] = rate / (one_thread * std::max(1, o.workers));
   report.add(std::move(row));
@@ -114,10 +124,12 @@ void bench_data(const DataFlags& o) {
   report.head["batch"] = o.batch, report.head["side"] = o.side, report.head["step_ms"] = o.step_ms;
   const Machine machine = measure_machine();
   report.use(machine);
-  std::unique_ptr<MadeShapes> made;
+  std::unique_ptr<TemporaryFolder> made;
   DatasetOptions options = o.data;
   if (options.dir.empty()) {
-    made = std::make_unique<MadeShapes>(o.pictures, o.side);
+    made = std::make_unique<TemporaryFolder>();
+    make_shapes(made->path, {.train = o.pictures, .val = 1, .size = o.side},
+                [](int64_t, int64_t) { leave_if_stopped(); });
     options.dir = made->path, options.split = "train";
   }
   const Dataset data = open_dataset(options).first(o.pictures);

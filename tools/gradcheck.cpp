@@ -55,8 +55,8 @@ void run(const Options& o) {
   }
   if (o.json) print_json({{"tolerance", kTolerance}, {"failed", failed}, {"worst", worst}, {"ops", list}});
   else
-    std::printf("%zu ops, %d with a gradient; worst relative error %.1e (tolerance %.0e); %d failed\n",
-                list.items.size(), gradients, worst, kTolerance, failed);
+    std::printf("%s, %d with a gradient; worst relative error %.1e (tolerance %.0e); %d failed\n",
+                counted(int64_t(list.items.size()), "op").c_str(), gradients, worst, kTolerance, failed);
   if (failed) throw Exit{1};
 }
 
