@@ -1,6 +1,7 @@
 // What surrounds a run: its progress on a terminal, who may go on with it and how, and what it remembers.
 #include <fcntl.h>
 #include <sys/ioctl.h>
+#include <sys/resource.h>
 
 #include <array>
 #include <csignal>
@@ -403,4 +404,33 @@ TEST_CASE("numbers that no machine has, and places that are no run, are refused 
   fails("detect --weights done tiny/val/images --json --set score_threshold=50", 2, {"score_threshold", "below 1"});
   shared().write("file", "mine");
   fails("lab loss --out file", 1, {"cannot make the folder 'file'", "choose another --out"});
+}
+
+TEST_CASE("the columns of a table stand below one another, whatever the letters") {
+  shared().write("wide.json", R"({"images":[{"id":1,"width":9,"height":9}],"annotations":[],"categories":[
+    {"id":1,"name":"物体 é"},{"id":2,"name":"plain"},{"id":3,"name":"e\u0301"}]})");
+  shared().write("none.json", "[]");
+  const Result r = run("coco-eval wide.json none.json --per-class");
+  CHECK(r.code == 0);
+  CHECK(r.out.find("\nclass   id  AP\n物体 é   1  n/a\nplain    2  n/a\ne\u0301        3  n/a\n") != r.out.npos);
+}
+
+TEST_CASE("detect keeps little of what it found in earlier pictures") {
+  make_data();
+  std::string picture = (*fs::directory_iterator(shared() / "tiny/val/images")).path().string();
+  std::vector<long> peaks;
+  for (const int pictures : {10, 300}) {
+    std::string all;
+    for (int i = 0; i < pictures; ++i) all += " " + picture;
+    const pid_t child = start("detect --weights done --json --set model.score_threshold=0 --threads 1" + all);
+    int status = 0;
+    rusage usage{};
+    REQUIRE(wait4(child, &status, 0, &usage) == child);
+    CHECK(status == 0);
+    peaks.push_back(usage.ru_maxrss);
+    const std::string json = slurp(shared() / ".out");  // a detection a line, after "["
+    CHECK(json.starts_with("[\n{\"image_id\":1,"));
+    CHECK(std::count(json.begin(), json.end(), '\n') > 50 * pictures);
+  }
+  CHECK(peaks[1] - peaks[0] < 30'000);  // KiB
 }

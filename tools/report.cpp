@@ -68,7 +68,7 @@ img{width:100%;border-radius:.5rem;border:1px solid var(--line);margin:.4rem 0}
 .two{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,22rem),1fr));gap:1rem}
 table{border-collapse:collapse;width:100%;font-size:.92rem}
 td,th{padding:.3rem .6rem;border-bottom:1px solid var(--line);text-align:left}
-td.n{text-align:right;font-variant-numeric:tabular-nums}code{font-size:.88rem}
+td.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}code{font-size:.88rem}
 details{margin:1rem 0}summary{cursor:pointer;font-weight:600}
 </style>)";
 

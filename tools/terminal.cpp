@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdint>
 #include <cstdio>
 #include <cstdlib>
 
@@ -33,13 +34,30 @@ std::string styled(Style style, const std::string& text, Stream stream) {
 
 namespace {
 
-// Characters as seen: UTF-8 continuation bytes and colour codes take no room.
+// Columns of the character of UTF-8 that begins at s[i]: none for accents that join the one before, two for those of
+// East Asia and for pictograms.
+size_t width_at(const std::string& s, size_t i) {
+  const auto byte = [&](size_t k) { return i + k < s.size() ? uint32_t(uint8_t(s[i + k])) & 0x3F : 0; };
+  const uint32_t first = uint8_t(s[i]);
+  const uint32_t c = first < 0xE0   ? (first & 0x1F) << 6 | byte(1)
+                     : first < 0xF0 ? (first & 0x0F) << 12 | byte(1) << 6 | byte(2)
+                                    : (first & 0x07) << 18 | byte(1) << 12 | byte(2) << 6 | byte(3);
+  const auto in = [c](uint32_t low, uint32_t high) { return c >= low && c <= high; };
+  if (first < 0x80) return 1;
+  if (in(0x300, 0x36F) || in(0x200B, 0x200D) || in(0xFE00, 0xFE0F)) return 0;
+  const bool wide = in(0x1100, 0x115F) || in(0x2E80, 0xA4CF) || in(0xAC00, 0xD7A3) || in(0xF900, 0xFAFF) ||
+                    in(0xFE30, 0xFE6F) || in(0xFF00, 0xFF60) || in(0xFFE0, 0xFFE6) || in(0x1F300, 0x1F64F) ||
+                    in(0x1F900, 0x1F9FF) || in(0x20000, 0x3FFFD);
+  return wide ? 2 : 1;
+}
+
+// Columns as seen: UTF-8 continuation bytes and colour codes take no room.
 size_t width(const std::string& s) {
   size_t n = 0;
   for (size_t i = 0; i < s.size(); ++i) {
     if (s[i] == '\033')
       while (i < s.size() && s[i] != 'm') ++i;
-    else if (begins_character(s[i])) ++n;
+    else if (begins_character(s[i])) n += width_at(s, i);
   }
   return n;
 }
