@@ -36,9 +36,10 @@ with tempfile.TemporaryDirectory() as there:
     os.makedirs(at('tools'))
     shutil.copy(os.path.join(ROOT, 'tools', 'gpu_check'), at('tools'))
 
-    def run(*options):
+    def run(*options, cwd=None):
         done = subprocess.run([sys.executable, at('tools', 'gpu_check'), '--commit', 'played', *options], text=True,
-                              env={**os.environ, 'PATH': at('bin') + ':' + os.environ['PATH']}, capture_output=True)
+                              env={**os.environ, 'PATH': at('bin') + ':' + os.environ['PATH']}, capture_output=True,
+                              cwd=cwd)
         return done.returncode, done.stdout + done.stderr
 
     def timed():
@@ -58,4 +59,10 @@ with tempfile.TemporaryDirectory() as there:
     os.remove(at('played.late'))
     code, output = run('--parts', 'bench')
     check(f'after two runs these are timed: {timed()}', code == 0 and len(timed()) == len(set(timed())) == 6, output)
+
+    program(at('elsewhere', 'peer.sh'), 'echo \'{"ms_median": 3, "peak_mb": 4}\'\n')
+    run('--parts', 'bench', '--again', '--peer', 'peer.sh', '--python', 'sh', cwd=at('elsewhere'))
+    with open(at('tools', 'gpu_results.jsonl')) as results:
+        last = results.readlines()[-1]
+    check('a peer of the folder that it was called from is not found', '"eager": 3' in last, last)
 print('gpu_check: ok')
