@@ -89,6 +89,7 @@ TEST_CASE("a mistyped command, flag, key, preset or value names the nearest, and
   fails("model toy --depth 10", 2, {"--depth: 10 is not in 1 to 9;"});
   fails("detect --threshold -0.5", 2, {"--threshold: -0.5 is not in 0 to 1;"});
   fails("model toy --depth many", 2, {"--depth", "many"});
+  fails("detect --threshold ''", 2, {"--threshold: needs a number;"});
   require_words(run("model --help").out, {"--depth INT:1 to 9 "});
   fails("train --epochs", 2, {"--epochs needs a value"});
   fails("train --out a --out b", 2, {"--out was given more than once"});

@@ -105,6 +105,9 @@ void Command::needs_command() { app_->require_subcommand(1); }
 
 template <class T> Option Command::option(const std::string& names, T& value, const std::string& help) {
   CLI::Option* option = app_->add_option(names, value, help);
+  if constexpr (!std::is_same_v<T, std::string> &&
+                !std::is_same_v<T, std::vector<std::string>>)  // CLI11 takes "" for 0
+    option->check([](const std::string& value) { return std::string(value.empty() ? "needs a number" : ""); });
   if (std::is_same_v<T, std::vector<std::string>> && names.starts_with("-")) option->allow_extra_args(false);
   return Option(option);
 }
