@@ -277,6 +277,26 @@ TEST_CASE("figures: the grid of gamma and alpha is a heat map, in the order of t
   CHECK(at(">12.5<") != std::string::npos);
 }
 
+TEST_CASE("figures: an interval is drawn where there are two seeds, not one") {
+  const std::vector<double> bins(10, 10.0);
+  const Metrics m{{"auc", {0.75}}, {"count", bins}, {"confidence", bins}, {"frequency", bins}};
+  Results results;
+  for (const std::string kind : {"CE", "alpha-CE", "FL"})
+    for (const std::string ratio : {"1:1", "1:10"})
+      results.push_back({.setting = {.name = kind + ", " + ratio}, .seeds = {{1, m}}});
+  const auto bands = [&] {
+    Page page;
+    show_classify(results, page);
+    const std::string& s = page.figures.at(0).second;
+    size_t n = 0;
+    for (size_t at = s.find("opacity='.16'"); at != s.npos; at = s.find("opacity='.16'", at + 1)) ++n;
+    return n;
+  };
+  CHECK(bands() == 0);
+  for (auto& r : results) r.seeds.push_back({2, m});
+  CHECK(bands() == 3);
+}
+
 TEST_CASE("program: every experiment is listed, an unknown one is refused with the nearest") {
   const test::Result r = test::run("lab list");
   CHECK(r.code == 0);
@@ -356,6 +376,9 @@ TEST_CASE("program: rare objects are described beside the contrast, and are no p
   std::string page = test::slurp(test::shared() / "rare/gamma/report.html");
   CHECK(page.find("one anchor in 1500 is positive) the same difference is 0.1400, 95 % interval 0.0765 to 0.2035") !=
         std::string::npos);  // half of 0.01 times t, 12.71 for one degree of freedom
+  CHECK(test::run("lab gamma --seeds 1 --out rare").code == 0);
+  page = test::slurp(test::shared() / "rare/gamma/report.html");
+  CHECK(page.find("the same difference is 0.1350 with one seed.") != std::string::npos);
   r = test::run("lab gamma --seeds 2 --out rare --data elsewhere");
   INFO(r.err);
   CHECK(r.code == 0);

@@ -123,13 +123,15 @@ void note_rare(Report& r) {
   const auto rare = std::find_if(r.results.begin(), r.results.end(), is_a);
   if (rare == r.results.end()) return;
   const Interval i = interval(differences(r.results, c));
+  if (i.n == 0) return;  // all of them diverged
   const double anchors = interval(rare->values("anchors")).mean, positives = interval(rare->values("positives")).mean;
-  char s[400];
+  char s[400], over[100] = " with one seed";
+  if (i.n > 1) std::snprintf(over, sizeof over, ", 95 %% interval %.4f to %.4f over %d seeds", i.low, i.high, i.n);
   std::snprintf(
       s, sizeof s,
       "Where objects are rare (at most one in a picture, of 8 kinds; one anchor in %.0f is positive) the same "
-      "difference is %.4f, 95 %% interval %.4f to %.4f over %d seeds.",
-      anchors / positives, i.mean, i.low, i.high, i.n);
+      "difference is %.4f%s.",
+      anchors / positives, i.mean, over);
   r.page.notes.push_back(s);
 }
 

@@ -193,7 +193,8 @@ void show_classify(const Results& results, Page& page) {
       if (!r.setting.name.starts_with(kind + ",")) continue;
       const Interval i = interval(r.values("auc"));
       c.x.push_back(std::stod(r.setting.name.substr(r.setting.name.find(':') + 1)));
-      c.y.push_back(i.mean), c.low.push_back(std::max(0.0, i.low)), c.high.push_back(std::min(1.0, i.high));
+      c.y.push_back(i.mean);  // of one seed there is no interval
+      c.low.push_back(i.n > 1 ? std::max(0.0, i.low) : NAN), c.high.push_back(i.n > 1 ? std::min(1.0, i.high) : NAN);
     }
     auc.curves.push_back(c);
     reliable.curves.push_back(reliability(find(results, kind + ", 1:10"), kind));
