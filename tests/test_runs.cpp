@@ -434,3 +434,14 @@ TEST_CASE("detect keeps little of what it found in earlier pictures") {
   }
   CHECK(peaks[1] - peaks[0] < 30'000);  // KiB
 }
+
+TEST_CASE("detect names the pictures of a folder that lead nowhere, and finds the others") {
+  make_data();
+  fs::create_directories(shared() / "links");
+  fs::create_symlink((*fs::directory_iterator(shared() / "tiny/val/images")).path(), shared() / "links/a.jpg");
+  fs::create_symlink("nowhere", shared() / "links/b.jpg");
+  const Result r = run("detect --weights done links --out through");
+  CHECK(r.code == 3);
+  CHECK(r.out.starts_with("through/a.jpg  "));
+  require_words(r.err, {"error: links/b.jpg: "});
+}

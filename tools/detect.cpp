@@ -43,8 +43,11 @@ std::vector<std::string> find_pictures(const std::vector<std::string>& inputs) {
       continue;
     }
     std::vector<std::string> inside;
-    for (auto& entry : fs::directory_iterator(input))
-      if (entry.is_regular_file() && is_image_name(entry.path().string())) inside.push_back(entry.path().string());
+    for (auto& entry : fs::directory_iterator(input)) {
+      const fs::file_type type = entry.status().type();  // not_found: of a link that leads nowhere, which is said later
+      if ((type == fs::file_type::regular || type == fs::file_type::not_found) && is_image_name(entry.path().string()))
+        inside.push_back(entry.path().string());
+    }
     check(Code::data, !inside.empty(), "the folder '", input, "' holds no pictures (.jpg .png .bmp .ppm)");
     std::sort(inside.begin(), inside.end());
     files.insert(files.end(), inside.begin(), inside.end());
