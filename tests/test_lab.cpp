@@ -297,6 +297,15 @@ TEST_CASE("figures: an interval is drawn where there are two seeds, not one") {
   CHECK(bands() == 3);
 }
 
+TEST_CASE("figures: the paper's AP stands beside ours, not beside other figures") {
+  Results results{{.setting = {.name = "a", .paper = 30.2}, .seeds = {{1, {{"ap", {0.5}}, {"coverage", {0.75}}}}}}};
+  Page page;
+  show_anchors(results, page);
+  REQUIRE(page.figures.size() == 2);
+  CHECK(page.figures[0].second.find("the paper") != std::string::npos);
+  CHECK(page.figures[1].second.find("the paper") == std::string::npos);
+}
+
 TEST_CASE("program: every experiment is listed, an unknown one is refused with the nearest") {
   const test::Result r = test::run("lab list");
   CHECK(r.code == 0);

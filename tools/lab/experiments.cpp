@@ -167,7 +167,7 @@ Experiment anchors() {
   for (auto& r : {Row{1, 1, 30.3}, Row{2, 1, 31.9}, Row{3, 1, 31.8}, Row{1, 3, 32.4}, Row{2, 3, 34.2}, Row{3, 3, 34.0},
                   Row{4, 3, 33.8}}) {
     const bool usual = r.scales == 3 && r.ratios == 3;
-    e.settings.push_back({.name = text(r.scales, " scales x ", r.ratios, " ratios"),
+    e.settings.push_back({.name = counted(r.scales, "scale") + " x " + counted(r.ratios, "ratio"),
                           .keys = usual ? Keys{}
                                         : Keys{{"model.anchors.scales", scales[r.scales - 1]},
                                                {"model.anchors.ratios", r.ratios == 1 ? "1" : "0.5,1,2"}},
@@ -175,7 +175,7 @@ Experiment anchors() {
   }
   e.primary = {.statement = "AP with 3 scales x 3 ratios is above AP with 1 x 1",
                .a = {"3 scales x 3 ratios", "ap"},
-               .b = {"1 scales x 1 ratios", "ap"}};
+               .b = {"1 scale x 1 ratio", "ap"}};
   return e;
 }
 

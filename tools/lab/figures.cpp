@@ -14,7 +14,8 @@ DotChart dots(const Results& results, const std::string& metric, double factor, 
               const std::string& axis) {
   DotChart chart{.title = title, .x = {.title = axis}};
   for (auto& r : results) {
-    DotRow row{.name = r.setting.name, .reference = r.setting.paper, .strong = r.primary};
+    DotRow row{.name = r.setting.name, .strong = r.primary};
+    if (metric == "ap") row.reference = r.setting.paper;
     for (double v : r.values(metric)) row.values.push_back(factor * v);
     const Interval i = interval(row.values);
     row.mean = i.n > 0 ? i.mean : NAN;
