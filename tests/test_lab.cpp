@@ -306,6 +306,18 @@ TEST_CASE("figures: the paper's AP stands beside ours, not beside other figures"
   CHECK(page.figures[1].second.find("the paper") == std::string::npos);
 }
 
+TEST_CASE("figures: the losses of variants are not cut where they are drawn") {
+  Page page;
+  show_variants({}, page);
+  const std::string& s = page.figures.at(1).second;
+  REQUIRE(page.figures[1].first == "losses");
+  const size_t path = s.find("<path d='M58.0 ");  // cross entropy at -6 and -5.9: 6.002 and 5.903
+  REQUIRE(path != std::string::npos);
+  double x = 0, at = 0, next = 0;
+  REQUIRE(std::sscanf(s.c_str() + path, "<path d='M%lf %lfL%lf %lf", &x, &at, &x, &next) == 4);
+  CHECK(next > at + 2);  // 230 units are some 6.3
+}
+
 TEST_CASE("program: every experiment is listed, an unknown one is refused with the nearest") {
   const test::Result r = test::run("lab list");
   CHECK(r.code == 0);

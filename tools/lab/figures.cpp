@@ -150,7 +150,7 @@ void show_variants(const Results& results, Page& page) {
     ClassLossOptions loss;
   };
   const std::vector<double> x = steps(-6, 6, 120);
-  LineChart losses{.title = "Loss by x_t", .x = {.title = "x_t, the logit of p_t"}, .y = {.title = "loss", .high = 5}};
+  LineChart losses{.title = "Loss by x_t", .x = {.title = "x_t, the logit of p_t"}, .y = {.title = "loss", .high = 6}};
   LineChart slopes{.title = "Derivative by x_t", .x = losses.x, .y = {.title = "d loss / d x_t"}};
   for (auto& k : {Kind{"CE", {.kind = "ce"}}, Kind{"FL gamma 2", {.kind = "focal", .alpha = -1}},
                   Kind{"FL* gamma 2, beta 1", {.kind = "focal_star", .alpha = -1}},
