@@ -4,6 +4,7 @@
 #include "ops/focal_loss.h"
 
 #include <algorithm>
+#include <cmath>
 
 #include "core/autograd.h"
 #include "core/math.h"
@@ -210,14 +211,15 @@ void check_inputs(const char* op, const Tensor& x, const Tensor& y, std::optiona
 
 Tensor sigmoid_focal_loss(const Tensor& logits, const Tensor& labels, FocalOptions o) {
   check_inputs(FocalLoss::name, logits, labels, o.alpha);
-  check(o.gamma >= 0, "sigmoid_focal_loss: gamma ", o.gamma, " must be at least 0");
+  check(o.gamma >= 0 && std::isfinite(o.gamma), "sigmoid_focal_loss: gamma ", o.gamma,
+        " must be at least 0, and finite");
   FocalLoss op;
   op.alpha = o.alpha, op.gamma = o.gamma, op.graded = graded(logits);
   return apply(std::move(op), logits, labels.to(logits.device()));
 }
 Tensor focal_loss_star(const Tensor& logits, const Tensor& labels, FocalStarOptions o) {
   check_inputs(FocalLossStar::name, logits, labels, o.alpha);
-  check(o.gamma > 0, "focal_loss_star: gamma ", o.gamma, " must be above 0");
+  check(o.gamma > 0 && std::isfinite(o.gamma), "focal_loss_star: gamma ", o.gamma, " must be above 0, and finite");
   FocalLossStar op;
   op.alpha = o.alpha, op.gamma = o.gamma, op.beta = o.beta, op.graded = graded(logits);
   return apply(std::move(op), logits, labels.to(logits.device()));

@@ -15,7 +15,7 @@ struct FocalOptions {
 
 // logits [N,R,K] f32 or f64, labels [N,R] i64: class 0..K-1, -1 background (all K terms negative), -2 ignored (no
 // term). Returns [N], the sum over each image; the caller divides by the number of positives. Paper eq. 5, gradient
-// Appendix B. Value and gradient are finite for every finite logit up to 1e4 and every gamma >= 0.
+// Appendix B. Value and gradient are finite for every finite logit up to 1e4 and gamma of 0 to 1e30.
 Tensor sigmoid_focal_loss(const Tensor& logits, const Tensor& labels, FocalOptions options = {});
 
 struct FocalStarOptions {

@@ -245,6 +245,7 @@ TEST_CASE("losses name what does not fit") {
   REQUIRE_THROWS_WITH(sigmoid_focal_loss(x, labels), contains("label 4 of anchor 1 in image 1"));
   REQUIRE_THROWS_WITH(sigmoid_focal_loss(x, Tensor({2, 4}, DType::i64)), contains("labels [2, 4]"));
   REQUIRE_THROWS_WITH(sigmoid_focal_loss(x, Tensor::zeros({2, 3}, DType::i64), {0.25, -1}), contains("gamma -1"));
+  REQUIRE_THROWS_WITH(sigmoid_focal_loss(x, Tensor::zeros({2, 3}, DType::i64), {0.25, INFINITY}), contains("finite"));
   REQUIRE_THROWS_WITH(sigmoid_focal_loss(x, Tensor::zeros({2, 3}, DType::i64), {25, 2}), contains("alpha 25"));
   REQUIRE_THROWS_WITH(smooth_l1(Tensor({2, 4}), Tensor({3, 4})), contains("[3, 4]"));
   REQUIRE_THROWS_WITH(giou_loss(Tensor({2, 5}), Tensor({2, 5})), contains("[R,4]"));
