@@ -2,6 +2,8 @@
 #include "core/words.h"
 
 #include <algorithm>
+#include <cctype>
+#include <cstring>
 #include <numeric>
 #include <sstream>
 
@@ -109,6 +111,14 @@ std::string quoted(const std::string& s) {
     }
   }
   return out + "\"";
+}
+
+std::string shell_word(const std::string& text) {
+  const auto plain = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) || std::strchr("_-+=./,:@%", c); };
+  if (!text.empty() && std::all_of(text.begin(), text.end(), plain)) return text;
+  std::string s = "'";
+  for (const char c : text) s += c == '\'' ? "'\\''" : std::string(1, c);
+  return s + "'";
 }
 
 uint64_t hash64(const std::string& text) {

@@ -28,8 +28,9 @@ template <class N> bool read_number(std::string_view text, N& v) {  // all of th
   return error == std::errc() && end == text.data() + text.size();
 }
 
-std::string quoted(const std::string& text);   // as a JSON string
-std::string escaped(const std::string& text);  // for XML and HTML
+std::string quoted(const std::string& text);      // as a JSON string
+std::string escaped(const std::string& text);     // for XML and HTML
+std::string shell_word(const std::string& text);  // for a shell: in quotes where that takes it apart otherwise
 
 uint64_t hash64(const std::string& text);  // FNV-1a
 

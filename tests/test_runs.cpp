@@ -261,6 +261,20 @@ TEST_CASE("a run keeps its preset") {
   CHECK(run("train --resume done --preset toy").code == 0);
 }
 
+TEST_CASE("what a message says to type can be typed, and epochs count from 1") {
+  make_data();
+  CHECK(shell_word("runs/a-1_b.c") == "runs/a-1_b.c");
+  CHECK(shell_word("it's") == "'it'\\''s'");
+  CHECK(shell_word("") == "''");
+  const std::string train = "train --data tiny --steps 4 --val-split '' --out 'my run'" + kSmall;  // 3 steps an epoch
+  REQUIRE(run(train).code == 0);
+  fails(train, 2, {"go on with it with --resume 'my run',"});
+  const std::string log = slurp(shared() / "my run/log.jsonl");
+  CHECK(log.find("\"step\":1,\"epoch\":1,") != std::string::npos);
+  CHECK(log.find("\"step\":4,\"epoch\":2,") != std::string::npos);
+  fails("train --resume 'my run' --stop-after -1", 2, {"--stop-after: -1 is not in 1 to"});
+}
+
 TEST_CASE("of one thing, messages say one") {
   make_data();
   CHECK(counted(1, "box") + ", " + counted(0, "class") + ", " + counted(12345, "picture") ==

@@ -64,8 +64,8 @@ bool RunDirectory::holds_run(const std::string& path) {
 
 RunDirectory RunDirectory::create(const std::string& path, const Config& config, const Json& environment) {
   std::error_code error;
-  check(Code::usage, !holds_run(path), "'", path, "' holds a run already: go on with it with --resume ", path,
-        ", or choose another --out");
+  check(Code::usage, !holds_run(path), "'", path, "' holds a run already: go on with it with --resume ",
+        shell_word(path), ", or choose another --out");
   check(Code::usage, !fs::exists(path) || is_as_good_as_empty(path), "'", path,
         "' exists and is not an empty folder: choose another --out");
   fs::create_directories(path, error);

@@ -101,8 +101,8 @@ Session::Session(SessionRequest request) : request_(std::move(request)), config_
 void Session::open_data(const std::string& weights) {
   auto& c = config_;
   check(Code::data, !request_.resume || c.data.dir.empty() || fs::is_directory(c.data.dir), c.data.dir,
-        ": is not a folder, but this run has its pictures there\n  hint: where are they now? --resume ", request_.out,
-        " --data DIR");
+        ": is not a folder, but this run has its pictures there\n  hint: where are they now? --resume ",
+        shell_word(request_.out), " --data DIR");
   DatasetOptions of_train = dataset_options(c, false);
   train_ = open_dataset(of_train);
   of_train.classes = classes_of(weights);
@@ -309,7 +309,7 @@ void Session::log_step(const StepResult& result, const Batch& batch, double wait
   const auto rounded = [](double v) { return std::round(v * 10) / 10; };
   run_->event({{"event", "step"},
                {"step", step_},
-               {"epoch", batch.epoch},
+               {"epoch", batch.epoch + 1},
                {"loss", result.loss()},
                {"classification", result.classification},
                {"box", result.box},
@@ -423,7 +423,7 @@ void Session::say_epoch(const std::string& scores) {
 
 bool Session::interrupted() const { return caught != 0; }
 
-std::string Session::how_to_resume() const { return "go on with: fovea train --resume " + request_.out; }
+std::string Session::how_to_resume() const { return "go on with: fovea train --resume " + shell_word(request_.out); }
 
 void Session::leave(int signal) {
   progress_->clear();

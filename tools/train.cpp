@@ -97,7 +97,7 @@ void add_train(Command& program) {
   app.option("--resume", flags->resume, "go on with this run").type("RUN");
   app.option("--config", flags->config, "a configuration file (TOML)").type("FILE");
   app.option("--set", flags->settings, "any key, e.g. train.lr=1e-4; may be repeated").type("KEY=VALUE");
-  app.option("--stop-after", flags->stop_after, "pause when so many steps of the run are done").type("N");
+  app.option("--stop-after", flags->stop_after, "pause when so many steps of the run are done").type("N").range(1, 1e9);
   app.flag("--keys", flags->show_keys, "list every key with its value, and stop");
   app.flag("--json", flags->json, "print the closing figures as JSON");
   app.run([flags] { train(*flags); });
