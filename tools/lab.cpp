@@ -57,7 +57,7 @@ std::string command_of(const std::string& name, const LabOptions& o) {
   if (o.quick) s += " --quick";
   if (o.grid) s += " --grid";
   if (o.seeds > 0) s += " --seeds " + std::to_string(o.seeds);
-  if (!o.data.empty()) s += " --data " + o.data + " --format " + o.format;
+  if (!o.data.empty()) s += " --data " + shell_word(o.data) + " --format " + o.format;
   return s;
 }
 
@@ -102,7 +102,8 @@ void judge_report(Report& r) {
   const std::vector<double> d = differences(r.results, c);
   const Interval i = interval(d);
   r.verdict = name_of(judge(d, c.margin), i.n);
-  if (i.n < 2) return void(r.judged = "One seed has no interval: --seeds 3 or more.");
+  if (i.n == 0) return void(r.judged = "All seeds diverged: there is no difference to judge.");
+  if (i.n == 1) return void(r.judged = "One seed has no interval: --seeds 3 or more.");
   char s[400];
   std::snprintf(s, sizeof s, "Difference %.4f, 95 %% interval %.4f to %.4f, paired over %d seeds; ", i.mean, i.low,
                 i.high, i.n);
