@@ -22,11 +22,12 @@ struct Range {
   }
 };
 
-// A range that is neither empty nor a point.
+// A range that is neither empty nor a point, nor as good as one: the average of equal values is off by a rounding.
 Range opened(Range r, double margin) {
   if (!(r.low <= r.high)) return {0, 1};
-  if (r.low == r.high) {
-    const double d = r.low == 0 ? 1 : 0.1 * std::abs(r.low);
+  const double size = std::max(std::abs(r.low), std::abs(r.high));
+  if (r.high - r.low <= 1e-9 * size) {
+    const double d = size == 0 ? 1 : 0.1 * size;
     return {r.low - d, r.high + d};
   }
   const double d = margin * (r.high - r.low);
@@ -47,7 +48,7 @@ class Plot {
     for (const Series& s : series) {
       check(s.x.size() == s.y.size(), "plot: series \"", s.name, "\" has ", s.x.size(), " x and ", s.y.size(), " y");
       for (size_t i = 0; i < s.x.size(); ++i)
-        if (std::isfinite(height_of(s.y[i]))) {
+        if (std::isfinite(s.x[i]) && std::isfinite(height_of(s.y[i]))) {
           x_.add(s.x[i]), y_.add(height_of(s.y[i]));
           whole_ = whole_ && s.x[i] == std::round(s.x[i]);
         }
@@ -119,7 +120,7 @@ class Plot {
       if (!std::isfinite(h) || !std::isfinite(s.x[i])) continue;
       const double y = std::clamp(py(h), -1e4, 1e4);
       if (s.marks || s.x.size() == 1) draw_disc(image_, px(s.x[i]), y, 3.5, c);
-      const double before = i > 0 ? height_of(s.y[i - 1]) : NAN;
+      const double before = i > 0 && std::isfinite(s.x[i - 1]) ? height_of(s.y[i - 1]) : NAN;
       if (std::isfinite(before))
         draw_line(image_, px(s.x[i - 1]), std::clamp(py(before), -1e4, 1e4), px(s.x[i]), y, c, width);
     }
@@ -176,6 +177,7 @@ class Plot {
 std::vector<double> round_ticks(double low, double high, int wanted) {
   const double rough = (high - low) / wanted, power = std::pow(10, std::floor(std::log10(rough))), m = rough / power;
   const double step = power * (m < 1.5 ? 1 : m < 3.5 ? 2 : m < 7.5 ? 5 : 10);
+  if (!(step > 1e-12 * std::max(std::abs(low), std::abs(high)))) return {low};  // i + 1 may be i there
   std::vector<double> values;
   for (double i = std::ceil(low / step - 1e-9); i * step <= high + 1e-9 * step; ++i)
     values.push_back(std::abs(i * step) < 1e-12 ? 0 : i * step);

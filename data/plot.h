@@ -23,7 +23,8 @@ struct PlotOptions {
   std::optional<double> y_min{}, y_max{};
 };
 
-// About `wanted` values in [low, high] that are 1, 2 or 5 times a power of ten apart, on multiples of it.
+// About `wanted` values in [low, high] that are 1, 2 or 5 times a power of ten apart, on multiples of it. Only low
+// where doubles hardly tell the two apart.
 std::vector<double> round_ticks(double low, double high, int wanted);
 
 // No points at all gives empty axes. Throws Code::failure where x and y differ in length.

@@ -133,9 +133,31 @@ TEST_CASE("plots of nothing, of a point, and of numbers that are not finite") {
   int ink = 0;
   for (size_t i = 0; i < plot.rgb.size(); i += 3) ink += plot.rgb[i] < 100 && plot.rgb[i + 2] > 150;
   CHECK(ink > 10);
+  CHECK(plot_curves({{"", {0, nan, 2}, {1, 1, 1}}}) == plot_curves({{"", {0, nan, 2}, {1, nan, 1}}}));
   CHECK_THROWS_AS(plot_curves({{"a", {0, 1}, {1}}}), Error);
   const std::vector<double> s = smoothed({4, 4, 4, nan, 4}, 0.9);
   for (double v : s) CHECK(v == Approx(4));
+}
+
+TEST_CASE("a curve that is flat but for rounding is drawn flat, with few ticks") {
+  for (const bool log_y : {false, true}) {
+    const auto rows = [&](double v) {  // that the curve touches
+      const Image plot = plot_curves({{"", {0, 1, 2, 3}, {v, v, std::nextafter(v, 2), v}}},
+                                     {.width = 400, .height = 300, .log_y = log_y});
+      int rows = 0;
+      for (int y = 0; y < plot.height; ++y) {
+        const uint8_t* row = plot.at(0, y);
+        int ink = 0;
+        for (int x = 0; x < plot.width; ++x, row += 3) ink += row[0] < 100 && row[2] > 150;
+        rows += ink > 0;
+      }
+      return rows;
+    };
+    CHECK(rows(1.7) <= 4);
+    CHECK(rows(1) > 0);
+  }
+  CHECK(round_ticks(1e17, 1e17 + 32, 6).size() == 1);
+  CHECK(round_ticks(1e9, 1e9 + 10, 5) == std::vector<double>{1e9, 1e9 + 2, 1e9 + 4, 1e9 + 6, 1e9 + 8, 1e9 + 10});
 }
 
 TEST_CASE("steps and epochs are whole: there is no tick between two of them") {
