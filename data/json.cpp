@@ -256,6 +256,8 @@ std::string category_name(const JsonRecord& record, const std::string& otherwise
 CocoRecord read_annotation(const JsonRecord& record) {
   CocoRecord a{record.integer("image_id"), record.index, {}};
   a.truth.category = record.integer("category_id");
+  if (!record.has("bbox"))
+    record.reject("has no \"bbox\"; add the box around its segmentation, [x, y, width, height], or leave it out");
   a.truth.box = record.box();
   if (record.has("area")) a.truth.area = record.number("area");
   if (record.has("iscrowd")) {

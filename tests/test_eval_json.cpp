@@ -201,7 +201,8 @@ TEST_CASE("eval_json: a broken file is refused by name and reason") {
   require_words(truth("\"area\"", "\"\xE9\""), {"gt.json", "annotations[0]: not UTF-8", "save the file as UTF-8"});
   require_words(refusal(folder, "", good_detections), {"gt.json: the file is empty"});
   require_words(truth("[0, 0, 50, 50.5]", "[0, 0, 50]"), {"gt.json", "annotations[0] (id 1)", "[0,0,50]"});
-  require_words(truth("\"bbox\": [0, 0, 50, 50.5],", ""), {"gt.json", "annotations[0] (id 1)", "bbox"});
+  require_words(truth("\"bbox\": [0, 0, 50, 50.5],", ""),
+                {"gt.json", "annotations[0] (id 1)", "no \"bbox\"", "leave it out"});
   require_words(truth("\"area\": 700", "\"area\": \"big\""), {"gt.json", "annotations[0] (id 1)", "area", "big"});
   require_words(truth("{\"id\": 3}", "{\"id\": \"three\"}"), {"gt.json", "images[1]", "three"});
   require_words(truth("{\"id\": 3}", "3"), {"gt.json", "images[1]", "not an object"});
