@@ -70,7 +70,7 @@ struct Scale {
   }
   void close(const Axis& axis, double margin) {
     if (!(low <= high)) low = 0, high = 1;
-    if (low == high) low -= 0.5, high += 0.5;
+    if (high - low <= 1e-9 * std::max(std::abs(low), std::abs(high))) low -= 0.5, high += 0.5;  // but for rounding
     const double more = margin * (high - low);
     low = axis.low ? place(*axis.low) : low - more, high = axis.high ? place(*axis.high) : high + more;
   }
