@@ -37,10 +37,14 @@ fs::path entry_named(const fs::path& dir, std::initializer_list<const char*> nam
   return {};
 }
 
+// Hidden files are other programs': macOS puts ._a.xml beside a.xml where a disk has no place for its attributes.
+bool is_hidden(const fs::path& path) { return path.filename().string().starts_with('.'); }
+bool is_xml(const fs::path& path) { return lower(path.extension().string()) == ".xml" && !is_hidden(path); }
+
 bool has_xml(const fs::path& dir) {
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(dir, error))
-    if (lower(entry.path().extension().string()) == ".xml") return true;
+    if (is_xml(entry.path())) return true;
   return false;
 }
 
@@ -133,7 +137,7 @@ class Parser {
 std::vector<File> parse_folder(const fs::path& folder) {
   std::vector<fs::path> paths;
   for (const auto& entry : fs::directory_iterator(folder))
-    if (lower(entry.path().extension().string()) == ".xml") paths.push_back(entry.path());
+    if (is_xml(entry.path())) paths.push_back(entry.path());
   std::sort(paths.begin(), paths.end());
   std::vector<File> files(paths.size());
   parallel_for(int64_t(paths.size()), 16, [&](int64_t begin, int64_t end) {
@@ -214,7 +218,7 @@ std::vector<std::string> split_folders(const fs::path& dir) {
   std::vector<std::string> names;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(dir, error))
-    if (entry.is_directory() && !xml_folder(entry.path()).empty()) {
+    if (entry.is_directory() && !is_hidden(entry.path()) && !xml_folder(entry.path()).empty()) {  // .idea is none
       const std::string name = entry.path().filename().string();
       if (entry.path() != xml_folder(dir)) names.push_back(name);
     }
@@ -226,7 +230,7 @@ std::vector<std::string> split_files(const fs::path& dir) {
   std::vector<std::string> all, names;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(set_folder(dir), error))
-    if (entry.path().extension() == ".txt") all.push_back(entry.path().stem().string());
+    if (entry.path().extension() == ".txt" && !is_hidden(entry.path())) all.push_back(entry.path().stem().string());
   std::sort(all.begin(), all.end());
   for (const std::string& name : all) {  // aeroplane_train.txt beside train.txt is of one class
     const size_t bar = name.rfind('_');

@@ -398,6 +398,26 @@ TEST_CASE("VOC in the layouts that it comes in") {
   CHECK(part.annotation(0).labels == std::vector<int>{1});
 }
 
+TEST_CASE("hidden files are neither annotations nor a reason to take a folder for VOC") {
+  const Folder folder;
+  fs::create_directories(folder.path / ".idea");
+  folder.write(".idea/misc.xml", "<project/>");
+  fs::create_directories(folder.path / "__MACOSX");
+  folder.write("__MACOSX/._a.xml", std::string("\0\5\26\7", 4));
+  add_pictures(folder, "images");
+  folder.write("annotations.json", good_coco);
+  CHECK(find_splits(folder.path.string()).empty());
+  CHECK(open_dataset({.dir = folder.path.string()}).classes() == std::vector<std::string>{"cat", "dog"});
+  fs::remove(folder.path / "annotations.json");
+  fs::create_directories(folder.path / "annotations");
+  folder.write("annotations/a.xml", voc(object("hen", "1 1 10 10")));
+  folder.write("annotations/._a.xml", std::string("\0\5\26\7", 4));
+  CHECK(open_dataset({.dir = folder.path.string()}).size() == 1);
+  fs::create_directories(folder.path / "ImageSets");
+  for (const char* list : {"ImageSets/train.txt", "ImageSets/._train.txt"}) folder.write(list, "a\n");
+  CHECK(find_splits(folder.path.string()) == std::vector<std::string>{"train"});
+}
+
 TEST_CASE("VOC files that are broken are refused in one line, with the line") {
   const VocFolder folder;
   const std::string good = voc(object("dog", "2 3 11 30") + object("cat", "1 1 40 30"));
