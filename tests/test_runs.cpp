@@ -454,8 +454,10 @@ TEST_CASE("detect names the pictures of a folder that lead nowhere, and finds th
   fs::create_directories(shared() / "links");
   fs::create_symlink((*fs::directory_iterator(shared() / "tiny/val/images")).path(), shared() / "links/a.jpg");
   fs::create_symlink("nowhere", shared() / "links/b.jpg");
+  write_bytes(shared() / "links/._a.jpg", {});  // macOS puts such there
   const Result r = run("detect --weights done links --out through");
   CHECK(r.code == 3);
   CHECK(r.out.starts_with("through/a.jpg  "));
   require_words(r.err, {"error: links/b.jpg: "});
+  CHECK(r.err.find("._a") == std::string::npos);
 }
