@@ -1,6 +1,7 @@
 // The pool: workers take chunks from a shared counter, so a core that is taken away by another process costs little.
 #include "core/threads.h"
 
+#include <algorithm>
 #include <atomic>
 #include <condition_variable>
 #include <cstdlib>
@@ -20,6 +21,8 @@
 namespace fovea {
 
 namespace {
+
+constexpr int kMostThreads = 256;  // also where there are more processors: who asks for as many as there are gets them
 
 thread_local bool inside = false;  // a chunk is running on this thread: nested loops stay on it
 
@@ -64,17 +67,15 @@ struct Job {
 class Pool {
  public:
   explicit Pool(int threads) {
-    for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { serve(); });
-  }
-  ~Pool() {
-    {
-      std::lock_guard lock(mutex_);
-      stop_ = true;
-      ticket_.fetch_add(1);
+    try {
+      for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { serve(); });
+    } catch (const std::exception& error) {
+      stop();  // no destructor runs for what was not made
+      fail(Code::resource, text("threads: the system started only ", size(), " of ", threads, ": ", error.what(),
+                                "\n  hint: ask for fewer, e.g. FOVEA_THREADS=", size()));
     }
-    wake_.notify_all();
-    for (auto& w : workers_) w.join();
   }
+  ~Pool() { stop(); }
   int size() const { return static_cast<int>(workers_.size()) + 1; }
 
   void run(Job& job) {
@@ -112,6 +113,15 @@ class Pool {
       job->helpers.fetch_sub(1, std::memory_order_release);
     }
   }
+  void stop() {
+    {
+      std::lock_guard lock(mutex_);
+      stop_ = true;
+      ticket_.fetch_add(1);
+    }
+    wake_.notify_all();
+    for (auto& w : workers_) w.join();
+  }
   static void pause() {
 #if defined(__x86_64__)
     __builtin_ia32_pause();
@@ -130,11 +140,11 @@ int default_threads() {
   if (const char* s = std::getenv("FOVEA_THREADS")) {
     char* end;
     const long n = std::strtol(s, &end, 10);
-    check(Code::usage, n >= 1 && n <= 256 && *end == '\0', "FOVEA_THREADS=", s, ": expected a number from 1 to 256");
+    check(Code::usage, n >= 1 && n <= kMostThreads && *end == '\0', "FOVEA_THREADS=", s,
+          ": expected a number from 1 to ", kMostThreads);
     return static_cast<int>(n);
   }
-  const int n = static_cast<int>(std::thread::hardware_concurrency());
-  return n < 1 ? 1 : n;
+  return std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, kMostThreads);
 }
 
 std::mutex caller_mutex;  // one job at a time; loader threads that call loops meanwhile run them inline
@@ -153,7 +163,8 @@ std::unique_ptr<Pool>& pool() {  // never destroyed: threads that outlive main()
 int num_threads() { return pool(), pool_size.load(); }
 
 void set_num_threads(int threads) {
-  check(Code::usage, threads >= 1 && threads <= 256, "threads: expected 1 to 256, got ", threads);
+  check(Code::usage, threads >= 1 && threads <= kMostThreads, "threads: expected 1 to ", kMostThreads, ", got ",
+        threads);
   check(!inside, "set_num_threads: called by a chunk of a loop, which would wait for itself");
   std::lock_guard lock(caller_mutex);
   if (threads == pool()->size()) return;

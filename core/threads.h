@@ -5,7 +5,8 @@
 namespace fovea {
 
 int num_threads();
-void set_num_threads(int threads);  // the caller counts as one; throws below 1 or above 256
+// The caller counts as one. Throws below 1, above 256, and where the system starts no more.
+void set_num_threads(int threads);
 
 // While one lives, this thread and the chunks that it starts take f32 and f64 numbers too small for a full significand
 // as 0: such numbers appear late in training and slow a loop down many times. No effect on machines other than x86.

@@ -1,8 +1,12 @@
 // The thread pool and the loops on it: exceptions, nesting, callers at once, equal bits for any number of threads.
 #include "core/threads.h"
 
+#include <sys/resource.h>
+#include <unistd.h>
+
 #include <atomic>
 #include <cmath>
+#include <fstream>
 #include <thread>
 #include <vector>
 
@@ -83,6 +87,28 @@ TEST_CASE("the first exception reaches the caller once all chunks are done") {
     parallel_for(64, 1, [&](int64_t, int64_t) { ran++; });  // the pool still works
     CHECK(ran == 128);
   }
+}
+
+TEST_CASE("threads that the system refuses are an error, and the pool stays as it was") {
+  const Threads restored;
+  set_num_threads(2);
+  rlimit before;
+  REQUIRE(getrlimit(RLIMIT_AS, &before) == 0);
+  int64_t pages = 0;
+  std::ifstream("/proc/self/statm") >> pages;
+  rlimit tight = before;  // room for the stacks of some threads
+  tight.rlim_cur = static_cast<rlim_t>(pages * getpagesize()) + (rlim_t{128} << 20);
+  REQUIRE(setrlimit(RLIMIT_AS, &tight) == 0);
+  std::string message;
+  try {
+    set_num_threads(200);
+  } catch (const Error& error) { message = error.code == Code::resource ? error.what() : "another code"; }
+  setrlimit(RLIMIT_AS, &before);
+  CHECK_THAT(message, contains(" of 200") && contains("hint: ask for fewer"));
+  CHECK(num_threads() == 2);
+  std::atomic<int64_t> sum{0};
+  parallel_for(100, 1, [&](int64_t begin, int64_t end) { sum += end - begin; });
+  CHECK(sum == 100);
 }
 
 TEST_CASE("nested loops run inline, and callers from other threads do not wait for the pool") {
