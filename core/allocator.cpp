@@ -106,6 +106,7 @@ class Pool {
     const size_t size = rounded(bytes, device_);
     const std::string tag = Scope::path().substr(0, Scope::path().find('.'));
     std::lock_guard lock(mutex_);
+    if (size < bytes) out_of_memory(bytes);  // no multiple of a page is so large
     void* block = size >= large_from_ ? take_large(size) : take_small(size);
     stats_.current += size;
     stats_.peak = std::max(stats_.peak, stats_.current);

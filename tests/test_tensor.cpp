@@ -150,6 +150,7 @@ TEST_CASE("the allocator keeps count by tag, reuses blocks, and says who holds t
   const std::string m = message_of([] { allocate(size_t{1} << 60); });
   CHECK(m.find("out of memory") != std::string::npos);
   CHECK(m.find("hint") != std::string::npos);
+  CHECK_THROWS_AS(allocate(~size_t{0}), Error);  // which rounds up to 0
 }
 
 TEST_CASE("blocks of any size and order never overlap, and all of them come back") {
