@@ -20,7 +20,22 @@ static std::string folder_of(const std::string& path) {
   return folder.empty() ? "." : folder;
 }
 
+// A device or a pipe (/dev/null): a file must not take its place.
+static bool is_special(const std::string& path) {
+  std::error_code ignored;
+  const fs::file_status what = fs::status(path, ignored);
+  return fs::exists(what) && !fs::is_regular_file(what) && !fs::is_directory(what);
+}
+
 AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
+  std::error_code error;
+  if (is_special(path_)) {
+    file_ = open(path_.c_str(), O_WRONLY | O_CLOEXEC);
+    if (file_ < 0) give_up("cannot be written", errno);
+    return;
+  }
+  if (fs::is_symlink(path_, error))  // the file that a link leads to is written, and the link stays
+    if (const fs::path file = fs::canonical(path_, error); !error) path_ = file.string();
   const std::string name = text(".", fs::path(path_).filename().string(), ".tmp-", getpid());
   temporary_ = (fs::path(folder_of(path_)) / name).string();
   file_ = open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
@@ -34,12 +49,13 @@ AtomicFile::~AtomicFile() {
 void AtomicFile::give_up(const std::string& what, int error) {
   if (file_ >= 0) close(file_);
   file_ = -1;
+  const bool whole = !temporary_.empty() && access(path_.c_str(), F_OK) == 0;
   unlink(temporary_.c_str());
   temporary_.clear();
   const char* hint = error == ENOSPC || error == EDQUOT || error == EFBIG
                          ? "free some space, then go on from the last checkpoint"
                          : "does the folder exist, and may this user write into it?";
-  const char* kept = access(path_.c_str(), F_OK) == 0 ? " (the file from before is unchanged)" : "";
+  const char* kept = whole ? " (the file from before is unchanged)" : "";
   fail(Code::failure, text(path_, ": ", what, ": ", std::strerror(error), kept, "\n  hint: ", hint));
 }
 
@@ -55,10 +71,12 @@ void AtomicFile::write(const void* data, size_t bytes) {
 }
 
 void AtomicFile::commit(bool durable) {
-  if (durable && fsync(file_) != 0) give_up("could not be written", errno);
+  const bool special = temporary_.empty();
+  if (durable && !special && fsync(file_) != 0) give_up("could not be written", errno);
   const int file = file_;
   file_ = -1;
   if (close(file) != 0) give_up("could not be written", errno);
+  if (special) return;
   if (std::rename(temporary_.c_str(), path_.c_str()) != 0) give_up("could not be replaced", errno);
   temporary_.clear();
   if (!durable) return;

@@ -1,10 +1,12 @@
 // safetensors files: round trips, every kind of damage, and writing on a full disk.
 #include "nn/safetensors.h"
 
+#include <fcntl.h>
 #include <rapidcheck.h>
 #include <sched.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -324,4 +326,24 @@ TEST_CASE("a full disk: an error that says so, the old file whole, no temporary 
   if (tiny == 77) WARN("no permission to mount a tmpfs: the test on a really full disk was left out");
   else CHECK(tiny == 0);
   CHECK_THROWS_AS(AtomicFile(folder.file("no/such/folder")), Error);
+}
+
+TEST_CASE("a pipe is written and a link is followed: neither is replaced by a file") {
+  const Folder folder;
+  const std::string pipe = folder.file("pipe"), link = folder.file("link"), real = folder.file("real");
+  REQUIRE(mkfifo(pipe.c_str(), 0600) == 0);
+  const int reader = open(pipe.c_str(), O_RDONLY | O_NONBLOCK);
+  REQUIRE(reader >= 0);
+  write_file_atomically(pipe, "seven\n");
+  char got[8] = {};
+  CHECK(read(reader, got, sizeof got) == 6);
+  CHECK(std::string(got) == "seven\n");
+  close(reader);
+  CHECK(fs::is_fifo(pipe));
+  write_file_atomically(real, "old");
+  fs::create_symlink("real", link);
+  write_file_atomically(link, "new");
+  CHECK(fs::is_symlink(link));
+  CHECK(bytes_of(real) == "new");
+  CHECK(std::distance(fs::directory_iterator(folder.path), {}) == 3);
 }
