@@ -9,6 +9,7 @@
 #include <exception>
 #include <map>
 #include <mutex>
+#include <system_error>
 #include <thread>
 
 #include "core/error.h"
@@ -144,7 +145,9 @@ struct Loader::State {
     check(epoch >= 0 && step >= 0, "loader: epoch ", epoch, ", step ", step);
     claimed = delivered = epoch * steps + step;
     end = options.epochs < 0 ? INT64_MAX : options.epochs * steps;
-    for (int i = 0; i < options.threads; ++i) workers.emplace_back([this] { work(); });
+    try {
+      for (int i = 0; i < options.threads; ++i) workers.emplace_back([this] { work(); });
+    } catch (const std::system_error&) {}  // the system has no more threads: any number makes the same batches
   }
   ~State() {
     {

@@ -1,8 +1,11 @@
 // The loader: the same batches for any number of threads and from any step, padding, order, errors, shutdown.
 #include "data/loader.h"
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <cmath>
+#include <optional>
 #include <set>
 
 #include "core/random.h"
@@ -223,6 +226,21 @@ TEST_CASE("a loader that is left early joins its workers") {
     if (i > 0) loader.next();
   }
   SUCCEED();
+}
+
+TEST_CASE("where the system starts no threads the loader makes its batches itself") {
+  pthread_attr_t before, huge;
+  REQUIRE(pthread_getattr_default_np(&before) == 0);
+  REQUIRE(pthread_attr_init(&huge) == 0);
+  REQUIRE(pthread_attr_setstacksize(&huge, size_t{1} << 50) == 0);  // more than there are addresses
+  Loader reference(shapes(), options_for(0));
+  std::optional<Loader> loader;
+  REQUIRE(pthread_setattr_default_np(&huge) == 0);
+  CHECK_NOTHROW(loader.emplace(shapes(), options_for(2)));
+  REQUIRE(pthread_setattr_default_np(&before) == 0);
+  REQUIRE(loader);
+  for (int i = 0; i < 3; ++i) check_equal(*loader->next(), *reference.next());
+  pthread_attr_destroy(&huge), pthread_attr_destroy(&before);
 }
 
 TEST_CASE("batches come to a device one ahead, by its other stream, and nobody waits") {
