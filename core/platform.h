@@ -3,6 +3,8 @@
 
 #ifdef __CUDACC__
 #define HD __host__ __device__
+#elif defined(__clang__)
+#define HD __attribute__((always_inline))  // its `flatten` (core/loops.h) reaches one call deep
 #else
 #define HD
 #endif
