@@ -1,5 +1,4 @@
 // fovea bench data: how fast pictures become batches, and how long a training step would wait for them.
-#include <csignal>
 #include <filesystem>
 #include <memory>
 #include <thread>
@@ -16,20 +15,15 @@ struct DataFlags : BenchFlags {
   int pictures = 64, side = 320, batch = 4, workers = 1, step_ms = 50;
 };
 
-volatile std::sig_atomic_t caught = 0;
-extern "C" void on_stop(int signal) {
-  caught = signal;
-  std::signal(signal, SIG_DFL);  // a second one ends the program at once
-}
 void leave_if_stopped() {
-  if (caught != 0) throw Exit{128 + caught};
+  if (stop_caught()) throw Exit{128 + stop_caught()};
 }
 
 // A folder for made pictures, gone at the end, also after Ctrl-C.
 class TemporaryFolder {
  public:
   TemporaryFolder() {
-    std::signal(SIGINT, on_stop), std::signal(SIGTERM, on_stop);
+    catch_stops();
     std::string pattern = (std::filesystem::temp_directory_path() / "fovea-bench-XXXXXX").string();
     check(mkdtemp(pattern.data()) != nullptr, "cannot make the temporary folder ", pattern);
     path = pattern;

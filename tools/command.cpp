@@ -2,6 +2,7 @@
 #include "tools/command.h"
 
 #include <CLI/CLI.hpp>
+#include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <iostream>
@@ -105,10 +106,10 @@ void Command::needs_command() { app_->require_subcommand(1); }
 
 template <class T> Option Command::option(const std::string& names, T& value, const std::string& help) {
   CLI::Option* option = app_->add_option(names, value, help);
-  if constexpr (!std::is_same_v<T, std::string> &&
-                !std::is_same_v<T, std::vector<std::string>>)  // CLI11 takes "" for 0
+  constexpr bool one_text = std::is_same_v<T, std::string>, texts = std::is_same_v<T, std::vector<std::string>>;
+  if (!one_text && !texts)  // CLI11 takes "" for 0
     option->check([](const std::string& value) { return std::string(value.empty() ? "needs a number" : ""); });
-  if (std::is_same_v<T, std::vector<std::string>> && names.starts_with("-")) option->allow_extra_args(false);
+  if (texts && names.starts_with("-")) option->allow_extra_args(false);
   return Option(option);
 }
 template Option Command::option(const std::string&, std::string&, const std::string&);
@@ -148,6 +149,16 @@ int run_command_line(int argc, char** argv, const std::function<void(Command& pr
   std::cout.flush();
   return std::cout ? 0 : complain("cannot write to stdout", 1);
 }
+
+namespace {
+volatile std::sig_atomic_t caught = 0;
+extern "C" void on_stop(int signal) {
+  caught = signal;
+  std::signal(signal, SIG_DFL);
+}
+}  // namespace
+void catch_stops() { std::signal(SIGINT, on_stop), std::signal(SIGTERM, on_stop); }
+int stop_caught() { return caught; }
 
 int complain(const std::string& message, int code) {
   std::fprintf(stderr, "%s %s\n", styled(Style::red, "error:", Stream::err).c_str(), message.c_str());

@@ -24,6 +24,10 @@ struct Exit {
   int code;
 };
 
+// From here on the first Ctrl-C or SIGTERM is only kept, for a loop to ask after; a second one ends the program.
+void catch_stops();
+int stop_caught();  // the number of the signal, or 0
+
 // A flag or an argument, as declared last: command.flag(...).type("DIR").required().
 class Option {
  public:

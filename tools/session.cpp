@@ -22,12 +22,6 @@ namespace fovea {
 namespace {
 namespace fs = std::filesystem;
 
-volatile std::sig_atomic_t caught = 0;
-extern "C" void on_signal(int signal) {
-  caught = signal;
-  std::signal(signal, SIG_DFL);  // a second one ends the program at once
-}
-
 using Clock = std::chrono::steady_clock;
 double ms_since(Clock::time_point start) {
   return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
@@ -252,13 +246,12 @@ void Session::announce() const {
 }
 
 void Session::run() {
-  std::signal(SIGINT, on_signal);
-  std::signal(SIGTERM, on_signal);
+  catch_stops();
   announce();
   progress_ = std::make_unique<Progress>("", total_, step_);
   try {
     loop();
-  } catch (const Exit&) { leave(caught); } catch (const Error& error) {
+  } catch (const Exit&) { leave(stop_caught()); } catch (const Error& error) {
     progress_->clear();
     const std::string latest = checkpoints_->latest();
     const std::string rest = latest.empty() ? "no checkpoint was written yet" : "last good checkpoint: " + latest;
@@ -281,7 +274,7 @@ void Session::loop() {
     const bool boundary = step_ % per_epoch_ == 0 || step_ == total_;
     const int64_t every = config_.train.checkpoint_every;
     if (boundary || step_ == end || (every > 0 && step_ % every == 0)) save();
-    if (interrupted()) throw Exit{128 + caught};
+    if (stop_caught()) throw Exit{128 + stop_caught()};
     if (evaluation_due()) evaluate_now();
     else if (boundary && !val_) say_epoch("");
   }
@@ -363,7 +356,7 @@ void Session::evaluate_now() {
   evaluation_ =
       evaluate(*model_, *val_, {.loader = loader_options(config_, false), .progress = [&](int64_t done, int64_t all) {
                                   progress_->update(step_, text("scoring ", done, "/", all));
-                                  return !interrupted();
+                                  return !stop_caught();
                                 }});
   averaged.reset();
   const auto& stats = evaluation_->coco.stats;
@@ -420,8 +413,6 @@ void Session::say_epoch(const std::string& scores) {
       number(loss_sum_ / static_cast<double>(loss_count_)).c_str(), scores.c_str());
   loss_sum_ = 0, loss_count_ = 0;
 }
-
-bool Session::interrupted() const { return caught != 0; }
 
 std::string Session::how_to_resume() const { return "go on with: fovea train --resume " + shell_word(request_.out); }
 

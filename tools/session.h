@@ -1,7 +1,6 @@
 // A training run from its first step to its last, across interruptions: what `fovea train` does once it knows what to
 // do.
 #pragma once
-#include <csignal>
 #include <memory>
 #include <optional>
 #include <string>
@@ -48,7 +47,6 @@ class Session {
   void log_scores(bool best);
   void say_epoch(const std::string& scores);
   void leave(int signal);
-  bool interrupted() const;
   std::string how_to_resume() const;
 
   SessionRequest request_;
