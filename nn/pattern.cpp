@@ -3,6 +3,8 @@
 
 #include <string_view>
 
+#include "core/words.h"
+
 namespace fovea {
 
 // The classic walk with one restart point: linear in practice, no recursion.
@@ -24,16 +26,8 @@ static bool glob(std::string_view pattern, std::string_view name) {
 }
 
 bool matches(const std::string& pattern, const std::string& name) {
-  std::string_view rest = pattern;
-  while (!rest.empty()) {
-    const size_t comma = rest.find(',');
-    std::string_view one = rest.substr(0, comma);  // people write a space behind a comma
-    while (one.starts_with(' ')) one.remove_prefix(1);
-    while (one.ends_with(' ')) one.remove_suffix(1);
+  for (const std::string& one : split(pattern, ','))
     if (glob(one, name)) return true;
-    if (comma == std::string_view::npos) break;
-    rest.remove_prefix(comma + 1);
-  }
   return false;
 }
 
