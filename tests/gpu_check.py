@@ -6,27 +6,16 @@ Usage: tests/gpu_check.py
 import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.dont_write_bytecode = True  # nothing is left beside the tests
+from played import ROOT, check, program, run as run_played
+
 FOVEA = """#!/bin/sh
 case "$*" in *512x512*) test -e played.late && exec sleep 600 ;; esac
 echo '{"ms_median": 1, "peak_mb": 2}'
 """
-
-
-def program(path, text):
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, 'w') as file:
-        file.write(text)
-    os.chmod(path, 0o755)
-
-
-def check(what, ok, output):
-    if not ok:
-        sys.exit(f'gpu_check: {what}\n{output}')
 
 
 with tempfile.TemporaryDirectory() as there:
@@ -37,10 +26,7 @@ with tempfile.TemporaryDirectory() as there:
     shutil.copy(os.path.join(ROOT, 'tools', 'gpu_check'), at('tools'))
 
     def run(*options, cwd=None):
-        done = subprocess.run([sys.executable, at('tools', 'gpu_check'), '--commit', 'played', *options], text=True,
-                              env={**os.environ, 'PATH': at('bin') + ':' + os.environ['PATH']}, capture_output=True,
-                              cwd=cwd)
-        return done.returncode, done.stdout + done.stderr
+        return run_played([sys.executable, at('tools', 'gpu_check'), '--commit', 'played', *options], at('bin'), cwd)
 
     def timed():
         if not os.path.exists(at('tools', 'gpu_results.jsonl')):

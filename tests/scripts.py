@@ -6,11 +6,12 @@ Usage: tests/scripts.py
 """
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 
-ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+sys.dont_write_bytecode = True  # nothing is left beside the tests
+from played import ROOT, check, program, run as run_played
+
 FOVEA = """#!/bin/bash
 set -e
 case $1 in
@@ -21,18 +22,6 @@ case $1 in
   detect) mkdir -p "${@: -1}" && echo drawn > "${@: -1}/1.jpg" ;;
 esac
 """
-
-
-def program(path, text):
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, 'w') as file:
-        file.write(text)
-    os.chmod(path, 0o755)
-
-
-def check(what, ok, output):
-    if not ok:
-        sys.exit(f'scripts: {what}\n{output}')
 
 
 with tempfile.TemporaryDirectory() as there:
@@ -46,9 +35,7 @@ with tempfile.TemporaryDirectory() as there:
         os.symlink(at('a tree', 'tools', name), at('bin', name))
 
     def run(*command):
-        done = subprocess.run([at('bin', command[0]), *command[1:]], text=True, capture_output=True,
-                              cwd=at('elsewhere'), env={**os.environ, 'PATH': at('bin') + ':' + os.environ['PATH']})
-        return done.returncode, done.stdout + done.stderr
+        return run_played([at('bin', command[0]), *command[1:]], at('bin'), at('elsewhere'))
 
     code, output = run('quickstart', '--out', 'mine')
     check('the quick start does not work in the folder that it was told', code == 0
