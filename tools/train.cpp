@@ -26,15 +26,15 @@ struct Flags {
   bool json = false, show_keys = false;
 };
 
-void key_flag(Command& app, std::shared_ptr<Flags> flags, const std::string& flag, const std::string& key,
-              const std::string& help) {
+void key_flag(Command& app, std::shared_ptr<Flags> flags, const std::string& flag, const std::string& value_name,
+              const std::string& key, const std::string& help) {
   app.option(
          flag,
          [flags, key](const std::string& value) {
            flags->keys.push_back({key, value});
          },
          help + " (" + key + ")")
-      .type("");
+      .type(value_name);
 }
 
 void train(const Flags& flags) {
@@ -73,26 +73,26 @@ void train(const Flags& flags) {
 void add_train(Command& program) {
   Command app = program.command("train", "Trains a detector; --keys lists all that can be set.", kExamples);
   auto flags = std::make_shared<Flags>();
-  key_flag(app, flags, "--data", "data.dir", "folder of the data set");
-  key_flag(app, flags, "--format", "data.format", "coco, voc, shapes; auto: recognised by its files");
-  key_flag(app, flags, "--split", "data.split", "what to train on");
-  key_flag(app, flags, "--val-split", "data.val_split", "what to score on");
-  key_flag(app, flags, "--annotations", "data.annotations", "a COCO file, with --images, instead of --data");
-  key_flag(app, flags, "--images", "data.images", "the folder of its pictures");
-  key_flag(app, flags, "--val-annotations", "data.val_annotations", "the same for scoring");
-  key_flag(app, flags, "--val-images", "data.val_images", "the same for scoring");
-  key_flag(app, flags, "--val-fraction", "data.val_fraction", "part to score on where there are no splits");
-  key_flag(app, flags, "--preset", "preset", "network and recipe: toy, retinanet_small, retinanet_r50 ...");
-  key_flag(app, flags, "--epochs", "train.epochs", "passes over the pictures");
-  key_flag(app, flags, "--steps", "train.steps", "steps instead of epochs");
-  key_flag(app, flags, "--batch", "train.batch", "pictures of a step");
-  key_flag(app, flags, "--lr", "train.lr", "learning rate");
-  key_flag(app, flags, "--seed", "train.seed", "of everything random");
-  key_flag(app, flags, "--device", "train.device", kDeviceHelp);
-  key_flag(app, flags, "--threads", "train.threads", "of the computation; the results do not depend on it");
-  key_flag(app, flags, "--precision", "train.precision", kPrecisionHelp);
-  key_flag(app, flags, "--weights", "train.weights", "start from a file or a run");
-  key_flag(app, flags, "--overfit", "train.overfit", "train and score on the first N pictures");
+  key_flag(app, flags, "--data", "DIR", "data.dir", "folder of the data set");
+  key_flag(app, flags, "--format", "FORMAT", "data.format", "coco, voc, shapes; auto: recognised by its files");
+  key_flag(app, flags, "--split", "SPLIT", "data.split", "what to train on");
+  key_flag(app, flags, "--val-split", "SPLIT", "data.val_split", "what to score on");
+  key_flag(app, flags, "--annotations", "FILE", "data.annotations", "a COCO file, with --images, instead of --data");
+  key_flag(app, flags, "--images", "DIR", "data.images", "the folder of its pictures");
+  key_flag(app, flags, "--val-annotations", "FILE", "data.val_annotations", "the same for scoring");
+  key_flag(app, flags, "--val-images", "DIR", "data.val_images", "the same for scoring");
+  key_flag(app, flags, "--val-fraction", "X", "data.val_fraction", "part to score on where there are no splits");
+  key_flag(app, flags, "--preset", "NAME", "preset", "network and recipe: toy, retinanet_small, retinanet_r50 ...");
+  key_flag(app, flags, "--epochs", "N", "train.epochs", "passes over the pictures");
+  key_flag(app, flags, "--steps", "N", "train.steps", "steps instead of epochs");
+  key_flag(app, flags, "--batch", "N", "train.batch", "pictures of a step");
+  key_flag(app, flags, "--lr", "X", "train.lr", "learning rate");
+  key_flag(app, flags, "--seed", "N", "train.seed", "of everything random");
+  key_flag(app, flags, "--device", "DEVICE", "train.device", kDeviceHelp);
+  key_flag(app, flags, "--threads", "N", "train.threads", "of the computation; the results do not depend on it");
+  key_flag(app, flags, "--precision", "TYPE", "train.precision", kPrecisionHelp);
+  key_flag(app, flags, "--weights", "FILE|RUN", "train.weights", "start from a file or a run");
+  key_flag(app, flags, "--overfit", "N", "train.overfit", "train and score on the first N pictures");
   app.option("--out", flags->out, "folder of the new run").type("DIR");
   app.option("--resume", flags->resume, "go on with this run").type("RUN");
   app.option("--config", flags->config, "a configuration file (TOML)").type("FILE");

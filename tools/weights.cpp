@@ -29,7 +29,7 @@ std::string weights_file(const std::string& path) {
 
 void add_weights_flags(Command& app, WeightsOptions& options) {
   app.option("--weights", options.weights, "a .safetensors file, or a run: its best checkpoint").type("FILE|RUN");
-  app.option("--preset", options.preset, "the network of weights that do not name it").type("");
+  app.option("--preset", options.preset, "the network of weights that do not name it").type("NAME");
   app.option("--classes", options.classes, "their number of classes, where it is not the preset's").type("N");
   app.option("--device", options.device, kDeviceHelp).type("DEVICE").show_default();
   app.option("--precision", options.precision, kPrecisionHelp).one_of({"f32", "tf32", "bf16"});
