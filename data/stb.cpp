@@ -41,7 +41,9 @@ Image decode_stb(std::span<const uint8_t> bytes, std::string& reason) {
   Image image(width, height);
   const uint8_t* from = pixels.get();
   uint8_t* to = image.rgb.data();
-  const bool grey = channels < 3, alpha = channels % 2 == 0;
+  // The fourth byte of a BMP's pixels is alpha only where the header has masks.
+  const bool unused = bytes[0] == 'B' && bytes[14] != 12 && bytes[30] == 0;
+  const bool grey = channels < 3, alpha = channels % 2 == 0 && !unused;
   for (size_t i = size_t(width) * size_t(height); i > 0; --i, from += channels, to += 3) {
     const int a = alpha ? from[channels - 1] : 255;
     for (int c = 0; c < 3; ++c) {

@@ -262,6 +262,13 @@ TEST_CASE("BMP and binary PNM") {
   bmp.resize(54);
   for (int v : {1, 2, 3, 0, 4, 5, 6, 0}) bmp.push_back(uint8_t(v));  // from the bottom, blue first
   CHECK(pixel(decode_image(bmp, "b"), 0, 0) == std::vector<int>{6, 5, 4});
+  Bytes wide = bmp;  // 32 bits a pixel: the fourth byte means nothing
+  wide[28] = 32, wide[57] = wide[61] = 128;
+  CHECK(pixel(decode_image(wide, "b"), 0, 0) == std::vector<int>{6, 5, 4});
+  wide[10] = 138, wide[14] = 124, wide[30] = 3;  // with masks of red, green, blue and alpha in its header, it is alpha
+  wide.insert(wide.begin() + 54, 84, 0);
+  for (size_t at : {56, 59, 62, 69}) wide[at] = 0xFF;
+  CHECK(pixel(decode_image(wide, "b"), 0, 0) == std::vector<int>{130, 130, 129});
   Bytes packed = bmp;
   packed[28] = 8, packed[30] = 1;  // 8 bits with runs
   test::require_words(refusal(packed), {"a/b.jpg: is a BMP of a kind that is not read", "convert it"});
