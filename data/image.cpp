@@ -118,9 +118,10 @@ std::string png_fault(Bytes bytes) {
 int png_orientation(Bytes bytes) {  // its part eXIf may be anywhere
   int orientation = 1;
   find_part(bytes, [&](size_t at, size_t length) {
-    const bool found = begins(bytes, "eXIf", at + 4);
-    if (found) orientation = detail::exif_orientation(bytes.subspan(at + 8, length));
-    return found;
+    if (!begins(bytes, "eXIf", at + 4)) return false;
+    Bytes tiff = bytes.subspan(at + 8, length);
+    if (begins(tiff, std::string_view("Exif\0\0", 6))) tiff = tiff.subspan(6);  // of a JPEG, copied whole
+    return orientation = detail::exif_orientation(tiff), true;
   });
   return orientation;
 }

@@ -83,7 +83,7 @@ int exif_orientation(std::span<const uint8_t> tiff) {
     const size_t entry = directory + 2 + 12 * i;
     if (entry + 12 > size) return 1;
     if (number(entry, 2) != 0x0112) continue;
-    const uint32_t value = number(entry + 8, 2);
+    const uint32_t value = number(entry + 8, number(entry + 2, 2) == 4 ? 4 : 2);  // a LONG; a SHORT by the standard
     return value >= 1 && value <= 8 ? int(value) : 1;
   }
   return 1;

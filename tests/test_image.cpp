@@ -125,7 +125,7 @@ Bytes png(uint32_t width, uint32_t height, int depth, int type, const std::vecto
   return out;
 }
 
-Bytes exif(int orientation, bool little) {
+Bytes exif(int orientation, bool little, bool wide = false) {  // wide: the orientation is a LONG
   Bytes tiff;
   const auto put = [&](uint32_t v, int n) {
     for (int i = 0; i < n; ++i) tiff.push_back(uint8_t(v >> 8 * (little ? i : n - 1 - i)));
@@ -133,7 +133,8 @@ Bytes exif(int orientation, bool little) {
   for (int i = 0; i < 2; ++i) tiff.push_back(little ? 'I' : 'M');
   put(42, 2), put(8, 4), put(2, 2);
   put(0x010F, 2), put(2, 2), put(4, 4), put(0, 4);  // another entry first
-  put(0x0112, 2), put(3, 2), put(1, 4), put(uint32_t(orientation), 2), put(0, 2), put(0, 4);
+  put(0x0112, 2), put(wide ? 4 : 3, 2), put(1, 4), put(uint32_t(orientation), wide ? 4 : 2), put(0, wide ? 0 : 2),
+      put(0, 4);
   return tiff;
 }
 Bytes with_exif(const Bytes& jpeg, int orientation, bool little) {
@@ -228,6 +229,13 @@ TEST_CASE("EXIF orientation is honoured in PNG, too, before the pixels or after 
     CHECK(decode_image(turned, "t", {.orient = false}) == decode_image(plain, "p"));
     write_bytes(folder / "t.png", turned);
     CHECK(read_image_size(folder / "t.png").width == 2);
+  }
+  for (const Bytes& prefix : {Bytes{}, Bytes{'E', 'x', 'i', 'f', 0, 0}}) {  // a LONG, and as it is in a JPEG
+    Bytes part, turned = plain, tiff = exif(6, false, prefix.empty());
+    tiff.insert(tiff.begin(), prefix.begin(), prefix.end());
+    chunk(part, "eXIf", tiff);
+    turned.insert(turned.begin() + 33, part.begin(), part.end());
+    CHECK(decode_image(turned, "t").width == 2);
   }
 }
 
