@@ -442,6 +442,14 @@ TEST_CASE("the columns of a table stand below one another, whatever the letters"
   CHECK(r.out.find("\nclass   id  AP\n物体 é   1  n/a\nplain    2  n/a\ne\u0301        3  n/a\n") != r.out.npos);
 }
 
+TEST_CASE("the keys are JSON where that is asked for") {
+  const Json keys = parse_json(run("train --keys --json --preset toy --lr 0.25").out);
+  std::string rate;
+  for (const Json& key : keys.items)
+    if (key["key"] == "train.lr") rate = key["value"].string;
+  CHECK(rate == "0.25");
+}
+
 TEST_CASE("detect keeps little of what it found in earlier pictures") {
   make_data();
   std::string picture = (*fs::directory_iterator(shared() / "tiny/val/images")).path().string();

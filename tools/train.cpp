@@ -50,6 +50,12 @@ void train(const Flags& flags) {
     request.out = flags.resume, sources.file = flags.resume + "/config.toml", sources.own = true;
   }
   request.config = load_config(sources);
+  if (flags.show_keys && flags.json) {
+    Json keys = Json::list();
+    for (auto& k : config_keys())
+      keys.add({{"key", k.name}, {"value", k.get(request.config)}, {"help", k.help}, {"type", k.type}});
+    return print_json(keys);
+  }
   if (flags.show_keys) {
     std::cout << key_table(request.config);
     return;
@@ -99,7 +105,7 @@ void add_train(Command& program) {
   app.option("--set", flags->settings, "any key, e.g. train.lr=1e-4; may be repeated").type("KEY=VALUE");
   app.option("--stop-after", flags->stop_after, "pause when so many steps of the run are done").type("N").range(1, 1e9);
   app.flag("--keys", flags->show_keys, "list every key with its value, and stop");
-  app.flag("--json", flags->json, "print the closing figures as JSON");
+  app.flag("--json", flags->json, "print the closing figures, or the keys, as JSON");
   app.run([flags] { train(*flags); });
 }
 
