@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "core/random.h"
+#include "data/image.h"
 #include "tests/catch.h"
 #include "tests/program.h"
 #include "tools/lab/cells.h"
@@ -330,7 +331,18 @@ TEST_CASE("program: every experiment is listed, an unknown one is refused with t
   test::fails("lab cdf --quick --data . --format folders", 2, {"--format folders is for classify"});
   for (const char* folder : {"pets/train/cats", "pets/train/dogs"})
     std::filesystem::create_directories(test::shared() / folder);
-  test::fails("lab classify --data pets --format folders", 3, {"pets/train/cats: holds no pictures"});
+  const std::string classify = "lab classify --data pets --format folders";
+  test::fails(classify, 3, {"pets/train/cats: holds no pictures"});
+  std::filesystem::create_directories(test::shared() / "pets/train/.idea");  // another program's
+  std::ofstream(test::shared() / "pets/train/cats/._a.png") << "macOS";
+  test::fails(classify, 3, {"pets/train/cats: holds no pictures"});
+  for (const char* folder : {"pets/train/cats", "pets/train/dogs", "pets/test/birds", "pets/test/cats"}) {
+    std::filesystem::create_directories(test::shared() / folder);
+    write_png(test::shared() / folder + "/a.png", Image(8, 8));
+  }
+  test::fails(classify, 3, {"pets/test: its classes are birds and cats, those of pets/train cats and dogs"});
+  std::filesystem::create_directories(test::shared() / "pets/train/horses");
+  test::fails(classify, 3, {"pets/train: holds 3 folders of classes; two are needed"});
 }
 
 TEST_CASE("program: the page of an experiment is one file that asks for nothing") {

@@ -63,20 +63,28 @@ Config Bench::config(const Keys& keys, uint64_t seed) const {
 
 namespace {
 
-std::vector<Image> folder_pictures(const std::string& dir, int label) {
+bool is_hidden(const std::filesystem::path& path) { return path.filename().string().starts_with('.'); }
+
+std::vector<std::string> class_names(const std::string& dir) {
   namespace fs = std::filesystem;
-  std::vector<fs::path> classes, files;
+  std::vector<std::string> names;
   check(Code::data, fs::is_directory(dir), dir,
         ": is not a folder\n  hint: DIR/train/CLASS and DIR/test/CLASS are needed");
   for (auto& entry : fs::directory_iterator(dir))
-    if (entry.is_directory()) classes.push_back(entry.path());
-  std::sort(classes.begin(), classes.end());
-  check(Code::data, classes.size() >= 2, dir, ": holds ", counted(int64_t(classes.size()), "folder"),
+    if (entry.is_directory() && !is_hidden(entry.path())) names.push_back(entry.path().filename().string());
+  std::sort(names.begin(), names.end());
+  check(Code::data, names.size() == 2, dir, ": holds ", counted(int64_t(names.size()), "folder"),
         " of classes; two are needed");
-  for (auto& entry : fs::directory_iterator(classes[size_t(label)]))
-    if (is_image_name(entry.path().string())) files.push_back(entry.path());
+  return names;
+}
+
+std::vector<Image> folder_pictures(const std::string& dir) {
+  namespace fs = std::filesystem;
+  std::vector<fs::path> files;
+  for (auto& entry : fs::directory_iterator(dir))
+    if (is_image_name(entry.path().string()) && !is_hidden(entry.path())) files.push_back(entry.path());
   std::sort(files.begin(), files.end());
-  check(Code::data, !files.empty(), classes[size_t(label)].string(), ": holds no pictures");
+  check(Code::data, !files.empty(), dir, ": holds no pictures");
   std::vector<Image> all;
   for (auto& file : files) all.push_back(resize(read_image(file.string()), 32, 32));
   return all;
@@ -98,7 +106,11 @@ const Bench::Pictures& Bench::pictures(bool test, int label) {
   if (!all.empty()) return all;
   if (!options.data.empty()) {
     check(Code::usage, options.format == "folders", "classify needs --format folders: a folder a class");
-    return all = folder_pictures(options.data + (test ? "/test" : "/train"), label);
+    const std::string dir = options.data + (test ? "/test" : "/train");
+    const std::vector<std::string> names = class_names(dir), trained = class_names(options.data + "/train");
+    check(Code::data, names == trained, dir, ": its classes are ", joined(names, " and "), ", those of ", options.data,
+          "/train ", joined(trained, " and "));
+    return all = folder_pictures(dir + "/" + names[size_t(label)]);
   }
   const ShapesOptions one{.size = 96, .classes = 2, .empty = 0, .max_objects = 1, .seed = 3};
   for (uint64_t i = 0; all.size() < size_t(test ? 300 : 1000); ++i) {

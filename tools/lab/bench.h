@@ -19,7 +19,7 @@ class Bench {
   const Dataset& train(const Keys& keys) { return open(keys, false); }
   const Dataset& val(const Keys& keys) { return open(keys, true); }
   // For classifiers: whole pictures [n][32 x 32 rgb] of class 0 and 1. Of --format folders, DIR/train and DIR/test hold
-  // a folder a class, the first two by name; of the shapes, circles and squares.
+  // the same two folders, one a class, in the order of their names; of the shapes, circles and squares.
   using Pictures = std::vector<Image>;
   const Pictures& pictures(bool test, int label);
 
