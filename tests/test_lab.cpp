@@ -235,6 +235,11 @@ TEST_CASE("differences are paired by seed") {
   CHECK(differences(r, {.a = {"a", "ap"}, .b = {"b", "ap"}}) == std::vector<double>{4, 4});
   CHECK(results_csv(r) == "setting,seed,ap\na,1,5\na,2,7\na,4,1\nb,2,3\nb,1,1\n");
   CHECK_THROWS_AS(find(r, "c"), Error);
+  const Results stopped{
+      {{.name = "a"}, {{1, {{"ap", {5}}, {"moment", {0, 1}}}}}},
+      {{.name = "b"}, {{1, {{"ap", {0}}, {"moment", {0}}, {"none", {}}}}}}};  // diverged at the second
+  CHECK(results_csv(stopped) == "setting,seed,ap\na,1,5\nb,1,0\n");
+  CHECK(differences(stopped, {.a = {"a", "ap"}, .b = {"b", "none"}}).empty());
 }
 
 TEST_CASE("figures: gaps, escapes, and no number that is not one") {

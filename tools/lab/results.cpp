@@ -40,17 +40,21 @@ std::vector<double> differences(const Results& results, const Contrast& c) {
     for (auto& [other, others] : b.seeds) {
       if (seed != other) continue;
       const auto x = metrics.find(c.a.metric), y = others.find(c.b.metric);
-      if (x != metrics.end() && y != others.end()) d.push_back(x->second.at(0) - y->second.at(0));
+      if (x == metrics.end() || y == others.end() || x->second.size() != 1 || y->second.size() != 1) continue;
+      d.push_back(x->second[0] - y->second[0]);
     }
   return d;
 }
 
 std::string results_csv(const Results& results) {
-  std::map<std::string, bool> columns;  // numbers only: lists stay in the file of cells
+  std::map<std::string, bool> columns;  // numbers only: lists, which may have one entry, stay in the file of cells
   for (auto& r : results)
     for (auto& [seed, metrics] : r.seeds)
-      for (auto& [name, values] : metrics)
-        if (values.size() == 1) columns[name] = true;
+      for (auto& [name, values] : metrics) {
+        bool& all = columns.try_emplace(name, true).first->second;
+        all = all && values.size() == 1;
+      }
+  std::erase_if(columns, [](auto& column) { return !column.second; });
   std::string s = "setting,seed";
   for (auto& [name, unused] : columns) s += "," + name;
   s += "\n";
