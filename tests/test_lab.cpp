@@ -386,6 +386,23 @@ TEST_CASE("program: finished cells are not trained again; the verdict follows fr
   CHECK(test::slurp(out + "/cdf/report.html").find("verdict yes") != std::string::npos);
 }
 
+TEST_CASE("program: the page names the optimiser of its experiment") {
+  std::string lines;
+  for (const char* p : {"0.5", "0.1", "0.01", "0.001"})
+    for (const bool ce : {false, true}) {
+      Keys keys{{"train.optimizer", "sgd"}, {"train.lr", "0.02"}, {"train.momentum", "0.9"}, {"train.clip_norm", "0"}};
+      keys.push_back({"model.prior", p});
+      if (ce) keys.push_back({"loss.kind", "ce"});
+      lines += cell_line(cell_name("quick shapes", keys), 1, {{"ap", {0.5}}});
+    }
+  std::filesystem::create_directories(test::shared() / "sgd");
+  std::ofstream(test::shared() / "sgd/cells.csv", std::ios::binary) << lines;
+  REQUIRE(test::run("lab prior --quick --seeds 1 --out sgd").code == 0);
+  const std::string page = test::slurp(test::shared() / "sgd/prior/report.html");
+  CHECK(page.find("at 96 pixels with SGD.") != std::string::npos);
+  CHECK(page.find("with AdamW") == std::string::npos);
+}
+
 TEST_CASE("program: rare objects are described beside the contrast, and are no part of the verdict or of other data") {
   const Keys ce{{"loss.kind", "alpha_ce"}, {"loss.alpha", "0.75"}};
   const auto fl = [](const char* gamma, const char* alpha) {

@@ -138,7 +138,8 @@ void note_rare(Report& r) {
 
 Report run_one(const Experiment& e, Bench& bench, CellFile& cells) {
   const std::string folder = bench.options.out + "/" + e.name;
-  Report r{.experiment = &e, .setting = bench.described(), .command = command_of(e.name, bench.options)};
+  const Keys keys = e.settings.empty() ? Keys{} : e.settings[0].keys;
+  Report r{.experiment = &e, .setting = bench.described(keys), .command = command_of(e.name, bench.options)};
   if (e.measure) r.results = collect(e, bench, cells), judge_report(r);
   if (e.measure == measure_classifier)
     r.setting =
@@ -192,8 +193,9 @@ void run_lab(const Flags& flags) {
     reports.push_back(run_one(*e, bench, cells));
     const Report& r = reports.back();
     const std::string verdict = r.verdict.empty() ? "arithmetic" : r.verdict;
-    if (!flags.json) std::cout << e->name << ": " << verdict << "\n" << std::flush;
+    if (!flags.json) std::cout << e->name << ": " << verdict << "\n";
     if (!flags.json && !r.judged.empty()) std::cout << "  " << e->primary.statement << "\n  " << r.judged << "\n";
+    std::cout.flush();  // what a kill finds
     all.add({{"name", e->name}, {"verdict", verdict}, {"judged", r.judged}});
   }
   if (flags.name == "all") write_file_atomically(flags.lab.out + "/index.html", html_index(reports));

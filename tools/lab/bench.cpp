@@ -38,15 +38,16 @@ std::string Bench::profile() const {
   return scale + std::filesystem::absolute(options.data).lexically_normal().string();  // a folder may be called shapes
 }
 
-std::string Bench::described() const {
+std::string Bench::described(const Keys& keys) const {
   const Config c = config({}, 0);
+  const bool sgd = config(keys, 0).train.optimizer == "sgd";
   const ShapesOptions s = shapes(options.quick);
   const std::string data = options.data.empty() ? text(s.train, " made pictures of ", s.classes,
                                                        s.classes > 1 ? " kinds" : " kind", " of shape")
                                                 : "the pictures of " + options.data;
   return text(data, ", a thin network of its own (preset toy, ", c.model.channels,
               " channels) trained from scratch for ", c.train.steps, " steps of ", c.train.batch, " pictures at ",
-              c.data.short_side[0], " pixels with AdamW");
+              c.data.short_side[0], " pixels with ", sgd ? "SGD" : "AdamW");
 }
 
 Config Bench::config(const Keys& keys, uint64_t seed) const {

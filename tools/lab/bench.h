@@ -13,7 +13,8 @@ class Bench {
   const LabOptions options;
   std::string profile() const;  // "quick shapes", "full /photos": part of the name of a cell
   int classifier_steps() const { return options.quick ? 250 : 1500; }
-  std::string described() const;  // data, network and schedule in a sentence
+  // Data, network and schedule in a sentence; the optimiser is that of a setting with these keys.
+  std::string described(const Keys& keys) const;
   Config config(const Keys& keys, uint64_t seed) const;
   // With kRareScenes among the keys: 8 kinds of shape instead of 3, at most one in a picture, and some without.
   const Dataset& train(const Keys& keys) { return open(keys, false); }

@@ -78,7 +78,7 @@ struct Experiment {
 };
 const std::vector<Experiment>& experiments();  // in the order of `fovea lab list`
 
-// What their pages show: tools/lab/figures.cpp and, where nothing is trained, loss.cpp.
+// What their pages show: tools/lab/figures.cpp.
 void show_loss(const Results& results, Page& page);
 void show_scores(const Results& results, Page& page);  // AP of every setting beside the paper's
 void show_gamma(const Results& results, Page& page);
