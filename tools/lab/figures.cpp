@@ -210,8 +210,8 @@ void show_classify(const Results& results, Page& page) {
         "At 1:10 both rank almost without an error, so that equality is cheap; the steeper ratios have "
         "wider intervals, and --data with harder pictures is the stricter test.");
   page.notes.push_back(
-      "All scores are of a balanced test set, so a network that learnt that one class is rare is "
-      "not calibrated there: the calibration error shows how far.");
+      "Pictures are left out of the training only, so a network that learnt that one class is rare is "
+      "not calibrated on the test set: the calibration error shows how far.");
 }
 
 void show_imbalance(const Results& results, Page& page) {
