@@ -181,6 +181,8 @@ TEST_CASE("bench conv times the three sums of a convolution and explains the alg
   fails("bench conv --shape 8x8x16", 2, {"8x8x16", "HxWxC->K,kernel,stride"});
   fails("bench conv --shape '8x8x16->16,3,1,3'", 2, {"do not divide into 3 groups"});
   fails("bench conv --shape '8x8x16->16,3,1,'", 2, {"HxWxC->K,kernel,stride"});
+  fails("bench conv --explain --shape '99999999999x9x16->16,3,1'", 2, {"above 100000"});
+  fails("bench conv --explain --shape '9x9x16->16,3,4294967297'", 2, {"above 100000"});  // 2^32 + 1
   fails("bench conv --algo fast", 2, {"'fast'", "winograd"});
 }
 

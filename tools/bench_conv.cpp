@@ -45,24 +45,25 @@ const char* name_of(Pass pass) {
 using Shapes = std::vector<ConvShape>;  // that share their weights
 
 ConvShape parse_map(const std::string& shape, int batch) {
-  long long h = 0, w = 0, c = 0, o = 0;
-  int kernel = 0, stride = 0, groups = 1, end = 0;
-  int n = std::sscanf(shape.c_str(), "%lldx%lldx%lld->%lld,%d,%d%n", &h, &w, &c, &o, &kernel, &stride, &end);
+  constexpr long long kMost = 100'000;  // products of them stay numbers
+  long long h = 0, w = 0, c = 0, o = 0, kernel = 0, stride = 0, groups = 1;
+  int end = 0;
+  int n = std::sscanf(shape.c_str(), "%lldx%lldx%lld->%lld,%lld,%lld%n", &h, &w, &c, &o, &kernel, &stride, &end);
   if (n == 6 && size_t(end) < shape.size()) {
     int more = 0;
-    n += std::sscanf(shape.c_str() + end, ",%d%n", &groups, &more) - 1, end += more;
+    n += std::sscanf(shape.c_str() + end, ",%lld%n", &groups, &more) - 1, end += more;
   }
-  check(Code::usage,
-        n == 6 && size_t(end) == shape.size() && std::min({h, w, c, o}) > 0 && std::min({kernel, stride, groups}) > 0,
+  check(Code::usage, n == 6 && size_t(end) == shape.size() && std::min({h, w, c, o, kernel, stride, groups}) > 0,
         "--shape ", shape,
         ": expected HxWxC->K,kernel,stride, as in '80x80x256->256,3,1' (quoted: > is the shell's), "
         "or with ,groups at the end");
+  check(Code::usage, std::max({h, w, c, o, kernel, stride}) <= kMost, "--shape ", shape, ": a number above ", kMost);
   check(Code::usage, c % groups == 0 && o % groups == 0, "--shape ", shape, ": ", c, " and ", o,
         " channels do not divide into ", groups, " groups");
-  const int pad = kernel / 2;
+  const int k = int(kernel), pad = k / 2;
   const int64_t oh = (h + 2 * pad - kernel) / stride + 1, ow = (w + 2 * pad - kernel) / stride + 1;
   check(Code::usage, h + 2 * pad >= kernel && w + 2 * pad >= kernel, "--shape ", shape, ": smaller than its kernel");
-  return {batch, h, w, c, oh, ow, o, kernel, stride, pad, 1, groups};
+  return {batch, h, w, c, oh, ow, o, k, int(stride), pad, 1, int(groups)};
 }
 
 // "8x8+4x4x64->64,3,1": the maps before the last one have its channels, kernel and stride.
@@ -79,7 +80,7 @@ Shapes parse(const std::string& shapes, int batch) {
 
 double direct_products(const Shapes& maps) {
   double sum = 0;
-  for (const ConvShape& s : maps) sum += double(s.n * s.oh * s.ow * s.taps()) * double(s.c * s.group_o());
+  for (const ConvShape& s : maps) sum += double(s.n * s.oh * s.ow) * double(s.taps()) * double(s.c * s.group_o());
   return sum;
 }
 
@@ -185,7 +186,7 @@ void add_bench_conv(Command& bench) {
   auto o = std::make_shared<ConvFlags>();
   conv.option("--shape", o->shapes,
               "HxWxC->K,kernel,stride[,groups] instead of RetinaNet's layers; padding is kernel / 2; HxW+HxWxC...: "
-              "several maps")
+              "several maps; may be repeated")
       .type("SHAPE");
   conv.option("--batch", o->batch, "images").show_default().range(1, 1e6);
   conv.option("--algo", o->algo, "auto, direct, winograd or reference; otherwise FOVEA_CONV_ALGO").type("NAME");
