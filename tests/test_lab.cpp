@@ -240,6 +240,13 @@ TEST_CASE("differences are paired by seed") {
       {{.name = "b"}, {{1, {{"ap", {0}}, {"moment", {0}}, {"none", {}}}}}}};  // diverged at the second
   CHECK(results_csv(stopped) == "setting,seed,ap\na,1,5\nb,1,0\n");
   CHECK(differences(stopped, {.a = {"a", "ap"}, .b = {"b", "none"}}).empty());
+  const Metrics lost{{"ap", {0}}, {"diverged", {1}}}, good{{"ap", {3}}, {"diverged", {0}}};
+  const Results some{{{.name = "a"}, {{1, lost}, {2, lost}, {3, good}}},
+                     {{.name = "b"}, {{1, lost}, {2, good}, {3, good}}}};  // seed 1 says nothing of a and b
+  CHECK(differences(some, {.a = {"a", "ap"}, .b = {"b", "ap"}}) == std::vector<double>{-3, 0});
+  Page page;
+  show_cdf({{{.name = "FL"}, {{1, lost}}}}, page);
+  CHECK((page.figures.empty() && page.more.empty()));  // no curve of no samples
 }
 
 TEST_CASE("figures: gaps, escapes, and no number that is not one") {

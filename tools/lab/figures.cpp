@@ -122,6 +122,7 @@ void show_speed(const Results& results, Page& page) {
 
 void show_cdf(const Results& results, Page& page) {
   const SettingResult& fl = results.at(0);
+  if (fl.values("hardest_fifth").empty()) return;  // all seeds diverged
   for (const std::string kind : {"positive", "negative"}) {
     LineChart chart{.title = "Cumulative loss of the " + kind + "s",
                     .x = {.title = "part of the " + kind + "s, easiest first", .low = 0, .high = 1},

@@ -51,7 +51,8 @@ struct SettingResult {
 };
 using Results = std::vector<SettingResult>;
 const SettingResult& find(const Results& results, const std::string& setting);
-// a - b of the primary contrast, for every seed that has both.
+// a - b of the primary contrast, for every seed that has both, but for those that diverged in both: two APs of 0 would
+// be an equality.
 std::vector<double> differences(const Results& results, const Contrast& contrast);
 
 // What a page shows beside claim, table and verdict.

@@ -35,10 +35,13 @@ const SettingResult& find(const Results& results, const std::string& setting) {
 
 std::vector<double> differences(const Results& results, const Contrast& c) {
   std::vector<double> d;
+  const auto diverged = [](const Metrics& m) {
+    return m.contains("diverged") && m.at("diverged") == std::vector<double>{1};
+  };
   const SettingResult &a = find(results, c.a.setting), &b = find(results, c.b.setting);
   for (auto& [seed, metrics] : a.seeds)
     for (auto& [other, others] : b.seeds) {
-      if (seed != other) continue;
+      if (seed != other || (diverged(metrics) && diverged(others))) continue;
       const auto x = metrics.find(c.a.metric), y = others.find(c.b.metric);
       if (x == metrics.end() || y == others.end() || x->second.size() != 1 || y->second.size() != 1) continue;
       d.push_back(x->second[0] - y->second[0]);
