@@ -102,6 +102,7 @@ struct Decide {
     const int64_t at = image * s.count + a, from = s.first[image], end = s.first[image + 1], most = box[at];
     const Box<float> anchor = s.anchors[a];
     const float q = quality[at];
+    float own = q;  // its IoU with the box that it has to find
     bool counted = false;
     int64_t found = q >= high ? most : q < low ? Matches::background : Matches::ignored;
     if (from == end) found = Matches::background;
@@ -109,7 +110,7 @@ struct Decide {
       for (int64_t b = from; b < end; ++b) {
         if (!(best[b] >= floor && best[b] <= q && iou(s.boxes[b], anchor) == best[b])) continue;  // IoU <= q
         counted = true;  // a negative floor takes every anchor for a box that none overlaps (torchvision)
-        if (!as_background || q >= low) found = last ? b - from : most;
+        if (!as_background || q >= low) found = last ? b - from : most, own = last ? best[b] : q;
       }
     // Background anchors that lie mostly inside one ignore region count for nothing.
     for (int64_t i = first_ignore[image]; i < first_ignore[image + 1] && found == Matches::background; ++i)
@@ -118,7 +119,7 @@ struct Decide {
     const bool positive = found >= 0, ignored = found == Matches::ignored;
     box[at] = found;
     kind[at] = uint8_t(kPositive * positive + kCounted * (positive || (as_background && counted)) +
-                       kLow * (positive && q < high) + kIgnored * ignored);
+                       kLow * (positive && own < high) + kIgnored * ignored);
   }
   // keras-retinanet: anchors centred in the padding are neither positive nor background.
   HD static bool outside(const Box<float>& a, const float* hw) {

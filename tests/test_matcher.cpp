@@ -55,7 +55,7 @@ Boxes random_boxes(Dice& dice, int64_t n) {  // on a coarse grid, so that ties a
 }  // namespace
 
 TEST_CASE("matcher: equal to the matrix for every rule, on any number of threads") {
-  rc::check([](uint64_t seed) {
+  CHECK(rc::check([](uint64_t seed) {
     Dice dice(seed);
     const char* rules[] = {"argmax", "last", "background"};
     MatcherOptions o{.low_quality = dice.chance(0.8), .rule = rules[dice.integer(0, 2)]};
@@ -68,11 +68,13 @@ TEST_CASE("matcher: equal to the matrix for every rule, on any number of threads
     const Matches m = run(anchors, boxes, o, ignore);
     set_num_threads(threads);
     RC_ASSERT(m.box == brute(anchors, boxes, o, ignore));
-    int64_t positives = 0;
-    for (int64_t b : m.box) positives += b >= 0;
+    int64_t positives = 0, low_quality = 0;
+    for (size_t a = 0; a < anchors.size(); ++a)
+      if (m.box[a] >= 0) ++positives, low_quality += iou(boxes[size_t(m.box[a])], anchors[a]) < float(o.high);
     RC_ASSERT(m.positives == positives);
+    RC_ASSERT(m.low_quality == low_quality);
     RC_ASSERT(m.counted >= m.positives);
-  });
+  }));
 }
 
 namespace {
@@ -92,7 +94,7 @@ Target random_target(Dice& dice) {
 }  // namespace
 
 TEST_CASE("matcher: a batch is its images one by one, its levels are counted, padding is ignored") {
-  rc::check([](uint64_t seed) {
+  CHECK(rc::check([](uint64_t seed) {
     Dice dice(seed);
     const Boxes anchors = random_boxes(dice, dice.integer(0, 60));
     const int64_t n = static_cast<int64_t>(anchors.size()), cut = dice.integer(0, n);
@@ -118,7 +120,7 @@ TEST_CASE("matcher: a batch is its images one by one, its levels are counted, pa
       for (size_t b = 0; b < t.boxes.size(); ++b) missed += std::count(box.begin(), box.end(), int64_t(b)) == 0;
       RC_ASSERT(all[i].unmatched == missed);
     }
-  });
+  }));
 }
 
 TEST_CASE("matcher: a device finds the same, without a word to the processor and whatever there is to find") {
@@ -201,6 +203,16 @@ TEST_CASE("matcher: low-quality matches of the frameworks") {
   CHECK(run(one, two).box == std::vector<int64_t>{0});
   CHECK(run(one, two).unmatched == 1);
   CHECK(run(one, two, {.rule = "last"}).box == std::vector<int64_t>{1});
+}
+
+TEST_CASE("matcher: the best anchor of a box does not count where it is centred in the padding") {
+  const Boxes anchors = {{0, 0, 10, 10}, {50, 50, 60, 60}}, box = {{0, 0, 10, 3}};
+  for (const int side : {6, 4}) {  // the anchor's centre is at 5
+    const Target target{.boxes = box, .labels = {0}, .size = {side, side}};
+    const Matches m = to_matches(assign(tensor_of(anchors), {2}, {target}, {.rule = "background"}, true))[0];
+    CHECK(m.counted == (side == 6));
+    CHECK(m.positives == 0);
+  }
 }
 
 TEST_CASE("matcher: a box that no anchor overlaps makes no positives, unless torchvision is to be repeated") {
