@@ -114,6 +114,15 @@ TEST_CASE("detectron2 anchors: its own test, in its order") {
   check_rows(make_anchors(o, 2, {1, 2}, {4, 8}), {{-30, -6, 34, 10}});
 }
 
+TEST_CASE("the offset is of the exact styles: detectron's centres lie at half a cell, torchvision's at corners") {
+  for (const auto& [style, centre] :
+       {std::pair("exact", 2.0), {"detectron2", 2.0}, {"detectron", 4.0}, {"torchvision", 0.0}}) {
+    INFO(style);
+    const Tensor a = make_anchors({.style = style, .scales = {1}, .ratios = {1}, .offset = 0.25}, 3, {1, 1}, {8, 8});
+    check_rows(a, {{centre - 16, centre - 16, centre + 16, centre + 16}}, 0);
+  }
+}
+
 TEST_CASE("the best anchor of a box without making anchors: equal to all of them") {
   Dice dice(3);
   for (const char* style : {"exact", "detectron", "detectron2", "torchvision"})

@@ -139,6 +139,9 @@ TEST_CASE("detections: the threshold is strict, the last level may have its own,
     out.anchors.push_back(Tensor::from<float>({2, 4}, {0, 0, 8, 8, 20, 20, 40, 40}));
   }
   CHECK(RetinaNet(o).detect(out)[0].empty());
+  out.logits[0].data<float>()[0] = 1e-6f;  // just above
+  CHECK(RetinaNet(o).detect(out)[0].size() == 1);
+  out.logits[0].data<float>()[0] = 0;
   o.last_threshold = 0;
   CHECK(RetinaNet(o).detect(out)[0].size() == 2);
   o.last_threshold = -1, o.score_threshold = 0.49;
@@ -168,6 +171,20 @@ TEST_CASE("detections: soft suppression lowers scores; an IoU at the threshold m
   CHECK(found[0].score == Approx(score(2)));
 }
 
+TEST_CASE("detections: soft suppression keeps what it lowers below the threshold, down to Detectron's 0.0001") {
+  RetinaNetOptions o = small_options(1);
+  o.nms = "linear", o.nms_threshold = 0.3;
+  RetinaNet::Output out;
+  out.input_hw = {128, 128};
+  out.logits = {Tensor::from<float>({1, 3, 1}, {2, 1, 0})};
+  out.deltas = {Tensor::zeros({1, 3, 4})};
+  out.anchors = {Tensor::from<float>({3, 4}, {0, 0, 100, 100, 0, 0, 100, 99.5, 0, 0, 100, 99.99f})};
+  const auto found = detect(o, out)[0];
+  REQUIRE(found.size() == 2);  // of the last box 5e-5 is left
+  CHECK(found[1].box.y2 == 99.5f);
+  CHECK(found[1].score == Approx(0.005 / (1 + std::exp(-1))).epsilon(1e-3));
+}
+
 TEST_CASE("detections: boxes are cut to the image, and NaN or infinity finds nothing") {
   RetinaNet model(small_options(3));
   auto out = random_output(5, 1, 3);
@@ -177,6 +194,13 @@ TEST_CASE("detections: boxes are cut to the image, and NaN or infinity finds not
     CHECK((d.box.x1 >= 0 && d.box.y1 >= 0 && d.box.x2 <= 60 && d.box.y2 <= 50));
     CHECK((d.label >= 0 && d.label < 3));
   }
+  bool wide = false, tall = false;  // without sizes, to the input of 100 x 120
+  const auto uncut = model.detect(out);
+  for (auto& d : uncut[0]) {
+    CHECK((d.box.x2 <= 120 && d.box.y2 <= 100));
+    wide = wide || d.box.x2 == 120, tall = tall || d.box.y2 == 100;
+  }
+  CHECK((wide && tall));
   for (float bad : {NAN, INFINITY, -INFINITY}) {
     for (Tensor& t : out.deltas) t.fill(bad);
     CHECK(model.detect(out)[0].empty());

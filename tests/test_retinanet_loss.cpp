@@ -166,6 +166,20 @@ TEST_CASE("losses: every kind of sigmoid loss, by hand") {
   }
 }
 
+TEST_CASE("losses: a negative alpha balances nothing") {
+  Small s;
+  s.options.loss.alpha = -1;
+  double sum = 0;
+  for (int64_t i = 0; i < 12; ++i) {
+    const double p = i == 1 ? sigmoid(s.out.logits[0].at(i)) : 1 - sigmoid(s.out.logits[0].at(i));
+    sum -= (1 - p) * (1 - p) * std::log(p);
+  }
+  CHECK(s.loss().classification.item() == Approx(sum / 2).epsilon(1e-5));
+  s.out.logits[0].fill(-std::log((1 - s.options.prior) / s.options.prior));
+  const auto losses = s.loss();
+  CHECK(losses.classification.item() == Approx(expected_initial_loss(s.options, losses.stats())).epsilon(1e-4));
+}
+
 TEST_CASE("losses: the observer sees labels and the very gradient that training uses") {
   Small s;
   s.targets[0].ignore = {{15, 15, 45, 45}};
@@ -220,6 +234,9 @@ TEST_CASE("losses: with ohem only the hardest anchors count, in both losses") {
   CHECK(s.loss().stats().image_ignored == std::vector<int64_t>{0});
   s.options.sampler_boxes = "decoded";
   CHECK(s.loss().stats().image_ignored == std::vector<int64_t>{1});
+  s.options.coder.wx = s.options.coder.wy = 10;  // a tenth of the way: no twins
+  CHECK(s.loss().stats().image_ignored == std::vector<int64_t>{0});
+  s.options.coder = {};
   s.options.sampler = "ohem_1_3", s.targets[0] = {};  // no positive, so no background either
   const auto none = s.loss();
   CHECK(none.classification.item() == 0);
@@ -230,7 +247,7 @@ TEST_CASE("losses: what is told of the positives is told of those that ohem kept
   Small s(1);
   s.options.sampler = "ohem", s.options.sampler_nms = 1e-6;  // of three that touch, the one of highest loss
   s.out.anchors = {Tensor::from<float>({3, 4}, {0, 0, 10, 10, 9, 0, 40, 40, 9, 5, 19, 15})};
-  s.targets[0] = {.boxes = {{1, 0, 9, 10}, {15, 11, 19, 15}}, .labels = {1, 0}};  // IoU 0.8 with 0, 0.16 with 2
+  s.targets[0] = {.boxes = {{0, 0, 10, 5}, {15, 11, 19, 15}}, .labels = {1, 0}};  // IoU 0.5 with 0, 0.16 with 2
   for (const int64_t kept : {0, 1, 2}) {
     for (int64_t i = 0; i < 6; ++i) s.out.logits[0].detach().data<float>()[i] = i / 2 == kept ? 5.f : -5.f;
     if (kept != 1) s.out.logits[0].detach().data<float>()[2 * kept + (kept == 0)] = -9;  // its class is missed
@@ -254,6 +271,30 @@ TEST_CASE("losses: a batch without any box has a finite loss, box loss exactly 0
     backward(losses.total());
     REQUIRE(bool(s.out.deltas[0].grad()));
     for (int64_t i = 0; i < s.out.deltas[0].size(); ++i) CHECK(s.out.deltas[0].grad().at(i) == 0);
+  }
+}
+
+TEST_CASE("losses: where nothing is found each normaliser has a divisor") {
+  Small s;
+  s.targets[0] = {};
+  const double sum = focal_sum(s, 0, -1) + focal_sum(s, 1, -1);
+  for (const auto& [name, divisor] :
+       {std::pair("per_image", 2.0), {"batch", 1.0}, {"detectron", 2.0}, {"ema", 0.9 * 100 + 0.1}}) {
+    INFO(name);
+    s.options.normaliser = name;
+    CHECK(s.loss().classification.item() == Approx(sum / divisor));
+  }
+}
+
+TEST_CASE("losses: the running normaliser follows the steps of training and stands still in evaluation") {
+  Small s;
+  s.options.normaliser = "ema";
+  RetinaNet model(s.options);
+  const double sum = focal_sum(s, 0, 1) + focal_sum(s, 1, -1), first = 0.9 * 100 + 0.1, second = 0.9 * first + 0.1;
+  for (const auto& [training, divisor] :
+       {std::pair(true, first), {true, second}, {false, second}, {false, second}, {true, 0.9 * second + 0.1}}) {
+    model.train(training);
+    CHECK(model.loss(s.out, s.targets).classification.item() == Approx(sum / divisor));
   }
 }
 

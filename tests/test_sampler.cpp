@@ -67,6 +67,13 @@ TEST_CASE("ohem: six anchors by hand") {
   CHECK(m.counted == 0);  // no positive survives: no background either
 }
 
+TEST_CASE("ohem: a loss that is NaN is the least of all") {
+  const std::vector<Box<float>> anchors = {{0, 0, 10, 10}, {20, 0, 30, 10}, {40, 0, 50, 10}};
+  Matches m = matches({-1, 0, -1});
+  keep_hard(anchors, std::vector<double>{0, NAN, 2}, {.batch = 2}, m);
+  CHECK(m.box == std::vector<int64_t>{-1, -2, -1});
+}
+
 TEST_CASE("ohem_1_3: the walk ends where no positive is left") {
   std::vector<Box<float>> anchors;  // all alone: walking them all would compare them all
   for (int i = 0; i < 200000; ++i) anchors.push_back({float(20 * i), 0, float(20 * i + 10), 10});
