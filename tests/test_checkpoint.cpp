@@ -165,6 +165,13 @@ TEST_CASE("another number of classes has its own explanation") {
   const std::string message = refusal([&] { load_weights(net, weights_of(Net(1, 91)), {.classes = 3}, "coco"); });
   INFO(message);
   CHECK(has(message, "coco: these weights are for 91 classes, this model has 3"));
+  NamedTensors other = weights_of(Net(1, 91));  // but not where more than the classes differs
+  for (auto& [name, t] : other.tensors)
+    if (name == "fc.bias") t = Tensor::zeros({9});
+  CHECK(has(refusal([&] { load_weights(net, other, {.classes = 3}, "coco"); }), "belong to another network"));
+  const std::string long_list = refusal([&] { load_weights(net, NamedTensors{}, {}, "empty"); });
+  CHECK(has(long_list, "missing (8): conv.weight, "));
+  CHECK(has(long_list, ", up.bias, ..."));  // the sixth
   const LoadReport report = load_weights(net, weights_of(Net(1, 91)), {.skip = "cls_logits.*"});
   CHECK(report.loaded == 7);
 }
@@ -251,9 +258,30 @@ TEST_CASE("a checkpoint of other settings is refused, and nothing is changed") {
   CHECK(run.everything() == before);
 }
 
+TEST_CASE("a checkpoint whose state has another shape or type is refused before anything is loaded") {
+  const Folder folder;
+  Run run;
+  run.step(0);
+  save_checkpoint(folder.file("c.safetensors"), run.state, {.step = 1});
+  const auto before = run.everything();
+  for (const std::string name : {"optimizer/m/fc.bias", "average/fc.bias"})
+    for (const Tensor& other : {Tensor::zeros({3}, DType::f64), Tensor::zeros({1, 3})}) {
+      NamedTensors file = read_safetensors(folder.file("c.safetensors"));
+      for (auto& [n, t] : file.tensors)
+        if (n == name) t = other;
+      const std::string message = refusal([&] { load_checkpoint(file, run.state, "c"); });
+      INFO(message);
+      CHECK(has(message, "does not fit (" + name.substr(name.find('/') + 1) + " differs)"));
+      CHECK(run.everything() == before);
+    }
+  CHECK_THROWS_WITH(save_checkpoint(folder.file("d.safetensors"), run.state, {.classes = {"a", "b\nc"}}),
+                    contains("line break"));
+}
+
 TEST_CASE("the folder keeps the newest and the best, and finds the latest without its pointer") {
   const Folder folder;
   std::ofstream(folder.file(".step-1.safetensors.tmp-123")) << "left by a killed writer";
+  std::ofstream(folder.file("mine.tmp-123")) << "of somebody else";
   const std::string place = folder.file("new");
   CHECK(CheckpointFolder(place).latest().empty());
   CHECK_FALSE(fs::exists(place));
@@ -266,10 +294,13 @@ TEST_CASE("the folder keeps the newest and the best, and finds the latest withou
   }
   std::set<std::string> names;
   for (auto& entry : fs::directory_iterator(folder.path)) names.insert(entry.path().filename().string());
-  CHECK(names ==
-        std::set<std::string>{"best", "latest", "step-10.safetensors", "step-2.safetensors", "step-20.safetensors"});
+  CHECK(names == std::set<std::string>{"best", "latest", "mine.tmp-123", "step-10.safetensors", "step-2.safetensors",
+                                       "step-20.safetensors"});
   CHECK(has(checkpoints.latest(), "step-20."));
   CHECK(has(checkpoints.best(), "step-2."));
+  std::ofstream(folder.file("step-30 copy.safetensors")) << "none of the run's";
+  std::ofstream(folder.file("latest")) << "step-25.safetensors\n";  // which is gone
+  CHECK(has(checkpoints.latest(), "step-20."));
   fs::remove(folder.file("latest"));
   CHECK(has(checkpoints.latest(), "step-20."));
   CheckpointFolder all(folder.file("all"), 0);
@@ -277,6 +308,18 @@ TEST_CASE("the folder keeps the newest and the best, and finds the latest withou
     all.save(run.state, {.step = step});
     CHECK(fs::exists(folder.file("all/step-1.safetensors")));
   }
+}
+
+TEST_CASE("a folder that moves keeps its best, and what was saved last stays whatever later steps there are") {
+  const Folder folder;
+  Run run;
+  CheckpointFolder checkpoints(folder.file("old"), 1);
+  checkpoints.mark_best(checkpoints.save(run.state, {.step = 20}));
+  fs::rename(folder.file("old"), folder.file("new"));
+  CheckpointFolder moved(folder.file("new"), 1);
+  CHECK(has(moved.best(), "new/step-20."));
+  moved.save(run.state, {.step = 3});
+  CHECK(has(moved.latest(), "step-3."));
 }
 
 TEST_CASE("a checkpoint says what step it is of, or is none") {

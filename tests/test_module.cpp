@@ -76,10 +76,27 @@ TEST_CASE("training mode reaches the children; patterns freeze") {
   CHECK_FALSE(net.layer1.blocks[1].bn1.training());
   net.train();
   CHECK(net.layer1.blocks[1].bn1.training());
+  Tensor(net.layer1.blocks[0].conv1.weight).set_grad(Tensor::zeros({3, 3, 4, 6}));
   CHECK(net.set_trainable("layer1.0.*", false) == 3);
+  CHECK(!net.layer1.blocks[0].conv1.weight.grad());  // no later step moves it along
   CHECK_FALSE(net.layer1.blocks[0].conv1.weight.requires_grad());
   CHECK(net.layer1.blocks[1].conv1.weight.requires_grad());
   CHECK(net.set_trainable("nothing*", false) == 0);
+}
+
+TEST_CASE("layers name what they cannot be") {
+  Module root;
+  CHECK_THROWS_WITH(Linear(root, "a", {.in = 0, .out = 1}), contains("a: linear needs .in and .out above 0"));
+  CHECK_THROWS_WITH(Conv2d(root, "b", {.in = 4, .out = 0}), contains("b: conv2d needs .in and .out"));
+  CHECK_THROWS_WITH(Conv2d(root, "c", {.in = 4, .out = 6, .groups = 4}), contains("4 groups do not divide 4 and 6"));
+  CHECK_THROWS_WITH(Conv2d(root, "d", {.in = 6, .out = 4, .groups = 4}), contains("4 groups do not divide 6 and 4"));
+  CHECK_THROWS_WITH(Conv2d(root, "e", {.in = 4, .out = 4, .kernel = {3, 0}}), contains("a kernel of 3 x 0"));
+  CHECK_THROWS_WITH(Embedding(root, "f", {.count = 0, .features = 2}), contains("f: embedding of 0 rows"));
+  for (const double p : {-0.1, 1.0})
+    CHECK_THROWS_WITH(Dropout(root, "g", p), contains("g: dropout with a probability"));
+  CHECK_THROWS_WITH(Norm(root, "h", {.channels = 0}), contains("h: norm needs .channels above 0"));
+  CHECK_THROWS_WITH(LayerNorm(root, "i", 0), contains("i: layer norm over 0 features"));
+  CHECK_THROWS_WITH(ParameterType(DType::bf16), contains("f32 or f64, not bf16"));
 }
 
 TEST_CASE("patterns: stars, question marks, alternatives") {
@@ -206,6 +223,7 @@ TEST_CASE("norms: the kinds differ in where statistics come from, in what is tra
   CHECK(group(x).at(0) == Approx((1 + 9) / std::sqrt(171.5)).epsilon(1e-4));
   CHECK(none(x).at(3) == -30);
   CHECK(names(root.parameters()) == Names{"batch.weight", "batch.bias", "group.weight", "group.bias"});
+  CHECK(Norm(root, "zero", {.channels = 2, .weight = 0}).weight.at(1) == 0);
   CHECK(norm_kind("group") == NormKind::group);
   CHECK_THROWS_AS(norm_kind("layer"), Error);
   CHECK_THROWS_AS(Norm(root, "odd", {.kind = NormKind::group, .channels = 33}), Error);

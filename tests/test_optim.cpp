@@ -64,7 +64,7 @@ TEST_CASE("sgd follows its recurrence, with and without nesterov; norms and bias
 
 TEST_CASE("adamw follows the paper's recurrence") {
   Pair net;
-  AdamW adam(decay_groups(net, 0.05), {.beta1 = 0.8, .beta2 = 0.95});
+  AdamW adam(decay_groups(net, 0.05), {.beta1 = 0.8, .beta2 = 0.95, .eps = 0.1});  // outside of both roots
   double w[3], m[3] = {}, v[3] = {};
   for (int i = 0; i < 3; ++i) w[i] = Pair::start(i);
   for (int step = 0; step < 20; ++step) {
@@ -75,7 +75,7 @@ TEST_CASE("adamw follows the paper's recurrence") {
       m[i] = 0.8 * m[i] + 0.2 * g;
       v[i] = 0.95 * v[i] + 0.05 * g * g;
       w[i] -= rate(step) * 0.05 * w[i];
-      w[i] -= rate(step) * (m[i] / (1 - std::pow(0.8, t))) / (std::sqrt(v[i] / (1 - std::pow(0.95, t))) + 1e-8);
+      w[i] -= rate(step) * (m[i] / (1 - std::pow(0.8, t))) / (std::sqrt(v[i] / (1 - std::pow(0.95, t))) + 0.1);
     }
   }
   for (int i = 0; i < 3; ++i) CHECK(net.w.at(i) == Approx(w[i]).margin(2e-6));
@@ -120,6 +120,40 @@ TEST_CASE("a frozen parameter has no state, one without a gradient keeps its val
   CHECK(adam.state()[1].name == "m/bias");
   adam.step(1);
   CHECK(net.b.at(0) == Pair::start(7));
+}
+
+TEST_CASE("a step without a gradient for one parameter leaves the others their own state") {
+  Pair net;
+  SGD sgd(decay_groups(net, 0), {.momentum = 0.5});
+  double b = Pair::start(7), v = 0;
+  for (int step = 0; step < 4; ++step) {
+    net.set_grads(step);
+    if (step % 2) net.w.set_grad({});
+    sgd.step(0.1);
+    v = 0.5 * v + Pair::slope(0, step), b -= 0.1 * v;
+    CHECK(net.b.at(0) == Approx(b).margin(1e-6));
+  }
+  const double w = Pair::start(0) - 0.1 * (Pair::slope(0, 0) + 0.5 * Pair::slope(0, 0) + Pair::slope(0, 2));
+  CHECK(net.w.at(0) == Approx(w).margin(1e-6));
+  sgd.zero_grad();
+  CHECK(!net.w.grad());
+  CHECK(!net.b.grad());
+}
+
+TEST_CASE("options that no optimiser, average or schedule can have are refused") {
+  Pair net;
+  for (const double momentum : {-0.1, 1.0})
+    CHECK_THROWS_WITH(SGD({}, {.momentum = momentum}), contains("sgd: momentum"));
+  CHECK_THROWS_WITH(SGD({}, {.momentum = 0, .nesterov = true}), contains("nesterov needs"));
+  for (const AdamW::Options& betas : {AdamW::Options{1, 0.9}, {0.9, 1}, {-0.1, 0.9}, {0.9, -0.1}})
+    CHECK_THROWS_WITH(AdamW({}, betas), contains("adamw: the betas"));
+  CHECK_THROWS_WITH(clip_grad_value({net.w}, 0), contains("limit 0"));
+  for (const double decay : {-0.1, 1.0}) CHECK_THROWS_WITH(Ema(net, decay), contains("ema: the decay"));
+  CHECK_THROWS_WITH(cosine(1, 0), contains("cosine: 0 steps"));
+  CHECK_THROWS_WITH(warm_up(constant(1), -1, 0), contains("warm_up: -1 steps"));
+  for (const double part : {0.0, 1.0})
+    CHECK_THROWS_WITH(one_cycle(1, 20, {.warm_part = part}), contains("rising part"));
+  CHECK_THROWS_WITH(one_cycle(1, 3), contains("3 steps are too few"));
 }
 
 TEST_CASE("parameters that come twice and those of bf16 are refused, not moved twice or never") {
@@ -222,5 +256,8 @@ TEST_CASE("the moving average warms up, follows buffers, and swaps in and out to
     CHECK(net.w.version() > version);  // caches of transformed weights notice
   }
   CHECK(net.w.values<float>() == before);
-  CHECK_THROWS_AS(Ema(net, 1.0), Error);
+  Ema steady(net, 0.75, false);  // from the first step on
+  net.w.fill(8);
+  steady.update(0);
+  CHECK(steady.state()[0].value.at(0) == Approx(0.75 * before[0] + 0.25 * 8));
 }

@@ -92,19 +92,33 @@ TEST_CASE("what is written is read back to the bit, and writing again gives the 
   CHECK(refusal([&] { back.at("layer2.0.weight"); }).find("layer1.0.weight") != std::string::npos);
 }
 
+TEST_CASE("every tensor lies at a multiple of its elements' size, so that other readers may map it") {
+  const Folder folder;
+  write_safetensors(folder.file("a.safetensors"), sample());
+  const std::string bytes = bytes_of(folder.file("a.safetensors"));
+  uint64_t length = 0;
+  std::memcpy(&length, bytes.data(), 8);
+  CHECK(length % 8 == 0);
+  const NamedTensors content = sample();
+  for (auto& e :
+       parse_safetensors_header(std::string_view(bytes).substr(8, length), bytes.size() - 8 - length, "a").entries)
+    CHECK(e.begin % static_cast<uint64_t>(size_of(content.at(e.name).dtype())) == 0);
+}
+
 TEST_CASE("F16, I32 and BOOL are converted") {
   const Folder folder;
   const std::string path = folder.file("a.safetensors");
-  const uint16_t half[] = {0x3c00, 0xc000, 0x0001, 0x83ff, 0x7c00, 0x7bff, 0x3555, 0x8000};
+  const uint16_t half[] = {0x3c00, 0xc000, 0x0001, 0x83ff, 0x7c00, 0x7bff, 0x3555, 0x8000, 0xfc00, 0x7c01};
   const int32_t whole[] = {-7, 2147483647};
-  const std::string json = R"({"h":{"dtype":"F16","shape":[8],"data_offsets":[0,16]},
-    "i":{"data_offsets":[16,24],"shape":[2],"dtype":"I32"},"b":{"dtype":"BOOL","shape":[2],"data_offsets":[24,26]}})";
-  put(path, with_header(json, std::string(reinterpret_cast<const char*>(half), 16) +
+  const std::string json = R"({"h":{"dtype":"F16","shape":[10],"data_offsets":[0,20]},
+    "i":{"data_offsets":[20,28],"shape":[2],"dtype":"I32"},"b":{"dtype":"BOOL","shape":[2],"data_offsets":[28,30]}})";
+  put(path, with_header(json, std::string(reinterpret_cast<const char*>(half), 20) +
                                   std::string(reinterpret_cast<const char*>(whole), 8) + std::string("\1\0", 2)));
   const NamedTensors read = read_safetensors(path);
   const auto h = read.at("h").values<float>();
-  const float want[] = {1, -2, 0x1p-24f, -1023 * 0x1p-24f, INFINITY, 65504, 0.333251953125f, -0.0f};
-  for (int i = 0; i < 8; ++i) CHECK(std::bit_cast<uint32_t>(h[i]) == std::bit_cast<uint32_t>(want[i]));
+  const float want[] = {1, -2, 0x1p-24f, -1023 * 0x1p-24f, INFINITY, 65504, 0.333251953125f, -0.0f, -INFINITY};
+  CHECK(std::isnan(h[9]));
+  for (int i = 0; i < 9; ++i) CHECK(std::bit_cast<uint32_t>(h[i]) == std::bit_cast<uint32_t>(want[i]));
   CHECK(read.at("i").values<int64_t>() == std::vector<int64_t>{-7, 2147483647});
   CHECK(read.at("b").values<uint8_t>() == std::vector<uint8_t>{1, 0});
 }
