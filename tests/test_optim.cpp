@@ -152,7 +152,7 @@ TEST_CASE("options that no optimiser, average or schedule can have are refused")
   CHECK_THROWS_WITH(cosine(1, 0), contains("cosine: 0 steps"));
   CHECK_THROWS_WITH(warm_up(constant(1), -1, 0), contains("warm_up: -1 steps"));
   for (const double part : {0.0, 1.0})
-    CHECK_THROWS_WITH(one_cycle(1, 20, {.warm_part = part}), contains("rising part"));
+    CHECK_THROWS_WITH(one_cycle(1, 20, {.warm_part = part}), contains("is not between 0 and 1"));
   CHECK_THROWS_WITH(one_cycle(1, 3), contains("3 steps are too few"));
 }
 

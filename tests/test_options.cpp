@@ -141,3 +141,17 @@ TEST_CASE("options out of range are refused one by one, and their borders are no
   CHECK_THROWS_AS(with("stride_1x1=yes"), Error);
   CHECK_THROWS_AS(with("pixel_std=1,1,1,1"), Error);
 }
+
+TEST_CASE("the presets of torchvision's weights have its rules") {
+  for (const bool second : {false, true}) {
+    const RetinaNetOptions o = preset(second ? "tv_retinanet_r50_v2" : "tv_retinanet_r50").model;
+    CHECK(o.classes == 91);
+    CHECK(o.anchors.style == "torchvision");
+    CHECK(o.matcher.floor < 0);
+    CHECK((o.level_top == 1000 && o.detections == 300 && o.score_threshold == 0.05 && o.nms_threshold == 0.5));
+    CHECK(o.norm_eps == (second ? 1e-5 : 0));  // the norms of the first weights had none
+    CHECK(o.p6_from == (second ? "c5" : "p5"));
+    CHECK(o.box_loss == (second ? "giou" : "l1"));
+    CHECK(o.head_norm == (second ? "group" : "none"));
+  }
+}

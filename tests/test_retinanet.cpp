@@ -227,6 +227,16 @@ TEST_CASE("odd image sizes: a row of anchors for every row of logits; losses and
   CHECK_THROWS_AS(model(noise({1, 32, 32, 4}, 1)), Error);
 }
 
+TEST_CASE("a model that sees one size after another has the anchors of each") {
+  RetinaNet model(tiny());
+  for (auto [h, w] : {std::pair{64, 96}, {96, 64}, {64, 96}}) {  // as many anchors in each
+    const auto out = model(noise({1, h, w, 3}, 3));
+    CHECK(out.input_hw == std::pair{h, w});
+    CHECK(out.anchors[0].values<float>() ==
+          make_anchors(model.options.anchors, 3, {h / 8, w / 8}, {h, w}).values<float>());
+  }
+}
+
 TEST_CASE("an image gives the same alone and in a batch") {
   RetinaNet model(tiny());
   model.eval();
@@ -282,6 +292,30 @@ TEST_CASE("receptive fields: published ones, and the gradient's extent") {
   CHECK(high - low + 1 >= fields[2] - 16);  // zeros of ReLU may hide the ends
 }
 
+TEST_CASE("receptive fields of the heads are the extent of their gradients, whatever P6 is made of") {
+  for (const char* p6_from : {"c5", "p5"}) {
+    RetinaNetOptions o = tiny();
+    o.p6_from = p6_from;
+    const Summary s = summarise(o, {1, 2048});
+    RetinaNet model(o);
+    model.eval();
+    for (size_t level = 2; level < 5; ++level) {  // P5 to P7; a finer one sees much through its coarse neighbours alone
+      Tensor image = noise({1, 1, 2048, 3}, 8).set_requires_grad();
+      const Tensor logits = model(image).logits[level];
+      backward(sum(slice(logits, 1, logits.dim(1) / 2, logits.dim(1) / 2 + 9)));  // a cell
+      const std::vector<float> g = image.grad().values<float>();
+      double largest = 0;  // what is far below it is rounding
+      for (const float v : g) largest = std::max(largest, std::abs(double(v)));
+      const auto seen = [&](float v) { return std::abs(v) > 1e-5 * largest; };
+      const auto first = std::find_if(g.begin(), g.end(), seen) - g.begin();
+      const auto last = g.rend() - std::find_if(g.rbegin(), g.rend(), seen);
+      INFO(s.levels[level].name << " with P6 from " << p6_from << ": pixels " << first << " to " << last);
+      CHECK((last - first) / 3 <= s.levels[level].receptive_field);
+      CHECK((last - first) / 3 > s.levels[level].receptive_field - 16);
+    }
+  }
+}
+
 TEST_CASE("multiply-adds of the paper's network") {
   // The head's 6,460,416 a cell is published for 80 classes; 146 GMAC at 800x800 with strides in 1x1 convolutions.
   RetinaNetOptions o = preset("retinanet_r50").model;
@@ -294,6 +328,26 @@ TEST_CASE("multiply-adds of the paper's network") {
   for (auto& level : s.levels) cells += level.height * level.width;
   CHECK(head == 6460416 * cells);
   CHECK(s.parameters == 37915572);
+}
+
+TEST_CASE("a summary counts what is trained, and tells of each level its anchors and what they see") {
+  RetinaNetOptions o = tiny();
+  o.backbone_norm = "frozen", o.freeze_stages = 2;
+  o.anchors = {.base = 1, .scales = {2, 1, 4}, .ratios = {1}};
+  const Summary s = summarise(o, {64, 96});
+  int64_t trainable = 0;
+  RetinaNet model(o);
+  for (auto& p : model.parameters())
+    if (!p.name.starts_with("backbone.body.conv1") && !p.name.starts_with("backbone.body.layer1"))
+      trainable += p.value.size();
+  CHECK(s.trainable == trainable);
+  CHECK(s.trainable < s.parameters);
+  const LevelSummary& p3 = s.levels[0];
+  CHECK((p3.stride == 8 && p3.height == 8 && p3.width == 12 && p3.anchors == 8 * 12 * 3));
+  CHECK((p3.smallest == Approx(8) && p3.largest == Approx(32)));
+  // Around the corners of cells: of side 8 and 16 one row and one column leave the image, of 32 two, and one at the
+  // end.
+  CHECK(p3.inside == Approx((7 * 11 + 7 * 11 + 5 * 9) / 288.0));
 }
 
 TEST_CASE("torchvision's old names") {
