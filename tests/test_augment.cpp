@@ -4,6 +4,7 @@
 #include <rapidcheck.h>
 
 #include <cmath>
+#include <set>
 
 #include "core/random.h"
 #include "tests/files.h"
@@ -110,14 +111,13 @@ TEST_CASE("a box stays around its pixels") {
 
 TEST_CASE("boxes that are cropped away") {
   Sample s{Image(),
-           {{0, 0, 10, 10}, {90, 0, 110, 10}, {95, 0, 195, 10}, {200, 0, 210, 10}},
-           {1, 2, 3, 4},
+           {{0, 0, 10, 10}, {90, 0, 110, 10}, {95, 0, 195, 10}, {200, 0, 210, 10}, {96, 0, 112, 10}},
+           {1, 2, 3, 4, 5},
            {{50, 50, 150, 150}, {120, 0, 130, 10}},
            1,
            ""};
-  transform_boxes(s, {1, 0, 1, 0, 100, 100}, 0.25);
-  CHECK(s.labels ==
-        std::vector<int>{1, 2});  // half of the second is left, a twentieth of the third, none of the fourth
+  transform_boxes(s, {1, 0, 1, 0, 100, 100}, 0.25);  // left: all, a half, a twentieth, nothing, just a quarter
+  CHECK(s.labels == std::vector<int>{1, 2, 5});
   REQUIRE(s.ignore.size() == 2);
   check_box(s.ignore[0], {50, 50, 100, 100}, 0);
   check_box(s.ignore[1], {95, 0, 100, 10}, 0);
@@ -182,6 +182,125 @@ TEST_CASE("colour jitter leaves grey grey, turns hues, and touches only the pict
   CHECK(fill >= 1200);
 }
 
+namespace {
+
+struct Yiq {  // luma, and the colour as an angle and its strength
+  double luma, angle, chroma;
+};
+Yiq yiq(const uint8_t* p) {
+  const double i = 0.5959 * p[0] - 0.2746 * p[1] - 0.3213 * p[2], q = 0.2115 * p[0] - 0.5227 * p[1] + 0.3112 * p[2];
+  return {0.299 * p[0] + 0.587 * p[1] + 0.114 * p[2], std::atan2(q, i), std::hypot(i, q)};
+}
+// Colours in the middle of the range, which no jitter below drives out of it.
+Image muted() {
+  Image image = noise(8, 8, 6);
+  for (uint8_t& v : image.rgb) v = uint8_t(100 + v / 5);
+  return image;
+}
+// f(before, after) for a strong colour and its jittered one, for twenty draws.
+template <class F> void each_jitter(const AugmentOptions& o, const F& f) {
+  const Image before = muted();
+  for (uint64_t i = 0; i < 20; ++i) {
+    Image after = before;
+    jitter_colours(after, o, 1, 2, i);
+    for (int at = 0; at < 64; ++at) {
+      const Yiq a = yiq(before.at(at % 8, at / 8)), b = yiq(after.at(at % 8, at / 8));
+      if (a.chroma > 20) f(a, b);
+    }
+  }
+}
+
+}  // namespace
+
+TEST_CASE("a turn of hue keeps luma and strength, within its limit and either way; saturation keeps luma and hue") {
+  AugmentOptions o;
+  o.hue = 0.1;
+  double least = 9, most = -9;
+  each_jitter(o, [&](const Yiq& a, const Yiq& b) {
+    CHECK(std::abs(a.luma - b.luma) < 1);
+    CHECK(b.chroma == Approx(a.chroma).margin(1.5));
+    const double turn = std::remainder(b.angle - a.angle, 2 * M_PI) / (2 * M_PI);
+    least = std::min(least, turn), most = std::max(most, turn);
+  });
+  CHECK((least < -0.06 && least > -0.12 && most > 0.06 && most < 0.12));
+  o = {};
+  o.saturation = 0.5;
+  least = 9, most = 0;
+  each_jitter(o, [&](const Yiq& a, const Yiq& b) {
+    CHECK(std::abs(a.luma - b.luma) < 1);
+    CHECK(std::remainder(b.angle - a.angle, 2 * M_PI) == Approx(0).margin(0.15));
+    least = std::min(least, b.chroma / a.chroma), most = std::max(most, b.chroma / a.chroma);
+  });
+  CHECK((least > 0.4 && least < 0.7 && most > 1.3 && most < 1.6));
+}
+
+TEST_CASE("contrast scales about the picture's mean, brightness about black, and neither falls below 0") {
+  const Image before = muted();
+  double mean = 0;
+  for (int at = 0; at < 64; ++at) mean += yiq(before.at(at % 8, at / 8)).luma / 64;
+  for (const bool contrast : {true, false}) {
+    AugmentOptions o;
+    (contrast ? o.contrast : o.brightness) = 0.5;
+    const double fixed = contrast ? mean : 0;
+    double least = 9, most = 0;
+    for (uint64_t i = 0; i < 20; ++i) {
+      Image after = before;
+      jitter_colours(after, o, 1, 2, i);
+      double over = 0, under = 0;  // the factor of a line through the fixed point
+      for (size_t k = 0; k < before.rgb.size(); ++k) {
+        over += (after.rgb[k] - fixed) * (before.rgb[k] - fixed);
+        under += (before.rgb[k] - fixed) * (before.rgb[k] - fixed);
+      }
+      const double factor = over / under;
+      for (size_t k = 0; k < before.rgb.size(); ++k)
+        CHECK(std::abs(after.rgb[k] - std::min(255.0, fixed + factor * (before.rgb[k] - fixed))) < 1.5);
+      least = std::min(least, factor), most = std::max(most, factor);
+    }
+    CHECK((least > 0.45 && least < 0.7 && most > 1.3 && most < 1.55));
+    (contrast ? o.contrast : o.brightness) = 3;
+    int dark = 0;
+    for (uint64_t i = 0; i < 20; ++i) {
+      Image after = before;
+      jitter_colours(after, o, 1, 2, i);
+      const auto [low, high] = std::minmax_element(after.rgb.begin(), after.rgb.end());
+      const bool flat = *high - *low <= 1;  // a factor of 0
+      dark += flat && std::abs(*low - fixed) < 1.5;
+    }
+    CHECK(dark > 1);
+  }
+  AugmentOptions o;  // what is around the picture is not part of its mean
+  o.short_sides = {}, o.scale_min = o.scale_max = 0.5, o.contrast = 0.5, o.fill = {0, 0, 0};
+  for (uint64_t i = 0; i < 5; ++i)
+    for (const uint8_t v : augment({Image(16, 16, 90), {}, {}, {}, 1, ""}, o, 1, 2, i).sample.image.rgb)
+      CHECK((v == 0 || std::abs(v - 90) <= 1));
+}
+
+TEST_CASE("scales are log-uniform: half of them lie below the geometric mean") {
+  AugmentOptions o;
+  o.short_sides = {}, o.scale_min = 0.25, o.scale_max = 4;
+  int below = 0;
+  double least = 9, most = 0;
+  for (uint64_t i = 0; i < 400; ++i) {
+    const double scale = choose_transform(64, 64, o, 1, 2, i).ax;
+    below += scale < 1, least = std::min(least, scale), most = std::max(most, scale);
+  }
+  CHECK(std::abs(below - 200) < 50);
+  CHECK((least >= 0.25 && least < 0.3 && most <= 4 && most > 3.5));
+  o.scale_max = 0.2;
+  CHECK_THROWS_WITH(choose_transform(64, 64, o, 1, 2, 0), contains("scales 0.25 to 0.2"));
+}
+
+TEST_CASE("evaluation keeps the size, its limit and the fill, and nothing random") {
+  AugmentOptions o;
+  o.short_sides = {40}, o.long_side = 50, o.fill = {1, 2, 3}, o.flip = o.flip_vertical = 1,
+  o.scale_min = o.scale_max = 0.5;
+  o.brightness = o.contrast = o.saturation = o.hue = 0.5, o.grey = 1, o.min_visible = 0.9;
+  const AugmentOptions plain = o.without_random();
+  CHECK(plain.fill.g == 2);
+  const Sample sample{noise(80, 40, 4), {}, {}, {}, 1, ""};
+  CHECK(augment(sample, plain, 1, 2, 3).sample.image == resize(sample.image, 50, 25));
+}
+
 TEST_CASE("an augmentation is a pure function of seed, epoch and sample") {
   AugmentOptions o;
   o.short_sides = {40, 48, 56, 64}, o.flip = 0.5, o.scale_min = 0.7, o.scale_max = 1.4, o.brightness = o.hue = 0.2;
@@ -196,4 +315,15 @@ TEST_CASE("an augmentation is a pure function of seed, epoch and sample") {
   int flipped = 0;
   for (uint64_t i = 0; i < 400; ++i) flipped += choose_transform(64, 48, o, 1, 0, i).ax < 0;
   CHECK(std::abs(flipped - 200) < 50);
+}
+
+TEST_CASE("sizes and colours are drawn apart from each other") {
+  AugmentOptions o;
+  o.short_sides = {40, 48}, o.brightness = 0.5;
+  std::set<std::pair<int, bool>> seen;
+  for (uint64_t i = 0; i < 40; ++i) {
+    const Image image = augment({Image(40, 40, 100), {}, {}, {}, 1, ""}, o, 7, 1, i).sample.image;
+    seen.emplace(image.width, image.at(20, 20)[0] < 100);
+  }
+  CHECK(seen.size() == 4);  // both sizes darker and lighter
 }
