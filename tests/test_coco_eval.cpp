@@ -334,6 +334,15 @@ TEST_CASE("coco_eval: the table has the toolkit's lines, and n/a where nothing i
           " Average Recall     (AR) @[ IoU=0.50:0.95 | area= large | maxDets=100 ] = 0.100\n");
 }
 
+TEST_CASE("coco_eval: the table of a strict evaluation names the 100 detections that its first figure is of") {
+  const Image image{1, {{.category = 3, .box = {0, 0, 100, 100}}}, {{3, {0, 0, 100, 50}, 0.9}}};
+  const std::string start = " Average Precision  (AP) @[ IoU=0.50:0.95 | area=   all | maxDets=";
+  REQUIRE(coco_table(evaluate({image}, {3}, {.max_dets = {1, 10, 300}})).starts_with(start + "300 ] = 0.100\n"));
+  const std::string strict = coco_table(evaluate({image}, {3}, {.strict = true, .max_dets = {1, 10, 300}}));
+  REQUIRE(strict.starts_with(start + "100 ] = n/a\n"));
+  REQUIRE(strict.find("IoU=0.50      | area=   all | maxDets=300 ] = 1.000\n") != std::string::npos);
+}
+
 TEST_CASE("coco_eval: bad input is refused and changes nothing") {
   const CocoBox box{0, 0, 50, 50};
   const double nan = std::nan("");
@@ -355,4 +364,5 @@ TEST_CASE("coco_eval: bad input is refused and changes nothing") {
   REQUIRE(evaluator.summarize().warnings.size() == 1);
   REQUIRE_THROWS_AS(CocoEvaluator(2, {.max_dets = {10, 1, 100}}), Error);
   REQUIRE_THROWS_AS(CocoEvaluator(2, {.max_dets = {0, 1, 100}}), Error);
+  REQUIRE_THROWS_AS(CocoEvaluator(2, {.max_dets = {1, 100, 10}}), Error);
 }

@@ -181,8 +181,11 @@ TEST_CASE("pixels are normalised and padded with the mean; boxes and transform f
     const Image resized = warp(sample.image, item.transform);
     const float* images = batch->images.data<float>();
     CHECK(images[((h - 1) * w + w - 1) * 3] == 0);
-    const float value = images[(7 * w + 9) * 3 + 1];
-    CHECK(value == Approx((resized.at(9, 7)[1] / 255.0 - 0.456) / 0.224).margin(1e-5));
+    const double mean[] = {0.485, 0.456, 0.406}, deviation[] = {0.229, 0.224, 0.225};
+    for (int c = 0; c < 3; ++c)
+      CHECK(images[(7 * w + 9) * 3 + c] == Approx((resized.at(9, 7)[c] / 255.0 - mean[c]) / deviation[c]).margin(1e-5));
+    CHECK(item.id == sample.id);
+    CHECK(item.path == sample.path);
     LoaderOptions blue_first = o;
     blue_first.bgr = true;
     const Batch turned = make_batch(shapes(), blue_first, {item.index}, 0);
@@ -196,8 +199,28 @@ TEST_CASE("pixels are normalised and padded with the mean; boxes and transform f
   CHECK(n == 13);
   CHECK_FALSE(loader.next());
   const Batch single = make_batch(shapes().get(0).image, o);
+  o.augment.flip = 1, o.augment.scale_min = o.augment.scale_max = 0.5;  // a picture to detect in takes no chances
+  CHECK(make_batch(shapes().get(0).image, o).images.values<float>() == single.images.values<float>());
   CHECK(single.images.dim(0) == 1);
   CHECK(single.items[0].width > 0);
+}
+
+TEST_CASE("ignore regions come along, and each epoch draws anew") {
+  Annotation a = shapes().annotation(0);
+  a.truths.push_back({shapes().class_ids()[0], {4, 6, 20, 30}, {}, true});
+  const Dataset data("made", shapes().classes(), shapes().class_ids(), {a}, BoxPolicy::clip);
+  LoaderOptions o;
+  o.augment.short_sides = {96}, o.augment.flip = 0.5;
+  std::set<bool> flips;
+  for (int64_t epoch = 0; epoch < 12; ++epoch) {
+    const Batch batch = make_batch(data, o, {0}, epoch);
+    const Batch::Item& item = batch.items[0];
+    REQUIRE(item.ignore.size() == 1);
+    const Box<float> back = item.transform.inverse(item.ignore[0]);
+    CHECK((back.x1 == Approx(4) && back.y1 == Approx(6) && back.x2 == Approx(24) && back.y2 == Approx(36)));
+    flips.insert(item.transform.ax < 0);
+  }
+  CHECK(flips.size() == 2);
 }
 
 TEST_CASE("an unreadable picture is reported in its turn, and the loader goes on") {
@@ -218,6 +241,12 @@ TEST_CASE("an unreadable picture is reported in its turn, and the loader goes on
   CHECK_THROWS_AS(Loader(none, o), Error);
   o.batch = 0;
   CHECK_THROWS_AS(Loader(data, o), Error);
+  o = {}, o.ahead = 0;
+  CHECK_THROWS_WITH(Loader(data, o), contains("0 batches ahead"));
+  o = {}, o.divisor = 0;
+  CHECK_THROWS_WITH(Loader(data, o), contains("a divisor of 0"));
+  o = {}, o.threads = -1;
+  CHECK_THROWS_WITH(Loader(data, o), contains("-1 threads"));
 }
 
 TEST_CASE("a loader that is left early joins its workers") {
