@@ -192,6 +192,24 @@ TEST_CASE("JPEG: progressive, grey, CMYK and YCCK") {
     };
     CHECK(mean_difference(decode_image(jpeg(50, 30, 4, JCS_CMYK, space, Scans::one, inks), "c"), image) < 3);
   }
+  // Without the marker, which is the first segment, inks are as they are.
+  const auto as_they_are = [&](int x, int y, uint8_t* p) {
+    for (int c = 0; c < 3; ++c) p[c] = uint8_t(255 - image.at(x, y)[c]);
+    p[3] = 0;
+  };
+  Bytes plain = jpeg(50, 30, 4, JCS_CMYK, JCS_CMYK, Scans::one, as_they_are);
+  REQUIRE((plain[3] == 0xEE && plain[5] == 14));
+  plain.erase(plain.begin() + 2, plain.begin() + 18);
+  CHECK(mean_difference(decode_image(plain, "c"), image) < 3);
+}
+
+TEST_CASE("JPEG of high quality keeps the colours of single pixels") {
+  Image stripes(16, 16);
+  for (int y = 0; y < 16; ++y)
+    for (int x = 0; x < 16; ++x) stripes.at(x, y)[x % 2 ? 2 : 0] = 200;
+  CHECK(mean_difference(decode_image(encode_jpeg(stripes, 90), "s"), stripes) < 5);
+  CHECK(mean_difference(decode_image(encode_jpeg(stripes, 89), "s"), stripes) > 30);  // halved, for small files
+  for (const int quality : {0, 101}) CHECK_THROWS_WITH(encode_jpeg(stripes, quality), contains("not in 1..100"));
 }
 
 TEST_CASE("EXIF orientation is honoured") {
@@ -213,6 +231,9 @@ TEST_CASE("EXIF orientation is honoured") {
   }
   CHECK(decode_image(with_exif(plain, 6, true), "o", {.orient = false}) == stored);
   CHECK(decode_image(with_exif(plain, 99, true), "o") == stored);
+  Bytes no_tiff = with_exif(plain, 6, true);
+  ++no_tiff[14];  // the 42 behind II
+  CHECK(decode_image(no_tiff, "o") == stored);
 }
 
 TEST_CASE("EXIF orientation is honoured in PNG, too, before the pixels or after them") {
@@ -229,6 +250,7 @@ TEST_CASE("EXIF orientation is honoured in PNG, too, before the pixels or after 
     CHECK(decode_image(turned, "t", {.orient = false}) == decode_image(plain, "p"));
     write_bytes(folder / "t.png", turned);
     CHECK(read_image_size(folder / "t.png").width == 2);
+    CHECK(read_image_size(folder / "t.png", {.orient = false}).width == 3);
   }
   for (const Bytes& prefix : {Bytes{}, Bytes{'E', 'x', 'i', 'f', 0, 0}}) {  // a LONG, and as it is in a JPEG
     Bytes part, turned = plain, tiff = exif(6, false, prefix.empty());
@@ -327,6 +349,9 @@ TEST_CASE("damaged and foreign files are refused with the reason") {
   test::require_words(refusal({}), {"empty"});
   test::require_words(refusal(text_bytes("GIF89a......")), {"GIF", "convert"});
   test::require_words(refusal(text_bytes("RIFF....WEBPVP8 ")), {"WebP"});
+  test::require_words(refusal(text_bytes("II*.....")), {"is a TIFF", "convert"});
+  test::require_words(refusal({'M', 'M', 0, '*', 0, 0}), {"is a TIFF"});
+  test::require_words(refusal(text_bytes("....ftypheic")), {"HEIC", "convert"});
   test::require_words(refusal(text_bytes("version https://git-lfs.github.com/spec/v1")), {"git lfs pull"});
   test::require_words(refusal({1, 2, 3, 4, 200, 201}), {"not a JPEG, PNG, BMP or PNM"});
   const Folder folder;
@@ -355,6 +380,7 @@ TEST_CASE("a huge header is refused before memory is taken") {
   test::require_words(
       test::error_of(Code::data, [&] { decode_image(encode_jpeg(Image(100, 100)), "x", {.max_pixels = 9999}); }),
       {"100 x 100"});
+  CHECK(decode_image(encode_jpeg(Image(100, 100)), "x", {.max_pixels = 10000}).width == 100);
 }
 
 TEST_CASE("random damage ends in an error or a picture, never worse") {

@@ -72,6 +72,25 @@ TEST_CASE("scenes: sizes, classes, empty pictures, imbalance, and boxes in the p
   for (int n : labels) CHECK(n > 0);
 }
 
+TEST_CASE("shapes overlap little, and those that are hidden too far leave") {
+  int objects[2] = {};
+  for (const bool strict : {false, true}) {
+    const ShapesOptions o{.size = 96, .empty = 0, .max_objects = 12, .hidden = strict ? 0.1 : 1};
+    for (uint64_t i = 0; i < 60; ++i) {
+      const Sample s = make_scene(o, 0, i);
+      objects[strict] += int(s.boxes.size());
+      const auto inside = [&](const Box<float>& b) {  // cut boxes may overlap by more
+        return b.x1 > 0 && b.y1 > 0 && b.x2 < float(s.image.width) && b.y2 < float(s.image.height);
+      };
+      for (size_t a = 0; a < s.boxes.size(); ++a)
+        for (size_t b = 0; b < a; ++b)
+          if (inside(s.boxes[a]) && inside(s.boxes[b])) CHECK(iou(s.boxes[a], s.boxes[b]) < 0.36f);
+    }
+  }
+  CHECK(objects[true] > 60);
+  CHECK(objects[true] < 0.9 * objects[false]);
+}
+
 TEST_CASE("a box is tight around its shape") {
   ShapesOptions o{.size = 128, .classes = 1, .empty = 0, .max_objects = 1};
   std::vector<double> errors;
@@ -120,6 +139,21 @@ TEST_CASE("drawing covers what it says, and stays inside the picture") {
   Image accent(24, 10), no_glyph(24, 10);
   draw_text(accent, 0, 0, "\xC3\xA9x", {9, 9, 9}), draw_text(no_glyph, 0, 0, "\x7Fx", {9, 9, 9});
   CHECK(accent == no_glyph);
+  Image along(12, 12), up(12, 12);
+  draw_text(along, 0, 0, "F4", {9, 9, 9}), draw_text_up(up, 0, 0, "F4", {9, 9, 9});
+  int turned = 0;
+  for (int y = 0; y < 12; ++y)
+    for (int x = 0; x < 12; ++x) turned += along.at(x, y)[0] == up.at(y, 11 - x)[0];
+  CHECK(turned == 144);
+  Image light(60, 40, 128), dark(60, 40, 128);  // a label's ink stands out from its ground
+  draw_label(light, {5, 25, 50, 38}, "8", {250, 250, 0}, 1), draw_label(dark, {5, 25, 50, 38}, "8", {40, 0, 60}, 1);
+  const auto has = [](const Image& picture, int r, int g, int b) {
+    for (size_t i = 0; i < picture.rgb.size(); i += 3)
+      if (picture.rgb[i] == r && picture.rgb[i + 1] == g && picture.rgb[i + 2] == b) return true;
+    return false;
+  };
+  CHECK((has(light, 16, 16, 20) && !has(light, 255, 255, 255)));
+  CHECK((has(dark, 255, 255, 255) && !has(dark, 16, 16, 20)));
   const Image page = tile({Image(64, 32, 200), Image(10, 90, 90), Image()}, {"one", "two"}, {.columns = 2, .cell = 50});
   CHECK(page.width == 2 * 58 + 8);
 }
@@ -137,6 +171,7 @@ TEST_CASE("plots of nothing, of a point, and of numbers that are not finite") {
   CHECK_THROWS_AS(plot_curves({{"a", {0, 1}, {1}}}), Error);
   const std::vector<double> s = smoothed({4, 4, 4, nan, 4}, 0.9);
   for (double v : s) CHECK(v == Approx(4));
+  CHECK(smoothed({0, 1}, 0.9)[1] == Approx(0.1 / 0.19));  // the weight is that of what was before
 }
 
 TEST_CASE("a curve that is flat but for rounding is drawn flat, with few ticks") {
@@ -156,6 +191,7 @@ TEST_CASE("a curve that is flat but for rounding is drawn flat, with few ticks")
     CHECK(rows(1.7) <= 4);
     CHECK(rows(1) > 0);
   }
+  CHECK(round_ticks(0, 48, 5) == std::vector<double>{0, 10, 20, 30, 40});
   CHECK(round_ticks(1e17, 1e17 + 32, 6).size() == 1);
   CHECK(round_ticks(1e9, 1e9 + 10, 5) == std::vector<double>{1e9, 1e9 + 2, 1e9 + 4, 1e9 + 6, 1e9 + 8, 1e9 + 10});
 }
