@@ -156,6 +156,20 @@ TEST_CASE("seeds and gradients have the type of their tensor") {
   CHECK(message_of([&] { x.set_grad(Tensor::zeros({2, 3}, seed.dtype())); }).find("set_grad") != std::string::npos);
 }
 
+TEST_CASE("seeds, gradients and sums have the shape of their tensor, and hooks need a gradient") {
+  Tensor x = leaf({1, 2}), plain = Tensor::zeros({2});
+  CHECK(message_of([&] { backward(x * 1.0, Tensor::zeros({3})); }) == "backward: the seed has shape [3], the loss [2]");
+  CHECK(message_of([&] { x.set_grad(Tensor::zeros({3})); }) == "set_grad: gradient [3] for a tensor of shape [2]");
+  CHECK(message_of([&] { plain.set_grad(plain); }).find("does not require a gradient") != std::string::npos);
+  CHECK(message_of([&] { plain.add_hook([](Tensor&) {}); }).find("does not require a gradient") != std::string::npos);
+  const uint64_t before = plain.version();
+  add_into(plain, Tensor::full({2}, 3));
+  CHECK(plain.values<float>() == std::vector<float>{3, 3});
+  CHECK(plain.version() > before);
+  for (const Tensor& other : {Tensor::zeros({3}), Tensor::zeros({2}, DType::f64)})
+    CHECK(message_of([&] { add_into(plain, other); }).find("add_into: f32 [2] += ") == 0);
+}
+
 TEST_CASE("a chain of 100,000 ops runs backward and is destroyed without recursion") {
   Tensor x = leaf({1});
   Tensor y = x;
@@ -208,6 +222,11 @@ struct Forgetful {  // fills the gradient of an input that it has not
   Tensor forward(const Tensor& x) { return x.clone(); }
   void backward(const Tensor& dy, Grads& g) const { g[filled] = dy; }
 };
+struct Widening {  // of another type than its input
+  static constexpr auto name = "widening";
+  Tensor forward(const Tensor& x) { return x.clone(); }
+  void backward(const Tensor& dy, Grads& g) const { g[0] = dy.to(DType::f64); }
+};
 struct Lazy {
   static constexpr auto name = "lazy";
   Tensor forward(const Tensor& x) { return x.clone(); }
@@ -237,6 +256,7 @@ TEST_CASE("several outputs, ops without a gradient, and wrong gradients") {
     CHECK(message.find(part) != std::string::npos);
   };
   says(apply(Lazy{}, leaf({1})), "lazy: backward() gave input 0 no gradient");
+  says(apply(Widening{}, leaf({1})), "widening: the gradient of input 0 is f64, the input is f32");
   says(apply(Forgetful{1}, leaf({1})), "there is no input 1: the op has 1, counted from 0");
 }
 

@@ -140,6 +140,9 @@ TEST_CASE("suppression keeps a box at exactly the threshold, and orders equal sc
   REQUIRE(nms(Tensor({0, 4}), Tensor({0}), 0.5).shape() == Shape{0});
   REQUIRE_THROWS_WITH(nms(Tensor({3, 4}), Tensor({2}), 0.5), contains("scores f32 [2]"));
   REQUIRE_THROWS_WITH(nms(Tensor({3, 5}), Tensor({3}), 0.5), contains("[3, 5]"));
+  REQUIRE_THROWS_WITH(nms(Tensor({3, 4}), Tensor({3}, DType::f64), 0.5), contains("of one type"));
+  REQUIRE_THROWS_WITH(batched_nms(Tensor({3, 4}), Tensor({3}), Tensor({3}), 0.5), contains("classes must be i64 [R]"));
+  REQUIRE_THROWS_WITH(soft_nms(Tensor({3, 4}), Tensor({3}), {}, {.sigma = 0}), contains("sigma 0 must be above 0"));
 }
 
 TEST_CASE("suppression matches the definition on random boxes with many ties, by class and over all") {

@@ -201,6 +201,13 @@ struct Leaning {  // a running sum: right only when indices come in order
   HD void operator()(int64_t i) const { y[i] = x[i] + (i > 0 ? y[i - 1] : 0); }
 };
 
+// y = x, and a little more where `more` says so: of the element type, of the rehearsal, of the threads.
+OpCase slightly(double (*more)(DType)) {
+  return {"slightly", [more](Draw& d) {
+            return OpSample{{d.uniform({5}, 1, 2)}, [more](auto& x) { return scale(x[0], 1 + more(x[0].dtype())); }};
+          }};
+}
+
 Tensor running_sum(const std::vector<Tensor>& x) {
   const Tensor in = x[0].to(DType::f64), out = zeros_like(in);
   for_each(Device::cpu, 5, Leaning{in.data<double>(), out.data<double>()});
@@ -219,6 +226,20 @@ TEST_CASE("the check finds wrong gradients, loops that lean on an order, and fai
   CHECK(r.differentiable);
   const OpCase leaning{"leaning", [](Draw& d) { return OpSample{{d.uniform({5}, 1, 2)}, running_sum}; }};
   CHECK(gradcheck(leaning, 1).where.find("rehearsal") != std::string::npos);
+  const auto finds = [](double (*more)(DType), const char* words) {
+    const CheckResult found = gradcheck(slightly(more), 1);
+    INFO(found.where);
+    CHECK(!found.ok());
+    CHECK(found.where.find(words) != std::string::npos);
+  };
+  CHECK(gradcheck(slightly([](DType) { return 0.0; }), 1).ok());
+  finds([](DType) { return rehearsal() ? 1e-8 : 0; }, "the rehearsal of CUDA blocks gives another result");
+  finds([](DType) { return num_threads() == 3 ? 1e-15 : 0; }, "3 threads give other bits than 1");
+  finds([](DType t) { return t == DType::f32 ? 0.002 : 0; }, "f32 differs from f64 by");
+  const OpCase nowhere{"nowhere", [](Draw& d) {
+                         return OpSample{{d.normal({3})}, [](auto& x) { return scale(x[0].detach(), NAN); }};
+                       }};
+  CHECK(gradcheck(nowhere, 1).where.find("the result is not finite") != std::string::npos);
   const OpCase throwing{"throwing", [](Draw& d) {
                           return OpSample{{d.normal({2, 3})}, [](auto& x) { return reshape(x[0], {7}); }};
                         }};

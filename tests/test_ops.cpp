@@ -102,6 +102,17 @@ TEST_CASE("pointwise ops at their edges") {
   backward(maximum(a, b));
   CHECK(a.grad().at(0) == 1);
   CHECK(b.grad().at(0) == 0);
+  a.set_grad({}), b.set_grad({});
+  backward(minimum(a, b));
+  CHECK((a.grad().at(0) == 1 && b.grad().at(0) == 0));
+  const auto slopes = [](std::vector<float> at, auto op) {
+    Tensor x = vec(at).set_requires_grad();
+    backward(sum(op(x)));
+    return x.grad().values<float>();
+  };
+  CHECK(slopes({-1, 0, 1}, [](auto& x) { return leaky_relu(x, 0.25); }) == std::vector<float>{0.25, 0.25, 1});
+  CHECK(slopes({-2, -1, 0, 2, 3}, [](auto& x) { return clamp(x, -1, 2); }) == std::vector<float>{0, 1, 1, 1, 0});
+  CHECK(slopes({0, 2}, [](auto& x) { return pow(x, 0); }) == std::vector<float>{0, 0});
 }
 
 TEST_CASE("bf16 is storage: computed in f32, rounded once") {

@@ -84,6 +84,7 @@ TEST_CASE("tensors share, copy and convert") {
   CHECK_THROWS_WITH(t.data<double>(), "tensor of f32 read as f64\n  hint: convert it with to(DType::f64)");
   CHECK_THROWS_AS(t.item(), Error);
   CHECK_THROWS_AS(t.at(6), Error);
+  CHECK_THROWS_AS(t.at(-1), Error);
   CHECK_THROWS_AS(Tensor().at(0), Error);
   CHECK_THROWS_AS(Tensor().fill(1), Error);
   CHECK_THROWS_AS(Tensor().values<float>(), Error);
@@ -91,6 +92,8 @@ TEST_CASE("tensors share, copy and convert") {
   const Tensor view = t.view({3, 2}), row = t.rows(1, 2), copy = t.clone();
   CHECK_THROWS_AS(t.view({4}), Error);
   CHECK_THROWS_AS(t.rows(1, 3), Error);
+  CHECK_THROWS_AS(t.rows(2, 1), Error);
+  CHECK_THROWS_AS(t.rows(-1, 1), Error);
   CHECK(row.shape() == Shape{1, 3});
   const uint64_t before = t.version();
   t.fill(7);
@@ -189,4 +192,6 @@ TEST_CASE("errors carry the module path, before the hint") {
   Scope a("head"), b("conv");
   const std::string m = message_of([] { fail(Code::failure, "x: wrong\n  hint: none"); });
   CHECK(m == "x: wrong\n  at head.conv\n  hint: none");
+  Scope nameless("");
+  CHECK(Scope::path() == "head.conv");
 }
