@@ -14,7 +14,7 @@ namespace {
 template <class Options, class V> void visit_network(Options& o, V& v) {
   v("backbone", o.backbone,
     "tiny | resnet18 | resnet34 | resnet50 | resnet101 | resnext101_32x8d: what makes C3 to C5");
-  v("width", o.width, "channels of the backbone's stem; 0: the usual number (tiny 16, others 64)");
+  v("width", o.width, "channels of the backbone's stem; 0: the usual number (tiny 32, others 64)");
   v("classes", o.classes, "number of classes");
   v("backbone_norm", o.backbone_norm,
     "batch | fixed | frozen | group: norms of the backbone (fixed: running statistics; frozen: nothing trained)");

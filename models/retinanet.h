@@ -43,7 +43,7 @@ struct ClassLossOptions {
 struct RetinaNetOptions {
   // Network
   std::string backbone = "resnet50";  // tiny | resnet18 | resnet34 | resnet50 | resnet101 | resnext101_32x8d
-  int width = 0;  // channels of the backbone's stem, from which all others follow; 0: the usual (tiny 16, others 64)
+  int width = 0;  // channels of the backbone's stem, from which all others follow; 0: the usual (tiny 32, others 64)
   int classes = 80;
   std::string backbone_norm = "frozen";  // batch | fixed | frozen | group (nn/layers.h; fixed is mmdetection's)
   std::string head_norm = "none";        // none | batch | batch_per_level | group, after each convolution of the towers

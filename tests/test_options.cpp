@@ -44,6 +44,7 @@ TEST_CASE("options as text") {
     CHECK(e.code == Code::usage);
     CHECK(std::string(e.what()).find("'loss.gamma'") != std::string::npos);
   }
+  CHECK(help_of_option("width").find(text("tiny ", resnet_options("tiny").width, ", ")) != std::string::npos);
   CHECK_THROWS_AS(set_option(o, "loss.gamma", "two"), Error);
   CHECK_THROWS_AS(set_option(o, "classes", "3.5"), Error);
   for (const char* none : {"inf", "-inf", "nan"}) CHECK_THROWS_AS(set_option(o, "anchors.base", none), Error);
