@@ -195,6 +195,16 @@ TEST_CASE("a run whose data was moved goes on where that is named") {
   const Result r = run("train --resume carried --data there");
   CHECK(r.code == 0);
   require_words(r.err, {"notice: data.dir is now there (was here)", "goes on after step 1"});
+  CHECK(r.err.find("pictures to train on (were") == std::string::npos);
+}
+
+TEST_CASE("a run whose data grew says that its epochs did") {
+  make_data();
+  REQUIRE(run("data make shapes grown --train 17 --val 4 --size 64 --classes 3").code == 0);
+  REQUIRE(run("train --data tiny --steps 2 --stop-after 1 --out growing" + kSmall).code == 0);
+  const Result r = run("train --resume growing --data grown");
+  CHECK(r.code == 0);
+  require_words(r.err, {"there are now 17 pictures to train on (were 12): an epoch is now 4 steps"});
 }
 
 TEST_CASE("weights keep their classes where the data has these in another order") {

@@ -88,7 +88,9 @@ Session::Session(SessionRequest request) : request_(std::move(request)), config_
   if (request_.resume) {
     restore(latest);
   } else {
-    run_ = RunDirectory::create(request_.out, config_, environment_json(describe(model_->device())));
+    Json environment = environment_json(describe(model_->device()));
+    environment["pictures"] = train_->size();
+    run_ = RunDirectory::create(request_.out, config_, environment);
   }
 }
 
@@ -195,6 +197,11 @@ void Session::restore(const std::string& latest) {
   }
   run_ = RunDirectory::reopen(request_.out, step_);
   write_file_atomically(run_->file("config.toml"), to_toml(config_));
+  const int64_t begun_with = run_->environment()["pictures"].integer(train_->size());
+  if (begun_with != train_->size())
+    say("notice: there are now %s to train on (were %lld): an epoch is now %s\n",
+        counted(train_->size(), "picture").c_str(), static_cast<long long>(begun_with),
+        counted(per_epoch_, "step").c_str());
   int64_t scored = 0;
   for (const Json& e : run_->events("eval")) {
     scored = e["step"].integer();
