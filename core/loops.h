@@ -161,7 +161,7 @@ template <class Body> void play(int64_t n, const Body& body) {
   if constexpr (kNarrow<Body>) fail(Code::failure, "a device without nvcc plays loops of f64 only");
   else {
     Body bare = body;
-#if defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__)
+#if FOVEA_CLEARS_PADDING
     __builtin_clear_padding(&bare);
 #endif
     static_assert(std::is_trivially_copyable_v<Body>);

@@ -17,3 +17,14 @@
 #define FOVEA_X86_CLONES 0
 #endif
 #endif
+
+// Whether the bytes between the members of a loop's body can be cleared: a device that is played (core/loops.h) takes
+// each of them for part of what it is to do.
+#if !defined(__CUDACC__) && defined(__has_builtin)
+#if __has_builtin(__builtin_clear_padding)
+#define FOVEA_CLEARS_PADDING 1
+#endif
+#endif
+#ifndef FOVEA_CLEARS_PADDING
+#define FOVEA_CLEARS_PADDING 0
+#endif

@@ -21,8 +21,8 @@ ConvShape draw_shape(Dice& d, int multiple, bool grouped = true) {  // odd every
   const auto pick = [&](int64_t low, int64_t high) { return d.chance(0.2) ? low : d.integer(low, high); };
   ConvShape s{};
   s.groups = grouped ? int(pick(1, 3)) : 1;
-  s.kernel = Int2(int(pick(1, 5)), int(pick(1, 4))), s.stride = Int2(int(pick(1, 4)), int(pick(1, 3)));
-  s.dilation = Int2(int(pick(1, 3)), int(pick(1, 2))), s.pad = Int2(int(pick(0, 3)), int(pick(0, 3)));
+  s.kernel = Int2{int(pick(1, 5)), int(pick(1, 4))}, s.stride = Int2{int(pick(1, 4)), int(pick(1, 3))};
+  s.dilation = Int2{int(pick(1, 3)), int(pick(1, 2))}, s.pad = Int2{int(pick(0, 3)), int(pick(0, 3))};
   s.c = s.groups * multiple * pick(1, multiple > 1 ? 3 : 20),
   s.o = s.groups * multiple * pick(1, multiple > 1 ? 18 : 70);
   s.n = pick(0, 3);
@@ -132,7 +132,7 @@ template <class P, class T> int check(uint64_t seed, int multiple, LaneOrder ord
 template <class P, class T = typename P::Stored> void check_all(double sums) {
   const LaneOrder orders[] = {{-1, -1}, {1, 0}, {77, 5}, {129, 31}};
   int split = 0;
-  for (uint64_t seed = 0; seed < 12; ++seed)
+  for (uint64_t seed = 36; seed < 48; ++seed)
     split += check<P, T>(seed, seed % 2 == 0 ? 4 * P::kNumbers : 1, orders[seed / 2 % 4], sums);
   CHECK(split > 0);
 }
@@ -368,7 +368,7 @@ TEST_CASE("eights of the pipeline: each has a place, and the rows of a matrix ar
 
 TEST_CASE("words of the pipeline's tiles: each has a place, and those of a fragment are in different banks") {
   using Product = PipelinedProduct<Pipelined<Tf32, 128, 128, 2>, SeenFrom<float>, Rows<float>, ToWeights<float>>;
-  const std::vector<float> memory(size_t(Product::SideA::kStored));
+  const std::vector<float> memory(size_t{Product::SideA::kStored});
   const float* tile = memory.data();
   const auto place = [=](int depth, int row) { return int(&Product::SideA::number(tile, row, depth) - tile); };
   std::set<int> seen;

@@ -25,8 +25,8 @@ struct Divisor {
 
 // The pixels (n,i,j) of a grid [n,rows,cols] and where they lie: first + n * image + i * row + j * pixel.
 struct Grid {
-  int n, rows, cols;
-  int64_t first, image, row, pixel;
+  int n = 0, rows = 0, cols = 0;
+  int64_t first = 0, image = 0, row = 0, pixel = 0;
   Divisor by_cols{cols}, by_rows{rows};
   struct Pixel {
     int n, i, j;
@@ -45,7 +45,7 @@ struct Grid {
 // Along one axis, output pixel i sees the input at i * step + base + u * delta for u < count, through tap
 // tap + u * tap_step of the kernel.
 struct Axis {
-  int count, step, base, delta, tap, tap_step;
+  int count = 0, step = 0, base = 0, delta = 0, tap = 0, tap_step = 0;
 };
 
 // The implicit matrix [grid.size(), places()]: row (n,i,j) holds the numbers of image n [h,w,ld] that pixel (i,j)
@@ -53,7 +53,7 @@ struct Axis {
 struct View {
   Grid grid;
   Axis vertical, horizontal;
-  int h, w, ld, c;
+  int h = 0, w = 0, ld = 0, c = 0;
   Divisor by_c{c}, by_width{horizontal.count};
   struct Place {
     int u, v, c;
@@ -160,7 +160,8 @@ template <int kTile> HD constexpr int slot(int depth, int row) {
 // chunks of a line that lie in 128 bytes, are in different banks, so that a load of matrices waits for none. `eights`
 // is a multiple of 8: line eights + j.
 template <int kChunks> HD constexpr int eight(int eights, int j, int chunk) {
-  return (eights + j) * kChunks + (chunk ^ (kChunks >= 8 ? j : j / (8 / kChunks) % kChunks));
+  constexpr int kLines = kChunks < 8 ? 8 / kChunks : 1;  // in 128 bytes
+  return (eights + j) * kChunks + (chunk ^ (j / kLines % kChunks));
 }
 
 // Which 4 words of a tile of [kDepth, kTile] a lane brings in its turn i: down the depth, or across the rows, as they
