@@ -101,6 +101,8 @@ TEST_CASE("VOC in the layouts that it comes in") {
   folder.write("annotations/b.XML", voc("", 20, 10));
   const Dataset data = open_dataset({.dir = dir, .format = "voc"});
   CHECK(data.size() == 2);
+  const auto as_coco = [&] { open_dataset({.dir = dir, .format = "coco"}); };
+  require_words(error_of(Code::data, as_coco), {"it is a PASCAL VOC folder", "--format voc"});
   CHECK(open_dataset({.dir = dir, .split = "train", .val_fraction = 0}).size() == 2);
   // A mask beside the picture: the XML file's <filename> decides, whatever the order of the folder.
   for (const char* mask : {"IMAGES/a.bmp", "IMAGES/a.jpg", "IMAGES/a.pgm"}) folder.write(mask, "a mask");
