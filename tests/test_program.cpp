@@ -192,6 +192,7 @@ TEST_CASE("bad data exits 3, before a run begins") {
   CHECK(slurp(shared() / picture) == before);
   for (const char* page : {"page.webp", "page", "tiny/val/annotations.json"})
     fails(show + page, 2, {page, ".png or .jpg"});
+  fails("data show tiny --split val --cell 20000 --out page.png", 2, {"4 pictures of 20000 pixels", "smaller --cell"});
   CHECK(run(show + "page.PNG").code == 0);
   CHECK(slurp(shared() / "page.PNG").substr(1, 3) == "PNG");
   shared().write("text.jpg", "this is no picture");

@@ -72,6 +72,9 @@ void run_show(const ShowFlags& flags) {
   if (flags.seed > 0)
     for (size_t i = order.size(); i > 1; --i) std::swap(order[i - 1], order[size_t(dice.integer(0, int64_t(i) - 1))]);
   order.resize(std::min(order.size(), size_t(flags.number)));
+  check(Code::usage, double(order.size()) * flags.cell * flags.cell <= 2e8,
+        "data show: ", counted(int64_t(order.size()), "picture"), " of ", flags.cell,
+        " pixels a side make a page of more than 200 ", "million; choose a smaller --cell or --number");
   AugmentOptions random;
   random.short_sides = {}, random.flip = 0.5, random.scale_min = 0.6, random.scale_max = 1.6;
   random.brightness = random.contrast = random.saturation = 0.3, random.hue = 0.03;
