@@ -452,6 +452,13 @@ TEST_CASE("the columns of a table stand below one another, whatever the letters"
   CHECK(r.out.find("\nclass   id  AP\n物体 é   1  n/a\nplain    2  n/a\ne\u0301        3  n/a\n") != r.out.npos);
 }
 
+TEST_CASE("parity names the case that lacks a tensor") {
+  NamedTensors bare;
+  bare.metadata = {{"arch", "resnet18"}, {"classes", "3"}};
+  write_safetensors(shared() / "bare.safetensors", bare);
+  fails("parity bare.safetensors", 4, {"bare.safetensors: there is no tensor \"input/images\""});
+}
+
 TEST_CASE("the keys are JSON where that is asked for") {
   const Json keys = parse_json(run("train --keys --json --preset toy --lr 0.25").out);
   std::string rate;

@@ -182,7 +182,15 @@ void add_parity(Command& program) {
   command.flag("--f64", flags->f64, "show f64 as the oracle of both, and the f32 error of each layer against it");
   command.flag("--all", flags->all, "show every gradient, not only those that differ");
   command.flag("--json", flags->json, "machine-readable result");
-  command.run([flags] { parity(flags->path, use_device(flags->device), flags->f64, flags->json, flags->all); });
+  command.run([flags] {
+    const Device device = use_device(flags->device);
+    try {
+      parity(flags->path, device, flags->f64, flags->json, flags->all);
+    } catch (const Error& error) {  // of a tensor that is missing or does not fit, which knows no file
+      const std::string what = error.what();
+      fail(error.code, what.find(flags->path) == what.npos ? flags->path + ": " + what : what);
+    }
+  });
 }
 
 }  // namespace fovea
