@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Opens pages of `fovea lab` and a run's report in headless Chromium as a phone would show them: 360 pixels wide.
 
-Usage: lab_browser.py PROGRAM FOLDER   makes the pages of the kept results (tools/lab/results) and a run in FOLDER,
-                                       opens each
+Usage: lab_browser.py PROGRAM FOLDER   makes the pages of the kept results (tools/lab/results), an index and a run in
+                                       FOLDER, opens each
        lab_browser.py PAGE.html ...    opens pages that are there
 Fails on a script's error, on anything that the page asks a network or a file for, on a figure or a word in it that is
 cut off, on a small figure, on a page that scrolls sideways, and on a slider that moves nothing. Without Chromium it is
@@ -65,6 +65,24 @@ def kept_pages(program, folder):
         yield "kept results lack cells: some were trained again"
 
 
+def index(program, folder):
+    """What `lab all` makes of kept cells, and of played ones for the experiments of which none are kept."""
+    scales = {1: "1", 2: "1,1.414213562", 3: "1,1.259921,1.587401", 4: "1,1.189207,1.414214,1.681793"}
+    sides = {1: "1", 3: "0.5,1,2"}
+    settings = [f"model.anchors.scales={scales[s]} model.anchors.ratios={sides[r]}"
+                for s, r in ((1, 1), (2, 1), (3, 1), (1, 3), (2, 3), (4, 3))]
+    settings += [f"model.width={w} data.short_side={s} data.max_side={s}" for w in (8, 16, 32) for s in (64, 96, 128)]
+    settings += [f"loss.kind={kind}" for kind in ("focal_star loss.gamma=2 loss.beta=1",
+                                                  "focal_star loss.gamma=4 loss.beta=0", "hinge")]
+    out = pathlib.Path(folder) / "all"
+    out.mkdir()
+    shutil.copy(ROOT / "tools/lab/results/cells.csv", out)
+    with (out / "cells.csv").open("a") as cells:
+        cells.writelines(f'"full shapes {s}",{seed},ap=0.4,ms=2,end\n' for s in settings for seed in (1, 2, 3))
+    subprocess.run([program, "lab", "all", "--seeds", "3", "--out", out], check=True, capture_output=True, timeout=60)
+    return out / "index.html"
+
+
 def train(program, folder):
     """A short run, of data whose name has no place where a line could break."""
     data = pathlib.Path(folder) / ("long" * 20)
@@ -107,7 +125,7 @@ def main():
     else:
         problems = list(kept_pages(*sys.argv[1:]))
         train(*sys.argv[1:])
-        pages = sorted(pathlib.Path(sys.argv[2]).glob("*/report.html"))
+        pages = sorted(pathlib.Path(sys.argv[2]).glob("*/report.html")) + [index(*sys.argv[1:])]
     if not browser and not problems:
         print("skipped: no Chromium here; the kept figures are those of the kept cells")
         return 77

@@ -183,7 +183,7 @@ Experiment speed() {
   Experiment e{.name = "speed",
                .claim = "Larger pictures and networks buy AP with time",
                .source = "Table 1e and Figure 2 (there: 30.5 AP in 64 ms to 37.8 AP in 198 ms)",
-               .differs = "Widths of a small network instead of ResNet-50 and 101; times of this machine.",
+               .differs = "Networks of the widths and pixels named, not ResNet-50 and 101; times of this machine.",
                .measure = measure_detector,
                .columns = {"ap", "ap50", "ms"},
                .show = show_speed};

@@ -18,13 +18,15 @@ body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--page);
 padding:0 .8rem}h1{font-size:1.5rem;line-height:1.25;margin:.2rem 0}h2{font-size:1.1rem;margin:1.8rem 0 .4rem}
 p{margin:.4rem 0}.soft,footer{color:var(--soft);font-size:.92rem}a{color:inherit}
 .verdict{background:var(--card);border-left:.35rem solid var(--open);padding:.6rem .9rem;margin:1rem 0}
-.verdict b{color:var(--open)}.yes{border-color:var(--yes)}.yes b{color:var(--yes)}.no{border-color:var(--no)}
+.verdict b{color:var(--open)}td .verdict{margin:0;padding:.1rem .4rem;border-left-width:.2rem}
+.yes{border-color:var(--yes)}.yes b{color:var(--yes)}.no{border-color:var(--no)}
 .no b{color:var(--no)}figure{margin:0;background:var(--page);border:1px solid var(--line);border-radius:.4rem;
 padding:.4rem}figure:only-child{max-width:36rem}
 .two{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,26rem),1fr));gap:.8rem}
 svg{width:100%;height:auto;display:block}body>svg{max-width:34rem}.wide{overflow-x:auto}
 table{border-collapse:collapse;font-size:.92rem;margin:.4rem 0;width:100%}td,th{padding:.25rem .5rem;text-align:left;
-border-bottom:1px solid var(--line)}.n{text-align:right;font-variant-numeric:tabular-nums}code{font-size:.88rem;
+border-bottom:1px solid var(--line)}@media(max-width:26rem){td,th{padding:.25rem .3rem}}
+.n{text-align:right;font-variant-numeric:tabular-nums}code{font-size:.88rem;
 overflow-wrap:anywhere}label{margin-right:1.2rem;white-space:nowrap}input{vertical-align:middle}
 </style>)";
 
