@@ -114,6 +114,8 @@ void time_loader(Report& report, const DataFlags& o, const Dataset& data, double
 }
 
 void bench_data(const DataFlags& o) {
+  check(Code::usage, !o.data.dir.empty() || (o.data.split.empty() && o.data.format == "auto"),
+        "--split and --format are of a data set: name it by --data DIR");
   Report report("data", o);
   report.head["batch"] = o.batch, report.head["side"] = o.side, report.head["step_ms"] = o.step_ms;
   const Machine machine = measure_machine();
