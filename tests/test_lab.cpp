@@ -340,6 +340,7 @@ TEST_CASE("program: every experiment is listed, an unknown one is refused with t
        {"loss", "prior", "alpha", "gamma", "ohem", "anchors", "speed", "cdf", "variants", "classify", "imbalance"})
     CHECK(r.out.find("\n" + std::string(name) + " ") != std::string::npos);
   test::fails("lab gama", 2, {"unknown experiment 'gama'", "did you mean 'gamma'"});
+  test::fails("lab classify --quick --format folders", 2, {"name it by --data DIR"});
   test::fails("lab cdf --quick --data . --format folders", 2, {"--format folders is for classify"});
   for (const char* folder : {"pets/train/cats", "pets/train/dogs"})
     std::filesystem::create_directories(test::shared() / folder);

@@ -167,6 +167,8 @@ void list(const LabOptions& options, bool json) {
 }
 
 void run_lab(const Flags& flags) {
+  check(Code::usage, !flags.lab.data.empty() || flags.lab.format == "auto",
+        "--format is of a data set: name it by --data DIR");
   if (flags.name == "list") return list(flags.lab, flags.json);
   std::vector<std::string> names{"list", "all"};
   std::vector<const Experiment*> chosen;
