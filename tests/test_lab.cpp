@@ -447,6 +447,7 @@ TEST_CASE("program: rare objects are described beside the contrast, and are no p
   r = test::run("lab gamma --seeds 2 --out rare --data elsewhere");
   INFO(r.err);
   CHECK(r.code == 0);
+  CHECK(r.err.find("gamma: about 38m 30s") != std::string::npos);  // 14 trainings on three times as many pixels
   page = test::slurp(test::shared() / "rare/gamma/report.html");
   CHECK(page.find("elsewhere") != std::string::npos);
   CHECK(page.find("rare") == std::string::npos);

@@ -30,9 +30,10 @@ struct Flags {
 };
 
 // Seconds of a cell on two cores of an EPYC (Zen 4), for what is said before the first cell is timed.
-double usual_seconds(const Experiment& e, bool quick) {
-  if (e.measure == measure_classifier) return quick ? 3 : 17;
-  return e.measure ? quick ? 7 : 55 : 0;
+double usual_seconds(const Experiment& e, const LabOptions& o) {
+  if (e.measure == measure_classifier) return o.quick ? 3 : 17;
+  const int more = o.data.empty() ? 1 : o.quick ? 5 : 3;  // pixels: photographs are of some 192 x 256
+  return e.measure ? more * (o.quick ? 7 : 55) : 0;
 }
 
 bool wanted(const Setting& s, const LabOptions& o) {
@@ -49,7 +50,7 @@ int seeds_of(const Experiment& e, const Setting& s, const LabOptions& o) {
 double usual_time(const Experiment& e, const LabOptions& o) {
   double cells = 0;
   for (auto& s : e.settings) cells += wanted(s, o) ? seeds_of(e, s, o) : 0;
-  return cells * usual_seconds(e, o.quick);
+  return cells * usual_seconds(e, o);
 }
 
 std::string command_of(const std::string& name, const LabOptions& o) {
