@@ -451,6 +451,7 @@ TEST_CASE("program: rare objects are described beside the contrast, and are no p
   page = test::slurp(test::shared() / "rare/gamma/report.html");
   CHECK(page.find("elsewhere") != std::string::npos);
   CHECK(page.find("rare") == std::string::npos);
+  CHECK(test::run("lab gamma --seeds 2 --out rare --data elsewhere/").code == 0);
   test::fails("lab gamma --seeds 2 --out rare --data shapes", 3, {"shapes: is not a folder"});  // not the made ones
   CHECK(test::slurp(test::shared() / "rare/cells.csv") == lines);
 }

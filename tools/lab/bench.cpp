@@ -35,7 +35,8 @@ ShapesOptions shapes(bool quick, bool rare = false) {
 std::string Bench::profile() const {
   const std::string scale = options.quick ? "quick " : "full ";
   if (options.data.empty()) return scale + "shapes";
-  return scale + std::filesystem::absolute(options.data).lexically_normal().string();  // a folder may be called shapes
+  const auto folder = std::filesystem::absolute(options.data + "/").lexically_normal();
+  return scale + folder.parent_path().string();  // whole, since a folder may be called shapes; without a / at the end
 }
 
 std::string Bench::described(const Keys& keys) const {
