@@ -11,6 +11,8 @@ import sys
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 bad = 0
+if not sys.argv[1:] or sys.argv[1].startswith('-'):
+    sys.exit(__doc__)  # with no GPU named nothing would be checked, and nothing wrong
 for arch in sys.argv[1:]:
     for source in sorted(glob.glob(os.path.join(ROOT, 'ops/cuda/*.cpp'))):
         if not re.search(r'for_tiles|cuda/best.h|cuda/suppress.h', open(source).read()):
