@@ -226,6 +226,7 @@ TEST_CASE("bench data leaves nothing behind, and names the wait") {
 TEST_CASE("bench data leaves nothing behind where it fails or is stopped") {
   const auto folder = shared() / "stopped";
   std::filesystem::create_directories(folder);
+  fails("bench data", 1, {"no folder for temporary files", "TMPDIR"}, "TMPDIR=nowhere");
   fails("bench data --split val", 2, {"name it by --data DIR"});
   fails("bench data --side 0", 2, {"a size of 0 pixels"}, "TMPDIR=stopped");
   CHECK(std::filesystem::is_empty(folder));

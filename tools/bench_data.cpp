@@ -24,7 +24,9 @@ class TemporaryFolder {
  public:
   TemporaryFolder() {
     catch_stops();
-    std::string pattern = (std::filesystem::temp_directory_path() / "fovea-bench-XXXXXX").string();
+    std::error_code error;
+    std::string pattern = (std::filesystem::temp_directory_path(error) / "fovea-bench-XXXXXX").string();
+    check(!error, "no folder for temporary files: ", error.message(), "\n  hint: TMPDIR names one");
     check(mkdtemp(pattern.data()) != nullptr, "cannot make the temporary folder ", pattern);
     path = pattern;
   }
