@@ -288,6 +288,11 @@ TEST_CASE("the profiler counts ops by module, and its trace is JSON") {
     const double begin = events[i - 1]["ts"], us = events[i - 1]["dur"], next = events[i]["ts"];
     CHECK(begin + us < next + 0.002);
   }
+  const auto list = Profiler::by_op();
+  for (size_t i = 1; i < list.size(); ++i) CHECK(list[i - 1].ms >= list[i].ms);
+  const std::string two = Profiler::table(2);
+  CHECK(std::count(two.begin(), two.end(), '\n') == 3);
   Profiler::start(), Profiler::stop();
   CHECK(nlohmann::json::accept(Profiler::chrome_trace()));
+  CHECK(Profiler::by_op().empty());
 }

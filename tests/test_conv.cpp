@@ -345,4 +345,18 @@ TEST_CASE("convolution errors name the op, both shapes and a hint") {
   CHECK(message([&] {
           conv_transpose2d(x, Tensor({3, 3, 4, 3}), {}, {.output_pad = 1});
         }).find("output padding") != std::string::npos);
+  const auto refused = [](auto f, const char* words) { CHECK_THROWS_WITH(f(), contains(words)); };
+  const Tensor four({3, 3, 3, 4});
+  refused([&] { conv2d(x, four, {}, {.pad = {0, -1}}); }, "padding 0x-1 must not be negative");
+  refused([&] { conv2d(x, four, {}, {.dilation = {1, 0}}); }, "dilation 1x0 must be positive");
+  refused([&] { conv2d(Tensor({1, 64, 9, 9}), w); }, "channels-last here: permute(x, {0, 2, 3, 1})");
+  refused([&] { conv_transpose2d(x, Tensor({3, 3, 4, 3}), {}, {.groups = 2}); }, "3 input channels do not divide");
+  refused([&] { conv_transpose2d(Tensor({1, 1, 1, 3}), four.view({3, 3, 4, 3}), {}, {.pad = 2}); }, "leaves nothing");
+  refused([&] { conv2d_norm(x, four, Tensor({3}), {}, {}); }, "scale [3], expected f32 [4]");
+  refused([&] { conv2d_norm(x, four, Tensor({4}, DType::f64), {}, {}); }, "expected f32 [4]");
+  refused(
+      [&] {
+        conv2d_norm(x, four, {}, {}, Tensor({8, 30, 30, 3}));
+      },
+      "residual [8, 30, 30, 3], expected [8, 30, 30, 4]");
 }

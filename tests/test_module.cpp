@@ -74,6 +74,7 @@ TEST_CASE("training mode reaches the children; patterns freeze") {
   Net net;
   net.eval();
   CHECK_FALSE(net.layer1.blocks[1].bn1.training());
+  CHECK_FALSE(Linear(net, "late", {.in = 1, .out = 1}).training());  // nor in what is added later
   net.train();
   CHECK(net.layer1.blocks[1].bn1.training());
   Tensor(net.layer1.blocks[0].conv1.weight).set_grad(Tensor::zeros({3, 3, 4, 6}));
@@ -188,6 +189,19 @@ TEST_CASE("initialisers have the mean and deviation they promise") {
   for (const float v : net.layer1.blocks[0].conv1.weight.values<float>())
     largest = std::max(largest, std::abs(double(v)));
   CHECK((largest <= bound && largest > 0.9 * bound));
+  const auto bound_of = [](const Tensor& t, double fan_in) {  // nearly reached, never passed
+    double most = 0;
+    for (const float v : t.values<float>()) most = std::max(most, std::abs(double(v)));
+    CHECK((most <= 1 / std::sqrt(fan_in) && most > 0.9 / std::sqrt(fan_in)));
+  };
+  Module root;
+  const Linear fc(root, "fc", {.in = 100, .out = 64});
+  bound_of(fc.weight, 100), bound_of(fc.bias, 100);
+  const ConvTranspose2d up(root, "up", {.in = 48, .out = 6, .kernel = 3, .groups = 2});
+  bound_of(up.weight, 9 * 3);  // torch's fan of a transposed convolution: outputs of a group
+  const Embedding table(root, "table", {.count = 300, .features = 40});
+  CHECK(moments(table.weight).first == Approx(0).margin(0.05));
+  CHECK(moments(table.weight).second == Approx(1).epsilon(0.02));
   CHECK_THROWS_AS(xavier_uniform_(Tensor({5}), random), Error);
 }
 
@@ -227,6 +241,23 @@ TEST_CASE("norms: the kinds differ in where statistics come from, in what is tra
   CHECK(norm_kind("group") == NormKind::group);
   CHECK_THROWS_AS(norm_kind("layer"), Error);
   CHECK_THROWS_AS(Norm(root, "odd", {.kind = NormKind::group, .channels = 33}), Error);
+}
+
+TEST_CASE("every norm takes its eps, alone and behind a convolution") {
+  const Tensor x = Tensor::from<float>({1, 1, 2, 2}, {1, -10, 3, -30});
+  Module root;
+  for (const NormKind kind : {NormKind::batch, NormKind::fixed, NormKind::frozen, NormKind::group}) {
+    const std::string name = text("norm", int(kind));
+    Norm norm(root, name, {.kind = kind, .channels = 2, .groups = 2, .eps = 3});
+    const bool of_x = kind == NormKind::batch || kind == NormKind::group;  // channel mean 2, variance 1
+    CHECK(norm(x).at(0) == Approx(of_x ? (1 - 2) / std::sqrt(1.0 + 3) : 1 / std::sqrt(1.0 + 3)));
+    Conv2d same(root, name + "conv", {.in = 2, .out = 2, .bias = false});
+    same.weight.copy_from(Tensor::from<float>({1, 1, 2, 2}, {1, 0, 0, 1}));
+    NoGrad quiet;
+    CHECK(conv_norm(same, norm, x).at(0) == Approx(norm(x).at(0)));
+  }
+  LayerNorm rows(root, "rows", 2, 0.75);
+  CHECK(rows(Tensor::from<float>({1, 2}, {1, 2})).at(1) == Approx(0.5 / std::sqrt(0.25 + 0.75)));
 }
 
 TEST_CASE("a convolution and its norm give what they give one by one, in training and evaluation") {
@@ -288,6 +319,10 @@ TEST_CASE("layer norm, embedding and transposed convolution have torch's names a
   CHECK(rows.at(0) == table.weight.at(16));
   CHECK(norm(rows).shape() == Shape{2, 4});
   CHECK(up(Tensor::zeros({1, 3, 5, 4})).shape() == Shape{1, 6, 10, 2});
+  {
+    ConvTranspose2d more(root, "more", {.in = 4, .out = 2, .kernel = 2, .stride = 2, .output_pad = {1, 0}});
+    CHECK(more(Tensor::zeros({1, 3, 5, 4})).shape() == Shape{1, 7, 10, 2});
+  }
   CHECK(up.weight.shape() == Shape{2, 2, 2, 4});
   CHECK(names(root.parameters()) == Names{"norm.weight", "norm.bias", "table.weight", "up.weight", "up.bias"});
 }

@@ -168,4 +168,5 @@ TEST_CASE("pooling and resizing name what does not fit") {
   REQUIRE_THROWS_WITH(avg_pool2d(Tensor({4, 4})), contains("[N,H,W,C]"));
   REQUIRE_THROWS_WITH(resize_nearest(x, 0, 3), contains("0 x 3"));
   REQUIRE_THROWS_WITH(adaptive_avg_pool2d(Tensor({1, 0, 4, 2}), 1), contains("[1, 0, 4, 2]"));
+  REQUIRE_THROWS_WITH(adaptive_avg_pool2d(x, {0, 1}), contains("to 0 x 1"));
 }

@@ -3,6 +3,7 @@
 
 #include <cmath>
 #include <map>
+#include <set>
 
 #include "core/threads.h"
 #include "data/plot.h"
@@ -70,6 +71,13 @@ TEST_CASE("scenes: sizes, classes, empty pictures, imbalance, and boxes in the p
   CHECK(most / least > 4);                                              // two octaves
   CHECK(std::abs(std::log2(double(labels[0]) / labels[7]) - 4) < 0.8);  // 16 = 2^4
   for (int n : labels) CHECK(n > 0);
+}
+
+TEST_CASE("splits have scenes of their own, with boxes in hundredths of pixels") {
+  const Sample train = make_scene({.size = 64, .empty = 0}, 0, 3), val = make_scene({.size = 64, .empty = 0}, 1, 3);
+  CHECK_FALSE(train.image == val.image);
+  for (const Box<float>& b : train.boxes)
+    for (const float side : {b.x1, b.y1, b.x2, b.y2}) CHECK(std::abs(side * 100 - std::round(side * 100)) < 1e-3f);
 }
 
 TEST_CASE("shapes overlap little, and those that are hidden too far leave") {
@@ -156,6 +164,66 @@ TEST_CASE("drawing covers what it says, and stays inside the picture") {
   CHECK((has(dark, 255, 255, 255) && !has(dark, 16, 16, 20)));
   const Image page = tile({Image(64, 32, 200), Image(10, 90, 90), Image()}, {"one", "two"}, {.columns = 2, .cell = 50});
   CHECK(page.width == 2 * 58 + 8);
+}
+
+TEST_CASE("labels stay in the picture, dashes have gaps, and classes have colours of their own") {
+  const auto ink = [](const Box<float>& box) {  // of the digits
+    Image image(80, 60, 128);
+    draw_label(image, box, "888", {250, 250, 0}, 1);
+    int dots = 0;
+    for (size_t i = 0; i < image.rgb.size(); i += 3) dots += image.rgb[i] == 16 && image.rgb[i + 2] == 20;
+    return dots;
+  };
+  const int all = ink({20, 30, 60, 50});
+  CHECK(all > 20);
+  CHECK(ink({70, 30, 79, 50}) == all);  // at the right edge, at the top
+  CHECK(ink({20, 0, 60, 50}) == all);
+  Image dashed(80, 60);
+  draw_ignore(dashed, {8, 20, 72, 50}, {255, 255, 255});
+  int drawn = 0;
+  for (int x = 10; x < 70; ++x) drawn += dashed.at(x, 20)[0] > 100;
+  CHECK((drawn > 24 && drawn < 46));
+  std::set<std::vector<int>> colours;
+  for (int label = 0; label < 24; ++label) {
+    const Colour c = class_colour(label);
+    colours.insert({c.r, c.g, c.b});
+  }
+  CHECK(colours.size() == 24);
+}
+
+TEST_CASE("pages of pictures: in the middle of their cells, captions that fit, ink that stands out") {
+  const TileOptions o{.columns = 1, .cell = 50};
+  const Image page = tile({Image(10, 50, 255)}, {"abcdefghijklm"}, o);
+  CHECK((page.at(8 + 19, 30)[0] == 24 && page.at(8 + 20, 30)[0] == 255));
+  CHECK((page.at(8 + 29, 30)[0] == 255 && page.at(8 + 30, 30)[0] == 24));
+  CHECK(page == tile({Image(10, 50, 255)}, {"abcdef.."}, o));
+  const auto brightest = [](const Image& image) { return *std::max_element(image.rgb.begin(), image.rgb.end()); };
+  const auto darkest = [](const Image& image) { return *std::min_element(image.rgb.begin(), image.rgb.end()); };
+  CHECK(brightest(tile({Image(50, 50)}, {"x"}, o)) > 200);
+  CHECK(darkest(tile({Image(50, 50, 255)}, {"x"}, {.columns = 1, .cell = 50, .background = {250, 250, 250}})) < 50);
+}
+
+TEST_CASE("curves rise upwards between their limits, faint ones are pale, and the legend avoids them") {
+  const Colour red{255, 0, 0};
+  const auto rows = [](const Image& plot, int x) {  // where a column is red: the first and the last row
+    std::pair<int, int> found{-1, -1};
+    for (int y = 0; y < plot.height; ++y)
+      if (const uint8_t* p = plot.at(x, y); p[0] > 200 && p[1] < 120) found = {found.first < 0 ? y : found.first, y};
+    return found;
+  };
+  const Series rising{.name = "r", .x = {0, 1}, .y = {0, 1}, .colour = red};
+  const Image plot = plot_curves({rising}, {.width = 400, .height = 300});
+  CHECK(rows(plot, 300).second < rows(plot, 150).first);
+  int west = 0, east = 0;  // the name of the curve, which ends at the top on the right
+  for (int y = 25; y < 150; ++y)
+    for (int x = 70; x < 370; ++x) (x < 220 ? west : east) += plot.at(x, y)[0] < 60 && plot.at(x, y)[2] < 70;
+  CHECK((west > 0 && east == 0));
+  const Series flat{.name = "", .x = {0, 1}, .y = {0.25, 0.25}, .colour = red};
+  const int quarter = rows(plot_curves({flat}, {.width = 400, .height = 300, .y_min = 0, .y_max = 1}), 200).first;
+  CHECK(std::abs(quarter - (266 - (266 - 20) / 4)) < 4);  // between the axis and the top
+  Series faint = flat;
+  faint.faint = true;
+  CHECK(rows(plot_curves({faint}, {.width = 400, .height = 300}), 200).first == -1);
 }
 
 TEST_CASE("plots of nothing, of a point, and of numbers that are not finite") {
