@@ -1,6 +1,4 @@
-// What surrounds a run: its progress on a terminal, who may go on with it and how, and what it remembers.
-#include <fcntl.h>
-#include <sys/ioctl.h>
+// What surrounds a run: who may go on with it and how, and what it remembers.
 #include <sys/resource.h>
 
 #include <array>
@@ -17,87 +15,6 @@ using namespace fovea;
 using namespace fovea::test;
 namespace fs = std::filesystem;
 
-namespace {
-
-// The outer end of a new one, or -1 where there are none, as in a root without /dev/pts.
-int open_terminal() {
-  const int terminal = posix_openpt(O_RDWR | O_NOCTTY);
-  if (terminal < 0 || (grantpt(terminal) == 0 && unlockpt(terminal) == 0)) return terminal;
-  return close(terminal), -1;
-}
-
-// What the program writes to stderr where that is a terminal of so many columns.
-std::string on_terminal(const std::string& arguments, int columns, const std::string& environment) {
-  const int terminal = open_terminal();
-  REQUIRE(terminal >= 0);
-  const int inner = open(ptsname(terminal), O_RDWR | O_NOCTTY);
-  winsize size{};
-  size.ws_row = 24, size.ws_col = static_cast<unsigned short>(columns);
-  REQUIRE(ioctl(inner, TIOCSWINSZ, &size) == 0);
-  const pid_t child = fork();
-  if (child == 0) {
-    dup2(inner, STDERR_FILENO);
-    const std::string line =
-        "cd '" + shared().path.string() + "' && exec env " + environment + " " + kProgram + " " + arguments + " >.out";
-    execl("/bin/sh", "sh", "-c", line.c_str(), nullptr);
-    _exit(127);
-  }
-  close(inner);
-  std::string all;
-  char buffer[4096];
-  for (ssize_t n; (n = read(terminal, buffer, sizeof buffer)) > 0;) all.append(buffer, size_t(n));
-  close(terminal);
-  CHECK(wait_for(child) == 0);
-  return all;
-}
-
-// The lines that were drawn over, without colours.
-std::vector<std::string> redrawn(const std::string& text) {
-  std::vector<std::string> all;
-  const std::string erase = "\r\033[2K";
-  for (size_t at = text.find(erase), next; at != text.npos; at = next) {
-    next = text.find(erase, at += erase.size());
-    std::string line;
-    for (size_t i = at; i < std::min(next, text.size()); ++i)
-      if (text[i] == '\033') i = text.find('m', i);
-      else line += text[i];
-    if (!line.empty() && line.find('\n') == line.npos) all.push_back(line);
-  }
-  return all;
-}
-
-int characters(const std::string& s) {
-  return int(std::count_if(s.begin(), s.end(), [](char c) { return (c & 0xC0) != 0x80; }));
-}
-
-}  // namespace
-
-TEST_CASE("the progress line is narrower than the terminal, and absent where TERM is dumb") {
-  if (const int terminal = open_terminal(); terminal < 0) {
-    WARN("skipped: this system has no pseudo-terminals");
-    return;
-  } else {
-    close(terminal);
-  }
-  make_data();
-  for (const int columns : {150, 80, 40, 20}) {
-    const std::string text =
-        on_terminal("train --data tiny --steps 6 --out wide" + std::to_string(columns) + kSmall, columns, "TERM=xterm");
-    const auto lines = redrawn(text);
-    REQUIRE(!lines.empty());
-    int bars = 0;
-    for (auto& line : lines) {
-      INFO(columns << ": " << line);
-      CHECK(characters(line) < columns);
-      CHECK(line.rfind("epoch ", 0) == 0);
-      bars += line.find("█") != line.npos;
-    }
-    if (columns != 40) CHECK((bars > 0) == (columns >= 80));  // there a step's time decides whether one fits
-  }
-  const std::string dumb = on_terminal("train --data tiny --steps 6 --out dumb" + kSmall, 80, "TERM=dumb");
-  CHECK(dumb.find('\033') == dumb.npos);
-}
-
 TEST_CASE("only one program at a time goes on with a run") {
   make_data();
   REQUIRE(run("train --data tiny --steps 4000 --stop-after 2 --out alone" + kSmall).code == 0);
@@ -111,13 +28,6 @@ TEST_CASE("only one program at a time goes on with a run") {
   CHECK(second.code == 2);
   require_words(second.err, {"error: another fovea trains in 'alone'", "hint: "});
   CHECK(run("train --resume alone --stop-after 2").code == 0);  // a kill leaves no lock
-}
-
-TEST_CASE("messages to a closed stream go nowhere, not into a file of the run") {
-  make_data();
-  CHECK(run("train --data tiny --steps 1 --out deaf" + kSmall, "sh -c 'exec \"$@\" 2>&-' sh").code == 0);
-  CHECK(slurp(shared() / "deaf/.lock").empty());
-  CHECK(run("train --data tiny --steps 1 --out mute" + kSmall, "sh -c 'exec \"$@\" >&-' sh").code == 1);
 }
 
 TEST_CASE("a run that ended before its configuration was written begins again in its folder") {
@@ -298,22 +208,6 @@ TEST_CASE("what a message says to type can be typed, and epochs count from 1") {
   fails("train --resume 'my run' --stop-after -1", 2, {"--stop-after: -1 is not in 1 to"});
 }
 
-TEST_CASE("of one thing, messages say one") {
-  make_data();
-  CHECK(counted(1, "box") + ", " + counted(0, "class") + ", " + counted(12345, "picture") ==
-        "1 box, 0 classes, 12,345 pictures");
-  const Result made = run("data make shapes lone --train 1 --val 1 --size 64 --classes 1");
-  CHECK(made.out == "lone: 1 picture to train on, 1 to validate on, 1 class\n");
-  const std::string one = " --set model.anchors.scales=1 --set model.anchors.ratios=1 --threads 1";
-  const Result trained = run("train --data lone --steps 1 --out lone-run" + kSmall + one);
-  require_words(trained.err, {": 1 picture to train on, 1 to score on, 1 class\n", ", 1 anchor a cell\n",
-                              ": 1 step of 4 pictures, 1 an epoch, 1 thread, "});
-  fails("lab classify --quick --data lone --format folders --out lone-lab", 3, {": holds 1 folder of classes"});
-  require_words(run("eval --weights lone-run --data lone --split val").err, {": 1 picture in "});
-  require_words(run("data stats lone --split val").out, {"\n1 picture ("});
-  require_words(run("data show lone --split val --out lone.png").out, {": 1 of 1 picture\n"});
-}
-
 TEST_CASE("epochs that are asked for later take the place of steps") {
   make_data();
   REQUIRE(run("train --data tiny --steps 4 --out longer" + kSmall).code == 0);  // 3 steps an epoch
@@ -443,28 +337,11 @@ TEST_CASE("numbers that no machine has, and places that are no run, are refused 
   fails("lab loss --out file", 1, {"cannot make the folder 'file'", "choose another --out"});
 }
 
-TEST_CASE("the columns of a table stand below one another, whatever the letters") {
-  shared().write("wide.json", R"({"images":[{"id":1,"width":9,"height":9}],"annotations":[],"categories":[
-    {"id":1,"name":"物体 é"},{"id":2,"name":"plain"},{"id":3,"name":"e\u0301"}]})");
-  shared().write("none.json", "[]");
-  const Result r = run("coco-eval wide.json none.json --per-class");
-  CHECK(r.code == 0);
-  CHECK(r.out.find("\nclass   id  AP\n物体 é   1  n/a\nplain    2  n/a\ne\u0301        3  n/a\n") != r.out.npos);
-}
-
 TEST_CASE("parity names the case that lacks a tensor") {
   NamedTensors bare;
   bare.metadata = {{"arch", "resnet18"}, {"classes", "3"}};
   write_safetensors(shared() / "bare.safetensors", bare);
   fails("parity bare.safetensors", 4, {"bare.safetensors: there is no tensor \"input/images\""});
-}
-
-TEST_CASE("the keys are JSON where that is asked for") {
-  const Json keys = parse_json(run("train --keys --json --preset toy --lr 0.25").out);
-  std::string rate;
-  for (const Json& key : keys.items)
-    if (key["key"] == "train.lr") rate = key["value"].string;
-  CHECK(rate == "0.25");
 }
 
 TEST_CASE("detect keeps little of what it found in earlier pictures") {
