@@ -319,6 +319,7 @@ TEST_CASE("numbers that no machine has, and places that are no run, are refused 
     fails("train --data tiny --out none --set " + key + "=10000000000", 2, {key, "out of range"});
   fails("detect --weights done tiny --threads 1000000000000 --out none", 2, {"--threads", "1000000000000"});
   fails("eval --weights nowhere --data tiny", 4, {"no file or run 'nowhere'", "hint: give the folder of"});
+  fails("eval --weights done --data tiny --set train.precision=bf16", 2, {"is for fovea train", "hint: --precision"});
   fails("eval --weights tiny --data tiny", 4, {"'tiny' is no run", "hint: give the folder of"});
   fails("train --resume nowhere", 2, {"hint: is the path right?"});
   shared().write(

@@ -38,6 +38,10 @@ void add_weights_flags(Command& app, WeightsOptions& options) {
 }
 
 LoadedModel load_model(const WeightsOptions& options) {
+  for (auto& setting : options.settings)
+    check(Code::usage, !setting.starts_with("train."), "--set ", setting,
+          " is for fovea train, and changes nothing here",
+          "\n  hint: --precision, --threads and --device say how to compute");
   if (options.threads > 0) set_num_threads(options.threads);
   LoadedModel loaded;
   loaded.path = weights_file(options.weights);
