@@ -157,6 +157,13 @@ TEST_CASE("files of annotations are whole splits; one alone is divided") {
   require_words(pictures("--data tiny " + val, "val-file"), {": 12 pictures to train on, 4 to score on"});
   require_words(pictures(train, "one-file"), {": 11 pictures to train on, 1 to score on"});
   require_words(pictures(train + "--val-split ''", "no-scores"), {"none to score on"});
+  require_words(pictures("--data tiny/train " + val, "whole"), {": 12 pictures to train on, 4 to score on"});
+  const std::string most = pictures("--data tiny/train --val-fraction 0.8 ", "most");
+  const std::string scores = "eval --weights most --data tiny/train --split val --json";
+  const int64_t own = parse_json(run(scores).out)["images"].integer();  // by the run's own fraction
+  CHECK(own > 1);
+  require_words(most, {text(", ", own, " to score on")});
+  CHECK(parse_json(run(scores + " --val-fraction 0.1").out)["images"] == 1);
   fails("train --data tiny --val-images tiny/val/images --out half", 2, {"belong together"});
   shared().write("exported/result.json", std::string("{}"));
   fails("data stats exported", 3, {"has neither annotations.json", "named by --annotations, with --images"});

@@ -1,4 +1,5 @@
 // fovea eval: the COCO figures of trained weights on a data set.
+#include <cmath>
 #include <filesystem>
 #include <iostream>
 
@@ -48,6 +49,7 @@ void eval(const Flags& flags) {
   check(Code::usage, !options.dir.empty() || !options.annotations.empty(), "--data is required: the data set's folder");
   check_out(flags.out);
   LoadedModel loaded = load_model(flags.weights);
+  if (std::isnan(options.val_fraction)) options.val_fraction = loaded.config.data.val_fraction;
   options.classes = loaded.classes;
   const Dataset data = open_dataset(options);
   const bool ids = loaded.labels_are_ids();
@@ -84,6 +86,7 @@ void add_eval(Command& program) {
   auto flags = std::make_shared<Flags>();
   add_weights_flags(app, flags->weights);
   add_data_flags(app, flags->data);
+  flags->data.val_fraction = NAN;  // without the flag a run's own: pictures of another part were trained on
   app.option("--out", flags->out, "also write the detections there, as COCO's JSON").type("FILE");
   app.flag("--json", flags->json, "print the figures as JSON");
   app.run([flags] { eval(*flags); });

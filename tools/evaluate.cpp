@@ -16,7 +16,10 @@ void add_data_flags(Command& command, DatasetOptions& data) {
   command.option("--annotations", data.annotations, "a COCO annotation file, instead of DIR").type("FILE");
   command.option("--images", data.images, "the folder of its pictures").type("DIR");
   command.option("--policy", data.policy, "for bad boxes: error, clip or drop").show_default();
-  command.option("--val-fraction", data.val_fraction, "part that is val where there are no splits").show_default();
+  command
+      .option("--val-fraction", data.val_fraction,
+              "part that is val where there are no splits: 0.1, or with a run's weights its own")
+      .type("X");
 }
 
 std::vector<Detection> to_picture(const std::vector<Detection>& detections, const Transform& transform, int width,

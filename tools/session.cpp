@@ -29,12 +29,14 @@ double ms_since(Clock::time_point start) {
 
 template <class... A> void say(const char* format, A... arguments) { std::fprintf(stderr, format, arguments...); }
 
-// Files of their own are whole splits; one COCO file for both is divided, as a folder without splits is.
+// Files of their own are whole splits; one COCO file for both is divided, as a folder without splits is where there are
+// no other pictures to score on.
 DatasetOptions dataset_options(const Config& config, bool val) {
   const auto& d = config.data;
   const bool two = !d.val_annotations.empty() || !d.val_images.empty(), whole = two && (val || !d.annotations.empty());
   DatasetOptions options;
-  options.dir = d.dir, options.format = d.format, options.policy = d.policy, options.val_fraction = d.val_fraction;
+  options.dir = d.dir, options.format = d.format, options.policy = d.policy;
+  options.val_fraction = two ? 0 : d.val_fraction;
   options.split = whole ? "" : val ? d.val_split : d.split;
   options.annotations = val && two ? d.val_annotations : d.annotations;
   options.images = val && two ? d.val_images : d.images;
