@@ -46,6 +46,9 @@ TEST_CASE("add returns one tensor for both inputs, and no sum spoils the other")
   backward(twice, seed);
   CHECK(seed.values<float>() == std::vector<float>{1, 1});
   CHECK(z.grad().values<float>() == std::vector<float>{2, 2});
+  Tensor a = leaf({1, 2}), b = leaf({3, 4});
+  backward(a + b, seed);
+  CHECK((!a.grad().shares_storage(b.grad()) && !a.grad().shares_storage(seed)));
 }
 
 TEST_CASE("NoGrad and detach cut the graph") {

@@ -122,6 +122,21 @@ TEST_CASE("decoding broadcasts anchors, and has no gradient where the size is cl
   backward(decode_boxes(large, boxes_of({{0, 0, 16, 16}})), boxes_of({{0, 0, 1, 1}}));
   REQUIRE(large.grad().at(2) == 0);
   REQUIRE(large.grad().at(3) == Approx(8 * std::exp(1)));
+  Tensor tall = boxes_of({{0, 0, 1, 5}});
+  tall.set_requires_grad();
+  backward(decode_boxes(tall, boxes_of({{0, 0, 16, 16}})), boxes_of({{0, 0, 1, 1}}));
+  REQUIRE(tall.grad().at(2) == Approx(8 * std::exp(1)));
+  REQUIRE(tall.grad().at(3) == 0);
+}
+
+TEST_CASE("ops on boxes name what does not fit") {
+  const Tensor three({3, 4}), two({2, 4}), wide({3, 4}, DType::f64);
+  REQUIRE_THROWS_WITH(box_iou(three, wide), contains("a is f32, b is f64"));
+  REQUIRE_THROWS_WITH(box_ioa(three, Tensor({1, 2, 4})), contains("needs [N,4] and [M,4]"));
+  REQUIRE_THROWS_WITH(encode_boxes(three, two), contains("needs boxes and anchors [R,4]"));
+  REQUIRE_THROWS_WITH(decode_boxes(three, two), contains("trailing axes of deltas"));
+  REQUIRE_THROWS_WITH(clip_boxes(Tensor({3, 5}), 1, 1), contains("must be f32 or f64 [..,4]"));
+  REQUIRE_THROWS_WITH(top_k(Tensor({3}), -1), contains("k >= 0"));
 }
 
 TEST_CASE("suppression keeps a box at exactly the threshold, and orders equal scores by index") {

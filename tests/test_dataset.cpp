@@ -73,7 +73,8 @@ TEST_CASE("COCO: classes, boxes, crowds and empty pictures") {
   CHECK(again.ground_truths[1][1].crowd);
   CHECK(again.ground_truths[1][0].area == 50);  // the file's, not the box's
   CHECK(again.ground_truths[1][0].id == 1);     // 0 would be lost in the COCO toolkit
-  write_coco_detections(folder / "dt.json", {{7, {{9, {1, 2, 10.5, 20}, 0.75}}}});
+  write_coco_detections(folder / "dt.json", {{7, {{9, {1, 2, 10.5, 20}, 0.1}}}});
+  CHECK(read_coco_detections(folder / "dt.json", again)[1][0].score == 0.1);  // all digits of a double
   CHECK(evaluate_coco_files(folder / "again.json", folder / "dt.json").stats[0] == Approx(1));
 }
 

@@ -186,6 +186,12 @@ TEST_CASE("smooth L1, L1 and L2 have the published values") {
   x.set_requires_grad();
   backward(sum(smooth_l1(x, Tensor::zeros({2, 3}, DType::f64), 1)));
   REQUIRE(x.grad().values<double>() == std::vector<double>{1, -1, 0, 0.25, 1, 0});
+  for (const bool smooth : {false, true}) {
+    x.set_grad({});
+    const Tensor none = Tensor::zeros({2, 3}, DType::f64);
+    backward(sum(smooth ? smooth_l1(x, none, 0) : l1_loss(x, none)));
+    REQUIRE(x.grad().values<double>() == std::vector<double>{1, -1, 0, 1, 1, 0});
+  }
   REQUIRE(smooth_l1(Tensor({0, 4}), Tensor({0, 4})).shape() == Shape{0});
 }
 
@@ -195,6 +201,8 @@ TEST_CASE("IoU losses have the published values") {
   REQUIRE(giou_loss(square, unit).item() == Approx(0.75).epsilon(1e-6));
   REQUIRE(giou_loss(unit, box(0, 1, 1, 2)).item() == Approx(1).epsilon(1e-6));
   REQUIRE(giou_loss(unit, box(1, 1, 2, 2)).item() == Approx(1.5).epsilon(1e-6));
+  REQUIRE(giou_loss(unit, box(2, 3, 3, 4)).item() == Approx(1 + 10 / 12.0).epsilon(1e-6));  // apart on both axes
+  REQUIRE(iou_loss(unit, box(2, 3, 3, 4)).item() == Approx(1).epsilon(1e-6));
   REQUIRE(iou_loss(square, unit).item() == Approx(0.75).epsilon(1e-6));
   REQUIRE(diou_loss(square, flat).item() == Approx(0.53125).epsilon(1e-6));
   REQUIRE(diou_loss(unit, box(1, 1, 2, 2)).item() == Approx(1.25).epsilon(1e-6));
@@ -247,6 +255,10 @@ TEST_CASE("losses name what does not fit") {
   REQUIRE_THROWS_WITH(sigmoid_focal_loss(x, Tensor::zeros({2, 3}, DType::i64), {0.25, -1}), contains("gamma -1"));
   REQUIRE_THROWS_WITH(sigmoid_focal_loss(x, Tensor::zeros({2, 3}, DType::i64), {0.25, INFINITY}), contains("finite"));
   REQUIRE_THROWS_WITH(sigmoid_focal_loss(x, Tensor::zeros({2, 3}, DType::i64), {25, 2}), contains("alpha 25"));
+  const Tensor low = Tensor::full({2, 3}, -3, DType::i64), none = Tensor::full({2, 3}, -1, DType::i64);
+  REQUIRE_THROWS_WITH(sigmoid_focal_loss(x, low), contains("label -3 of anchor 0"));
+  REQUIRE_THROWS_WITH(sigmoid_hinge_loss(x, none, {.alpha = {}, .margin = 1.5}), contains("margin 1.5"));
+  REQUIRE_THROWS_WITH(focal_loss_star(x, none, {.gamma = 0}), contains("gamma 0 must be above 0"));
   REQUIRE_THROWS_WITH(smooth_l1(Tensor({2, 4}), Tensor({3, 4})), contains("[3, 4]"));
   REQUIRE_THROWS_WITH(giou_loss(Tensor({2, 5}), Tensor({2, 5})), contains("[R,4]"));
 }

@@ -180,6 +180,10 @@ TEST_CASE("eval_json: annotations that share an id") {
   REQUIRE(strict.stats[8] == Approx(.5));
   REQUIRE(fair.warnings.size() == 1);
   REQUIRE(strict.warnings.size() == 1);
+  REQUIRE(strict.warnings[0].ends_with("and so does this strict evaluation"));
+  REQUIRE(fair.warnings[0].ends_with("here each is its own"));
+  const CocoTruthFile literal = read_coco_truth(gt, true);
+  REQUIRE((literal.ground_truths[0][0].box.x == 200 && literal.ground_truths[0][1].box.x == 200));
 }
 
 TEST_CASE("eval_json: a broken file is refused by name and reason") {

@@ -313,6 +313,8 @@ TEST_CASE("errors name the op, both shapes and a way out") {
   CHECK(says([&] { permute(a, {0, 0}); }, {"permute:", "[2, 3]"}));
   CHECK(says([&] { gather(a, Tensor::full({1}, 3, DType::i64), 1); }, {"gather: index 3 at place 0 is outside 0..2"}));
   CHECK(says([&] { embedding(a, Tensor::full({1}, -1, DType::i64)); }, {"embedding: index -1", "0..1"}));
+  CHECK(says([&] { embedding(Tensor({3}), i); }, {"embedding: the table must be [V,D]", "[3]"}));
+  CHECK(says([&] { embedding(a, Tensor({1})); }, {"embedding: the index must be a tensor of i64"}));
   CHECK(says([&] { relu(Tensor()); }, {"relu:"}));
   CHECK(says([&] { dropout(Tensor(), 0.5, 1, 1); }, {"dropout:"}));
 }

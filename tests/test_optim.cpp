@@ -220,6 +220,7 @@ TEST_CASE("schedules: detectron2's warm-up, torch's one-cycle and cosine") {
                          .5,    .5,    .5,    .5,    .05,   .05, .05, .05, .05, .005};
   for (int step = 0; step < 21; ++step) CHECK(d2(step) == Approx(want[step]).epsilon(1e-12));
   CHECK(constant(0.3)(1'000'000) == 0.3);
+  CHECK(warm_up(cosine(1, 10), 4, 0.5)(2) == Approx(0.75 * cosine(1, 10)(2)));  // of the rate at that step
   const double torch[] = {0.016,         0.05266873708, 0.1486687371,  0.2673312629,   0.3633312629,
                           0.4,           0.3949856025,  0.3801938528,  0.356366471,    0.3246982616,
                           0.2867772007,  0.2445048088,  0.2000008,     0.1554967912,   0.1132243993,
