@@ -247,6 +247,8 @@ ImageSize read_image_size(const std::string& path, const ReadOptions& options) {
   return header.size;
 }
 
+bool is_hidden(const std::string& path) { return std::filesystem::path(path).filename().string().starts_with('.'); }
+
 bool is_image_name(const std::string& path) {
   std::string ending = std::filesystem::path(path).extension().string();
   for (char& c : ending) c = char(std::tolower(static_cast<unsigned char>(c)));

@@ -37,6 +37,7 @@ Image read_image(const std::string& path, const ReadOptions& options = {});
 Image decode_image(std::span<const uint8_t> bytes, const std::string& name, const ReadOptions& options = {});
 ImageSize read_image_size(const std::string& path, const ReadOptions& options = {});  // from the header, turned by EXIF
 bool is_image_name(const std::string& path);  // by its ending: .jpg .jpeg .png .bmp .ppm .pgm .pnm, in any case
+bool is_hidden(const std::string& path);      // by its first letter, a dot: .idea, and macOS's ._a.jpg beside a.jpg
 
 std::vector<uint8_t> encode_png(const Image& image);
 std::vector<uint8_t> encode_jpeg(const Image& image, int quality = 92);

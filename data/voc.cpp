@@ -38,7 +38,6 @@ fs::path entry_named(const fs::path& dir, std::initializer_list<const char*> nam
 }
 
 // Hidden files are other programs': macOS puts ._a.xml beside a.xml where a disk has no place for its attributes.
-bool is_hidden(const fs::path& path) { return path.filename().string().starts_with('.'); }
 bool is_xml(const fs::path& path) { return lower(path.extension().string()) == ".xml" && !is_hidden(path); }
 
 bool has_xml(const fs::path& dir) {

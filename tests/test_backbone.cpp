@@ -9,7 +9,7 @@
 #include "ops/pool.h"
 #include "ops/resize.h"
 #include "ops/shape.h"
-#include "tests/catch.h"
+#include "tests/tensors.h"
 #include "tests/tiny_retinanet.h"
 
 using namespace fovea;
@@ -51,21 +51,6 @@ struct Written {
   RetinaNet model;
   std::map<std::string, Tensor> state;
 };
-
-void check_near(const Tensor& a, const Tensor& b) {
-  REQUIRE(a.shape() == b.shape());
-  double worst = 0, largest = 0;
-  for (int64_t i = 0; i < a.size(); ++i)
-    worst = std::max(worst, std::abs(a.at(i) - b.at(i))), largest = std::max(largest, std::abs(b.at(i)));
-  CHECK(largest > 1e-3);
-  CHECK(worst < 1e-4 * largest);
-}
-
-double deviation(const Tensor& t) {
-  double sum = 0;
-  for (int64_t i = 0; i < t.size(); ++i) sum += t.at(i) * t.at(i);
-  return std::sqrt(sum / double(t.size()));
-}
 
 }  // namespace
 

@@ -9,6 +9,7 @@
 #include "ops/cpu/kernels.h"
 #include "ops/shape.h"
 #include "tests/program.h"
+#include "tests/tensors.h"
 
 using namespace fovea;
 using namespace fovea::test;
@@ -97,19 +98,11 @@ TEST_CASE("bench model --check writes a network that gives the outputs beside it
     target[i].labels = file.at(text(i, "/labels")).values<int64_t>();
     CHECK(target[i].boxes.size() == 8);
   }
-  const auto near = [](const Tensor& a, const Tensor& b) {
-    REQUIRE(a.shape() == b.shape());
-    double worst = 0, largest = 0;
-    for (int64_t i = 0; i < a.size(); ++i)
-      worst = std::max(worst, std::abs(a.at(i) - b.at(i))), largest = std::max(largest, std::abs(b.at(i)));
-    CHECK(largest > 1e-3);
-    CHECK(worst <= 1e-4 * largest);
-  };
-  near(concat(out.logits, 1), file.at("cls_logits"));
-  near(concat(out.deltas, 1), file.at("bbox_regression"));
+  check_near(concat(out.logits, 1), file.at("cls_logits"));
+  check_near(concat(out.deltas, 1), file.at("bbox_regression"));
   const auto losses = model.loss(out, {target[0], target[1]});
-  near(losses.classification, file.at("loss/classification"));
-  near(losses.box, file.at("loss/bbox_regression"));
+  check_near(losses.classification, file.at("loss/classification"));
+  check_near(losses.box, file.at("loss/bbox_regression"));
 }
 
 TEST_CASE("bench ops times a row of the table with its bytes and operations") {

@@ -12,9 +12,10 @@
 #include "ops/pointwise.h"
 #include "ops/reduce.h"
 #include "ops/samples.h"
-#include "tests/catch.h"
+#include "tests/tensors.h"
 
 using namespace fovea;
+using fovea::test::difference;
 
 namespace {
 
@@ -52,16 +53,6 @@ Naive naive(const ConvShape& s, const Tensor& x, const Tensor& w, const Tensor& 
       }
   });
   return r;
-}
-
-double difference(const Tensor& a, const Tensor& b) {  // max |a - b| / max |b|
-  REQUIRE(a.shape() == b.shape());
-  double worst = 0, scale = 1e-30;
-  for (int64_t i = 0; i < a.size(); ++i) {
-    worst = std::max(worst, std::fabs(a.at(i) - b.at(i)));
-    scale = std::max(scale, std::fabs(b.at(i)));
-  }
-  return worst / scale;
 }
 
 struct Random {

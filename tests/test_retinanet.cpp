@@ -13,7 +13,7 @@
 #include "ops/pointwise.h"
 #include "ops/reduce.h"
 #include "ops/shape.h"
-#include "tests/catch.h"
+#include "tests/tensors.h"
 #include "tests/tiny_retinanet.h"
 
 using namespace fovea;
@@ -25,12 +25,6 @@ std::map<std::string, Tensor> by_name(const std::vector<Module::Named>& list) {
   std::map<std::string, Tensor> all;
   for (auto& n : list) all[n.name] = n.value;
   return all;
-}
-
-double deviation(const Tensor& t) {
-  double sum = 0;
-  for (int64_t i = 0; i < t.size(); ++i) sum += t.at(i) * t.at(i);
-  return std::sqrt(sum / double(t.size()));
 }
 
 }  // namespace

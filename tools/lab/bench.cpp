@@ -65,8 +65,6 @@ Config Bench::config(const Keys& keys, uint64_t seed) const {
 
 namespace {
 
-bool is_hidden(const std::filesystem::path& path) { return path.filename().string().starts_with('.'); }
-
 std::vector<std::string> class_names(const std::string& dir) {
   namespace fs = std::filesystem;
   std::vector<std::string> names;

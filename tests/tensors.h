@@ -1,0 +1,32 @@
+// What tests ask of tensors: how far they are from others, and how spread.
+#pragma once
+#include <algorithm>
+#include <cmath>
+
+#include "core/tensor.h"
+#include "tests/catch.h"
+
+namespace fovea::test {
+
+inline double largest(const Tensor& t) {  // max |t|
+  double most = 0;
+  for (int64_t i = 0; i < t.size(); ++i) most = std::max(most, std::abs(t.at(i)));
+  return most;
+}
+inline double difference(const Tensor& a, const Tensor& b) {  // max |a - b| / max |b|
+  REQUIRE(a.shape() == b.shape());
+  double worst = 0;
+  for (int64_t i = 0; i < a.size(); ++i) worst = std::max(worst, std::abs(a.at(i) - b.at(i)));
+  return worst / std::max(largest(b), 1e-30);
+}
+inline void check_near(const Tensor& a, const Tensor& b) {
+  CHECK(difference(a, b) < 1e-4);
+  CHECK(largest(b) > 1e-3);
+}
+inline double deviation(const Tensor& t) {  // from 0
+  double sum = 0;
+  for (int64_t i = 0; i < t.size(); ++i) sum += t.at(i) * t.at(i);
+  return std::sqrt(sum / double(t.size()));
+}
+
+}  // namespace fovea::test
