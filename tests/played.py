@@ -13,10 +13,11 @@ def program(path, text):
     os.chmod(path, 0o755)
 
 
-def run(command, programs, cwd=None):
-    """The exit code of a command for which the folder `programs` comes first in PATH, and what it said."""
+def run(command, programs, cwd=None, **variables):
+    """The exit code of a command for which the folder `programs` comes first in PATH, and what it said. `variables` are
+    of its environment."""
     done = subprocess.run(command, text=True, capture_output=True, cwd=cwd,
-                          env={**os.environ, 'PATH': programs + ':' + os.environ['PATH']})
+                          env={**os.environ, 'PATH': programs + ':' + os.environ['PATH'], **variables})
     return done.returncode, done.stdout + done.stderr
 
 

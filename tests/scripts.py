@@ -16,8 +16,12 @@ FOVEA = """#!/bin/bash
 set -e
 case $1 in
   data) mkdir -p "$4/val" && echo made > "$4/val/annotations.json" ;;
-  train) mkdir -p "${@: -1}" && echo trained > "${@: -1}/config.toml" ;;
-  eval) echo 'AP = 0.700  AP50 = 0.950' ;;
+  train)
+    if [ "$2" = --resume ]; then echo resumed >> "$3/config.toml"; exit; fi
+    mkdir -p "${@: -1}/checkpoints" && echo trained > "${@: -1}/config.toml"
+    echo weights > "${@: -1}/checkpoints/step-1.safetensors"
+    exit "${PLAYED_TRAIN:-0}" ;;
+  eval) echo "${PLAYED_SCORE:-AP = 0.700  AP50 = 0.950}" ;;
   bench) echo '{"rows": []}' ;;
   detect) mkdir -p "${@: -1}" && echo drawn > "${@: -1}/1.jpg" ;;
 esac
@@ -34,8 +38,8 @@ with tempfile.TemporaryDirectory() as there:
         shutil.copy(os.path.join(ROOT, 'tools', name), at('a tree', 'tools'))
         os.symlink(at('a tree', 'tools', name), at('bin', name))
 
-    def run(*command):
-        return run_played([at('bin', command[0]), *command[1:]], at('bin'), at('elsewhere'))
+    def run(*command, **variables):
+        return run_played([at('bin', command[0]), *command[1:]], at('bin'), at('elsewhere'), **variables)
 
     code, output = run('quickstart', '--out', 'mine')
     check('the quick start does not work in the folder that it was told', code == 0
@@ -46,6 +50,19 @@ with tempfile.TemporaryDirectory() as there:
     code, output = run('quickstart')
     check('without --out it does not work in its tree', code == 0
           and os.path.exists(at('a tree', 'runs', 'quickstart', 'summary.txt')), output)
+
+    for score in ['AP = 0.599  AP50 = 0.950', 'AP = 0.700  AP50 = 0.899', 'AP = 1e-05  AP50 = 1e-05',
+                  'AP = n/a  AP50 = n/a', 'AP = nan  AP50 = nan', 'AP = 70 %  AP50 = 95 %', 'AP = 0.700']:
+        code, output = run('quickstart', '--fresh', '--out', 'mine', PLAYED_SCORE=score)
+        check(f'{score} is good enough', code == 1 and 'expected AP >= 0.60' in output, output)
+
+    for out in ['cut', 'r[1]']:
+        code, output = run('quickstart', '--out', out, PLAYED_TRAIN='3')
+        check('a training that fails is taken for one that is done', code == 3, output)
+        code, output = run('quickstart', '--out', out)
+        with open(at('elsewhere', out, 'run', 'config.toml')) as config:
+            trained = config.read()
+        check(f'the training in {out} does not go on', code == 0 and trained == 'trained\nresumed\n', output)
 
     os.makedirs(at('elsewhere', 'dear', 'shapes'))
     code, output = run('quickstart', '--out', 'dear')
