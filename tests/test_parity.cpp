@@ -1,8 +1,5 @@
 // fovea parity on fresh cases of torchvision's RetinaNet, and on cases with one thing changed, which must fail.
 // Needs python3-torch, python3-torchvision and the case script of a shared folder; says so and passes without them.
-#include <sys/wait.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <cmath>
 #include <cstdlib>
@@ -10,9 +7,11 @@
 #include <string>
 
 #include "nn/safetensors.h"
-#include "tests/catch.h"
+#include "tests/program.h"
+#include "tests/tensors.h"
 
 using namespace fovea;
+using namespace fovea::test;
 namespace fs = std::filesystem;
 
 namespace {
@@ -21,28 +20,21 @@ std::string script() {
   const char* shared = std::getenv("FOVEA_SHARED");
   return (shared ? std::string(shared) : std::string(FOVEA_SOURCE_DIR "/../shared")) + "/oracle/torchvision_case.py";
 }
-const std::string kProgram = FOVEA_BINARY_DIR "/fovea";
-const fs::path kFolder = fs::temp_directory_path() / ("fovea-parity-" + std::to_string(getpid()));
-
-int run(const std::string& command) {
-  const int status = std::system((command + " > " + (kFolder / "log").string() + " 2>&1").c_str());
-  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+bool python(const std::string& arguments) {
+  return std::system(("/usr/bin/python3 " + arguments + " > /dev/null 2>&1").c_str()) == 0;
 }
 
-// The case's path; empty where it cannot be made here. `wrapper`: a script that runs the case script.
-std::string make_case(const std::string& arch, const std::string& size, int seed, const std::string& wrapper = "") {
-  fs::create_directories(kFolder);
-  if (!fs::exists(script()) || !fs::exists(kProgram)) return "";
-  const std::string path = (kFolder / (arch + ".safetensors")).string();
-  if (run("/usr/bin/python3 -c 'import torchvision'") != 0) return "";
-  const std::string seed_text = std::to_string(seed);
-  const std::string arguments = " --arch " + arch + " --size " + size + " --seed " + seed_text + " " + path;
-  return run("/usr/bin/python3 " + wrapper + " " + script() + arguments) == 0 ? path : "";
+// The case's path in a folder; empty where there is no torchvision. `wrapper`: a script that runs the case script.
+std::string make_case(const Folder& folder, const std::string& arch, const std::string& size, int seed,
+                      const std::string& wrapper = "") {
+  if (!fs::exists(script()) || !python("-c 'import torchvision'")) return "";
+  const std::string path = folder / (arch + ".safetensors");
+  const std::string arguments = " --arch " + arch + " --size " + size + " --seed " + std::to_string(seed) + " " + path;
+  REQUIRE(python(wrapper + " " + script() + arguments));
+  return path;
 }
 
-int parity(const std::string& path, const std::string& flags = "") {
-  return run(kProgram + " parity " + path + " " + flags);
-}
+int parity(const std::string& path, const std::string& flags = "") { return run("parity " + path + " " + flags).code; }
 
 // Writes the case with element `index` of one tensor changed, and returns the exit code for it.
 int parity_with(const std::string& path, const std::string& name, int64_t index, double change) {
@@ -62,9 +54,10 @@ int parity_with(const std::string& path, const std::string& name, int64_t index,
 }  // namespace
 
 TEST_CASE("parity with torchvision, and none with a changed case") {
-  const std::string path = make_case("resnet18", "32x64", 11);
+  const Folder folder;
+  const std::string path = make_case(folder, "resnet18", "32x64", 11);
   if (path.empty()) {
-    WARN("skipped: needs torchvision for /usr/bin/python3, " << script() << " and " << kProgram);
+    WARN("skipped: needs torchvision for /usr/bin/python3 and " << script());
     return;
   }
   CHECK(parity(path) == 0);
@@ -82,32 +75,29 @@ TEST_CASE("parity with torchvision, and none with a changed case") {
   for (const char* name : {"backbone.body.layer1.0.bn1.bias", "head.classification_head.conv.2.0.bias",
                            "backbone.fpn.inner_blocks.1.0.weight"}) {
     const std::string gradient = std::string("expect/grad/") + name;
-    const Tensor g = read_safetensors(path).at(gradient);
-    double largest = 0;
-    for (int64_t i = 0; i < g.size(); ++i) largest = std::max(largest, std::abs(g.at(i)));
     INFO(gradient);
-    CHECK(parity_with(path, gradient, 3, 0.01 * largest) == 1);
+    CHECK(parity_with(path, gradient, 3, 0.01 * largest(read_safetensors(path).at(gradient))) == 1);
   }
-  fs::remove_all(kFolder);
 }
 
 TEST_CASE("parity with torchvision's v2: group norms, GIoU, P6 from C5") {
-  const std::string path = make_case("v2", "64x64", 12);
+  const Folder folder;
+  const std::string path = make_case(folder, "v2", "64x64", 12);
   if (path.empty()) {
-    WARN("skipped: needs torchvision for /usr/bin/python3, " << script() << " and " << kProgram);
+    WARN("skipped: needs torchvision for /usr/bin/python3 and " << script());
     return;
   }
   CHECK(parity(path) == 0);
   CHECK(parity_with(path, "param/head.classification_head.conv.1.1.weight", 17, 0.5) == 1);
-  fs::remove_all(kFolder);
 }
 
 TEST_CASE("parity with torchvision in f64: to 1e-9, in every gradient") {
   const std::string wrapper = FOVEA_SOURCE_DIR "/tests/parity_case_f64.py";
   for (const char* arch : {"resnet50", "v2"}) {
-    const std::string path = make_case(arch, "32x64", 13, wrapper);
+    const Folder folder;
+    const std::string path = make_case(folder, arch, "32x64", 13, wrapper);
     if (path.empty()) {
-      WARN("skipped: needs torchvision for /usr/bin/python3, " << script() << " and " << kProgram);
+      WARN("skipped: needs torchvision for /usr/bin/python3 and " << script());
       return;
     }
     INFO(arch);
@@ -117,6 +107,5 @@ TEST_CASE("parity with torchvision in f64: to 1e-9, in every gradient") {
       CHECK(parity_with(path, "expect/grad/backbone.body.layer1.0.conv1.weight", 3, 1e-6) == 1);
       CHECK(parity_with(path, "expect/eval/bbox_regression", 9, 1e-6) == 1);
     }
-    fs::remove_all(kFolder);
   }
 }

@@ -10,7 +10,7 @@ namespace fovea::lab {
 struct TermCurve {
   std::vector<double> loss, slope;  // slope: by x_t, the logit of p_t
 };
-// Of one positive example at each logit x_t (weight alpha; -alpha < 0: 1).
+// Of one positive example at each logit x_t (weight alpha; alpha below 0: 1).
 TermCurve terms_at(const ClassLossOptions& loss, const std::vector<double>& logits);
 // Summed loss of `easy` examples with p_t 0.9 over that of `hard` ones with p_t 0.1; balanced: easy ones are negatives
 // (1 - alpha), hard ones positives (alpha).
