@@ -8,16 +8,22 @@
 
 namespace fovea::test {
 
+// The larger one; NaN is worse than any number, so that no bound holds for it. (std::max(worst, NaN) is worst.)
+inline double worse(double worst, double error) { return error > worst || std::isnan(error) ? error : worst; }
+
 inline double largest(const Tensor& t) {  // max |t|
   double most = 0;
-  for (int64_t i = 0; i < t.size(); ++i) most = std::max(most, std::abs(t.at(i)));
+  for (int64_t i = 0; i < t.size(); ++i) most = worse(most, std::abs(t.at(i)));
   return most;
 }
-inline double difference(const Tensor& a, const Tensor& b) {  // max |a - b| / max |b|
+inline double distance(const Tensor& a, const Tensor& b) {  // max |a - b|
   REQUIRE(a.shape() == b.shape());
   double worst = 0;
-  for (int64_t i = 0; i < a.size(); ++i) worst = std::max(worst, std::abs(a.at(i) - b.at(i)));
-  return worst / std::max(largest(b), 1e-30);
+  for (int64_t i = 0; i < a.size(); ++i) worst = worse(worst, std::abs(a.at(i) - b.at(i)));
+  return worst;
+}
+inline double difference(const Tensor& a, const Tensor& b) {  // max |a - b| / max |b|
+  return distance(a, b) / std::max(largest(b), 1e-30);
 }
 inline void check_near(const Tensor& a, const Tensor& b) {
   CHECK(difference(a, b) < 1e-4);

@@ -7,7 +7,7 @@
 #include "core/threads.h"
 #include "ops/conv_reference.h"
 #include "ops/cpu/conv.h"
-#include "tests/catch.h"
+#include "tests/tensors.h"
 
 using namespace fovea;
 
@@ -112,8 +112,7 @@ template <class T> std::string_view bits(const std::vector<T>& v) {
 template <class T, class F> double worst(size_t n, const T* x, F want) {  // max |x - want| / max |want|
   double error = 0, scale = 1e-30;
   for (size_t i = 0; i < n; ++i) {
-    const double e = std::fabs(double(x[i]) - want(i));
-    error = e > error || std::isnan(e) ? e : error, scale = std::max(scale, std::fabs(want(i)));
+    error = test::worse(error, std::fabs(double(x[i]) - want(i))), scale = std::max(scale, std::fabs(want(i)));
   }
   return error / scale;
 }

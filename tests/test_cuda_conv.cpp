@@ -10,7 +10,7 @@
 #include "core/random.h"
 #include "ops/cuda/conv.h"
 #include "ops/cuda/conv_products.h"
-#include "tests/catch.h"
+#include "tests/tensors.h"
 
 using namespace fovea;
 using namespace fovea::cuda;
@@ -46,10 +46,8 @@ template <class T> struct Numbers {
   }
   double off(const std::vector<double>& want) const {  // max |x - want| / max |want|
     double error = 0, scale = 1e-30;
-    for (size_t i = 0; i < want.size(); ++i) {
-      const double e = std::fabs(double(data[i]) - want[i]);
-      error = e > error || std::isnan(e) ? e : error, scale = std::max(scale, std::fabs(want[i]));
-    }
+    for (size_t i = 0; i < want.size(); ++i)
+      error = test::worse(error, std::fabs(double(data[i]) - want[i])), scale = std::max(scale, std::fabs(want[i]));
     return error / scale;
   }
 };

@@ -7,9 +7,10 @@
 #include "ops/norm.h"
 #include "ops/pointwise.h"
 #include "ops/reduce.h"
-#include "tests/catch.h"
+#include "tests/tensors.h"
 
 using namespace fovea;
+using namespace fovea::test;
 
 namespace {
 
@@ -17,12 +18,6 @@ Tensor random(const Shape& shape, Dice& dice, double mean = 0, double deviation 
   Tensor x(shape, DType::f64);
   for (int64_t i = 0; i < x.size(); ++i) x.data<double>()[i] = dice.normal(mean, deviation);
   return x.to(t);
-}
-double worst(const Tensor& a, const Tensor& b) {
-  REQUIRE(a.shape() == b.shape());
-  double d = 0;
-  for (int64_t i = 0; i < a.size(); ++i) d = std::max(d, std::abs(a.at(i) - b.at(i)));
-  return d;
 }
 
 struct Stats {
@@ -82,7 +77,7 @@ TEST_CASE("a large mean costs batch norm no accuracy") {
     rehearsal() = lanes;
     const Tensor y = batch_norm(x, one, zero, {}, {}, {.training = true});
     rehearsal() = false;
-    REQUIRE(worst(y.to(DType::f64), exact) < 2e-4);  // the mean itself has an error of 1000 * 2^-24
+    REQUIRE(distance(y.to(DType::f64), exact) < 2e-4);  // the mean itself has an error of 1000 * 2^-24
   }
 }
 
@@ -135,8 +130,8 @@ TEST_CASE("the affine map of a frozen norm has the bits of its five ops") {
                  mean = random({67}, dice, 0, 3, t), root = random({67}, dice, 1, 1, t), var = root * root;
     const auto [scale, shift] = frozen_affine(gamma, beta, mean, var, 1e-3);
     const Tensor expected = gamma / sqrt(var + 1e-3);
-    REQUIRE(worst(scale, expected) == 0);
-    REQUIRE(worst(shift, beta - mean * expected) == 0);
+    REQUIRE(distance(scale, expected) == 0);
+    REQUIRE(distance(shift, beta - mean * expected) == 0);
   }
 }
 
@@ -201,7 +196,7 @@ TEST_CASE("norms and sums are the same by lanes and teams, over odd shapes") {
           const auto plain = results(x, gamma, beta, dy, relu, groups, false),
                      lanes = results(x, gamma, beta, dy, relu, groups, true);
           const double unit = (t == DType::f64 ? 1e-13 : 1e-5) * std::sqrt(double(x.size()));
-          for (size_t i = 0; i < plain.size(); ++i) REQUIRE(worst(plain[i], lanes[i]) < unit * (i == 1 ? 5 : 50));
+          for (size_t i = 0; i < plain.size(); ++i) REQUIRE(distance(plain[i], lanes[i]) < unit * (i == 1 ? 5 : 50));
         }
 }
 

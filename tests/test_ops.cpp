@@ -14,9 +14,10 @@
 #include "ops/samples.h"
 #include "ops/shape.h"
 #include "ops/softmax.h"
-#include "tests/catch.h"
+#include "tests/tensors.h"
 
 using namespace fovea;
+using namespace fovea::test;
 
 namespace {
 
@@ -33,12 +34,6 @@ bool says(const std::function<void()>& f, const std::vector<std::string>& parts)
   return true;
 }
 Tensor vec(const std::vector<float>& v) { return Tensor::from<float>({int64_t(v.size())}, v); }
-double difference(const Tensor& a, const Tensor& b) {
-  if (a.shape() != b.shape()) return INFINITY;
-  double d = 0;
-  for (int64_t i = 0; i < a.size(); ++i) d = std::max(d, std::abs(a.at(i) - b.at(i)));
-  return d;
-}
 // Element of `t` under the multi-index of element i of `shape`, axes aligned at the last.
 double stretched_at(const Tensor& t, const Shape& shape, int64_t i) {
   int64_t at = 0, stride = 1;
@@ -72,11 +67,11 @@ TEST_CASE("two operands broadcast in every way, values and gradients") {
     REQUIRE(y.shape() == shape);
     double wrong = 0;
     for (int64_t i = 0; i < y.size(); ++i)
-      wrong = std::max(wrong, std::abs(y.at(i) - stretched_at(a, shape, i) * stretched_at(b, shape, i)));
+      wrong = worse(wrong, std::abs(y.at(i) - stretched_at(a, shape, i) * stretched_at(b, shape, i)));
     CHECK(wrong == 0);
     backward(sum(y));  // da = the sum of b over what a was stretched along
-    CHECK(difference(a.grad(), sum_to(expand_to(b, shape), part[0])) < 1e-9);
-    CHECK(difference(b.grad(), sum_to(expand_to(a, shape), part[1])) < 1e-9);
+    CHECK(distance(a.grad(), sum_to(expand_to(b, shape), part[0])) < 1e-9);
+    CHECK(distance(b.grad(), sum_to(expand_to(a, shape), part[1])) < 1e-9);
   }
 }
 
@@ -118,16 +113,16 @@ TEST_CASE("pointwise ops at their edges") {
 TEST_CASE("bf16 is storage: computed in f32, rounded once") {
   Draw draw(3);
   const Tensor x = draw.normal({1000}).to(DType::bf16), y = draw.normal({1000}).to(DType::bf16);
-  CHECK(difference(mul(x, y), mul(x.to(DType::f32), y.to(DType::f32)).to(DType::bf16)) == 0);
-  CHECK(difference(sigmoid(x), sigmoid(x.to(DType::f32)).to(DType::bf16)) == 0);
+  CHECK(distance(mul(x, y), mul(x.to(DType::f32), y.to(DType::f32)).to(DType::bf16)) == 0);
+  CHECK(distance(sigmoid(x), sigmoid(x.to(DType::f32)).to(DType::bf16)) == 0);
   const Tensor a = x.clone().set_requires_grad(), wide = x.to(DType::f32).set_requires_grad();
   backward(mul(a, y), y);
   backward(mul(wide, y.to(DType::f32)), y.to(DType::f32));
-  CHECK(difference(a.grad(), wide.grad().to(DType::bf16)) == 0);
-  CHECK(difference(sum(x), sum(x.to(DType::f32)).to(DType::bf16)) == 0);
+  CHECK(distance(a.grad(), wide.grad().to(DType::bf16)) == 0);
+  CHECK(distance(sum(x), sum(x.to(DType::f32)).to(DType::bf16)) == 0);
   Tensor leaf = x.clone().set_requires_grad();
   backward(sum(leaf * leaf));
-  CHECK(difference(leaf.grad(), scale(x, 2)) == 0);
+  CHECK(distance(leaf.grad(), scale(x, 2)) == 0);
 }
 
 TEST_CASE("relu and add_relu keep their output alone") {
@@ -156,8 +151,8 @@ TEST_CASE("sums along any axes equal brute force, also where they are long") {
           if (!(mask >> a & 1)) at += rest % shape[a] * stride, stride *= shape[a];
         want[at] += x.at(i);
       }
-      CHECK(difference(sum(x, axes, true), Tensor::from(kept, want)) < 1e-9);
-      CHECK(difference(sum(x.to(DType::f32), axes, true), Tensor::from(kept, want)) < 2e-3);
+      CHECK(distance(sum(x, axes, true), Tensor::from(kept, want)) < 1e-9);
+      CHECK(distance(sum(x.to(DType::f32), axes, true), Tensor::from(kept, want)) < 2e-3);
     }
   CHECK(sum(Tensor({0, 3}), {0}).values<float>() == std::vector<float>{0, 0, 0});
   CHECK(std::isnan(mean(Tensor({0})).item()));
@@ -200,7 +195,7 @@ TEST_CASE("matrix products with leading axes and transposes equal loops") {
       for (int64_t p = 0; p < k; ++p)
         s += a.at(outer * m * k + (ta ? p * m + row : row * k + p)) *
              b.at(inner * k * n + (tb ? col * k + p : p * n + col));
-      wrong = std::max(wrong, std::abs(s - c.at(i)));
+      wrong = worse(wrong, std::abs(s - c.at(i)));
     }
     CHECK(wrong < 1e-12);
   }
@@ -229,7 +224,7 @@ TEST_CASE("shape ops move what they say") {
     std::vector<int> order = {0, 1, 2, 3}, back(4);
     for (int i = 3; i > 0; --i) std::swap(order[i], order[draw.pick(0, i)]);
     for (int i = 0; i < 4; ++i) back[order[i]] = i;
-    CHECK(difference(permute(permute(t, order), back), t) == 0);
+    CHECK(distance(permute(permute(t, order), back), t) == 0);
   }
 }
 
@@ -287,14 +282,14 @@ TEST_CASE("max takes the first of equals down long rows and columns, NaN before 
 TEST_CASE("dropout is a pure function of seed, stream and element, and keeps the mean") {
   const Tensor x = Tensor::full({100'003}, 1);
   const Tensor y = dropout(x, 0.3, 1, 2);
-  CHECK(difference(y, dropout(x, 0.3, 1, 2)) == 0);
-  CHECK(difference(y, dropout(x, 0.3, 1, 3)) > 0);
-  for (const int64_t n : {1, 7, 12, 13}) CHECK(difference(y.rows(0, n), dropout(x.rows(0, n), 0.3, 1, 2)) == 0);
+  CHECK(distance(y, dropout(x, 0.3, 1, 2)) == 0);
+  CHECK(distance(y, dropout(x, 0.3, 1, 3)) > 0);
+  for (const int64_t n : {1, 7, 12, 13}) CHECK(distance(y.rows(0, n), dropout(x.rows(0, n), 0.3, 1, 2)) == 0);
   CHECK(mean(y).item() == Approx(1).margin(0.01));
   CHECK(dropout(x, 0, 1, 2).shares_storage(x));
   Tensor leaf = x.clone().set_requires_grad();
   backward(sum(dropout(leaf, 0.3, 1, 2)));
-  CHECK(difference(leaf.grad(), y) == 0);
+  CHECK(distance(leaf.grad(), y) == 0);
   CHECK_THROWS_AS(dropout(x, 1, 0, 0), Error);
 }
 
@@ -333,9 +328,9 @@ TEST_CASE("focal loss written from sigmoid, log and mul equals the fused op, val
     const Tensor a = sigmoid_focal_loss(fused, labels, {.alpha = 0.25, .gamma = gamma});
     const Tensor p = sigmoid(composed), pt = p * hot + (1.0 - p) * (1.0 - hot), alpha = 0.25 * hot + 0.75 * (1.0 - hot);
     const Tensor b = sum(neg(alpha * pow(1.0 - pt, gamma) * log(pt)) * counts, {1, 2});
-    CHECK(difference(a, b) < 1e-12 * (1 + std::abs(b.at(0))));
+    CHECK(distance(a, b) < 1e-12 * (1 + std::abs(b.at(0))));
     const Tensor seed = draw.normal({2});
     backward(a, seed), backward(b, seed);
-    CHECK(difference(fused.grad(), composed.grad()) < 1e-11);
+    CHECK(distance(fused.grad(), composed.grad()) < 1e-11);
   }
 }
