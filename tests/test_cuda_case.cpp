@@ -5,6 +5,7 @@
 #include "core/random.h"
 #include "nn/checkpoint.h"
 #include "ops/shape.h"
+#include "tests/boxes.h"
 #include "tests/catch.h"
 #include "tests/fake_device.h"
 #include "tests/files.h"
@@ -83,6 +84,7 @@ TEST_CASE("a case of parity gives on a device what it gives on the processor") {
     for (size_t d = 0; d < found[i].size(); ++d) {
       CHECK(on_device[i][d].label == found[i][d].label);
       CHECK(std::fabs(on_device[i][d].score - found[i][d].score) < 1e-6f);
+      CHECK(same_box(on_device[i][d].box, found[i][d].box, 1e-4));
     }
   }
 }

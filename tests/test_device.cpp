@@ -23,6 +23,7 @@
 #include "ops/pointwise.h"
 #include "ops/reduce.h"
 #include "ops/shape.h"
+#include "tests/boxes.h"
 #include "tests/catch.h"
 #include "tests/fake_device.h"
 #include "tests/files.h"
@@ -399,9 +400,12 @@ TEST_CASE("a training step on the device is the rehearsed one, and reads three n
     CHECK(got.losses == expected.losses);
     REQUIRE(got.weights.size() == expected.weights.size());
     for (size_t i = 0; i < got.weights.size(); ++i) CHECK(same_bits(got.weights[i], expected.weights[i]));
-    CHECK(got.found.size() == expected.found.size());
-    for (size_t i = 0; i < std::min(got.found.size(), expected.found.size()); ++i)
+    REQUIRE(got.found.size() == expected.found.size());
+    for (size_t i = 0; i < got.found.size(); ++i) {
       CHECK(got.found[i].score == expected.found[i].score);
+      CHECK(got.found[i].label == expected.found[i].label);
+      CHECK(same_box(got.found[i].box, expected.found[i].box));
+    }
     CHECK(got.after.allocations == got.before.allocations);
     CHECK(got.after.pinned == got.before.pinned);
     CHECK(got.after.pageable == 0);

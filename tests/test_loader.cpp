@@ -10,6 +10,7 @@
 
 #include "core/random.h"
 #include "data/shapes.h"
+#include "tests/boxes.h"
 #include "tests/fake_device.h"
 #include "tests/files.h"
 
@@ -40,10 +41,17 @@ void check_equal(const Batch& a, const Batch& b) {
   REQUIRE(a.images.values<float>() == b.images.values<float>());
   REQUIRE(a.epoch == b.epoch);
   REQUIRE(a.step == b.step);
+  REQUIRE(a.items.size() == b.items.size());
+  const auto numbers = [](const Transform& t) { return std::array{t.ax, t.bx, t.ay, t.by}; };
   for (size_t i = 0; i < a.items.size(); ++i) {
-    REQUIRE(a.items[i].index == b.items[i].index);
-    REQUIRE(a.items[i].labels == b.items[i].labels);
-    for (size_t k = 0; k < a.items[i].boxes.size(); ++k) REQUIRE(a.items[i].boxes[k].x1 == b.items[i].boxes[k].x1);
+    const Batch::Item &one = a.items[i], &other = b.items[i];
+    REQUIRE((one.index == other.index && one.id == other.id && one.path == other.path));
+    REQUIRE(one.labels == other.labels);
+    REQUIRE(test::same_boxes(one.boxes, other.boxes));
+    REQUIRE(test::same_boxes(one.ignore, other.ignore));
+    REQUIRE((one.width == other.width && one.height == other.height));
+    REQUIRE(numbers(one.transform) == numbers(other.transform));
+    REQUIRE((one.transform.width == other.transform.width && one.transform.height == other.transform.height));
   }
 }
 
