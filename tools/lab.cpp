@@ -113,7 +113,7 @@ void judge_report(Report& r) {
     std::snprintf(s, sizeof s, "two one-sided t tests within %.3g: p = %.3g.", c.margin, equivalence(d, c.margin));
   else
     std::snprintf(s, sizeof s, "one-sided t test p = %.3g, sign-flip permutation test p = %.3g (at best %.3g).",
-                  t_test_above(d), sign_flip_above(d), std::pow(2, -i.n));
+                  t_test_above(d), sign_flip_above(d), sign_flip_least(i.n));
   r.judged += s;
 }
 

@@ -76,16 +76,19 @@ Interval interval(const std::vector<double>& x, double confidence) {
 
 double t_test_above(const std::vector<double>& d, double bound) {
   if (d.size() < 2) return 1;
-  return 1 - t_probability(t_of(interval(d), bound), double(d.size()) - 1);
+  return t_probability(-t_of(interval(d), bound), double(d.size()) - 1);  // 1 - P would lose the digits of a small p
 }
+
+constexpr size_t kExact = 20;  // with so many seeds all patterns are tried
+constexpr int64_t kPatterns = 100000;
 
 double sign_flip_above(const std::vector<double>& d) {
   const size_t n = d.size();
   double observed = 0, size = 0;
   for (double v : d) observed += v, size += std::abs(v);
   const double enough = observed - 1e-12 * size;  // equal sums, added in another order
-  const bool exact = n <= 20;
-  const int64_t patterns = exact ? int64_t{1} << n : 100000;
+  const bool exact = n <= kExact;
+  const int64_t patterns = exact ? int64_t{1} << n : kPatterns;
   Dice dice(0x5167);
   int64_t reached = exact ? 0 : 1;  // the observed pattern is one of the random ones
   for (int64_t pattern = 0; pattern < patterns; ++pattern) {
@@ -95,6 +98,8 @@ double sign_flip_above(const std::vector<double>& d) {
   }
   return double(reached) / double(exact ? patterns : patterns + 1);
 }
+
+double sign_flip_least(int n) { return 1 / (n <= int(kExact) ? std::ldexp(1.0, n) : double(kPatterns + 1)); }
 
 double equivalence(const std::vector<double>& d, double margin) {
   std::vector<double> mirrored;

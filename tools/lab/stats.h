@@ -18,8 +18,9 @@ Interval interval(const std::vector<double>& x, double confidence = 0.95);
 // P values of differences d against "their mean is not above `bound`".
 double t_test_above(const std::vector<double>& d, double bound = 0);
 // The same from flipping signs (Fisher): of all 2^n patterns, the part whose mean is at least the observed one. Exact
-// to n = 20, from 100,000 random patterns above. For n seeds it cannot fall below 2^-n.
+// to n = 20, from 100,000 random patterns and the observed one above.
 double sign_flip_above(const std::vector<double>& d);
+double sign_flip_least(int n);  // below which it cannot fall for n seeds: 2^-n, or 1 / 100,001
 // Two one-sided tests (Schuirmann 1987) against "|mean| is at least margin".
 double equivalence(const std::vector<double>& d, double margin);
 
