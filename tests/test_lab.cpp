@@ -153,6 +153,7 @@ TEST_CASE("ranking and calibration against brute force") {
   for (bool up : {true, false, false, false}) s.add(0.45, up);  // a quarter where 0.45 was said
   s.add(0.95, true);
   CHECK(s.ece() == Approx((4 * 0.2 + 1 * 0.05) / 5));
+  for (const double broken : {double(NAN), double(INFINITY)}) CHECK_THROWS_AS(s.add(broken, true), Error);
 }
 
 TEST_CASE("differences are paired by seed") {
@@ -167,6 +168,9 @@ TEST_CASE("differences are paired by seed") {
       {{.name = "b"}, {{1, {{"ap", {0}}, {"moment", {0}}, {"none", {}}}}}}};  // diverged at the second
   CHECK(results_csv(stopped) == "setting,seed,ap\na,1,5\nb,1,0\n");
   CHECK(differences(stopped, {.a = {"a", "ap"}, .b = {"b", "none"}}).empty());
+  const SettingResult lists{{.name = "a"},
+                            {{1, {{"moment", {9}}}}, {2, {{"moment", {1, 2}}}}, {3, {{"moment", {3, 6}}}}}};
+  CHECK(lists.mean("moment") == std::vector<double>{2, 4});  // the first seed diverged
   const Metrics lost{{"ap", {0}}, {"diverged", {1}}}, good{{"ap", {3}}, {"diverged", {0}}};
   const Results some{{{.name = "a"}, {{1, lost}, {2, lost}, {3, good}}},
                      {{.name = "b"}, {{1, lost}, {2, good}, {3, good}}}};  // seed 1 says nothing of a and b
@@ -283,6 +287,23 @@ TEST_CASE("program: every experiment is listed, an unknown one is refused with t
   test::fails(classify, 3, {"pets/test: its classes are birds and cats, those of pets/train cats and dogs"});
   std::filesystem::create_directories(test::shared() / "pets/train/horses");
   test::fails(classify, 3, {"pets/train: holds 3 folders of classes; two are needed"});
+}
+
+TEST_CASE("program: a setting of classify has its ratio, also where pictures are few", "[long]") {
+  for (const auto& [folder, pictures] : {std::pair{"rare", 3}, {"usual", 8}})
+    for (const std::string part : {"few/train/", "few/test/"})
+      for (int i = 0; i < pictures; ++i) {
+        std::filesystem::create_directories(test::shared() / (part + folder));
+        write_png(test::shared() / (part + folder + text("/", i, ".png")), Image(8, 8, uint8_t(20 * i)));
+      }
+  test::fails("lab classify --quick --seeds 1 --data few --format folders --out ratios", 3,
+              {"few/train: 1:10 needs 10 pictures of the common class, there are 8"});
+  const CellFile cells(test::shared() / "ratios/cells.csv");
+  const std::string lines = test::slurp(test::shared() / "ratios/cells.csv");
+  CHECK(cells.size() == 3);  // CE, alpha-CE and FL
+  int equal = 0;
+  for (size_t at = lines.find("common=3,"); at != lines.npos; at = lines.find("common=3,", at + 1)) ++equal;
+  CHECK(equal == 3);
 }
 
 TEST_CASE("program: the page of an experiment is one file that asks for nothing") {

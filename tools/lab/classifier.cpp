@@ -40,6 +40,16 @@ struct Example {
   int64_t label;  // 0: the rare class, the positives; -1: the common one
 };
 
+// Adds so many of the pictures to the pool.
+void draw(const Bench::Pictures& pictures, int64_t label, size_t wanted, Dice& dice, std::vector<Example>& pool) {
+  std::vector<const Image*> order;
+  for (const Image& picture : pictures) order.push_back(&picture);
+  for (size_t i = 0; i < wanted; ++i) {
+    std::swap(order[i], order[size_t(dice.integer(int64_t(i), int64_t(order.size()) - 1))]);
+    pool.push_back({order[i], label});
+  }
+}
+
 Tensor pixels(const std::vector<Example>& examples, Dice* mirror) {
   Tensor x({int64_t(examples.size()), 32, 32, 3});
   float* out = x.data<float>();
@@ -69,28 +79,7 @@ void train(Classifier& model, const Config& config, const std::vector<Example>& 
   }
 }
 
-}  // namespace
-
-Metrics measure_classifier(Bench& bench, const Keys& keys, uint64_t seed) {
-  size_t ratio = 1;
-  for (auto& [key, value] : keys)
-    if (key == "lab.ratio") ratio = std::stoul(value);
-  const Config config = bench.config(keys, seed);
-  std::vector<Example> pool, test;
-  const auto &rare = bench.pictures(false, 0), &common = bench.pictures(false, 1);
-  Dice dice(seed, 0x9A17);  // each seed draws its own rare pictures
-  const size_t wanted = std::max<size_t>(1, std::min(rare.size(), common.size() / ratio));
-  std::vector<const Image*> order;
-  for (const Image& picture : rare) order.push_back(&picture);
-  for (size_t i = 0; i < wanted; ++i) {
-    std::swap(order[i], order[size_t(dice.integer(int64_t(i), int64_t(order.size()) - 1))]);
-    pool.push_back({order[i], 0});
-  }
-  for (const Image& picture : common) pool.push_back({&picture, -1});
-  for (int label : {0, 1})
-    for (const Image& picture : bench.pictures(true, label)) test.push_back({&picture, label == 0 ? 0 : -1});
-  Classifier model(body_options(), seed);
-  train(model, config, pool, bench.classifier_steps(), seed);
+Metrics score(Classifier& model, const std::vector<Example>& test) {
   model.train(false);
   const NoGrad no_grad;
   Scores scores;
@@ -101,8 +90,40 @@ Metrics measure_classifier(Bench& bench, const Keys& keys, uint64_t seed) {
     for (size_t i = 0; i < part.size(); ++i)
       scores.add(1 / (1 + std::exp(-double(logits.at(int64_t(i))))), part[i].label == 0);
   }
-  Metrics m = scores.metrics();
-  m["rare"] = {double(wanted)}, m["common"] = {double(common.size())};
+  return scores.metrics();
+}
+
+}  // namespace
+
+Metrics measure_classifier(Bench& bench, const Keys& keys, uint64_t seed) {
+  size_t ratio = 1;
+  for (auto& [key, value] : keys)
+    if (key == "lab.ratio") ratio = std::stoul(value);
+  const Config config = bench.config(keys, seed);
+  std::vector<Example> pool, test;
+  const auto &rare = bench.pictures(false, 0), &common = bench.pictures(false, 1);
+  check(Code::data, common.size() >= ratio, bench.options.data, "/train: 1:", ratio, " needs ", ratio,
+        " pictures of the common class, there are ", common.size());
+  Dice dice(seed, 0x9A17);  // each seed draws its own pictures
+  const size_t wanted = std::min(rare.size(), common.size() / ratio);
+  draw(rare, 0, wanted, dice, pool);
+  if (wanted < common.size() / ratio) draw(common, -1, wanted * ratio, dice, pool);  // more would be another ratio
+  else
+    for (const Image& picture : common) pool.push_back({&picture, -1});
+  for (int label : {0, 1})
+    for (const Image& picture : bench.pictures(true, label)) test.push_back({&picture, label == 0 ? 0 : -1});
+  Classifier model(body_options(), seed);
+  train(model, config, pool, bench.classifier_steps(), seed);
+  Metrics m;
+  try {
+    m = score(model, test);
+  } catch (const Error& error) {
+    if (error.code != Code::not_finite) throw;
+    Scores nothing;  // what a network knows that says the same of all
+    for (const Example& e : test) nothing.add(0.5, e.label == 0);
+    m = nothing.metrics(), m["diverged"] = {1};
+  }
+  m["rare"] = {double(wanted)}, m["common"] = {double(pool.size() - wanted)};
   return m;
 }
 

@@ -47,7 +47,7 @@ struct SettingResult {
   std::vector<std::pair<uint64_t, Metrics>> seeds;
   bool primary = false;
   std::vector<double> values(const std::string& metric) const;  // of each seed: a number
-  std::vector<double> mean(const std::string& metric) const;    // over the seeds: a list
+  std::vector<double> mean(const std::string& metric) const;    // over the seeds with the longest list: a list
 };
 using Results = std::vector<SettingResult>;
 const SettingResult& find(const Results& results, const std::string& setting);

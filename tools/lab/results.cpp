@@ -19,8 +19,9 @@ std::vector<double> SettingResult::mean(const std::string& metric) const {
   double n = 0;
   for (auto& [seed, metrics] : seeds) {
     const auto it = metrics.find(metric);
-    if (it == metrics.end() || (n > 0 && it->second.size() != sum.size())) continue;
-    sum.resize(it->second.size()), ++n;
+    if (it == metrics.end() || it->second.size() < sum.size()) continue;  // a training that diverged ends early
+    if (it->second.size() > sum.size()) sum.assign(it->second.size(), 0), n = 0;
+    ++n;
     for (size_t i = 0; i < sum.size(); ++i) sum[i] += it->second[i];
   }
   for (double& v : sum) v /= n;

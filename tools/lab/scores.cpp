@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cmath>
 
+#include "core/error.h"
+
 namespace fovea::lab {
 namespace {
 
@@ -20,6 +22,11 @@ template <class F> void walk(std::vector<std::pair<double, bool>> all, F seen) {
 }
 
 }  // namespace
+
+void Scores::add(double probability, bool positive) {
+  check(Code::not_finite, std::isfinite(probability), "the score of a picture is not finite");
+  all_.push_back({probability, positive});
+}
 
 double Scores::auc() const {
   double area = 0, positives = 0, negatives = 0;

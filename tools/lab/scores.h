@@ -6,8 +6,8 @@ namespace fovea::lab {
 
 class Scores {
  public:
-  void add(double probability, bool positive) { all_.push_back({probability, positive}); }
-  double auc() const;                // P(a positive's score is above a negative's), equal ones counting half
+  void add(double probability, bool positive);  // throws Code::not_finite
+  double auc() const;                           // P(a positive's score is above a negative's), equal ones counting half
   double average_precision() const;  // mean over positives of the precision at their score; equal scores together
   // Ten bins of the probability: mean probability, part of positives, count. ECE: the count-weighted mean distance.
   struct Bin {
