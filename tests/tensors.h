@@ -2,6 +2,7 @@
 #pragma once
 #include <algorithm>
 #include <cmath>
+#include <cstring>
 
 #include "core/tensor.h"
 #include "tests/catch.h"
@@ -28,6 +29,10 @@ inline double difference(const Tensor& a, const Tensor& b) {  // max |a - b| / m
 inline void check_near(const Tensor& a, const Tensor& b) {
   CHECK(difference(a, b) < 1e-4);
   CHECK(largest(b) > 1e-3);
+}
+inline bool same_bits(const Tensor& a, const Tensor& b) {
+  return a.shape() == b.shape() && a.dtype() == b.dtype() &&
+         (a.size() == 0 || std::memcmp(a.raw(), b.raw(), a.bytes()) == 0);
 }
 inline double deviation(const Tensor& t) {  // from 0
   double sum = 0;

@@ -9,19 +9,14 @@
 #include "ops/pointwise.h"
 #include "ops/reduce.h"
 #include "ops/shape.h"
-#include "tests/catch.h"
+#include "tests/files.h"
 
 using namespace fovea;
+using namespace fovea::test;
 
 static Tensor leaf(const std::vector<float>& v) {
   Tensor t = Tensor::from<float>({int64_t(v.size())}, v);
   return t.set_requires_grad();
-}
-static std::string message_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) { return e.what(); }
-  return "";
 }
 
 TEST_CASE("a tensor that is used twice gets both gradients") {

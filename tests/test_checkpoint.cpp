@@ -17,22 +17,13 @@
 #include "nn/atomic_file.h"
 #include "nn/init.h"
 #include "nn/schedule.h"
-#include "tests/catch.h"
+#include "tests/files.h"
 
 using namespace fovea;
+using namespace fovea::test;
 namespace fs = std::filesystem;
 
 namespace {
-
-struct Folder {  // of this process, gone at the end
-  Folder() : path(base() / ("fovea-checkpoint-" + std::to_string(getpid()))) { fs::create_directories(path); }
-  ~Folder() { fs::remove_all(path); }
-  std::string file(const std::string& name) const { return (path / name).string(); }
-  static fs::path base() {  // in memory where that is possible: fsync on a disk takes tens of milliseconds
-    return access("/dev/shm", W_OK) == 0 ? fs::path("/dev/shm") : fs::temp_directory_path();
-  }
-  fs::path path;
-};
 
 // One tensor of each layout, without the ops.
 struct Part : Module {
@@ -60,18 +51,13 @@ std::vector<std::vector<float>> values(const Module& m) {
   for (auto& n : m.state()) out.push_back(n.value.to(DType::f32).values<float>());
   return out;
 }
-template <class F> std::string refusal(F&& f) {
-  try {
-    f();
-  } catch (const Error& e) { return e.code == Code::model ? e.what() : std::string("wrong code: ") + e.what(); }
-  return "no error";
-}
+template <class Work> std::string refusal(const Work& work) { return message_of(work, Code::model); }
 bool has(const std::string& text, const std::string& part) { return text.find(part) != text.npos; }
 
 }  // namespace
 
 TEST_CASE("files have OIHW convolutions and [out,in] matrices, and come back unchanged") {
-  const Folder folder;
+  const Folder folder(memory());
   const Net net;
   const NamedTensors file = weights_of(net);
   const Tensor &conv = file.at("conv.weight"), &fc = file.at("fc.weight"), &up = file.at("up.weight");
@@ -106,33 +92,27 @@ TEST_CASE("files have OIHW convolutions and [out,in] matrices, and come back unc
     CHECK(from_file_layout(oihw, Layout::conv).values<float>() == memory.values<float>());
     NamedTensors one;  // pages of a file are read, not touched
     one.add("before", Tensor::full({3}, 1)), one.add("w", oihw);
-    write_safetensors(folder.file("w.safetensors"), one);
-    const Tensor read = read_safetensors(folder.file("w.safetensors")).at("w");
+    write_safetensors(folder / "w.safetensors", one);
+    const Tensor read = read_safetensors(folder / "w.safetensors").at("w");
     CHECK(from_file_layout(read, Layout::conv).values<float>() == memory.values<float>());
   }
 }
 
 TEST_CASE("a layout of another number of axes is refused") {
-  const auto message = [](auto f) {
-    try {
-      f();
-    } catch (const Error& e) { return std::string(e.what()); }
-    return std::string("no error");
-  };
   const Tensor three = Tensor::zeros({2, 3, 4}), two = Tensor::zeros({2, 3});
-  CHECK(has(message([&] { to_file_layout(three, Layout::linear); }), "a matrix has 2 axes, not [2, 3, 4]"));
-  CHECK(has(message([&] { from_file_layout(three, Layout::linear); }), "a matrix has 2 axes"));
-  CHECK(has(message([&] { to_file_layout(two, Layout::conv); }), "a convolution has 4 axes, not [2, 3]"));
-  CHECK(has(message([&] { from_file_layout(two, Layout::conv_transpose); }), "a convolution has 4 axes"));
+  CHECK(has(message_of([&] { to_file_layout(three, Layout::linear); }), "a matrix has 2 axes, not [2, 3, 4]"));
+  CHECK(has(message_of([&] { from_file_layout(three, Layout::linear); }), "a matrix has 2 axes"));
+  CHECK(has(message_of([&] { to_file_layout(two, Layout::conv); }), "a convolution has 4 axes, not [2, 3]"));
+  CHECK(has(message_of([&] { from_file_layout(two, Layout::conv_transpose); }), "a convolution has 4 axes"));
 }
 
 TEST_CASE("weights move from one model to another through a file, also into f64") {
-  const Folder folder;
+  const Folder folder(memory());
   const Net source(1);
-  save_weights(folder.file("w.safetensors"), source, {{"note", "x"}});
+  save_weights(folder / "w.safetensors", source, {{"note", "x"}});
   Net target(2);
   REQUIRE(values(target) != values(source));
-  CHECK(load_weights(target, folder.file("w.safetensors")).loaded == 9);
+  CHECK(load_weights(target, folder / "w.safetensors").loaded == 9);
   CHECK(values(target) == values(source));
   CHECK(target.fc.weight.requires_grad());
 }
@@ -221,13 +201,13 @@ struct Run {
 };
 
 TEST_CASE("forty steps are twenty steps, a checkpoint and twenty steps, to the bit") {
-  const Folder folder;
+  const Folder folder(memory());
   Run whole, first, second;
   for (int64_t s = 0; s < 40; ++s) whole.step(s);
   for (int64_t s = 0; s < 20; ++s) first.step(s);
   const CheckpointInfo info{
       .step = 20, .config = "lr = 0.1\n", .classes = {"red cell", "white \"cell\""}, .extra = {{"ap", "0.5"}}};
-  const std::string path = folder.file("c.safetensors");
+  const std::string path = folder / "c.safetensors";
   save_checkpoint(path, first.state, info);
   const CheckpointInfo back = load_checkpoint(path, second.state);
   CHECK((back.step == 20 && back.config == info.config && back.classes == info.classes && back.extra == info.extra));
@@ -245,8 +225,8 @@ TEST_CASE("forty steps are twenty steps, a checkpoint and twenty steps, to the b
 }
 
 TEST_CASE("a checkpoint of other settings is refused, and nothing is changed") {
-  const Folder folder;
-  const std::string path = folder.file("c.safetensors");
+  const Folder folder(memory());
+  const std::string path = folder / "c.safetensors";
   Run run;
   save_checkpoint(path, {&run.net, &run.optimizer, nullptr}, {.step = 1});
   const auto before = run.everything();
@@ -263,14 +243,14 @@ TEST_CASE("a checkpoint of other settings is refused, and nothing is changed") {
 }
 
 TEST_CASE("a checkpoint whose state has another shape or type is refused before anything is loaded") {
-  const Folder folder;
+  const Folder folder(memory());
   Run run;
   run.step(0);
-  save_checkpoint(folder.file("c.safetensors"), run.state, {.step = 1});
+  save_checkpoint(folder / "c.safetensors", run.state, {.step = 1});
   const auto before = run.everything();
   for (const std::string name : {"optimizer/m/fc.bias", "average/fc.bias"})
     for (const Tensor& other : {Tensor::zeros({3}, DType::f64), Tensor::zeros({1, 3})}) {
-      NamedTensors file = read_safetensors(folder.file("c.safetensors"));
+      NamedTensors file = read_safetensors(folder / "c.safetensors");
       for (auto& [n, t] : file.tensors)
         if (n == name) t = other;
       const std::string message = refusal([&] { load_checkpoint(file, run.state, "c"); });
@@ -278,15 +258,15 @@ TEST_CASE("a checkpoint whose state has another shape or type is refused before 
       CHECK(has(message, "does not fit (" + name.substr(name.find('/') + 1) + " differs)"));
       CHECK(run.everything() == before);
     }
-  CHECK_THROWS_WITH(save_checkpoint(folder.file("d.safetensors"), run.state, {.classes = {"a", "b\nc"}}),
+  CHECK_THROWS_WITH(save_checkpoint(folder / "d.safetensors", run.state, {.classes = {"a", "b\nc"}}),
                     contains("line break"));
 }
 
 TEST_CASE("the folder keeps the newest and the best, and finds the latest without its pointer") {
-  const Folder folder;
-  std::ofstream(folder.file(".step-1.safetensors.tmp-123")) << "left by a killed writer";
-  std::ofstream(folder.file("mine.tmp-123")) << "of somebody else";
-  const std::string place = folder.file("new");
+  const Folder folder(memory());
+  std::ofstream(folder / ".step-1.safetensors.tmp-123") << "left by a killed writer";
+  std::ofstream(folder / "mine.tmp-123") << "of somebody else";
+  const std::string place = folder / "new";
   CHECK(CheckpointFolder(place).latest().empty());
   CHECK_FALSE(fs::exists(place));
   CheckpointFolder checkpoints(folder.path.string(), 2);
@@ -302,35 +282,35 @@ TEST_CASE("the folder keeps the newest and the best, and finds the latest withou
                                        "step-20.safetensors"});
   CHECK(has(checkpoints.latest(), "step-20."));
   CHECK(has(checkpoints.best(), "step-2."));
-  std::ofstream(folder.file("step-30 copy.safetensors")) << "none of the run's";
-  std::ofstream(folder.file("latest")) << "step-25.safetensors\n";  // which is gone
+  std::ofstream(folder / "step-30 copy.safetensors") << "none of the run's";
+  std::ofstream(folder / "latest") << "step-25.safetensors\n";  // which is gone
   CHECK(has(checkpoints.latest(), "step-20."));
-  fs::remove(folder.file("latest"));
+  fs::remove(folder / "latest");
   CHECK(has(checkpoints.latest(), "step-20."));
-  CheckpointFolder all(folder.file("all"), 0);
+  CheckpointFolder all(folder / "all", 0);
   for (const int64_t step : {1, 2, 3, 10, 20}) {
     all.save(run.state, {.step = step});
-    CHECK(fs::exists(folder.file("all/step-1.safetensors")));
+    CHECK(fs::exists(folder / "all/step-1.safetensors"));
   }
 }
 
 TEST_CASE("a folder that moves keeps its best, and what was saved last stays whatever later steps there are") {
-  const Folder folder;
+  const Folder folder(memory());
   Run run;
-  CheckpointFolder checkpoints(folder.file("old"), 1);
+  CheckpointFolder checkpoints(folder / "old", 1);
   checkpoints.mark_best(checkpoints.save(run.state, {.step = 20}));
-  fs::rename(folder.file("old"), folder.file("new"));
-  CheckpointFolder moved(folder.file("new"), 1);
+  fs::rename(folder / "old", folder / "new");
+  CheckpointFolder moved(folder / "new", 1);
   CHECK(has(moved.best(), "new/step-20."));
   moved.save(run.state, {.step = 3});
   CHECK(has(moved.latest(), "step-3."));
 }
 
 TEST_CASE("a checkpoint says what step it is of, or is none") {
-  const Folder folder;
+  const Folder folder(memory());
   Run run;
-  save_checkpoint(folder.file("c.safetensors"), run.state, {.step = 7});
-  NamedTensors file = read_safetensors(folder.file("c.safetensors"));
+  save_checkpoint(folder / "c.safetensors", run.state, {.step = 7});
+  NamedTensors file = read_safetensors(folder / "c.safetensors");
   REQUIRE(checkpoint_info(file)->step == 7);
   for (const char* step : {"", "-1", "7x", "99999999999999999999"}) {
     file.metadata["step"] = step;
@@ -348,18 +328,18 @@ TEST_CASE("files do not depend on the language that the program speaks") {
     ~Spoken() { std::locale::global(before); }
     std::locale before;
   };
-  const Folder folder;
+  const Folder folder(memory());
   Run run;
   {
     const Spoken spoken;
-    save_checkpoint(folder.file("c.safetensors"), run.state, {.step = 12345});
+    save_checkpoint(folder / "c.safetensors", run.state, {.step = 12345});
     CHECK(text(12345) == "12345");
   }
-  CHECK(load_checkpoint(folder.file("c.safetensors"), run.state).step == 12345);
+  CHECK(load_checkpoint(folder / "c.safetensors", run.state).step == 12345);
 }
 
 TEST_CASE("a run killed at twenty random moments ends with the bits of one that was not") {
-  const Folder folder;
+  const Folder folder(memory());
   constexpr int64_t steps = 60;
   Run whole;
   for (int64_t s = 0; s < steps; ++s) whole.step(s);

@@ -12,10 +12,12 @@
 #include "ops/pointwise.h"
 #include "ops/reduce.h"
 #include "ops/samples.h"
+#include "tests/files.h"
 #include "tests/tensors.h"
 
 using namespace fovea;
 using fovea::test::difference;
+using fovea::test::message_of;
 
 namespace {
 
@@ -308,32 +310,27 @@ TEST_CASE("strides and dilations far into the padding cost little, in groups too
 }
 
 TEST_CASE("convolution errors name the op, both shapes and a hint") {
-  const auto message = [](auto f) -> std::string {
-    try {
-      f();
-    } catch (const Error& e) { return e.what(); }
-    return "";
-  };
   const Tensor x({8, 32, 32, 3}), w({3, 3, 64, 64});
-  CHECK(message([&] { conv2d(x, w); }) ==
+  CHECK(message_of([&] { conv2d(x, w); }) ==
         "conv2d: input has 3 channels, weight expects 64\n  input  [8, 32, 32, 3]   (N,H,W,C)\n"
         "  weight [3, 3, 64, 64]   (kh,kw,in,out)\n  hint: was the stem left out?");
-  CHECK(message([&] { conv2d(Tensor({1, 2, 2, 64}), w); }).find("kernel is larger") != std::string::npos);
-  CHECK(message([&] {
+  CHECK(message_of([&] { conv2d(Tensor({1, 2, 2, 64}), w); }).find("kernel is larger") != std::string::npos);
+  CHECK(message_of([&] {
           conv2d(Tensor({1, 9, 9, 64}), w, Tensor({3}));
         }).find("bias has shape [3]") != std::string::npos);
-  CHECK(message([&] {
+  CHECK(message_of([&] {
           conv2d(Tensor({1, 9, 9, 64}, DType::f64), w);
         }).find("input is f64, weight f32") != std::string::npos);
-  CHECK(message([&] { conv2d(x.view({8, 32, 96}), w); }).find("rank 3") != std::string::npos);
-  CHECK(message([&] { conv2d(x, Tensor({3, 3, 3, 4}), {}, {.stride = 0}); }).find("stride") != std::string::npos);
+  CHECK(message_of([&] { conv2d(x.view({8, 32, 96}), w); }).find("rank 3") != std::string::npos);
+  CHECK(message_of([&] { conv2d(x, Tensor({3, 3, 3, 4}), {}, {.stride = 0}); }).find("stride") != std::string::npos);
   for (const Shape& empty : {Shape{0, 3, 3, 4}, Shape{3, 3, 3, 0}})
-    CHECK(message([&] { conv2d(x, Tensor(empty)); }).find("is empty") != std::string::npos);
+    CHECK(message_of([&] { conv2d(x, Tensor(empty)); }).find("is empty") != std::string::npos);
   for (const int pad : {1 << 30, INT_MAX})  // more numbers than there can be, not fewer
-    CHECK(message([&] { conv2d(x, Tensor({3, 3, 3, 4}), {}, {.pad = pad}); }) != "");
-  CHECK(message([&] { conv2d(x, Tensor({3, 3, 1, 4}), {}, {.groups = 3}); }).find("divide") != std::string::npos);
-  CHECK(message([&] { conv_transpose2d(x, w); }).find("conv_transpose2d: input has 3 channels") != std::string::npos);
-  CHECK(message([&] {
+    CHECK(message_of([&] { conv2d(x, Tensor({3, 3, 3, 4}), {}, {.pad = pad}); }) != "");
+  CHECK(message_of([&] { conv2d(x, Tensor({3, 3, 1, 4}), {}, {.groups = 3}); }).find("divide") != std::string::npos);
+  CHECK(message_of([&] { conv_transpose2d(x, w); }).find("conv_transpose2d: input has 3 channels") !=
+        std::string::npos);
+  CHECK(message_of([&] {
           conv_transpose2d(x, Tensor({3, 3, 4, 3}), {}, {.output_pad = 1});
         }).find("output padding") != std::string::npos);
   const auto refused = [](auto f, const char* words) { CHECK_THROWS_WITH(f(), contains(words)); };

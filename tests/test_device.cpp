@@ -27,6 +27,7 @@
 #include "tests/catch.h"
 #include "tests/fake_device.h"
 #include "tests/files.h"
+#include "tests/tensors.h"
 
 using namespace fovea;
 using namespace fovea::test;
@@ -39,11 +40,6 @@ bool readable(const void* address) {  // by the host: the system looks, so that 
   const bool ok = write(ends[1], address, 1) == 1;
   close(ends[0]), close(ends[1]);
   return ok;
-}
-
-bool same_bits(const Tensor& a, const Tensor& b) {
-  return a.shape() == b.shape() && a.dtype() == b.dtype() &&
-         (a.size() == 0 || std::memcmp(a.raw(), b.raw(), a.bytes()) == 0);
 }
 
 // Value and gradients of a sample whose inputs are on `device`, all brought to the processor.
@@ -70,15 +66,7 @@ std::vector<Tensor> run(const OpSample& sample, Device device) {
 
 TEST_CASE("without a device the message says what to do") {
   if (has_device()) return;
-  const std::string message = [] {
-    try {
-      Tensor({2}, DType::f32, Device::cuda);
-    } catch (const Error& error) {
-      CHECK(error.code == Code::resource);
-      return std::string(error.what());
-    }
-    return std::string();
-  }();
+  const std::string message = message_of([] { Tensor({2}, DType::f32, Device::cuda); }, Code::resource);
   CHECK(message.find("hint: ") != std::string::npos);
   CHECK(message.find("--device cpu") != std::string::npos);
 }
@@ -124,16 +112,10 @@ TEST_CASE("tensors on two devices are an error that says which") {
   const auto made = [](const Shape& shape, Device device) { return Tensor::full(shape, 1, DType::f64, device); };
   const Tensor x = made({2, 3, 3, 4}, Device::cuda), c = made({4}, Device::cuda), w = made({1, 1, 4, 4}, Device::cuda),
                here = made({4}, Device::cpu), boxes = made({5, 4}, Device::cuda);
-  const auto message = [](auto call) {
-    try {
-      call();
-    } catch (const Error& error) { return std::string(error.what()); }
-    return std::string("nothing");
-  };
   const auto says = [&](const char* what, auto call) {
     INFO(what);
-    CHECK(message(call).find(what) == 0);
-    CHECK(message(call).find("hint: move it with .to(device)") != std::string::npos);
+    CHECK(message_of(call).find(what) == 0);
+    CHECK(message_of(call).find("hint: move it with .to(device)") != std::string::npos);
   };
   says("add: an input [2, 3, 3, 4] is on cuda, another one [4] on cpu", [&] { x + here; });
   says("concat: an input [4] is on cpu, another one [4] on cuda", [&] { concat({here, c}, 0); });
@@ -145,7 +127,7 @@ TEST_CASE("tensors on two devices are an error that says which") {
   says("decode_boxes: an input [5, 4]", [&] { decode_boxes(boxes, boxes.to(Device::cpu), {}); });
   Tensor leaf = c.clone().set_requires_grad();
   says("backward: the seed is on cpu, the loss on cuda", [&] { backward(leaf * 2, here); });
-  CHECK(message([&] { leaf.set_grad(here); }) == "set_grad: the gradient is on cpu, the tensor on cuda");
+  CHECK(message_of([&] { leaf.set_grad(here); }) == "set_grad: the gradient is on cpu, the tensor on cuda");
   CHECK(embedding(boxes, Tensor::from<int64_t>({1}, {3})).device() == Device::cuda);  // the processor reads an index
 }
 
@@ -253,15 +235,7 @@ TEST_CASE("the device's memory is kept, joined, given back when it runs short, a
   }
   const Tensor most(floats(50), DType::f32, Device::cuda);  // needs what is kept
   CHECK(memory_stats(Device::cuda).current == size_t{50} << 20);
-  const std::string message = [&] {
-    try {
-      Tensor(floats(30), DType::f32, Device::cuda);
-    } catch (const Error& error) {
-      CHECK(error.code == Code::resource);
-      return std::string(error.what());
-    }
-    return std::string();
-  }();
+  const std::string message = message_of([&] { Tensor(floats(30), DType::f32, Device::cuda); }, Code::resource);
   CHECK(message.find("out of memory on the GPU: 30 MiB more") == 0);
   CHECK(message.find("hint") != std::string::npos);
 }

@@ -14,6 +14,7 @@
 #include "ops/samples.h"
 #include "ops/shape.h"
 #include "ops/softmax.h"
+#include "tests/files.h"
 #include "tests/tensors.h"
 
 using namespace fovea;
@@ -21,12 +22,6 @@ using namespace fovea::test;
 
 namespace {
 
-std::string message_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) { return e.what(); }
-  return "";
-}
 bool says(const std::function<void()>& f, const std::vector<std::string>& parts) {
   const std::string m = message_of(f);
   for (auto& p : parts)

@@ -7,16 +7,10 @@
 #include "core/random.h"
 #include "core/scope.h"
 #include "core/tensor.h"
-#include "tests/catch.h"
+#include "tests/files.h"
 
 using namespace fovea;
-
-static std::string message_of(const std::function<void()>& f) {
-  try {
-    f();
-  } catch (const Error& e) { return e.what(); }
-  return "";
-}
+using namespace fovea::test;
 
 TEST_CASE("shapes are checked arithmetic") {
   const int64_t big = int64_t{1} << 31;
