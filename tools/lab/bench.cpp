@@ -25,7 +25,7 @@ const Keys kFull = {{"train.steps", "1200"}, {"data.short_side", "128"}, {"data.
 const Keys kPhotographs = {{"data.short_side", "192"}, {"data.max_side", "256"}};  // of --data, after the profile
 
 ShapesOptions shapes(bool quick, bool rare = false) {
-  if (rare) return {.train = quick ? 300 : 1200, .val = 200, .size = 128, .classes = 8, .empty = 0.3, .max_objects = 1};
+  if (rare) return {.train = 1200, .val = 200, .size = 128, .classes = 8, .empty = 0.3, .max_objects = 1};
   if (quick) return {.train = 300, .val = 100, .size = 96, .classes = 1};
   return {.train = 1200, .val = 200, .size = 128, .classes = 3};
 }

@@ -12,7 +12,7 @@ namespace {
 
 DotChart dots(const Results& results, const std::string& metric, double factor, const std::string& title,
               const std::string& axis) {
-  DotChart chart{.title = title, .x = {.title = axis}};
+  DotChart chart{.title = title, .x_title = axis};
   for (auto& r : results) {
     DotRow row{.name = r.setting.name, .strong = r.primary};
     if (metric == "ap") row.reference = r.setting.paper;

@@ -61,15 +61,14 @@ double t_quantile(double part, double freedom) {
   return low + (high - low) / 2;
 }
 
-Interval interval(const std::vector<double>& x, double confidence) {
+Interval interval(const std::vector<double>& x) {
   Interval i{.n = int(x.size())};
   if (x.empty()) return i;
   for (double v : x) i.mean += v / i.n;
   for (double v : x) i.deviation += (v - i.mean) * (v - i.mean);
   i.deviation = i.n > 1 ? std::sqrt(i.deviation / (i.n - 1)) : 0;
   const double infinite = std::numeric_limits<double>::infinity();
-  const double half =
-      i.n > 1 ? t_quantile(0.5 + confidence / 2, i.n - 1) * i.deviation / std::sqrt(double(i.n)) : infinite;
+  const double half = i.n > 1 ? t_quantile(0.975, i.n - 1) * i.deviation / std::sqrt(double(i.n)) : infinite;
   i.low = i.mean - half, i.high = i.mean + half;
   return i;
 }

@@ -13,7 +13,7 @@ struct Interval {
   int n = 0;
   double mean = 0, deviation = 0, low = 0, high = 0;
 };
-Interval interval(const std::vector<double>& x, double confidence = 0.95);
+Interval interval(const std::vector<double>& x);
 
 // P values of differences d against "their mean is not above `bound`".
 double t_test_above(const std::vector<double>& d, double bound = 0);

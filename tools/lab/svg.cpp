@@ -122,7 +122,6 @@ std::string draw_curve(const Curve& c, int i, const Scale& x, const Scale& y) {
   if (c.line && !path.empty())
     s += "<path d='" + path + "' fill='none' stroke-width='2' stroke='" + colour(i) + "' stroke-dasharray='" + dash(i) +
          "'/>\n";
-  if (!c.label.empty() && !c.x.empty()) s += words(x.clamped(c.x.back()) + 6, y.clamped(c.y.back()) - 6, c.label);
   return s + marks;
 }
 
@@ -170,7 +169,7 @@ std::string svg(const LineChart& chart) {
 
 std::string svg(const DotChart& chart) {
   double widest = 28;  // of the names; what is strong is wider
-  Scale x{.log = chart.x.log};
+  Scale x;
   bool referred = false;
   for (const DotRow& row : chart.rows) {
     widest = std::max(widest, (row.strong ? 8.0 : 6.9) * double(std::min<size_t>(row.name.size(), 26)));
@@ -178,13 +177,13 @@ std::string svg(const DotChart& chart) {
     for (double v : {row.low, row.high, row.reference.value_or(NAN)}) x.add(v);
     referred = referred || row.reference;
   }
-  x.close(chart.x, 0.04);
+  x.close({}, 0.04);
   x.from = 16 + widest, x.to = kRight;
   Legend legend(36);
-  legend.add(line(2, 0, 18, 0, "stroke='var(--c0)' stroke-width='2'") + mark(10, 0, 0, 4.5), chart.what);
+  legend.add(line(2, 0, 18, 0, "stroke='var(--c0)' stroke-width='2'") + mark(10, 0, 0, 4.5), "mean and 95 % interval");
   legend.add("<circle cx='10' cy='0' r='2.5' fill='none' stroke='var(--s)'/>", "one seed");
   const std::string diamond = "<path d='M%.1f %.1fl6 6l-6 6l-6 -6z' fill='none' stroke='var(--c1)' stroke-width='2'/>";
-  if (referred) legend.add(format(diamond.c_str(), 10.0, -6.0), chart.reference);
+  if (referred) legend.add(format(diamond.c_str(), 10.0, -6.0), "the paper, on COCO");
   const double top = legend.y + 14, bottom = top + 24 * double(chart.rows.size()) + 6;
   std::string s = legend.svg;
   for (double v : x.ticks(6)) s += x_tick(x.at(v), top, bottom, v);
@@ -200,7 +199,7 @@ std::string svg(const DotChart& chart) {
     at += 24;
   }
   s += line(x.from, bottom, kRight, bottom, "class='a'") +
-       words((x.from + kRight) / 2, bottom + 34, chart.x.title, "middle");
+       words((x.from + kRight) / 2, bottom + 34, chart.x_title, "middle");
   return frame(bottom + 44, chart.title, s);
 }
 

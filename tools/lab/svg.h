@@ -18,8 +18,7 @@ struct Curve {
   std::vector<double> x{}, y{};       // of one length; what is not finite leaves a gap
   std::vector<double> low{}, high{};  // a band; empty: none
   bool marks = false, line = true;
-  int colour = -1;      // 0..7; -1: the curve's place in the list
-  std::string label{};  // written at the last point
+  int colour = -1;  // 0..7; -1: the curve's place in the list
 };
 
 struct LineChart {
@@ -37,9 +36,7 @@ struct DotRow {
   bool strong = false;                // part of the primary contrast
 };
 struct DotChart {
-  std::string title{};
-  Axis x{};
-  std::string what = "mean and 95 % interval", reference = "the paper, on COCO";
+  std::string title{}, x_title{};
   std::vector<DotRow> rows{};
 };
 

@@ -28,10 +28,10 @@ TermCurve terms_at(const ClassLossOptions& loss, const std::vector<double>& logi
   return {{each.data<double>(), each.data<double>() + n}, {slope.data<double>(), slope.data<double>() + n}};
 }
 
-Balance balance(double gamma, double alpha, double easy, double hard) {
+Balance balance(double gamma, double alpha) {
   const double up = std::log(9.0);
   const TermCurve c = terms_at({.alpha = -1, .gamma = gamma}, {up, -up});
-  return {easy * c.loss[0] * (alpha < 0 ? 1 : 1 - alpha), hard * c.loss[1] * (alpha < 0 ? 1 : alpha)};
+  return {1e5 * c.loss[0] * (alpha < 0 ? 1 : 1 - alpha), 100 * c.loss[1] * (alpha < 0 ? 1 : alpha)};
 }
 
 std::string loss_script() {

@@ -12,13 +12,13 @@ struct TermCurve {
 };
 // Of one positive example at each logit x_t (weight alpha; alpha below 0: 1).
 TermCurve terms_at(const ClassLossOptions& loss, const std::vector<double>& logits);
-// Summed loss of `easy` examples with p_t 0.9 over that of `hard` ones with p_t 0.1; balanced: easy ones are negatives
-// (1 - alpha), hard ones positives (alpha).
+// Summed loss of 100,000 easy examples with p_t 0.9 over that of 100 hard ones with p_t 0.1; balanced: easy ones are
+// negatives (1 - alpha), hard ones positives (alpha).
 struct Balance {
   double easy = 0, hard = 0;
   double ratio() const { return easy / hard; }
 };
-Balance balance(double gamma, double alpha, double easy = 1e5, double hard = 100);  // alpha < 0: without
+Balance balance(double gamma, double alpha);  // alpha < 0: without
 
 std::string loss_script();  // FL and dFL in JavaScript, and the engine's values
 std::string curve_script(const std::vector<double>& positive, const std::vector<double>& negative);  // Figure 4
