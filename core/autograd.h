@@ -140,6 +140,8 @@ template <class Op, class... In> __attribute__((cold)) auto apply(Op op, const I
   timer.stop(y);
   constexpr bool differentiable = requires(Grads & g, const Tensor& t) { op.backward(t, g); }
   || requires(Grads & g, const std::vector<Tensor>& t) { op.backward(t, g); };
+  constexpr bool named = requires { &Op::backward; };
+  static_assert(differentiable || !named, "backward takes (const Tensor& dy, Grads& g)");
   if constexpr (differentiable) {
     if (NoGrad::active()) return y;
     std::vector<Edge> inputs;
