@@ -120,8 +120,8 @@ class Walk {
           "\n  hint: pass {.retain_graph = true} to the first backward()");
     Scope scope(node.path);
     std::vector<Tensor> dy;
-    auto arrived = pending_.extract(&node);
-    for (auto& slot : arrived.mapped()) {
+    auto own = pending_.extract(&node);
+    for (auto& slot : own.mapped()) {
       if (slot.record && slot.sum.value) run_hooks(*slot.record, slot.sum.value);
       dy.push_back(slot.sum.value);
     }
@@ -133,7 +133,7 @@ class Walk {
       timer.stop(g.value);
     }
     dy.clear();
-    arrived = {};
+    own = {};
     for (size_t i = 0; i < node.inputs.size(); ++i) {
       if (!g.wants(i)) continue;
       const Edge& x = node.inputs[i];
@@ -143,9 +143,9 @@ class Walk {
             ", the input has ", x.shape);
       check(g[i].dtype() == x.dtype, node.name(), ": the gradient of input ", i, " is ", name_of(g[i].dtype()),
             ", the input is ", name_of(x.dtype));
-      Tensor arrived = std::exchange(g[i], Tensor());
-      arrived.set_record(nullptr);
-      deliver(x.record, std::move(arrived));
+      Tensor dx = std::exchange(g[i], Tensor());
+      dx.set_record(nullptr);
+      deliver(x.record, std::move(dx));
     }
     if (options_.retain_graph) return;
     node.released = true;

@@ -84,7 +84,8 @@ class Runtime {
 // The device in use. Throws Code::resource where there is none, with the reason and what to do.
 Runtime& runtime();
 bool has_device(std::string* why_not = nullptr);  // whether runtime() would return
-// Which of several CUDA devices runtime() is, from 0. Before the first use, which throws where there is no such.
+// Which of several CUDA devices runtime() is, from 0. To be called before the first use of runtime(); that use throws
+// where there is no such device.
 void choose_device(int index);
 // For tests: replaces the runtime until it is set again. No tensor of the device may be alive.
 void set_runtime(std::unique_ptr<Runtime> replacement);

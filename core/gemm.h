@@ -7,7 +7,8 @@
 namespace fovea {
 
 // C [m,n] = alpha op(A) op(B) + beta C, row-major; op(A) is [m,k], op(B) is [k,n]; ld* are row strides as stored.
-// Where beta is 0, C is not read. T = float or double. Runs in fixed chunks of rows, each on one thread.
+// Where beta is 0, C is not read. T = float or double. Runs in fixed chunks of rows, or of columns where there
+// are more of these, each on one thread.
 template <class T>
 void gemm(Device device, Trans ta, Trans tb, int64_t m, int64_t n, int64_t k, T alpha, const T* a, int64_t lda,
           const T* b, int64_t ldb, T beta, T* c, int64_t ldc);

@@ -9,7 +9,8 @@ namespace fovea {
 enum class Isa { fallback, v3, v4, v4_bf16, amx };
 
 // The best level this processor has, or the one named by the environment variable FOVEA_ISA (fallback, v3, v4,
-// v4_bf16, amx). Throws Code::usage for an unknown name, Code::impossible for a level that the processor lacks.
+// v4_bf16, amx; auto and an empty value: the best). Throws Code::usage for an unknown name, Code::impossible for a
+// level that the processor lacks.
 Isa isa();
 
 // What the processor has and the system lets us use, whatever FOVEA_ISA says.

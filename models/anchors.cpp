@@ -1,4 +1,4 @@
-// Anchors of a cell in the three styles, and the grid of them over a level.
+// Anchors of a cell in the four styles, and the grid of them over a level.
 #include "models/anchors.h"
 
 #include <algorithm>

@@ -92,7 +92,7 @@ struct RetinaNetOptions {
   std::array<double, 3> pixel_mean{0.485, 0.456, 0.406}, pixel_std{0.229, 0.224, 0.225};
 };
 
-// The options as text, for configuration files, --set and checkpoints: ("gamma", "2"), ("anchors.base", "4"), ...
+// The options as text, for configuration files, --set and checkpoints: ("loss.gamma", "2"), ("anchors.base", "4"), ...
 std::vector<std::pair<std::string, std::string>> to_text(const RetinaNetOptions& options);
 // Throws Error{Code::usage} for an unknown key (naming the nearest) or a value that does not fit.
 void set_option(RetinaNetOptions& options, const std::string& key, const std::string& value);

@@ -14,6 +14,7 @@ struct HardSampler {
 
 // Walks the anchors from the highest loss down, suppressing what overlaps a better one, and makes `ignored` what it
 // does not keep. positives and counted follow: counted, which the normaliser divides by, is the number of kept anchors.
+// low_quality and unmatched do not: retinanet_loss.cpp counts them anew.
 // loss: of each anchor; those that are ignored already have no part. Equal losses: the first anchor wins. NaN is last.
 void keep_hard(std::span<const Box<float>> anchors, std::span<const double> loss, const HardSampler& options,
                Matches& matches);

@@ -141,7 +141,8 @@ void Module::zero_grad() const {
 
 Philox Module::random(const std::string& parameter) const { return {seed_, hash64(join(path_, parameter))}; }
 
-// The path from the running module down to this one; a module called from elsewhere appears with its whole path.
+// The path from the running module down to this one. Called while an unrelated module runs, it appears with its name
+// alone; outside all modules, with its whole path.
 std::string ModuleCall::segment(const Module& module) {
   for (const Module* up = module.parent_; up && running; up = up->parent_)
     if (up == running) return module.path_.substr(up->path_.empty() ? 0 : up->path_.size() + 1);
