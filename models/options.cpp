@@ -100,8 +100,8 @@ bool read(const std::string& s, BoxCoder::Style& v) {
 }
 bool read(const std::string& s, int& v) { return read_number(s, v); }
 bool read(const std::string& s, double& v) { return read_number(s, v) && std::isfinite(v); }
-bool read(std::string s, std::vector<double>& list) {  // "1,2,3", also with brackets and spaces
-  std::erase_if(s, [](char c) { return c == '[' || c == ']' || c == ' '; });
+bool read(std::string s, std::vector<double>& list) {  // "1,2,3", also with brackets, and spaces at the commas
+  std::erase_if(s, [](char c) { return c == '[' || c == ']'; });
   list.clear();
   for (const std::string& part : split(s, ','))
     if (!read(part, list.emplace_back())) return false;

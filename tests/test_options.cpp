@@ -45,6 +45,8 @@ TEST_CASE("options as text") {
     CHECK(std::string(e.what()).find("'loss.gamma'") != std::string::npos);
   }
   CHECK(help_of_option("width").find(text("tiny ", resnet_options("tiny").width, ", ")) != std::string::npos);
+  for (const char* list : {"0.5 1 2", "[1 2]", "1 2, 3"})
+    CHECK_THROWS_WITH(set_option(o, "anchors.ratios", list), contains("is not a value for it"));
   CHECK_THROWS_AS(set_option(o, "loss.gamma", "two"), Error);
   CHECK_THROWS_AS(set_option(o, "classes", "3.5"), Error);
   for (const char* none : {"inf", "-inf", "nan"}) CHECK_THROWS_AS(set_option(o, "anchors.base", none), Error);
