@@ -8,7 +8,14 @@
 namespace fovea {
 namespace {
 
-std::vector<LayerSummary> count_layers(RetinaNet& model, const Tensor& image, int64_t& activations) {
+// What a call keeps for its gradients: without an observer, which takes convolutions and their norms apart.
+int64_t activation_bytes(RetinaNet& model, const Tensor& image) {
+  const size_t before = memory_stats().current;
+  const auto out = model(image);
+  return static_cast<int64_t>(memory_stats().current - before);
+}
+
+std::vector<LayerSummary> count_layers(RetinaNet& model, const Tensor& image) {
   std::vector<LayerSummary> layers;
   std::map<std::string, size_t> index;
   CallObserver observer([&](const Module& module, const std::vector<Tensor>& outputs) {
@@ -22,18 +29,17 @@ std::vector<LayerSummary> count_layers(RetinaNet& model, const Tensor& image, in
     }
     layer.multiply_adds += multiply_adds(module, outputs);
   });
-  const size_t before = memory_stats().current;
-  const auto out = model(image);
-  activations = static_cast<int64_t>(memory_stats().current - before);
+  model(image);
   return layers;
 }
 
-LevelSummary describe_level(const RetinaNetOptions& o, int level, const Tensor& anchors, const Tensor& map,
-                            std::pair<int64_t, int64_t> hw) {
-  LevelSummary s{.name = text("P", level), .stride = 1 << level, .height = map.dim(1), .width = map.dim(2)};
+LevelSummary describe_level(const RetinaNetOptions& o, int level, std::pair<int64_t, int64_t> hw) {
+  const int64_t cell = int64_t{1} << level, h = (hw.first + cell - 1) / cell, w = (hw.second + cell - 1) / cell;
+  const Tensor anchors = make_anchors(o.anchors, level, {h, w}, hw);
+  LevelSummary s{.name = text("P", level), .stride = 1 << level, .height = h, .width = w};
   s.anchors = anchors.dim(0);
-  for (const auto& cell : cell_anchors(o.anchors, level)) {
-    const double side = std::sqrt(cell.area());
+  for (const auto& anchor : cell_anchors(o.anchors, level)) {
+    const double side = std::sqrt(anchor.area());
     s.smallest = s.smallest > 0 ? std::min(s.smallest, side) : side, s.largest = std::max(s.largest, side);
   }
   int64_t inside = 0;
@@ -79,18 +85,15 @@ Summary summarise(const RetinaNetOptions& options, std::pair<int64_t, int64_t> i
   RetinaNet model(options);
   Summary s;
   const Tensor image = Tensor::zeros({1, image_hw.first, image_hw.second, 3});
-  s.layers = count_layers(model, image, s.activations);
+  s.activations = activation_bytes(model, image);
+  s.layers = count_layers(model, image);
   for (const auto& p : model.parameters()) {
     s.parameters += p.value.size();
     s.trainable += p.value.requires_grad() ? p.value.size() : 0;
   }
   for (const LayerSummary& layer : s.layers) s.multiply_adds += layer.multiply_adds;
-  for (int level = 3; level <= options.last_level; ++level) {
-    const int64_t h = (image_hw.first + (1 << level) - 1) >> level, w = (image_hw.second + (1 << level) - 1) >> level;
-    const Tensor map({0, h, w, 1});
-    s.levels.push_back(
-        describe_level(options, level, make_anchors(options.anchors, level, {h, w}, image_hw), map, image_hw));
-  }
+  for (int level = 3; level <= options.last_level; ++level)
+    s.levels.push_back(describe_level(options, level, image_hw));
   return s;
 }
 

@@ -331,6 +331,9 @@ TEST_CASE("a summary counts what is trained, and tells of each level its anchors
       trainable += p.value.size();
   CHECK(s.trainable == trainable);
   CHECK(s.trainable < s.parameters);
+  const size_t before = memory_stats().current;
+  const auto out = model(Tensor::zeros({1, 64, 96, 3}));  // with norms in their convolutions, as in a training step
+  CHECK(double(s.activations) == Approx(double(memory_stats().current - before)).epsilon(0.02));
   const LevelSummary& p3 = s.levels[0];
   CHECK((p3.stride == 8 && p3.height == 8 && p3.width == 12 && p3.anchors == 8 * 12 * 3));
   CHECK((p3.smallest == Approx(8) && p3.largest == Approx(32)));
