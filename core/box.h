@@ -8,7 +8,10 @@ template <class T> struct Box {
   T x1, y1, x2, y2;
   HD T width() const { return x2 - x1; }
   HD T height() const { return y2 - y1; }
-  HD T area() const { return product_if(width(), height()); }  // degenerate: 0
+  HD T area() const {  // degenerate: 0. NaN stays, so that iou() sees it: intersection() takes one of `a` for no limit
+    const T w = width(), h = height(), product = w * h;
+    return (w < h ? w : h) <= 0 ? T(0) : product;
+  }
   // a b where both are positive, otherwise 0: without a branch, so that loops over boxes vectorise
   HD static T product_if(T a, T b) {
     const T both = a * b;
@@ -21,7 +24,7 @@ template <class T> HD T intersection(const Box<T>& a, const Box<T>& b) {
   const T h = (a.y2 < b.y2 ? a.y2 : b.y2) - (a.y1 > b.y1 ? a.y1 : b.y1);
   return Box<T>::product_if(w, h);
 }
-// |a n b| / |a u b|; 0 where both are degenerate.
+// |a n b| / |a u b|; 0 where one is degenerate or has a NaN.
 template <class T> HD T iou(const Box<T>& a, const Box<T>& b) {
   const T both = intersection(a, b), either = a.area() + b.area() - both, quotient = both / either;
   return either > 0 ? quotient : T(0);

@@ -79,6 +79,16 @@ TEST_CASE("IoU and IoA match brute force; degenerate boxes overlap nothing") {
   REQUIRE(box_ioa(half, crowd).values<double>() == std::vector<double>{0.5, 0, 1});
   const Tensor point = boxes_of({{1, 1, 1, 1}, {5, 5, 2, 9}});
   for (const double v : box_iou(point, point).values<double>()) REQUIRE(v == 0);
+  Tensor whole = boxes_of({{0, 0, 20, 10}});
+  for (int64_t edge = 0; edge < 4; ++edge) {
+    Tensor broken = boxes_of({{0, 0, 10, 10}});
+    broken.data<double>()[edge] = NAN;
+    INFO("without edge " << edge);
+    CHECK(box_iou(broken, whole).item() == 0);
+    CHECK(box_iou(whole, broken).item() == 0);
+    CHECK(box_ioa(broken, whole).item() == 0);
+    CHECK(box_ioa(whole, broken).item() == 0);
+  }
   REQUIRE(box_iou(Tensor({0, 4}), Tensor({3, 4})).shape() == Shape{0, 3});
   REQUIRE(box_iou(Tensor({3, 4}), Tensor({0, 4})).shape() == Shape{3, 0});
 }

@@ -219,7 +219,8 @@ TEST_CASE("matcher: a box that no anchor overlaps makes no positives, unless tor
   const float nan = std::numeric_limits<float>::quiet_NaN();
   const Boxes anchors = {{0, 0, 10, 10}, {5, 5, 15, 15}};
   for (const Box<float>& outside :
-       {Box<float>{100, 100, 120, 120}, Box<float>{3, 3, 3, 9}, Box<float>{nan, nan, nan, nan}}) {
+       {Box<float>{100, 100, 120, 120}, Box<float>{3, 3, 3, 9}, Box<float>{nan, nan, nan, nan},
+        Box<float>{nan, 0, 10, 10}, Box<float>{0, 0, 10, nan}}) {
     const Matches m = run(anchors, {outside});
     CHECK(m.box == std::vector<int64_t>{-1, -1});
     CHECK(m.unmatched == 1);
