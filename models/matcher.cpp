@@ -237,6 +237,9 @@ Assignment assign(const Tensor& anchors, const std::vector<int64_t>& levels, con
         "' is unknown\n  hint: argmax, last or background");
   check(std::accumulate(levels.begin(), levels.end(), int64_t{0}) == anchors.dim(0), "matcher: the levels have not ",
         anchors.dim(0), " anchors");
+  for (size_t i = 0; i < targets.size(); ++i)
+    check(targets[i].boxes.size() == targets[i].labels.size(), "matcher: image ", i, " has ", targets[i].boxes.size(),
+          " boxes and ", targets[i].labels.size(), " labels");
   const Device device = anchors.device();
   const Truths truths = pack(targets, device);
   Assignment a{.levels = levels};

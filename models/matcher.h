@@ -65,7 +65,7 @@ struct Assignment {
 
 // anchors: f32 [A,4], pixels, on the device that is to do it; levels: how many of them each level has. Equal IoU: the
 // first box wins. Degenerate boxes (and NaN) have IoU 0. With ignore_outside, anchors centred beyond a target's size
-// are ignored. Throws Error{usage} for an unknown rule.
+// are ignored. Throws for an image without a label for each box, and Error{usage} for an unknown rule.
 Assignment assign(const Tensor& anchors, const std::vector<int64_t>& levels, const std::vector<Target>& targets,
                   const MatcherOptions& options, bool ignore_outside = false);
 

@@ -228,6 +228,15 @@ TEST_CASE("matcher: a box that no anchor overlaps makes no positives, unless tor
   }
 }
 
+TEST_CASE("matcher: every box of an image has its label, and no other image's") {
+  const Tensor anchors = tensor_of({{0, 0, 10, 10}});
+  const Target good{.boxes = {{0, 0, 10, 10}}, .labels = {1}};
+  Target none = good, many = good;
+  none.labels.clear(), many.boxes.clear(), many.labels.resize(100'000);
+  CHECK_THROWS_WITH(assign(anchors, {1}, {none, good}, {}), contains("image 0 has 1 boxes and 0 labels"));
+  CHECK_THROWS_WITH(assign(anchors, {1}, {good, many}, {}), contains("image 1 has 0 boxes and 100000 labels"));
+}
+
 TEST_CASE("matcher: empty boxes, empty anchors, unknown rule") {
   CHECK(run({{0, 0, 1, 1}}, {}).box == std::vector<int64_t>{-1});
   CHECK(run({}, {{0, 0, 1, 1}}).box.empty());
