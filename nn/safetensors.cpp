@@ -177,7 +177,8 @@ void read_once(const Tensor& t, size_t begin, size_t bytes, void* to) {
   const auto& storage = *t.storage();
   const char* from = static_cast<const char*>(t.raw()) + begin;
 #ifdef MAP_PRIVATE
-  if (const auto* mapping = std::get_deleter<Unmap>(storage.owner)) {
+  const auto* mapping = std::get_deleter<Unmap>(storage.owner);
+  if (mapping && storage.version == 0) {  // the file has what was read, not what was changed since
     const auto at = from - static_cast<const char*>(storage.data);
     if (pread(mapping->file, to, bytes, at) == static_cast<ssize_t>(bytes)) return;
   }
