@@ -95,10 +95,11 @@ template <class T> struct SgdStep {
 template <class T> struct AdamWStep {
   T *p, *m, *v;
   const T* g;
-  T keep, beta1, beta2, rate, root, eps;  // keep = 1 - lr decay, rate = lr / (1 - beta1^t), root = sqrt(1 - beta2^t)
+  T keep, beta1, rest1, beta2, rest2;  // keep = 1 - lr decay; rest = 1 - beta, not that of a beta rounded to T
+  T rate, root, eps;                   // rate = lr / (1 - beta1^t), root = sqrt(1 - beta2^t)
   HD void operator()(int64_t i) const {
-    m[i] = beta1 * m[i] + (1 - beta1) * g[i];
-    v[i] = beta2 * v[i] + (1 - beta2) * g[i] * g[i];
+    m[i] = beta1 * m[i] + rest1 * g[i];
+    v[i] = beta2 * v[i] + rest2 * g[i] * g[i];
     p[i] = keep * p[i] - rate * m[i] / (std::sqrt(v[i]) / root + eps);
   }
 };
@@ -170,7 +171,9 @@ void AdamW::update(const std::vector<Update>& all) {
                         u.g.data<T>(),
                         T(1 - u.lr * u.weight_decay),
                         T(options_.beta1),
+                        T(1 - options_.beta1),
                         T(options_.beta2),
+                        T(1 - options_.beta2),
                         T(u.lr / mean),
                         T(root),
                         T(options_.eps)};

@@ -81,6 +81,18 @@ TEST_CASE("adamw follows the paper's recurrence") {
   for (int i = 0; i < 3; ++i) CHECK(net.w.at(i) == Approx(w[i]).margin(2e-6));
 }
 
+TEST_CASE("adamw's first step moves by the rate, however near the betas are to 1") {
+  for (const double beta1 : {0.9, 0.9999999})
+    for (const double beta2 : {0.999, 0.99999, 0.99999999}) {
+      Pair net;
+      AdamW adam(decay_groups(net, 0), {.beta1 = beta1, .beta2 = beta2});
+      net.set_grads(0);
+      adam.step(0.125);
+      INFO(beta1 << " " << beta2);
+      for (int i = 0; i < 3; ++i) CHECK(Pair::start(i) - net.w.at(i) == Approx(0.125).epsilon(1e-5));
+    }
+}
+
 TEST_CASE("ten steps give the numbers of torch.optim") {
   const auto after = [](auto&& make) {
     Pair net;

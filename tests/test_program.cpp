@@ -305,7 +305,9 @@ TEST_CASE("conv.algo decides how convolutions are computed, from a flag as from 
       REQUIRE(at != std::string::npos);
       return r.out.substr(at, r.out.find('}', at) - at);
     };
-    const std::string eval = "eval --weights done --data tiny --split val --json";
+    const std::string eval =
+        "eval --weights done --data tiny --split val --json"  // one by one: more digits of a mean
+        " --set eval.batch=1 --set data.short_side=96";
     const std::string flag = loss(run(eval + " --set conv.algo=" + algo));
     CHECK(flag == loss(run(eval, "FOVEA_CONV_ALGO=" + algo)));
     losses.insert(flag);
