@@ -10,6 +10,7 @@
 #include <filesystem>
 #include <fstream>
 
+#include "core/atomic_file.h"
 #include "core/error.h"
 #include "data/codecs.h"
 
@@ -292,19 +293,7 @@ std::vector<uint8_t> read_bytes(const std::string& path) {
 }
 
 void write_bytes(const std::string& path, Bytes bytes) {
-  const std::string part = path + ".part";
-  std::ofstream out(part, std::ios::binary | std::ios::trunc);
-  check(out.good(), path, ": cannot be written: ", std::strerror(errno));
-  out.write(reinterpret_cast<const char*>(bytes.data()), std::streamsize(bytes.size()));
-  out.close();
-  std::error_code error;
-  if (out.fail()) {
-    const std::string why = std::strerror(errno);
-    std::filesystem::remove(part, error);
-    fail(Code::failure, path + ": cannot be written: " + why);
-  }
-  std::filesystem::rename(part, path, error);
-  check(!error, path, ": cannot be written: ", error.message());
+  write_file_atomically(path, {reinterpret_cast<const char*>(bytes.data()), bytes.size()}, false);
 }
 
 }  // namespace fovea

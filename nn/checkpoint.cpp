@@ -6,9 +6,10 @@
 #include <filesystem>
 #include <fstream>
 
+#include "core/atomic_file.h"
 #include "core/isa.h"
 #include "core/version.h"
-#include "nn/atomic_file.h"
+#include "core/words.h"
 #include "nn/load_plan.h"
 
 namespace fovea {

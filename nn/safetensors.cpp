@@ -16,8 +16,8 @@
 #include <unistd.h>
 #endif
 
+#include "core/atomic_file.h"
 #include "core/words.h"
-#include "nn/atomic_file.h"
 #include "nn/pattern.h"
 
 namespace fovea {

@@ -31,8 +31,8 @@ NamedTensors read_safetensors(const std::string& path, const std::string& skip =
 // the first and only time, and to unmap it, takes longer.
 void read_once(const Tensor& t, size_t begin, size_t bytes, void* to);
 
-// Through a temporary file in the same folder (nn/atomic_file.h). Throws Error{Code::failure} where the disk is full or
-// the folder cannot be written; the old file is then still there.
+// Through a temporary file in the same folder (core/atomic_file.h). Throws Error{Code::failure} where the disk is full
+// or the folder cannot be written; the old file is then still there.
 void write_safetensors(const std::string& path, const NamedTensors& content);
 
 // The header's JSON by itself, against the number of bytes that follow it; `file` is for messages.

@@ -14,7 +14,7 @@
 #include <set>
 #include <thread>
 
-#include "nn/atomic_file.h"
+#include "core/atomic_file.h"
 #include "nn/init.h"
 #include "nn/schedule.h"
 #include "tests/files.h"

@@ -170,10 +170,21 @@ TEST_CASE("written pictures come back") {
   CHECK(size.width == 67);
   CHECK(size.height == 43);
   CHECK(encode_jpeg(image) == encode_jpeg(image));
-  CHECK_FALSE(std::filesystem::exists(folder / "a.png.part"));
   CHECK_THROWS_AS(write_png(folder / "no/such/folder.png", image), Error);
   CHECK(is_image_name("A/B.JPeG"));
   CHECK_FALSE(is_image_name("a.gif"));
+}
+
+TEST_CASE("a picture takes the place of a file whole, or leaves nothing, and no other file is touched") {
+  const Folder folder;
+  folder.write("a.png", "old"), folder.write("a.png.part", "mine");
+  std::filesystem::create_directories(folder.path / "b.png/full");  // a folder, which no file replaces
+  const Image image = smooth_picture(8, 8);
+  write_png(folder / "a.png", image);
+  CHECK(read_image(folder / "a.png") == image);
+  CHECK(read_bytes(folder / "a.png.part") == text_bytes("mine"));
+  CHECK_THROWS_WITH(write_png(folder / "b.png", image), contains("b.png: could not be replaced"));
+  CHECK(std::distance(std::filesystem::directory_iterator(folder.path), {}) == 3);
 }
 
 TEST_CASE("JPEG: progressive, grey, CMYK and YCCK") {

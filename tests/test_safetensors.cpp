@@ -19,7 +19,7 @@
 #include <functional>
 #include <set>
 
-#include "nn/atomic_file.h"
+#include "core/atomic_file.h"
 #include "tests/files.h"
 #include "tests/tensors.h"
 
@@ -344,4 +344,33 @@ TEST_CASE("a pipe is written and a link is followed: neither is replaced by a fi
   CHECK(fs::is_symlink(link));
   CHECK(bytes_of(real) == "new");
   CHECK(std::distance(fs::directory_iterator(folder.path), {}) == 3);
+}
+
+TEST_CASE("a link to no file yet gets one, and links in a ring are refused") {
+  const Folder folder;
+  fs::create_directory(folder.file("run"));
+  fs::create_symlink("run/link", folder.file("first"));
+  fs::create_symlink("made", folder.file("run/link"));
+  write_file_atomically(folder.file("first"), "new");
+  CHECK(fs::is_symlink(folder.file("first")));
+  CHECK(fs::is_symlink(folder.file("run/link")));
+  CHECK(bytes_of(folder.file("run/made")) == "new");
+  fs::create_symlink("ring", folder.file("ring"));
+  CHECK_THROWS_WITH(write_file_atomically(folder.file("ring"), "new"), contains("ring: cannot be written"));
+  CHECK(fs::is_symlink(folder.file("ring")));
+}
+
+TEST_CASE("standard output in a file is written after what was printed, not replaced") {
+  const Folder folder;
+  const std::string path = folder.file("out");
+  for (const char* name : {"/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"}) {
+    CHECK(in_child([&] {
+            const int file = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
+            if (dup2(file, 1) != 1 || write(1, "one\n", 4) != 4) return 1;
+            write_file_atomically(name, "two\n");
+            struct stat before, after;
+            return fstat(1, &before) == 0 && stat(path.c_str(), &after) == 0 && before.st_ino == after.st_ino ? 0 : 2;
+          }) == 0);
+    CHECK(bytes_of(path) == "one\ntwo\n");
+  }
 }

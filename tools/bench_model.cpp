@@ -3,11 +3,11 @@
 #include <iostream>
 #include <memory>
 
+#include "core/atomic_file.h"
 #include "core/autograd.h"
 #include "core/profile.h"
 #include "models/presets.h"
 #include "models/summary.h"
-#include "nn/atomic_file.h"
 #include "nn/checkpoint.h"
 #include "nn/optim.h"
 #include "ops/shape.h"

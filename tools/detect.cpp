@@ -6,8 +6,8 @@
 #include <map>
 #include <set>
 
+#include "core/atomic_file.h"
 #include "core/autograd.h"
-#include "nn/atomic_file.h"
 #include "tools/coco_names.h"
 #include "tools/command.h"
 #include "tools/evaluate.h"

@@ -4,7 +4,7 @@
 #include <filesystem>
 #include <iostream>
 
-#include "nn/atomic_file.h"
+#include "core/atomic_file.h"
 #include "tools/command.h"
 #include "tools/lab/bench.h"
 #include "tools/lab/cells.h"

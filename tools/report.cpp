@@ -7,9 +7,9 @@
 #include <fstream>
 #include <map>
 
+#include "core/atomic_file.h"
 #include "data/augment.h"
 #include "data/plot.h"
-#include "nn/atomic_file.h"
 #include "tools/terminal.h"
 
 namespace fovea {

@@ -12,13 +12,13 @@
 #include <fstream>
 #include <thread>
 
+#include "core/atomic_file.h"
 #include "core/error.h"
 #include "core/gemm.h"
 #include "core/isa.h"
 #include "core/threads.h"
 #include "core/version.h"
 #include "core/words.h"
-#include "nn/atomic_file.h"
 
 namespace fovea {
 namespace fs = std::filesystem;

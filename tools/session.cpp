@@ -7,10 +7,10 @@
 #include <filesystem>
 #include <fstream>
 
+#include "core/atomic_file.h"
 #include "core/isa.h"
 #include "core/threads.h"
 #include "models/names.h"
-#include "nn/atomic_file.h"
 #include "nn/pattern.h"
 #include "tools/anchor_fit.h"
 #include "tools/command.h"

@@ -7,8 +7,9 @@
 namespace fovea {
 
 // Writes to a temporary file beside `path` (".<name>.tmp-<process>"); commit() makes it durable (fsync), renames it and
-// makes the folder durable. Without commit() it vanishes. A link stays, and what it leads to is replaced; a device or a
-// pipe is written as it is. Throws Error{Code::failure} naming the file and the reason.
+// makes the folder durable. Without commit() it vanishes. A link stays, and what it leads to is replaced, or made; a
+// device, a pipe, and whatever an open descriptor is (/dev/stdout) are written as they are. Throws Error{Code::failure}
+// naming the file and the reason.
 class AtomicFile {
  public:
   explicit AtomicFile(std::string path);

@@ -1,5 +1,5 @@
 // A temporary file, fsync, rename, fsync of the folder.
-#include "nn/atomic_file.h"
+#include "core/atomic_file.h"
 
 #include <fcntl.h>
 #include <unistd.h>
@@ -15,13 +15,14 @@ namespace fovea {
 
 namespace fs = std::filesystem;
 
-static std::string folder_of(const std::string& path) {
-  const std::string folder = fs::path(path).parent_path().string();
+static fs::path folder_of(const std::string& path) {
+  const fs::path folder = fs::path(path).parent_path();
   return folder.empty() ? "." : folder;
 }
 
-// A device or a pipe (/dev/null): a file must not take its place.
+// A device or a pipe (/dev/null), or a link to an open file (/dev/stdout): a file must not take its place.
 static bool is_special(const std::string& path) {
+  if ((path.starts_with("/proc/") || path.starts_with("/dev/")) && folder_of(path).filename() == "fd") return true;
   std::error_code ignored;
   const fs::file_status what = fs::status(path, ignored);
   return fs::exists(what) && !fs::is_regular_file(what) && !fs::is_directory(what);
@@ -29,15 +30,17 @@ static bool is_special(const std::string& path) {
 
 AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
   std::error_code error;
+  for (int links = 0; !is_special(path_) && fs::is_symlink(path_, error); ++links) {
+    if (links == 40) give_up("cannot be written", ELOOP);
+    path_ = (folder_of(path_) / fs::read_symlink(path_, error)).string();
+  }
   if (is_special(path_)) {
-    file_ = open(path_.c_str(), O_WRONLY | O_CLOEXEC);
+    file_ = open(path_.c_str(), O_WRONLY | O_APPEND | O_CLOEXEC);  // after what was printed
     if (file_ < 0) give_up("cannot be written", errno);
     return;
   }
-  if (fs::is_symlink(path_, error))  // the file that a link leads to is written, and the link stays
-    if (const fs::path file = fs::canonical(path_, error); !error) path_ = file.string();
   const std::string name = text(".", fs::path(path_).filename().string(), ".tmp-", getpid());
-  temporary_ = (fs::path(folder_of(path_)) / name).string();
+  temporary_ = (folder_of(path_) / name).string();
   file_ = open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (file_ < 0) give_up("cannot be written", errno);
 }
