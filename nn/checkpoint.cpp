@@ -86,7 +86,7 @@ CheckpointInfo load_checkpoint(const std::string& path, const RunState& state) {
 CheckpointInfo load_checkpoint(const NamedTensors& file, const RunState& state, const std::string& path) {
   const auto info = from_metadata(file.metadata);
   check(Code::model, info.has_value(), path, ": holds weights but is no checkpoint of a run: start a new run from it");
-  LoadPlan plan = plan_load(*state.model, file, {.average = false, .classes = int64_t(info->classes.size())}, path);
+  LoadPlan plan = plan_load(*state.model, file, {.average = false}, path);
   if (state.optimizer) plan_state(plan, file, state.optimizer->state(), "optimizer/", path, "optimiser's state");
   if (state.ema) plan_state(plan, file, state.ema->state(), "average/", path, "average of the weights");
   plan.apply();

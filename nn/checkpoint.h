@@ -27,9 +27,10 @@ struct LoadOptions {
   std::string may_be_extra;  // pattern of names in the file that the model need not have
   bool average = true;       // prefer the averaged weights of a checkpoint that holds them
   // Where the only tensors of a wrong shape match `class_names`, the message speaks of classes; each of these tensors
-  // has a multiple of the class count as its outputs.
+  // has a multiple of the class count as its outputs, or with `background` of one more.
   std::string class_names = "*cls_logits*";
-  int64_t classes = 0;        // of the model; 0: not known
+  int64_t classes = 0;  // of the model; 0: not known
+  bool background = false;
   std::string class_advice =  // ends that message
       ": build the model with that many classes, or leave out the tensors that depend on them";
 };

@@ -147,8 +147,9 @@ class Matching {
     wrong_.push_back(text(m.name, " ", value->shape(), " in the file, ", want, " in the model"));
     if (!matches(options_.class_names, m.name)) return void(class_only_ = false);
     const int64_t have = value->rank() > 0 ? value->dim(0) : 0;
-    if (options_.classes > 0 && want[0] > 0 && have * options_.classes % want[0] == 0)
-      file_classes_ = have * options_.classes / want[0];
+    const int64_t own = options_.classes + options_.background;
+    if (options_.classes > 0 && want[0] > 0 && have * own % want[0] == 0)
+      file_classes_ = have * own / want[0] - options_.background;
   }
   [[noreturn]] void reject() const {
     if (!wrong_.empty() && class_only_ && missing_.empty() && unexpected_.empty()) {

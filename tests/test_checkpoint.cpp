@@ -149,6 +149,9 @@ TEST_CASE("another number of classes has its own explanation") {
   const std::string message = refusal([&] { load_weights(net, weights_of(Net(1, 91)), {.classes = 3}, "coco"); });
   INFO(message);
   CHECK(has(message, "coco: these weights are for 91 classes, this model has 3"));
+  const NamedTensors softmax = weights_of(Net(1, 3 + 1));  // of three classes and the background
+  Net one(1, 1 + 1);
+  CHECK(has(refusal([&] { load_weights(one, softmax, {.classes = 1, .background = true}); }), "for 3 classes, this"));
   NamedTensors odd = weights_of(Net(1, 3));
   for (auto& [name, t] : odd.tensors)
     if (name == "cls_logits.bias") t = Tensor::zeros({7});  // of no number of classes
@@ -235,6 +238,9 @@ TEST_CASE("a checkpoint of other settings is refused, and nothing is changed") {
   save_checkpoint(path, {&run.net, &run.optimizer, nullptr}, {.step = 1});
   const auto before = run.everything();
   CHECK(has(refusal([&] { load_checkpoint(path, run.state); }), "no average"));
+  save_checkpoint(folder.file("six.safetensors"), {&run.net}, {.classes = std::vector<std::string>(6, "c")});
+  Net other(1, 1);
+  CHECK(has(refusal([&] { load_checkpoint(folder.file("six.safetensors"), {&other}); }), "this model has others"));
   SGD sgd(decay_groups(run.net, 0));
   CHECK(has(refusal([&] { load_checkpoint(path, {&run.net, &sgd, nullptr}); }), "optimiser"));
   run.net.set_trainable("fc.*", false);

@@ -165,6 +165,7 @@ void Session::load_start_weights() {
   LoadOptions backbone, all;
   backbone.model_prefix = "backbone.body.", backbone.may_be_extra = "fc.*";
   all.skip = t.skip_weights, all.classes = config_.model.classes;
+  all.background = config_.model.loss.kind == "softmax";
   all.class_advice = "\n  hint: --set 'train.skip_weights=*cls_logits*' loads all but the class head's last layer";
   if (!t.backbone_weights.empty()) load_weights(*model_, t.backbone_weights, backbone);
   if (!t.weights.empty()) {

@@ -69,7 +69,7 @@ LoadedModel load_model(const WeightsOptions& options) {
     loaded.model = std::make_unique<RetinaNet>(loaded.config.model);
   }
   LoadOptions load;
-  load.classes = loaded.config.model.classes;
+  load.classes = loaded.config.model.classes, load.background = loaded.config.model.loss.kind == "softmax";
   load.class_advice = info ? "\n  hint: leave out --classes and model.classes" : "\n  hint: --classes says how many";
   load_weights(*loaded.model, file, load, loaded.path);
   loaded.model->train(false);
