@@ -2,7 +2,6 @@
 #include "nn/checkpoint.h"
 
 #include <algorithm>
-#include <charconv>
 #include <filesystem>
 #include <fstream>
 
@@ -38,10 +37,8 @@ static std::optional<CheckpointInfo> from_metadata(const std::map<std::string, s
   };
   if (get("format") != kFormat) return {};
   CheckpointInfo info{.config = get("config"), .isa = get("isa"), .version = get("version")};
-  const std::string step = get("step"), classes = get("classes");
-  const auto end = step.data() + step.size();
-  const auto [stop, error] = std::from_chars(step.data(), end, info.step);
-  if (stop != end || error != std::errc() || info.step < 0) return {};
+  const std::string classes = get("classes");
+  if (!read_number(get("step"), info.step) || info.step < 0) return {};
   for (size_t at = 0, stop; (stop = classes.find('\n', at)) != classes.npos; at = stop + 1)
     info.classes.push_back(classes.substr(at, stop - at));
   for (auto& [key, value] : m)
@@ -105,7 +102,8 @@ std::string CheckpointFolder::pointed(const char* pointer) const {
   std::string name;
   if (!std::getline(in, name) || name.empty()) return "";
   const fs::path path = fs::path(folder_) / name;
-  return fs::exists(path) ? path.string() : "";
+  std::error_code ignored;  // such as a name that is too long
+  return fs::exists(path, ignored) ? path.string() : "";
 }
 std::vector<int64_t> CheckpointFolder::steps() const {
   std::vector<int64_t> all;
@@ -114,8 +112,8 @@ std::vector<int64_t> CheckpointFolder::steps() const {
     const std::string name = entry.path().filename().string(), head = "step-", tail = ".safetensors";
     if (!name.starts_with(head) || !name.ends_with(tail) || name.size() <= head.size() + tail.size()) continue;
     int64_t step = 0;
-    const char *begin = name.data() + head.size(), *end = name.data() + name.size() - tail.size();
-    if (std::from_chars(begin, end, step).ptr == end) all.push_back(step);
+    if (read_number(std::string_view(name).substr(head.size(), name.size() - head.size() - tail.size()), step))
+      all.push_back(step);
   }
   std::sort(all.begin(), all.end());
   return all;

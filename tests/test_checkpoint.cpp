@@ -115,7 +115,7 @@ TEST_CASE("weights move from one model to another through a file, also into f64"
   CHECK(load_weights(target, folder / "w.safetensors").loaded == 9);
   CHECK(values(target) == values(source));
   CHECK(target.fc.weight.requires_grad());
-  NamedTensors changed = read_safetensors(folder.file("w.safetensors"));
+  NamedTensors changed = read_safetensors(folder / "w.safetensors");
   for (auto& [name, t] : changed.tensors) t.fill(7);  // the file keeps its numbers
   load_weights(target, changed);
   for (auto& tensor : values(target)) CHECK(tensor == std::vector<float>(tensor.size(), 7));
@@ -238,9 +238,9 @@ TEST_CASE("a checkpoint of other settings is refused, and nothing is changed") {
   save_checkpoint(path, {&run.net, &run.optimizer, nullptr}, {.step = 1});
   const auto before = run.everything();
   CHECK(has(refusal([&] { load_checkpoint(path, run.state); }), "no average"));
-  save_checkpoint(folder.file("six.safetensors"), {&run.net}, {.classes = std::vector<std::string>(6, "c")});
+  save_checkpoint(folder / "six.safetensors", {&run.net}, {.classes = std::vector<std::string>(6, "c")});
   Net other(1, 1);
-  CHECK(has(refusal([&] { load_checkpoint(folder.file("six.safetensors"), {&other}); }), "this model has others"));
+  CHECK(has(refusal([&] { load_checkpoint(folder / "six.safetensors", {&other}); }), "this model has others"));
   SGD sgd(decay_groups(run.net, 0));
   CHECK(has(refusal([&] { load_checkpoint(path, {&run.net, &sgd, nullptr}); }), "optimiser"));
   run.net.set_trainable("fc.*", false);
@@ -295,6 +295,10 @@ TEST_CASE("the folder keeps the newest and the best, and finds the latest withou
   std::ofstream(folder / "step-30 copy.safetensors") << "none of the run's";
   std::ofstream(folder / "latest") << "step-25.safetensors\n";  // which is gone
   CHECK(has(checkpoints.latest(), "step-20."));
+  std::ofstream(folder / "latest") << std::string(300, 'x') << "\n";  // longer than a name can be
+  CHECK(has(checkpoints.latest(), "step-20."));
+  std::ofstream(folder / "step-99999999999999999999.safetensors") << "past the last number";
+  CHECK(checkpoints.steps() == std::vector<int64_t>{2, 10, 20});
   fs::remove(folder / "latest");
   CHECK(has(checkpoints.latest(), "step-20."));
   CheckpointFolder all(folder / "all", 0);
