@@ -190,7 +190,7 @@ class RetinaNet : public Layer<RetinaNet> {
 };
 
 // detect() with other options than the network was built with: other thresholds, another number of detections. Throws
-// where they are for another number of classes.
+// where they are for another number of classes, and as check_options() does.
 std::vector<std::vector<Detection>> detect(const RetinaNetOptions& options, const RetinaNet::Output& output,
                                            const std::vector<std::pair<int, int>>& image_hw = {});
 

@@ -159,6 +159,7 @@ std::vector<std::vector<Detection>> RetinaNet::detect(const Output& output,
 
 std::vector<std::vector<Detection>> detect(const RetinaNetOptions& options, const RetinaNet::Output& output,
                                            const std::vector<std::pair<int, int>>& image_hw) {
+  check_options(options);
   check(!output.logits.empty(), "detect: the output is empty\n  hint: it is what model(images) returns");
   const int64_t images = output.logits[0].dim(0);
   check(image_hw.empty() || static_cast<int64_t>(image_hw.size()) == images, "detect: ", image_hw.size(), " sizes for ",

@@ -117,7 +117,7 @@ TEST_CASE("detections: equal to brute force") {
   }
 }
 
-TEST_CASE("detections: options for another number of classes are refused") {
+TEST_CASE("detections: options for another number of classes, or out of range, are refused") {
   const auto out = random_output(1, 1, 3);
   CHECK_NOTHROW(detect(small_options(3), out));
   CHECK_THROWS_AS(detect(small_options(2), out), Error);  // its labels would be of other anchors, past the last one
@@ -126,6 +126,11 @@ TEST_CASE("detections: options for another number of classes are refused") {
   softmax.loss.kind = "softmax";
   CHECK_THROWS_AS(detect(softmax, out), Error);
   CHECK_THROWS_AS(detect(small_options(3), RetinaNet::Output{}), Error);
+  RetinaNetOptions negative = small_options(3);
+  negative.level_top = -1;
+  CHECK_THROWS_WITH(detect(negative, out), contains("level_top must be at least 1"));
+  negative.level_top = 10, negative.detections = -1;
+  CHECK_THROWS_WITH(detect(negative, out), contains("detections at least 0"));
 }
 
 TEST_CASE("detections: the threshold is strict, the last level may have its own, nothing found is legal") {
