@@ -21,6 +21,8 @@ Uninitialised::~Uninitialised() { unset = outer_; }
 
 template <class Draw> static void fill(Tensor& w, const Draw& draw) {
   if (unset) return;
+  check(w.device() == Device::cpu, "init: the tensor is on ", name_of(w.device()),
+        ", the numbers are made on the processor\n  hint: fill it there, then move_to() the device");
   dispatch_float(w.dtype(), [&]<class T>() {
     T* p = w.data<T>();
     parallel_for(w.size(), 4096, [&](int64_t begin, int64_t end) {

@@ -25,7 +25,8 @@ class Uninitialised {
   bool outer_;
 };
 
-// f32 or f64 (the same draws, rounded). `random` comes from Module::random(name), or is Philox{seed, stream}.
+// f32 or f64 (the same draws, rounded); all but constant_ on the processor alone. `random` comes from
+// Module::random(name), or is Philox{seed, stream}.
 void constant_(Tensor w, double value);
 void uniform_(Tensor w, Philox random, double low, double high);
 void normal_(Tensor w, Philox random, double mean = 0, double deviation = 1);

@@ -8,6 +8,7 @@
 #include "nn/pattern.h"
 #include "ops/pointwise.h"
 #include "tests/catch.h"
+#include "tests/fake_device.h"
 
 using namespace fovea;
 
@@ -157,6 +158,13 @@ TEST_CASE("initial values depend on the seed and the full name alone") {
   }
   uniform_(w, Philox{7, 1}, 0, 1);
   CHECK(w.at(0) < 1);
+}
+
+TEST_CASE("initialisers refuse the memory of a device") {
+  const test::WithFakeDevice fake;
+  const Tensor there({4, 4}, DType::f32, Device::cuda);
+  CHECK_THROWS_WITH(normal_(there, {1, 2}), contains("init: the tensor is on cuda"));
+  CHECK_THROWS_WITH(kaiming_uniform_(there, {1, 2}, 1), contains("then move_to() the device"));
 }
 
 TEST_CASE("initialisers have the mean and deviation they promise") {
