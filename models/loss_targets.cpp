@@ -46,7 +46,7 @@ template <class T> struct Scales {
   double* scale;
   HD void operator()(int64_t) const {
     int64_t total = 0;
-    for (int64_t n = 0; n < images; ++n) total += counts[n * columns + Assignment::counted];
+    for (int64_t n = 0; n < images; ++n) total += counts[n * columns + Assignment::kCounted];
     const double found = total > 1 ? double(total) : 1.0;
     double common = 1 / (detectron ? double(total) + double(images) : found);
     if (running) {
@@ -55,7 +55,7 @@ template <class T> struct Scales {
       common = 1 / average;
     }
     for (int64_t n = 0; n < images; ++n) {
-      const int64_t own = counts[n * columns + Assignment::counted];
+      const int64_t own = counts[n * columns + Assignment::kCounted];
       scale[n] = per_image ? 1 / (double(own > 1 ? own : 1) * double(images)) : common;
     }
   }

@@ -79,7 +79,7 @@ struct LeastOfImage {  // an anchor whose highest IoU is below every box's best 
   }
 };
 
-enum Kind : uint8_t { kPositive = 1, kCounted = 2, kLow = 4, kIgnored = 8 };
+enum Kind : uint8_t { kIsPositive = 1, kIsCounted = 2, kIsLow = 4, kIsIgnored = 8 };
 
 // From box[a] and quality[a] to what an anchor is trained for, and its kinds.
 struct Decide {
@@ -118,8 +118,8 @@ struct Decide {
     if (size && outside(anchor, size + 2 * image)) found = Matches::ignored, counted = false;
     const bool positive = found >= 0, ignored = found == Matches::ignored;
     box[at] = found;
-    kind[at] = uint8_t(kPositive * positive + kCounted * (positive || (as_background && counted)) +
-                       kLow * (positive && own < high) + kIgnored * ignored);
+    kind[at] = uint8_t(kIsPositive * positive + kIsCounted * (positive || (as_background && counted)) +
+                       kIsLow * (positive && own < high) + kIsIgnored * ignored);
   }
   // keras-retinanet: anchors centred in the padding are neither positive nor background.
   HD static bool outside(const Box<float>& a, const float* hw) {
@@ -218,14 +218,14 @@ void count(Assignment& a, const Tensor& kind) {
     for_rows(device, a.images(), end - begin,
              CountKind{kind.data<uint8_t>(), which, count, begin, end, columns, out + column});
   };
-  tally(kCounted, 0, count, Assignment::counted), tally(kLow, 0, count, Assignment::low_quality);
-  tally(kIgnored, 0, count, Assignment::ignored);
-  int64_t begin = 0, column = Assignment::level;
-  for (const int64_t size : a.levels) tally(kPositive, begin, begin + size, column++), begin += size;
+  tally(kIsCounted, 0, count, Assignment::kCounted), tally(kIsLow, 0, count, Assignment::kLowQuality);
+  tally(kIsIgnored, 0, count, Assignment::kIgnored);
+  int64_t begin = 0, column = Assignment::kLevels;
+  for (const int64_t size : a.levels) tally(kIsPositive, begin, begin + size, column++), begin += size;
   const Tensor found({a.boxes.dim(0)}, DType::i64, device);
   const int64_t *first = a.first.data<int64_t>(), *box = a.box.data<int64_t>();
   for_rows(device, found.size(), count, FoundBox{first, box, a.images(), count, found.data<int64_t>()});
-  for_each(device, a.images(), CountUnmatched{first, found.data<int64_t>(), columns, out + Assignment::unmatched});
+  for_each(device, a.images(), CountUnmatched{first, found.data<int64_t>(), columns, out + Assignment::kUnmatched});
 }
 
 }  // namespace
@@ -246,17 +246,17 @@ Assignment assign(const Tensor& anchors, const std::vector<int64_t>& levels, con
   for (const Target& t : targets) a.truths += static_cast<int64_t>(t.boxes.size());
   a.anchors = anchors, a.boxes = truths.boxes, a.labels = truths.labels, a.first = truths.first;
   const int64_t images = static_cast<int64_t>(targets.size()), n = anchors.dim(0), m = a.boxes.dim(0);
-  a.box = Tensor({images, n}, DType::i64, device), a.best = Tensor({m}, DType::f32, device);
-  a.counts = Tensor({images, Assignment::level + static_cast<int64_t>(levels.size())}, DType::i64, device);
+  a.box = Tensor({images, n}, DType::i64, device);
+  a.counts = Tensor({images, Assignment::kLevels + static_cast<int64_t>(levels.size())}, DType::i64, device);
   const Tensor quality({images, n}, DType::f32, device), kind({images, n}, DType::u8, device),
-      least({images}, DType::f32, device);
+      best({m}, DType::f32, device), least({images}, DType::f32, device);
   const Scene scene{box_data(anchors), n, box_data(a.boxes), a.first.data<int64_t>()};
   const int64_t rows = images * scene.rows(), work = kAnchors * (1 + a.truths);
   for_rows(device, rows, work, FindBox{scene, a.box.data<int64_t>(), quality.data<float>()});
-  for_rows(device, m, n, BestOfBox{scene, a.best.data<float>()});
-  for_each(device, images, LeastOfImage{a.best.data<float>(), scene.first, least.data<float>()});
+  for_rows(device, m, n, BestOfBox{scene, best.data<float>()});
+  for_each(device, images, LeastOfImage{best.data<float>(), scene.first, least.data<float>()});
   for_rows(device, rows, work,
-           Decide{scene, quality.data<float>(), a.best.data<float>(), least.data<float>(), box_data(truths.ignore),
+           Decide{scene, quality.data<float>(), best.data<float>(), least.data<float>(), box_data(truths.ignore),
                   truths.first_ignore.data<int64_t>(), ignore_outside ? truths.size.data<float>() : nullptr,
                   float(o.high), float(o.low), float(o.floor), float(o.ignore_ioa), o.low_quality, last, as_background,
                   a.box.data<int64_t>(), kind.data<uint8_t>()});
@@ -265,19 +265,16 @@ Assignment assign(const Tensor& anchors, const std::vector<int64_t>& levels, con
 }
 
 std::vector<Matches> to_matches(const Assignment& a) {
-  const std::vector<int64_t> box = a.box.values<int64_t>(), counts = a.counts.values<int64_t>(),
-                             first = a.first.values<int64_t>();
-  const std::vector<float> best = a.best.values<float>();
+  const std::vector<int64_t> box = a.box.values<int64_t>(), counts = a.counts.values<int64_t>();
   std::vector<Matches> all(static_cast<size_t>(a.images()));
   for (size_t n = 0; n < all.size(); ++n) {
     Matches& m = all[n];
     m.box.assign(box.begin() + static_cast<int64_t>(n) * a.count(),
                  box.begin() + static_cast<int64_t>(n + 1) * a.count());
-    m.best.assign(best.begin() + first[n], best.begin() + first[n + 1]);
     const int64_t* own = counts.data() + static_cast<int64_t>(n) * a.counts.dim(1);
-    m.counted = own[Assignment::counted], m.low_quality = own[Assignment::low_quality];
-    m.unmatched = own[Assignment::unmatched];
-    m.positives = std::accumulate(own + Assignment::level, own + a.counts.dim(1), int64_t{0});
+    m.counted = own[Assignment::kCounted], m.low_quality = own[Assignment::kLowQuality];
+    m.unmatched = own[Assignment::kUnmatched];
+    m.positives = std::accumulate(own + Assignment::kLevels, own + a.counts.dim(1), int64_t{0});
   }
   return all;
 }
@@ -289,11 +286,11 @@ void replace(Assignment& a, const std::vector<Matches>& matches) {
     const Matches& m = matches[n];
     std::copy(m.box.begin(), m.box.end(), box.data<int64_t>() + static_cast<int64_t>(n) * a.count());
     int64_t* own = counts.data<int64_t>() + static_cast<int64_t>(n) * a.counts.dim(1);
-    own[Assignment::counted] = m.counted, own[Assignment::low_quality] = m.low_quality;
-    own[Assignment::unmatched] = m.unmatched;
-    own[Assignment::ignored] = std::count(m.box.begin(), m.box.end(), Matches::ignored);
+    own[Assignment::kCounted] = m.counted, own[Assignment::kLowQuality] = m.low_quality;
+    own[Assignment::kUnmatched] = m.unmatched;
+    own[Assignment::kIgnored] = std::count(m.box.begin(), m.box.end(), Matches::ignored);
     auto at = m.box.begin();
-    own += Assignment::level;
+    own += Assignment::kLevels;
     for (const int64_t size : a.levels)
       *own++ = std::count_if(at, at + size, [](int64_t b) { return b >= 0; }), at += size;
   }

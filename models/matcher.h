@@ -39,7 +39,6 @@ struct MatcherOptions {
 struct Matches {
   static constexpr int64_t background = -1, ignored = -2;
   std::vector<int64_t> box;  // of each anchor, or one of the two above
-  std::vector<float> best;   // of each box: the highest IoU with an anchor
   int64_t positives = 0;     // anchors with a box
   int64_t low_quality = 0;   // positives with an IoU below `high`
   int64_t counted = 0;       // positives as the normaliser sees them (differs for rule "background")
@@ -48,8 +47,8 @@ struct Matches {
 
 // What the anchors of a batch have to find, all of it on one device. No size depends on what was found.
 struct Assignment {
-  // Columns of `counts`: as in Matches, ignored anchors, and from `level` on the positives of each level.
-  enum Count : int64_t { counted, low_quality, ignored, unmatched, level };
+  // Columns of `counts`: as in Matches, ignored anchors, and from kLevels on the positives of each level.
+  enum Column : int64_t { kCounted, kLowQuality, kIgnored, kUnmatched, kLevels };
   std::vector<int64_t> levels;  // anchors of each level
   int64_t truths = 0;           // boxes of all images
   Tensor anchors;               // f32 [A,4]: of all levels, one after another
@@ -57,8 +56,7 @@ struct Assignment {
   Tensor labels;                // i64 [M]
   Tensor first;                 // i64 [N+1]: image n has the boxes first[n] .. first[n + 1] - 1
   Tensor box;                   // i64 [N,A]: which of its image's, or Matches::background or ignored
-  Tensor best;                  // f32 [M]: as in Matches
-  Tensor counts;                // i64 [N, Count::level + levels]
+  Tensor counts;                // i64 [N, kLevels + levels]
   int64_t images() const { return box.dim(0); }
   int64_t count() const { return anchors.dim(0); }
 };

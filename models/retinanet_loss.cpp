@@ -108,13 +108,13 @@ LossStats RetinaNet::Losses::stats() const {
   const std::vector<int64_t> values = counts.values<int64_t>();
   const int64_t columns = counts.dim(1);
   LossStats s{.images = counts.dim(0), .boxes = boxes, .anchors = anchors, .image_scale = scale.values<double>()};
-  s.positives.resize(static_cast<size_t>(columns - Assignment::level));
+  s.positives.resize(static_cast<size_t>(columns - Assignment::kLevels));
   for (const int64_t* of = values.data(); of < values.data() + values.size(); of += columns) {
     int64_t own = 0;
-    for (int64_t l = Assignment::level; l < columns; ++l)
-      own += of[l], s.positives[static_cast<size_t>(l - Assignment::level)] += of[l];
-    s.image_positives.push_back(own), s.image_ignored.push_back(of[Assignment::ignored]);
-    s.low_quality += of[Assignment::low_quality], s.unmatched += of[Assignment::unmatched];
+    for (int64_t l = Assignment::kLevels; l < columns; ++l)
+      own += of[l], s.positives[static_cast<size_t>(l - Assignment::kLevels)] += of[l];
+    s.image_positives.push_back(own), s.image_ignored.push_back(of[Assignment::kIgnored]);
+    s.low_quality += of[Assignment::kLowQuality], s.unmatched += of[Assignment::kUnmatched];
   }
   return s;
 }

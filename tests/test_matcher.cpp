@@ -113,9 +113,9 @@ TEST_CASE("matcher: a batch is its images one by one, its levels are counted, pa
       RC_ASSERT(all[i].box == box);
       const auto positive = [](int64_t b) { return b >= 0; };
       const int64_t* counts = a.counts.data<int64_t>() + int64_t(i) * a.counts.dim(1);
-      RC_ASSERT(counts[Assignment::level] == std::count_if(box.begin(), box.begin() + cut, positive));
-      RC_ASSERT(counts[Assignment::level + 1] == std::count_if(box.begin() + cut, box.end(), positive));
-      RC_ASSERT(counts[Assignment::ignored] == std::count(box.begin(), box.end(), Matches::ignored));
+      RC_ASSERT(counts[Assignment::kLevels] == std::count_if(box.begin(), box.begin() + cut, positive));
+      RC_ASSERT(counts[Assignment::kLevels + 1] == std::count_if(box.begin() + cut, box.end(), positive));
+      RC_ASSERT(counts[Assignment::kIgnored] == std::count(box.begin(), box.end(), Matches::ignored));
       int64_t missed = 0;
       for (size_t b = 0; b < t.boxes.size(); ++b) missed += std::count(box.begin(), box.end(), int64_t(b)) == 0;
       RC_ASSERT(all[i].unmatched == missed);
@@ -143,8 +143,6 @@ TEST_CASE("matcher: a device finds the same, without a word to the processor and
     const Assignment here = assign(anchors, {1000, 500}, targets, o, turn > 2);
     CHECK(a.box.values<int64_t>() == here.box.values<int64_t>());
     CHECK(a.counts.values<int64_t>() == here.counts.values<int64_t>());
-    const std::vector<Matches> got = to_matches(a), expected = to_matches(here);
-    for (size_t i = 0; i < 2; ++i) CHECK(got[i].best == expected[i].best);
   }
 }
 
@@ -164,9 +162,9 @@ TEST_CASE("matcher: other matches in the place of what was assigned are counted 
     CHECK(again[i].positives == 3);
     CHECK(again[i].counted == 4);
     const int64_t* counts = a.counts.data<int64_t>() + int64_t(i) * a.counts.dim(1);
-    CHECK(counts[Assignment::ignored] == 36);
-    CHECK(counts[Assignment::level] == 1);
-    CHECK(counts[Assignment::level + 1] == 2);
+    CHECK(counts[Assignment::kIgnored] == 36);
+    CHECK(counts[Assignment::kLevels] == 1);
+    CHECK(counts[Assignment::kLevels + 1] == 2);
   }
 }
 
@@ -191,7 +189,6 @@ TEST_CASE("matcher: low-quality matches of the frameworks") {
   Matches m = run(anchors, box);
   CHECK(m.box == std::vector<int64_t>{0, -1});
   CHECK(m.low_quality == 1);
-  CHECK(m.best[0] == Approx(0.3));
   m = run(anchors, box, {.rule = "background"});
   CHECK(m.box == std::vector<int64_t>{-1, -1});
   CHECK(m.positives == 0);
