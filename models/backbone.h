@@ -1,7 +1,6 @@
 // The feature pyramid (Lin et al. 2017, arXiv:1612.03144) over a ResNet: maps of one depth at strides 8 to 128.
 #pragma once
 #include <memory>
-#include <optional>
 #include <vector>
 
 #include "models/resnet.h"
@@ -23,7 +22,8 @@ class Pyramid : public Layer<Pyramid> {
 
  private:
   const Options options_;
-  Sequential inner_, layer_, extra_;  // never called: their parts are
+  Sequential inner_, layer_;  // never called: their parts are
+  Module extra_;
   std::vector<Conv2d*> lateral_, output_;
   Relu relu_{extra_, "relu"};
   std::vector<std::unique_ptr<Conv2d>> coarse_;  // p6, p7

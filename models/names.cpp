@@ -5,19 +5,16 @@
 
 namespace fovea {
 
-static bool is_number(const std::string& s) {
-  return !s.empty() && s.size() < 9 && s.find_first_not_of("0123456789") == std::string::npos;
-}
-
 NamedTensors modern_names(NamedTensors weights) {
   for (auto& [name, value] : weights.tensors) {
     std::vector<std::string> parts = split(name, '.');  // ..., owner, list, number, weight
     const size_t n = parts.size();
-    if (n < 4 || !is_number(parts[n - 2]) || (parts[n - 1] != "weight" && parts[n - 1] != "bias")) continue;
+    unsigned at = 0;
+    if (n < 4 || !read_number(parts[n - 2], at) || (parts[n - 1] != "weight" && parts[n - 1] != "bias")) continue;
     const std::string &owner = parts[n - 4], &list = parts[n - 3];
     std::string& number = parts[n - 2];
     if (owner.ends_with("_head") && list == "conv") {  // a ReLU stood between the convolutions
-      number = std::to_string(std::stoi(number) / 2) + ".0";
+      number = std::to_string(at / 2) + ".0";
     } else if (owner.ends_with("fpn") && (list == "inner_blocks" || list == "layer_blocks")) {
       number += ".0";
     } else {

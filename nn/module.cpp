@@ -90,18 +90,14 @@ void Module::collect(std::vector<Named>& all, const std::string& prefix, bool pa
   if (buffers) add(buffers_);
   for (const Module* child : children_) child->collect(all, prefix + child->name_ + ".", parameters, buffers);
 }
-std::vector<Module::Named> Module::parameters() const {
+std::vector<Module::Named> Module::collect(bool parameters, bool buffers) const {
   std::vector<Named> all;
-  return collect(all, "", true, false), all;
+  collect(all, "", parameters, buffers);
+  return all;
 }
-std::vector<Module::Named> Module::buffers() const {
-  std::vector<Named> all;
-  return collect(all, "", false, true), all;
-}
-std::vector<Module::Named> Module::state() const {
-  std::vector<Named> all;
-  return collect(all, "", true, true), all;
-}
+std::vector<Module::Named> Module::parameters() const { return collect(true, false); }
+std::vector<Module::Named> Module::buffers() const { return collect(false, true); }
+std::vector<Module::Named> Module::state() const { return collect(true, true); }
 
 int Module::set_trainable(const std::string& pattern, bool on) {
   int matched = 0;

@@ -111,6 +111,7 @@ class Module {
 
  private:
   friend class ModuleCall;
+  std::vector<Named> collect(bool parameters, bool buffers) const;
   void collect(std::vector<Named>& all, const std::string& prefix, bool parameters, bool buffers) const;
   void check_name(const std::string& name) const;
   const Tensor* first_moved() const;  // of what move_to() moves; null where that is nothing
