@@ -154,7 +154,4 @@ HD inline float atan2(float y, float x) {
 }
 HD inline double atan2(double y, double x) { return ::atan2(y, x); }
 
-template <class T> HD inline T min(T a, T b) { return a < b ? a : b; }
-template <class T> HD inline T max(T a, T b) { return a > b ? a : b; }
-
 }  // namespace fovea::math

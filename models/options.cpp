@@ -147,12 +147,6 @@ void set_option(RetinaNetOptions& options, const std::string& key, const std::st
   if (!known) fail(Code::usage, "model option '" + key + "' is unknown" + suggestion(key, keys));
 }
 
-bool is_model_option(const std::string& key) {
-  bool known = false;
-  visit(kDefaults, [&](const char* name, const auto&, const char*) { known = known || key == name; });
-  return known;
-}
-
 std::string help_of_option(const std::string& key) {
   std::string found;
   visit(kDefaults, [&](const char* name, const auto&, const char* help) {

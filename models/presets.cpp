@@ -175,16 +175,12 @@ const std::vector<Preset>& presets() {
   return all;
 }
 
-std::optional<Preset> find_preset(const std::string& name) {
-  for (const Preset& p : presets())
-    if (p.name == name) return p;
-  return std::nullopt;
-}
-
 Preset preset(const std::string& name) {
-  if (auto found = find_preset(name)) return *found;
   std::vector<std::string> names;
-  for (const Preset& p : presets()) names.push_back(p.name);
+  for (const Preset& p : presets()) {
+    if (p.name == name) return p;
+    names.push_back(p.name);
+  }
   fail(Code::usage,
        "preset '" + name + "' is unknown" + suggestion(name, names) + "\n  hint: there are " + joined(names));
 }

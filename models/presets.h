@@ -1,6 +1,5 @@
 // Presets: a network and the way to train it, under a name.
 #pragma once
-#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,7 +17,6 @@ struct Preset {
 };
 
 const std::vector<Preset>& presets();
-std::optional<Preset> find_preset(const std::string& name);
 Preset preset(const std::string& name);  // throws Error{Code::usage} that names the nearest
 
 }  // namespace fovea

@@ -96,7 +96,6 @@ struct RetinaNetOptions {
 std::vector<std::pair<std::string, std::string>> to_text(const RetinaNetOptions& options);
 // Throws Error{Code::usage} for an unknown key (naming the nearest) or a value that does not fit.
 void set_option(RetinaNetOptions& options, const std::string& key, const std::string& value);
-bool is_model_option(const std::string& key);
 std::string help_of_option(const std::string& key);
 // Throws Error{Code::usage} where options contradict each other or are out of range, with what to change.
 void check_options(const RetinaNetOptions& options);

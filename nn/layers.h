@@ -79,7 +79,6 @@ class Norm : public Layer<Norm> {
     double eps = 1e-5;
     double momentum = 0.1;  // of the running statistics: r += momentum (batch - r)
     bool relu = false;      // y = max(0, norm), in one pass where the op can
-    double weight = 1;      // initial scale (0 for the last norm of a residual branch is a known trick)
   };
   Norm(Module& parent, std::string name, const Options& options);
   Tensor forward(const Tensor& x) { return forward(x, options.relu); }
@@ -99,6 +98,8 @@ struct Relu : Layer<Relu> {  // without parameters, but torchvision's networks h
 // relu(norm(conv(x)) + residual) in as few passes as it takes, one if the norm has an affine(); without residual or
 // relu where they are not given. While a CallObserver lives, module by module.
 Tensor conv_norm(Conv2d& conv, Norm& norm, const Tensor& x, Relu* relu = nullptr, const Tensor& residual = {});
+
+// No network here has a LayerNorm, a Dropout, an Embedding or a ConvTranspose2d: they are for other networks.
 
 // Over the last axis: x [..,features].
 class LayerNorm : public Layer<LayerNorm> {

@@ -1,7 +1,6 @@
 // Module: a network part that names itself, its parameters, buffers and children where they are declared.
 #pragma once
 #include <functional>
-#include <memory>
 #include <string>
 #include <type_traits>
 #include <utility>

@@ -26,7 +26,7 @@ Norm::Norm(Module& parent, std::string name, const Options& o) : Layer(parent, s
   const DType type = ParameterType::current();
   const auto filled = [&](double value) { return Tensor::full({o.channels}, value, type); };
   const bool frozen = o.kind == NormKind::frozen;
-  weight = frozen ? buffer("weight", filled(o.weight)) : parameter("weight", filled(o.weight));
+  weight = frozen ? buffer("weight", filled(1)) : parameter("weight", filled(1));
   bias = frozen ? buffer("bias", filled(0)) : parameter("bias", filled(0));
   if (o.kind == NormKind::group) return;
   running_mean = buffer("running_mean", filled(0));

@@ -8,7 +8,6 @@
 #include <filesystem>
 #include <fstream>
 #include <numeric>
-#include <set>
 
 #if __has_include(<sys/mman.h>)
 #include <fcntl.h>
