@@ -348,21 +348,21 @@ TEST_CASE("a pipe is written and a link is followed: neither is replaced by a fi
 
 TEST_CASE("a link to no file yet gets one, and links in a ring are refused") {
   const Folder folder;
-  fs::create_directory(folder.file("run"));
-  fs::create_symlink("run/link", folder.file("first"));
-  fs::create_symlink("made", folder.file("run/link"));
-  write_file_atomically(folder.file("first"), "new");
-  CHECK(fs::is_symlink(folder.file("first")));
-  CHECK(fs::is_symlink(folder.file("run/link")));
-  CHECK(bytes_of(folder.file("run/made")) == "new");
-  fs::create_symlink("ring", folder.file("ring"));
-  CHECK_THROWS_WITH(write_file_atomically(folder.file("ring"), "new"), contains("ring: cannot be written"));
-  CHECK(fs::is_symlink(folder.file("ring")));
+  fs::create_directory(folder / "run");
+  fs::create_symlink("run/link", folder / "first");
+  fs::create_symlink("made", folder / "run/link");
+  write_file_atomically(folder / "first", "new");
+  CHECK(fs::is_symlink(folder / "first"));
+  CHECK(fs::is_symlink(folder / "run/link"));
+  CHECK(bytes_of(folder / "run/made") == "new");
+  fs::create_symlink("ring", folder / "ring");
+  CHECK_THROWS_WITH(write_file_atomically(folder / "ring", "new"), contains("ring: cannot be written"));
+  CHECK(fs::is_symlink(folder / "ring"));
 }
 
 TEST_CASE("standard output in a file is written after what was printed, not replaced") {
   const Folder folder;
-  const std::string path = folder.file("out");
+  const std::string path = folder / "out";
   for (const char* name : {"/dev/stdout", "/dev/fd/1", "/proc/self/fd/1"}) {
     CHECK(in_child([&] {
             const int file = open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC, 0600);
