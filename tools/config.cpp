@@ -3,11 +3,9 @@
 
 #include <toml++/toml.h>
 #include <algorithm>
-#include <charconv>
-#include <cstdlib>
+#include <cmath>
 #include <filesystem>
 #include <fstream>
-#include <set>
 #include <sstream>
 
 #include "core/error.h"
@@ -49,8 +47,7 @@ void parse(T& out, const std::string& s, Range range) {
         text_of(range.high), ")");
   if constexpr (std::is_integral_v<T>) {
     check(Code::usage, value == std::floor(value), s, " is not a whole number");
-    if (s.find_first_of(".eE") == std::string::npos) std::from_chars(s.data(), s.data() + s.size(), out);
-    else out = static_cast<T>(value);
+    if (!read_number(s, out)) out = static_cast<T>(value);  // "1e3", "-0"
   } else {
     out = static_cast<T>(value);
   }
@@ -191,14 +188,6 @@ std::vector<Key> model_keys() {
 const std::map<std::string, std::string> kEarlierNames = {
     {"class_loss", "loss.kind"}, {"alpha", "loss.alpha"}, {"gamma", "loss.gamma"}, {"star_beta", "loss.beta"}};
 
-const Key* find_key(std::string name) {
-  const auto earlier = kEarlierNames.find(name.starts_with("model.") ? name.substr(6) : name);
-  if (earlier != kEarlierNames.end()) name = "model." + earlier->second;
-  for (auto& k : config_keys())
-    if (k.name == name || (k.name.starts_with("model.") && k.name.compare(6, std::string::npos, name) == 0)) return &k;
-  return nullptr;
-}
-
 std::vector<std::string> key_names() {
   std::vector<std::string> names{"preset"};
   for (auto& k : config_keys()) names.push_back(k.name);
@@ -231,10 +220,7 @@ void apply_preset(Config& config, const std::string& name) {
 // Learning a few pictures by heart wants steps rather than epochs, and one score at the end.
 void apply_overfit(Config& config) {
   if (config.train.overfit == 0) return;
-  const auto chosen = [&](const char* name) {
-    const auto it = config.origin.find(name);
-    return it != config.origin.end() && it->second.rfind("preset", 0) != 0;
-  };
+  const auto chosen = [&](const char* name) { return config.origin.count(name) > 0 && !from_preset(config, name); };
   const std::string origin = "train.overfit";
   if (!chosen("train.epochs") && !chosen("train.steps")) set_key(config, "train.steps", "300", origin);
   if (!chosen("eval.every")) set_key(config, "eval.every", "0", origin);
@@ -244,6 +230,7 @@ void apply_overfit(Config& config) {
 struct Entry {
   std::string key, value, where;  // where: for messages, and the origin unless that is known
   std::string origin{};
+  bool of_run = false;  // of a file by to_toml(), which names every key, chosen or not
 };
 
 std::string value_text(const toml::node& node, const std::string& where) {
@@ -290,13 +277,14 @@ std::string comment_of(const std::string& line) {
   return "";
 }
 
-// The entries of a run's own file, with the origins that to_toml() wrote there.
-std::vector<Entry> own_entries(const std::string& text, const std::string& name) {
+// The entries of a file that to_toml() wrote, with the origins in it.
+std::vector<Entry> run_entries(const std::string& text, const std::string& name) {
   std::vector<Entry> entries = toml_entries(text, name);
   std::istringstream in(text);
   std::vector<std::string> lines;
   for (std::string line; std::getline(in, line);) lines.push_back(comment_of(line));
   for (auto& entry : entries) {
+    entry.of_run = true;
     const size_t line = std::stoul(entry.where.substr(entry.where.rfind(':') + 1));
     if (line >= 1 && line <= lines.size()) entry.origin = lines[line - 1];
   }
@@ -332,6 +320,8 @@ std::string read_text(const std::string& path) {
   return {std::istreambuf_iterator<char>(file), {}};
 }
 
+const char* const kFirstLine = "# The configuration of a run";  // of to_toml()
+
 // Numbers and booleans bare, text quoted, lists in brackets.
 std::string toml_value(const Key& k, const Config& config) {
   const std::string value = k.get(config);
@@ -353,6 +343,25 @@ const std::vector<Key>& config_keys() {
     return all;
   }();
   return keys;
+}
+
+const Key* find_key(std::string name) {
+  const auto earlier = kEarlierNames.find(name.starts_with("model.") ? name.substr(6) : name);
+  if (earlier != kEarlierNames.end()) name = "model." + earlier->second;
+  for (auto& k : config_keys())
+    if (k.name == name || (k.name.starts_with("model.") && k.name.compare(6, std::string::npos, name) == 0)) return &k;
+  return nullptr;
+}
+
+bool from_preset(const Config& config, const std::string& name) {
+  const auto it = config.origin.find(name);
+  return it != config.origin.end() && it->second == "preset " + config.preset;
+}
+
+std::pair<std::string, std::string> setting_of(const std::string& text) {
+  const auto equals = text.find('=');
+  check(Code::usage, equals != std::string::npos, "--set ", text, ": expected key=value");
+  return {trimmed(text.substr(0, equals)), trimmed(text.substr(equals + 1))};
 }
 
 void set_key(Config& config, const std::string& name, const std::string& value, const std::string& origin) {
@@ -386,14 +395,17 @@ static std::string preset_of(const std::vector<Entry>& layers) {
 Config load_config(const ConfigSources& sources) {
   std::vector<Entry> layers;  // weakest first
   if (!sources.text.empty()) layers = toml_entries(sources.text, sources.text_name);
-  if (!sources.file.empty()) layers = (sources.own ? own_entries : toml_entries)(read_text(sources.file), sources.file);
+  if (!sources.file.empty()) {
+    const std::string file = read_text(sources.file);
+    const bool of_run = sources.own || file.starts_with(kFirstLine);
+    layers = (of_run ? run_entries : toml_entries)(file, sources.file);
+  }
   const std::string begun = preset_of(layers);
   if (sources.environment) add_layer(layers, environment_entries());
   std::vector<Entry> asked;  // on the command line
   for (auto& setting : sources.settings) {
-    const auto equals = setting.find('=');
-    check(Code::usage, equals != std::string::npos, "--set ", setting, ": expected key=value");
-    asked.push_back({trimmed(setting.substr(0, equals)), trimmed(setting.substr(equals + 1)), "--set"});
+    auto [key, value] = setting_of(setting);
+    asked.push_back({std::move(key), std::move(value), "--set"});
   }
   for (auto& [k, value] : sources.flags) asked.push_back({k, value, "flag"});
   add_layer(layers, std::move(asked));
@@ -407,17 +419,16 @@ Config load_config(const ConfigSources& sources) {
   for (auto& entry : layers) {
     if (entry.key == "preset") continue;
     const Key* k = find_key(entry.key);
-    const bool file = k && entry.where.find(".toml:") != std::string::npos;
-    const std::string before = file ? k->get(config) : "";
+    const std::string before = k && entry.of_run ? k->get(config) : "";
     auto origin = config.origin.extract(k ? k->name : "");
     set_key(config, entry.key, entry.value, entry.where);
-    if (!entry.origin.empty()) {
+    if (!entry.of_run) continue;
+    const bool chosen = !entry.origin.empty() && entry.origin != "preset " + begun;
+    if (sources.own && !entry.origin.empty()) {
       config.origin[k->name] = entry.origin;
-      continue;
+    } else if (!chosen && k->get(config) == before) {  // neither by that run nor by hand
+      config.origin.erase(k->name), config.origin.insert(std::move(origin));
     }
-    // A run's own file names every key: only what it changes comes from it.
-    if (!file || k->get(config) != before) continue;
-    config.origin.erase(k->name), config.origin.insert(std::move(origin));
   }
   apply_overfit(config);
   check(Code::usage, config.augment.scale_min <= config.augment.scale_max,
@@ -427,7 +438,7 @@ Config load_config(const ConfigSources& sources) {
 
 std::string to_toml(const Config& config, bool with_origin) {
   std::ostringstream s;
-  s << "# The configuration of a run, as it was used. `fovea train --config FILE` reads it back.\n";
+  s << kFirstLine << ", as it was used. `fovea train --config FILE` reads it back.\n";
   s << "preset = " << quoted(config.preset) << "\n";
   // Keys by section, those without a dot of their own first: TOML wants a table's keys before its sub-tables.
   std::map<std::string, std::string> tables;

@@ -61,9 +61,14 @@ struct Key {
   bool of_machine() const { return name.ends_with("threads") || name == "train.device"; }  // and not of the run
 };
 const std::vector<Key>& config_keys();
+const Key* find_key(std::string name);                            // "model." may be left out; null where there is none
+bool from_preset(const Config& config, const std::string& name);  // whether its preset set this key, and nobody since
 
 // Sets one key from text. Throws Code::usage naming `origin`, and the nearest key where `name` is unknown.
 void set_key(Config& config, const std::string& name, const std::string& value, const std::string& origin);
+
+// The key and the value of "key=value", as --set takes it. Throws Code::usage for other text.
+std::pair<std::string, std::string> setting_of(const std::string& text);
 
 // What was asked for, weakest first: default < preset < file < environment FOVEA_TRAIN_LR ... < settings of flags.
 struct ConfigSources {

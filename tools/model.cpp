@@ -6,6 +6,7 @@
 #include "models/presets.h"
 #include "models/summary.h"
 #include "tools/command.h"
+#include "tools/config.h"
 
 namespace fovea {
 namespace {
@@ -112,10 +113,8 @@ void show_model(const Flags& flags) {
   }
   Preset p = preset(flags.name);
   for (const std::string& setting : flags.settings) {
-    const size_t equals = setting.find('=');
-    check(Code::usage, equals != std::string::npos, "--set ", setting, ": expected key=value");
-    const std::string key = setting.substr(0, equals);
-    set_option(p.model, key.starts_with("model.") ? key.substr(6) : key, setting.substr(equals + 1));
+    const auto [key, value] = setting_of(setting);
+    set_option(p.model, key.starts_with("model.") ? key.substr(6) : key, value);
   }
   const auto hw = read_size(flags.size, p);
   const Summary s = summarise(p.model, hw);

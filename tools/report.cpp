@@ -110,16 +110,15 @@ std::string folded(const std::string& title, const std::string& content) {
 }
 
 std::string settings_section(const Config& config, const RunDirectory& run) {
-  std::vector<std::pair<std::string, std::string>> chosen, from_preset, machine;
+  std::vector<std::pair<std::string, std::string>> chosen, of_preset, machine;
   for (auto& k : config_keys())
     if (auto it = config.origin.find(k.name); it != config.origin.end())
-      (it->second.rfind("preset", 0) == 0 ? from_preset : chosen)
-          .push_back({k.name + " = " + k.get(config), it->second});
+      (from_preset(config, k.name) ? of_preset : chosen).push_back({k.name + " = " + k.get(config), it->second});
   const Json environment = run.environment();
   for (auto& [name, value] : environment.members)
     machine.push_back({name, value.is(Json::Kind::text) ? value.string : json_text(value)});
   return "<h2>How it was made</h2><p>What was chosen for this run; <code>config.toml</code> has every key.</p>" +
-         rows(chosen, false) + folded("From the preset " + config.preset, rows(from_preset, false)) +
+         rows(chosen, false) + folded("From the preset " + config.preset, rows(of_preset, false)) +
          folded("The machine", rows(machine, false));
 }
 

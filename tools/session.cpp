@@ -117,7 +117,7 @@ void Session::open_data(const std::string& weights) {
         " to train on\n  hint: do the annotations belong to these pictures? --set data.filter=none keeps all");
   const int64_t classes = static_cast<int64_t>(train_->classes().size());
   const auto origin = c.origin.find("model.classes");
-  const bool asked = origin != c.origin.end() && origin->second.rfind("preset", 0) != 0 && origin->second != "the data";
+  const bool asked = origin != c.origin.end() && !from_preset(c, "model.classes") && origin->second != "the data";
   check(Code::usage, !asked || c.model.classes == classes, "model.classes is ", c.model.classes, " (",
         asked ? origin->second : "", "), but '", train_->name(), "' has ", counted(classes, "class"),
         "\n  hint: leave ", "model.classes out, the data says how many");

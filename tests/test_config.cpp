@@ -1,0 +1,82 @@
+// Where the values of a configuration come from: files by hand and of runs, presets, flags.
+#include "data/json.h"
+#include "tests/program.h"
+
+using namespace fovea;
+using namespace fovea::test;
+
+namespace {
+
+// The value of a key in the configuration of these arguments.
+std::string value(const std::string& arguments, const std::string& key) {
+  const Result r = run("train --keys --json " + arguments);
+  INFO(arguments << "\n" << r.err);
+  REQUIRE(r.code == 0);
+  const Json keys = parse_json(r.out);
+  for (const Json& k : keys.items)
+    if (k["key"] == key) return k["value"].string;
+  return "no such key";
+}
+
+}  // namespace
+
+TEST_CASE("a file whose name begins as a preset's origin does is a file") {
+  make_data();
+  shared().write("presets/mine.toml", "[train]\noverfit = 4\nepochs = 7\n");
+  CHECK(value("--preset toy --config presets/mine.toml", "train.steps") == "0");
+  shared().write("preset.toml", "[train]\nmomentum = 0.8\n[model]\nclasses = 7\n");
+  fails("train --data tiny --steps 1 --out never --config preset.toml" + kSmall, 2,
+        {"model.classes is 7 (preset.toml:4)", "has 3 classes"});
+  shared().write("preset.toml", "[train]\nmomentum = 0.8\n");
+  REQUIRE(run("train --data tiny --steps 1 --out preset-file --config preset.toml" + kSmall).code == 0);
+  const std::string report = slurp(shared() / "preset-file/report.html");
+  const size_t fold = report.find("From the preset toy");
+  REQUIRE(fold != std::string::npos);
+  CHECK(report.find("preset.toml:2") < fold);
+  CHECK(report.find("preset toy</code>") > fold);
+}
+
+TEST_CASE("what a file names was chosen, also where the preset says the same, whatever the file's ending") {
+  for (const std::string file : {"plain.toml", "plain.cfg"}) {  // toy has 12 epochs, too
+    shared().write(file, "preset = 'toy'\n[train]\noverfit = 2\nepochs = 12\n");
+    CHECK(value("--config " + file, "train.steps") == "0");
+  }
+}
+
+TEST_CASE("of a run's configuration, which names every key, what the run chose was chosen") {
+  make_data();
+  const std::string heart = "train --data tiny --preset toy --set data.short_side=64 --overfit 2 --stop-after 1 ";
+  REQUIRE(run(heart + "--epochs 12 --out twelve").code == 0);
+  REQUIRE(run(heart + "--set eval.every=1 --out by-heart").code == 0);
+  for (const std::string ending : {".toml", ".cfg"}) {
+    std::filesystem::copy_file(shared() / "twelve/config.toml", shared() / ("twelve" + ending));
+    CHECK(value("--config twelve" + ending, "train.steps") == "0");
+    std::filesystem::copy_file(shared() / "by-heart/config.toml", shared() / ("by-heart" + ending));
+    CHECK(value("--config by-heart" + ending, "train.steps") == "300");
+    CHECK(value("--config by-heart" + ending, "eval.every") == "1");
+    std::filesystem::copy_file(shared() / "done/config.toml", shared() / ("kept" + ending));
+    CHECK(value("--config kept" + ending + " --overfit 2 --steps 0", "train.steps") == "0");
+    CHECK(value("--config kept" + ending + " --overfit 2", "eval.every") == "0");  // 1 is the default
+  }
+  // A value changed by hand comes from its line.
+  std::string edited = slurp(shared() / "done/config.toml");
+  const size_t at = edited.find("\nepochs = 12");
+  REQUIRE(at != std::string::npos);
+  shared().write("edited.cfg", edited.replace(at, 12, "\nepochs = 11"));
+  CHECK(value("--config edited.cfg --overfit 2", "train.epochs") == "11");
+}
+
+TEST_CASE("numbers in every form replace those of a weaker source") {
+  shared().write("seed.toml", "[train]\nseed = 5\nwarmup = 7\n");
+  CHECK(value("--config seed.toml --set train.seed=-0", "train.seed") == "0");
+  CHECK(value("--config seed.toml --set train.warmup=1e3", "train.warmup") == "1000");
+  CHECK(value("--config seed.toml --set train.warmup=30", "train.warmup") == "30");
+}
+
+TEST_CASE("a setting may have blanks around its equals sign, for every command") {
+  CHECK(value("--set 'model.channels = 32'", "model.channels") == "32");
+  const Result r = run("model toy --json --set 'model.channels = 32'");
+  CHECK(r.code == 0);
+  CHECK(r.out == run("model toy --json --set model.channels=32").out);
+  fails("model toy --set model.channels", 2, {"--set model.channels: expected key=value"});
+}
