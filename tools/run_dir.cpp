@@ -35,6 +35,10 @@ std::vector<std::string> read_lines(const std::string& path) {
 
 int64_t step_of(const Json& event) { return event.is(Json::Kind::object) ? event["step"].integer() : INT64_MAX; }
 
+bool holds_run(const std::string& path) {
+  return fs::exists(path + "/config.toml") || fs::exists(path + "/checkpoints") || fs::exists(path + "/log.jsonl");
+}
+
 // What a run that a kill or a full disk ended before its config.toml has left.
 bool is_as_good_as_empty(const std::string& path) {
   std::error_code error;
@@ -58,10 +62,6 @@ RunDirectory::RunDirectory(std::string path) : path_(std::move(path)) {
   remove_temporaries(path_);
 }
 
-bool RunDirectory::holds_run(const std::string& path) {
-  return fs::exists(path + "/config.toml") || fs::exists(path + "/checkpoints") || fs::exists(path + "/log.jsonl");
-}
-
 RunDirectory RunDirectory::create(const std::string& path, const Config& config, const Json& environment) {
   std::error_code error;
   check(Code::usage, !holds_run(path), "'", path, "' holds a run already: go on with it with --resume ",
@@ -76,23 +76,25 @@ RunDirectory RunDirectory::create(const std::string& path, const Config& config,
   return run;
 }
 
-RunDirectory RunDirectory::reopen(const std::string& path, int64_t step) {
+RunDirectory RunDirectory::reopen(const std::string& path) {
   check(Code::usage, fs::exists(path + "/config.toml"), "'", path, "' holds no run (no config.toml)");
-  RunDirectory run(path);
+  return RunDirectory(path);
+}
+
+void RunDirectory::drop_after(int64_t step) {
   std::vector<std::string> kept;
   int64_t scored = 0;
-  for (auto& line : read_lines(run.file("log.jsonl")))
+  for (auto& line : read_lines(file("log.jsonl")))
     if (const Json event = parse_json(line); step_of(event) <= step) {
       kept.push_back(line + "\n");
       if (event["event"] == "eval") scored = step_of(event);
     }
-  write_file_atomically(run.file("log.jsonl"), joined(kept, ""));
+  write_file_atomically(file("log.jsonl"), joined(kept, ""));
   kept.clear();
-  for (auto& line : read_lines(run.file("metrics.csv")))
+  for (auto& line : read_lines(file("metrics.csv")))
     if (kept.empty() || std::atoll(line.c_str()) <= scored)  // the heads, then rows of scorings that were logged
       kept.push_back(line + "\n");
-  write_file_atomically(run.file("metrics.csv"), joined(kept, ""));
-  return run;
+  write_file_atomically(file("metrics.csv"), joined(kept, ""));
 }
 
 void RunDirectory::append(const std::string& name, const std::string& line) {

@@ -15,9 +15,9 @@ class RunDirectory {
  public:
   // A new run. Throws Code::usage where `path` exists and is not an empty folder.
   static RunDirectory create(const std::string& path, const Config& config, const Json& environment);
-  // A run that goes on after `step` steps: later events and rows, and a line that a kill cut off, are dropped.
-  static RunDirectory reopen(const std::string& path, int64_t step);
-  static bool holds_run(const std::string& path);
+  // A run that goes on.
+  static RunDirectory reopen(const std::string& path);
+  void drop_after(int64_t step);  // later events and rows, and a line that a kill cut off
 
   // Both reach the file at once. Throw Code::failure where it cannot be written.
   void event(const Json& event);

@@ -72,6 +72,7 @@ Session::Session(SessionRequest request) : request_(std::move(request)), config_
   if (config_.train.threads > 0) set_num_threads(static_cast<int>(config_.train.threads));
   set_conv_algo(conv_algo_named(config_.conv.algo));
   use_precision(config_.train.precision, use_device(config_.train.device));
+  if (request_.resume) run_ = RunDirectory::reopen(request_.out);  // locked before anything of it is read
   checkpoints_.emplace(request_.out + "/checkpoints", static_cast<int>(config_.train.keep));
   const std::string latest = request_.resume ? checkpoints_->latest() : "";
   open_data(latest.empty() ? config_.train.weights : latest);
@@ -198,7 +199,7 @@ void Session::restore(const std::string& latest) {
     step_ = saved_ = info.step;
     note_changes(info.config, latest);
   }
-  run_ = RunDirectory::reopen(request_.out, step_);
+  run_->drop_after(step_);
   write_file_atomically(run_->file("config.toml"), to_toml(config_));
   const int64_t begun_with = run_->environment()["pictures"].integer(train_->size());
   if (begun_with != train_->size())
