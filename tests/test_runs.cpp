@@ -169,6 +169,7 @@ TEST_CASE("files of annotations are whole splits; one alone is divided") {
   require_words(most, {text(", ", own, " to score on")});
   CHECK(parse_json(run(scores + " --val-fraction 0.1").out)["images"] == 1);
   fails("train --data tiny --val-images tiny/val/images --out half", 2, {"belong together"});
+  fails("train " + train + "--val-images tiny/val/images --out half", 2, {"belong together"});
   shared().write("exported/result.json", std::string("{}"));
   fails("data stats exported", 3, {"has neither annotations.json", "named by --annotations, with --images"});
   fs::create_directories(shared() / "roboflow");

@@ -131,7 +131,7 @@ void Session::open_data(const std::string& weights) {
   }
   if (c.data.val_split.empty() && c.data.val_annotations.empty() && c.data.val_images.empty()) return;
   auto options = dataset_options(c, true);
-  const bool chosen = c.origin.count("data.val_split") || !options.annotations.empty();
+  const bool chosen = c.origin.count("data.val_split") || !options.annotations.empty() || !options.images.empty();
   const auto splits = chosen ? std::vector<std::string>{} : find_splits(c.data.dir, c.data.format);
   if (!chosen && !splits.empty() && std::find(splits.begin(), splits.end(), c.data.val_split) == splits.end()) {
     warn("no split '" + c.data.val_split + "' to score on during training; name one with --val-split: there are " +
