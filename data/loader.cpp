@@ -71,13 +71,13 @@ size_t aspect_group(double aspect, int n) {
   return group;
 }
 
+}  // namespace
+
 int64_t steps_of(const Dataset& dataset, const LoaderOptions& o) {
   check_options(o);
   const int64_t whole = dataset.size() / o.batch;
   return o.drop_last && whole > 0 ? whole : (dataset.size() + o.batch - 1) / o.batch;
 }
-
-}  // namespace
 
 std::vector<std::vector<int64_t>> epoch_order(const Dataset& dataset, const LoaderOptions& options, int64_t epoch) {
   std::vector<int64_t> order(static_cast<size_t>(dataset.size()));

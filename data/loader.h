@@ -61,6 +61,7 @@ class Loader {
   std::unique_ptr<State> state_;
 };
 
+int64_t steps_of(const Dataset& dataset, const LoaderOptions& options);  // of an epoch
 // The samples of each step of an epoch. A pure function of its arguments.
 std::vector<std::vector<int64_t>> epoch_order(const Dataset& dataset, const LoaderOptions& options, int64_t epoch);
 // The batch of these samples, made in the calling thread: the body of the workers, and for single pictures.

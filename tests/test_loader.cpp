@@ -62,6 +62,7 @@ TEST_CASE("batches do not depend on the threads, nor on where the loader began")
   std::vector<Batch> batches;
   for (int i = 0; i < 12; ++i) batches.push_back(*reference.next());
   CHECK(reference.steps_per_epoch() == 5);
+  CHECK(steps_of(shapes(), options_for(0)) == 5);
   CHECK(batches[6].epoch == 1);
   CHECK(batches[6].step == 1);
   for (int threads : {1, 2, 4}) {

@@ -82,7 +82,7 @@ Session::Session(SessionRequest request) : request_(std::move(request)), config_
   model_ = std::make_unique<RetinaNet>(config_.model, config_.train.seed);
   model_->in_bf16 = config_.train.precision == "bf16";
   model_->move_to(use_device(config_.train.device));
-  per_epoch_ = Loader(*train_, loader_options(config_, true)).steps_per_epoch();
+  per_epoch_ = steps_of(*train_, loader_options(config_, true));
   total_ = config_.train.steps > 0 ? config_.train.steps : config_.train.epochs * per_epoch_;
   check(Code::usage, total_ > 0,
         "train.epochs and train.steps are 0, so there is nothing to train\n  hint: --epochs 20");
