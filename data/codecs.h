@@ -26,7 +26,7 @@ int exif_orientation(std::span<const uint8_t> tiff);
 
 // stb_image: PNG and BMP.
 bool read_stb_header(std::span<const uint8_t> bytes, ImageSize& size, std::string& reason);
-Image decode_stb(std::span<const uint8_t> bytes, std::string& reason);
+Image decode_stb(std::span<const uint8_t> bytes, ImageSize size, std::string& reason);  // size: of the header
 std::vector<uint8_t> encode_png(const Image& image);
 
 }  // namespace fovea::detail

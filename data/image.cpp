@@ -230,7 +230,7 @@ Image decode_image(Bytes bytes, const std::string& name, const ReadOptions& opti
     if (kind == Kind::bmp && bmp_bytes(bytes, header.size) > bytes.size())
       reason = text("it ends after ", bytes.size(), " bytes");
     if (kind == Kind::pnm) image = decode_pnm(bytes, reason);
-    else if (reason.empty()) image = detail::decode_stb(bytes, reason);
+    else if (reason.empty()) image = detail::decode_stb(bytes, header.size, reason);
   }
   if (image.empty()) reject_damaged(name_of(kind), name, reason);
   return options.orient && header.orientation > 1 ? turned(image, header.orientation) : image;

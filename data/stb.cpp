@@ -6,6 +6,18 @@
 #define STBI_NO_STDIO
 #define STBI_NO_LINEAR
 #define STBI_NO_HDR
+#define STBI_MALLOC take
+#define STBI_REALLOC_SIZED(block, old, size) take_more(block, size)
+#define STBI_REALLOC take_more
+#define STBI_FREE std::free
+#include <cstdint>
+#include <cstdlib>
+
+// The most bytes that stb_image may take at a time: a PNG of a few pixels can be packed data without end.
+static thread_local std::size_t room = SIZE_MAX;
+static void* take(std::size_t size) { return size <= room ? std::malloc(size) : nullptr; }
+static void* take_more(void* block, std::size_t size) { return size <= room ? std::realloc(block, size) : nullptr; }
+
 #include <stb_image.h>
 #define STB_IMAGE_WRITE_IMPLEMENTATION
 #define STB_IMAGE_WRITE_STATIC
@@ -30,8 +42,10 @@ bool read_stb_header(std::span<const uint8_t> bytes, ImageSize& size, std::strin
   return reason = why ? why : "broken header", false;
 }
 
-Image decode_stb(std::span<const uint8_t> bytes, std::string& reason) {
+Image decode_stb(std::span<const uint8_t> bytes, ImageSize size, std::string& reason) {
   int width = 0, height = 0, channels = 0;
+  // Four channels of 16 bits and a byte a row, and twice that where stb_image doubles a block; so the file itself.
+  room = 2 * (8 * size_t(size.width) + 1) * size_t(size.height) + 2 * bytes.size() + (1 << 16);
   const std::unique_ptr<uint8_t, void (*)(void*)> pixels(
       stbi_load_from_memory(bytes.data(), int(bytes.size()), &width, &height, &channels, 0), stbi_image_free);
   if (!pixels) {

@@ -106,9 +106,9 @@ void mend(Bytes& png) {
     std::copy(sum.begin(), sum.end(), png.begin() + std::ptrdiff_t(at + n - 4));
   }
 }
-// A PNG whose rows (without filter bytes) are stored, not compressed.
+// A PNG whose rows (without filter bytes) are stored, not compressed; or with packed data of its own.
 Bytes png(uint32_t width, uint32_t height, int depth, int type, const std::vector<Bytes>& rows,
-          const Bytes& palette = {}, const Bytes& alphas = {}) {
+          const Bytes& palette = {}, const Bytes& alphas = {}, const Bytes& packed = {}) {
   Bytes out{0x89, 'P', 'N', 'G', '\r', '\n', 0x1A, '\n'}, header, data;
   put32(header, width), put32(header, height);
   for (int v : {depth, type, 0, 0, 0}) header.push_back(uint8_t(v));
@@ -120,8 +120,25 @@ Bytes png(uint32_t width, uint32_t height, int depth, int type, const std::vecto
       0x78, 1, 1, uint8_t(data.size()), uint8_t(data.size() >> 8), uint8_t(~data.size()), uint8_t(~data.size() >> 8)};
   zlib.insert(zlib.end(), data.begin(), data.end());
   put32(zlib, 0);
-  chunk(out, "IDAT", zlib);
+  chunk(out, "IDAT", packed.empty() ? zlib : packed);
   chunk(out, "IEND", {});
+  return out;
+}
+
+// So many times 258 zeros as zlib packs them: 13 bits each, of deflate's fixed codes (RFC 1951, 3.2.6).
+Bytes packed_zeros(int times) {
+  Bytes out{0x78, 1};
+  int filled = 0;
+  const auto put = [&](const char* bits) {  // in the order of the stream
+    for (; *bits; ++bits, filled = (filled + 1) % 8) {
+      if (filled == 0) out.push_back(0);
+      out.back() = uint8_t(out.back() | (*bits == '1') << filled);
+    }
+  };
+  put("110"), put("00110000");                                    // the last block, fixed codes; the byte 0 ...
+  for (int i = 0; i < times; ++i) put("11000101"), put("00000");  // ... 258 times, from a distance of 1
+  put("0000000");                                                 // the end
+  put32(out, 0);
   return out;
 }
 
@@ -369,6 +386,12 @@ TEST_CASE("damaged and foreign files are refused with the reason") {
   test::require_words(test::error_of(Code::data, [&] { read_image(folder / "none.jpg"); }),
                       {"none.jpg", "No such file"});
   test::require_words(test::error_of(Code::data, [&] { read_image(folder.path.string()); }), {"is a folder"});
+}
+
+TEST_CASE("a PNG's packed data may not be much more than its pixels") {
+  const auto dot = [](int times) { return png(1, 1, 8, 0, {}, {}, {}, packed_zeros(times)); };
+  CHECK(pixel(decode_image(dot(2), "dot"), 0, 0) == std::vector<int>{0, 0, 0});
+  test::require_words(test::error_of(Code::data, [&] { decode_image(dot(20'000), "bomb"); }), {"bomb", "damaged"});
 }
 
 TEST_CASE("a pipe is read as a file is") {
