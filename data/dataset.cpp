@@ -24,18 +24,19 @@ BoxPolicy policy_of(const std::string& name) {
   fail(Code::usage, "box policy \"" + name + "\": choose error, clip or drop");
 }
 
+Box<float> cut(const CocoBox& b, const Annotation& a) {
+  const auto side = [](double v, int limit) { return float(std::clamp(v, 0.0, double(limit))); };
+  return {side(b.x, a.width), side(b.y, a.height), side(b.x + b.w, a.width), side(b.y + b.h, a.height)};
+}
+
 // What is wrong with a box; empty where nothing is.
 std::string fault(const CocoBox& b, const Annotation& a) {
   if (!std::isfinite(b.x) || !std::isfinite(b.y) || !std::isfinite(b.w) || !std::isfinite(b.h)) return "is not finite";
   if (!(b.w > 0) || !(b.h > 0)) return "has no area";
   if (b.x < -kRounding || b.y < -kRounding || b.x + b.w > a.width + kRounding || b.y + b.h > a.height + kRounding)
     return text("leaves the picture of ", a.width, " x ", a.height);
+  if (!(cut(b, a).area() > 0)) return "has no area inside the picture";  // as floats, or within the rounding beside it
   return "";
-}
-
-Box<float> cut(const CocoBox& b, const Annotation& a) {
-  const auto side = [](double v, int limit) { return float(std::clamp(v, 0.0, double(limit))); };
-  return {side(b.x, a.width), side(b.y, a.height), side(b.x + b.w, a.width), side(b.y + b.h, a.height)};
 }
 
 // "a.xml:12: box 2 of 3 [..] of a.jpg", "train.json: annotation 17: box ...": `source` is the data set's.
@@ -65,7 +66,6 @@ void apply_policy(Annotation& a, BoxPolicy policy, const std::unordered_map<int6
       if (problems.messages.size() < 20) problems.messages.push_back(message + (drop ? ": dropped" : ": clipped"));
       if (drop) continue;
     }
-    if (!(box.area() > 0)) continue;  // a sliver within the rounding
     kept.push_back(truth);
     if (truth.crowd) {
       a.ignore.push_back(box);

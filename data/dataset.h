@@ -36,7 +36,7 @@ struct Sample {
   std::string path;
 };
 
-// What to do with a box that is not finite, has no area or leaves the picture (by more than a pixel: less is the
+// What to do with a box that is not finite, has no area in the picture or leaves it (by more than a pixel: less is the
 // rounding of some program, and always cut off).
 enum class BoxPolicy {
   error,  // refuse the data set (Code::data), naming file, image and box
