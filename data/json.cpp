@@ -94,7 +94,18 @@ static detail::Parsed to(const Json& json) {
     default: return value;
   }
 }
-Json parse_json(const std::string& text) { return from(detail::Parsed::parse(text, nullptr, false)); }
+
+constexpr int kDeepest = 100;  // lists and objects within one another: copies and dump() take stack for each
+
+Json parse_json(const std::string& text) {
+  bool deep = false;
+  const auto keep = [&](int depth, detail::Parsed::parse_event_t, detail::Parsed&) {
+    deep = deep || depth > kDeepest;
+    return !deep;
+  };
+  const detail::Parsed value = detail::Parsed::parse(text, keep, false);
+  return deep ? Json() : from(value);
+}
 std::string json_text(const Json& value, int indent) {
   return to(value).dump(indent, ' ', false, detail::Parsed::error_handler_t::replace);
 }
@@ -110,8 +121,6 @@ std::string brief(std::string text, std::size_t most) {
 }
 
 namespace {
-
-constexpr int kDeepest = 100;  // lists and objects within one another: dump() and copies take stack for each
 
 std::string shown(const Parsed& value) { return brief(value.dump()); }
 
@@ -273,7 +282,12 @@ CocoRecord read_annotation(const JsonRecord& record) {
 using detail::Parsed;
 
 static void write_json(const std::string& path, const Parsed& json) {
-  const std::string text = json.dump() + "\n";
+  std::string text;
+  try {
+    text = json.dump() + "\n";
+  } catch (const Parsed::exception&) {
+    fail(Code::data, path + ": the name of a class or a picture is not UTF-8, which JSON is; rename it");
+  }
   write_bytes(path, {reinterpret_cast<const uint8_t*>(text.data()), text.size()});
 }
 

@@ -65,7 +65,7 @@ struct Json {
   bool operator==(const Json& other) const;
 };
 
-Json parse_json(const std::string& text);  // null where the text is no JSON
+Json parse_json(const std::string& text);  // null where the text is no JSON, or more than 100 deep
 // With line breaks where indent >= 0. Text that is not UTF-8 is repaired, NaN becomes null.
 std::string json_text(const Json& value, int indent = -1);
 bool is_utf8(const std::string& text);  // whether json_text() leaves it as it is

@@ -243,6 +243,12 @@ TEST_CASE("COCO files that are broken are refused in one line") {
                 {"clip"});
 }
 
+TEST_CASE("names that JSON cannot hold are refused when they are written") {
+  const Folder folder;
+  const Dataset data("test", {"caf\xe9"}, {1}, {}, BoxPolicy::clip);
+  require_words(error_of(Code::data, [&] { write_coco_truth(folder / "a.json", data); }), {"a.json", "not UTF-8"});
+}
+
 TEST_CASE("bad boxes follow the policy and are counted") {
   const auto open = [](double x, double y, double w, double h, const char* policy, int64_t category = 1) {
     Annotation a;

@@ -131,6 +131,9 @@ TEST_CASE("eval_json: values are written as nlohmann-json does, and read again a
   CHECK(
       (read.has("box") && !read.has("none") && !read.has("gone") && read["a"]["c"] == true && read["words"] == words));
   CHECK(parse_json("{\"a\": 1").is(Json::Kind::null));
+  const auto nested = [](size_t depth) { return std::string(depth, '[') + std::string(depth, ']'); };
+  CHECK(parse_json(nested(100)).items.size() == 1);
+  for (const size_t depth : {102, 300'000}) CHECK(parse_json(nested(depth)).is(Json::Kind::null));
 }
 
 TEST_CASE("eval_json: annotations that share an id") {
