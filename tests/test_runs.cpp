@@ -331,7 +331,13 @@ TEST_CASE("numbers that no machine has, and places that are no run, are refused 
     fails("train --data tiny --out none --set " + key + "=10000000000", 2, {key, "out of range"});
   fails("detect --weights done tiny --threads 1000000000000 --out none", 2, {"--threads", "1000000000000"});
   fails("eval --weights nowhere --data tiny", 4, {"no file or run 'nowhere'", "hint: give the folder of"});
-  fails("eval --weights done --data tiny --set train.precision=bf16", 2, {"is for fovea train", "hint: --precision"});
+  for (const std::string key : {"train.precision=bf16", "data.policy=error", "data.split=train", "augment.flip=1",
+                                "eval.every=2", "preset=toy"})
+    fails("eval --weights done --data tiny --set " + key, 2, {key + " is for fovea train", "hint: --precision"});
+  fails("eval --weights done --data tiny --classes -3", 2, {"--classes: -3 is not in 1 to"});
+  for (const std::string set : {"ratios=0", "base=-1"})
+    fails("data stats tiny --split val --set model.anchors." + set, 2, {set.substr(0, set.find('='))});
+  fails("data stats tiny --split val --set model.last_level=70", 2, {"last_level = 70"});
   fails("eval --weights tiny --data tiny", 4, {"'tiny' is no run", "hint: give the folder of"});
   fails("train --resume nowhere", 2, {"hint: is the path right?"});
   shared().write(

@@ -258,6 +258,7 @@ void run_stats(const StatsFlags& flags) {
   std::vector<std::string> faults;
   if (flags.verify) faults = verify(dataset);
   const Config config = load_config({.flags = {{"preset", flags.preset}}, .settings = flags.settings});
+  check_options(config.model);
   const AnchorFit fit = fit_anchors(dataset, config);
   const auto advice = advise_anchors(dataset, config, fit);
   if (flags.json) {

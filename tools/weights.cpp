@@ -30,18 +30,31 @@ std::string weights_file(const std::string& path) {
 void add_weights_flags(Command& app, WeightsOptions& options) {
   app.option("--weights", options.weights, "a .safetensors file, or a run: its best checkpoint").type("FILE|RUN");
   app.option("--preset", options.preset, "the network of weights that do not name it").type("NAME");
-  app.option("--classes", options.classes, "their number of classes, where it is not the preset's").type("N");
+  app.option("--classes", options.classes, "their number of classes, where it is not the preset's")
+      .type("N")
+      .range(1, 1e6);
   app.option("--device", options.device, kDeviceHelp).type("DEVICE").show_default();
   app.option("--precision", options.precision, kPrecisionHelp).one_of({"f32", "tf32", "bf16"});
   app.option("--threads", options.threads, "of the computation; 0: all processors").type("N").range(0, 256);
   app.option("--set", options.settings, "a key of the configuration, e.g. model.nms_threshold=0.6").type("KEY=VALUE");
 }
 
+// Whether weights that are scored or looked with depend on this key.
+static bool has_effect(const std::string& key) {
+  if (key.starts_with("model.") || key.starts_with("conv.")) return true;
+  for (const char* other : {"data.short_side", "data.max_side", "data.divisor", "data.val_fraction", "eval.batch"})
+    if (key == other) return true;
+  return false;
+}
+
 LoadedModel load_model(const WeightsOptions& options) {
-  for (auto& setting : options.settings)
-    check(Code::usage, !setting.starts_with("train."), "--set ", setting,
+  for (auto& setting : options.settings) {
+    const std::string name = setting_of(setting).first;
+    const Key* k = find_key(name);  // loading names the nearest of one that is unknown
+    check(Code::usage, k ? has_effect(k->name) : name != "preset", "--set ", setting,
           " is for fovea train, and changes nothing here",
-          "\n  hint: --precision, --threads and --device say how to compute");
+          "\n  hint: --precision, --threads and --device say how to compute, other flags on which data");
+  }
   if (options.threads > 0) set_num_threads(options.threads);
   LoadedModel loaded;
   loaded.path = weights_file(options.weights);

@@ -34,8 +34,8 @@ struct WeightsOptions {
 
 void add_weights_flags(Command& app, WeightsOptions& options);
 
-// Throws Code::usage for a missing file or preset, Code::model for a file that does not fit, Code::impossible for bf16
-// or tf32 on a processor without it.
+// Throws Code::usage where nothing or an unknown preset is named, or a key that changes nothing here; Code::model for a
+// file that is missing or does not fit; Code::impossible for bf16 or tf32 on a processor without it.
 LoadedModel load_model(const WeightsOptions& options);
 // The file that `path` means: itself, or the best (else latest) checkpoint of the run in it.
 std::string weights_file(const std::string& path);
