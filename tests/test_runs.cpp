@@ -391,9 +391,37 @@ TEST_CASE("detect names the pictures of a folder that lead nowhere, and finds th
   fs::create_symlink((*fs::directory_iterator(shared() / "tiny/val/images")).path(), shared() / "links/a.jpg");
   fs::create_symlink("nowhere", shared() / "links/b.jpg");
   write_bytes(shared() / "links/._a.jpg", {});  // macOS puts such there
+  fs::copy_file(*fs::directory_iterator(shared() / "tiny/val/images"), shared() / "links/.hidden.jpg");
   const Result r = run("detect --weights done links --out through");
   CHECK(r.code == 3);
   CHECK(r.out.starts_with("through/a.jpg  "));
   require_words(r.err, {"error: links/b.jpg: "});
   CHECK(r.err.find("._a") == std::string::npos);
+  CHECK(!fs::exists(shared() / "through/.hidden.jpg"));
+}
+
+TEST_CASE("weights whose labels are COCO's ids say where the data numbers its categories otherwise") {
+  make_data();
+  std::vector<std::string> categories;
+  for (int id = 1; id <= 91; ++id) categories.push_back(text("{\"id\": ", id, ", \"name\": \"c", id, "\"}"));
+  shared().write("many.json",
+                 R"({"images": [{"id": 1, "file_name": "000001.jpg"}], "annotations": [], "categories": [)" +
+                     joined(categories) + "]}");
+  REQUIRE(run("train --annotations many.json --images tiny/train/images --val-split '' --steps 1 --out many" + kSmall)
+              .code == 0);
+  NamedTensors foreign = read_safetensors(shared() / "many/checkpoints/step-1.safetensors");
+  foreign.metadata.clear();
+  write_safetensors(shared() / "foreign.safetensors", foreign);
+  const std::string eval =
+      "eval --weights foreign.safetensors --preset toy --classes 91 --set data.short_side=64 "
+      "--set model.channels=8 --set model.tower_depth=1 ";
+  const Result r = run(eval + "--data tiny --split val");
+  INFO(r.err);
+  CHECK(r.code == 0);
+  require_words(r.err, {"warning: the weights' label 1 is 'person', the data's category 1 is 'circle'"});
+  std::string people = slurp(shared() / "tiny/val/annotations.json");
+  const char* const coco[][2] = {{"circle", "person"}, {"square", "bicycle"}, {"triangle", "car"}};
+  for (auto& [shape, name] : coco) people.replace(people.find(shape), std::string(shape).size(), name);
+  shared().write("people.json", people);
+  CHECK(run(eval + "--annotations people.json --images tiny/val/images").err.find("warning") == std::string::npos);
 }

@@ -44,7 +44,7 @@ std::vector<std::string> find_pictures(const std::vector<std::string>& inputs) {
     }
     std::vector<std::string> inside;
     for (auto& entry : fs::directory_iterator(input)) {
-      if (entry.path().filename().string().starts_with("._")) continue;  // macOS's, beside a picture
+      if (is_hidden(entry.path())) continue;
       const fs::file_type type = entry.status().type();  // not_found: of a link that leads nowhere, which is said later
       if ((type == fs::file_type::regular || type == fs::file_type::not_found) && is_image_name(entry.path().string()))
         inside.push_back(entry.path().string());

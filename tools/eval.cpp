@@ -4,6 +4,7 @@
 #include <iostream>
 
 #include "data/eval_json.h"
+#include "tools/coco_names.h"
 #include "tools/command.h"
 #include "tools/evaluate.h"
 #include "tools/run_dir.h"
@@ -36,6 +37,18 @@ void check_out(const std::string& out) {
         folder.string(), "'\n  hint: make it first, or choose another --out");
 }
 
+// Weights whose labels are COCO's ids, on data that numbers its categories in its own way: scored in vain.
+void check_ids(const Dataset& data) {
+  for (size_t k = 0; k < data.classes().size(); ++k) {
+    const int64_t id = data.class_ids()[k];
+    const auto label = static_cast<size_t>(id);
+    const std::string name = label < coco_names().size() ? coco_names()[label] : "";
+    if (name == data.classes()[k]) continue;
+    return warn(text("the weights' label ", id, " is ", name.empty() ? "no class" : "'" + name + "'",
+                     ", the data's category ", id, " is '", data.classes()[k], "'"));
+  }
+}
+
 void print(const Evaluation& result, const LoadedModel& loaded, const Dataset& data) {
   std::cout << coco_table(result.coco) << "\n"
             << class_table(result.coco, data) << "\n"
@@ -56,6 +69,7 @@ void eval(const Flags& flags) {
   const int64_t classes = static_cast<int64_t>(data.classes().size());
   check(Code::model, ids || classes == loaded.config.model.classes, "'", loaded.path, "' was trained for ",
         counted(loaded.config.model.classes, "class"), ", '", data.name(), "' has ", classes);
+  if (ids) check_ids(data);
   if (!data.problems().summary().empty()) warn(data.name() + ": " + data.problems().summary());
   Progress progress("scoring", data.size());
   const Evaluation result = evaluate(
