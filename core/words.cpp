@@ -103,7 +103,7 @@ std::string quoted(const std::string& s) {
   for (const char c : s) {
     if (c == '"' || c == '\\') {
       out += '\\', out += c;
-    } else if (static_cast<unsigned char>(c) < 0x20) {
+    } else if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
       constexpr char hex[] = "0123456789abcdef";
       out += "\\u00", out += hex[c >> 4], out += hex[c & 15];
     } else {

@@ -28,7 +28,7 @@ template <class N> bool read_number(std::string_view text, N& v) {  // all of th
   return error == std::errc() && end == text.data() + text.size();
 }
 
-std::string quoted(const std::string& text);      // as a JSON string
+std::string quoted(const std::string& text);      // as a string of JSON or TOML
 std::string escaped(const std::string& text);     // for XML and HTML
 std::string shell_word(const std::string& text);  // for a shell: in quotes where that takes it apart otherwise
 

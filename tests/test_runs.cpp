@@ -425,3 +425,12 @@ TEST_CASE("weights whose labels are COCO's ids say where the data numbers its ca
   shared().write("people.json", people);
   CHECK(run(eval + "--annotations people.json --images tiny/val/images").err.find("warning") == std::string::npos);
 }
+
+TEST_CASE("a run on a folder with an odd name goes on") {
+  make_data();
+  fs::create_directory_symlink("tiny", shared() / "odd\x7f\x01'\"name");
+  REQUIRE(run("train --data 'odd\x7f\x01'\\''\"name' --steps 2 --stop-after 1 --out odd" + kSmall).code == 0);
+  CHECK(run("train --resume odd").code == 0);
+  shared().write("odd\x7f.toml", "[train]\nlr = 0.5\n");
+  fails("train --data tiny --steps 1 --out never --config 'odd\x7f.toml'" + kSmall, 2, {"train.lr comes from "});
+}

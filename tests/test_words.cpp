@@ -45,6 +45,7 @@ TEST_CASE("texts are taken apart and put together, and quoted as their readers w
   CHECK(joined({"a", "b", "c"}) == "a, b, c");
   CHECK(joined({}, "-").empty());
   CHECK(quoted("a\"b\\c\n\x1f\xC3\xA9") == "\"a\\\"b\\\\c\\u000a\\u001f\xC3\xA9\"");
+  CHECK(quoted("\x7f") == "\"\\u007f\"");  // TOML takes none as it is
   CHECK(escaped("<a href=\"x\">'&'</a>") == "&lt;a href=&quot;x&quot;&gt;&#39;&amp;&#39;&lt;/a&gt;");
   for (const char* special : {"a b", "$x", "a;b", "*", "~", "(1)", "a\nb", "\xC3\xA9"})
     CHECK(shell_word(special) == std::string("'") + special + "'");

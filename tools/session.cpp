@@ -144,12 +144,13 @@ void Session::open_data(const std::string& weights) {
 
 // What config.toml and the checkpoints will hold: a text that they cannot is better found before the first epoch.
 void Session::check_texts() const {
+  const auto is_control = [](unsigned char c) { return c < 0x20 || c == 0x7f; };  // TOML has none in comments
   for (auto& k : config_keys())
     check(Code::usage, is_utf8(k.get(config_)), k.name, " = ", json_text(k.get(config_)),
           " is not UTF-8, which checkpoints are\n  hint: rename the file or folder");
   for (auto& [name, from] : config_.origin)
-    check(Code::usage, is_utf8(from) && from.find('\n') == std::string::npos, name, " comes from ", json_text(from),
-          ", which config.toml cannot name\n  hint: rename the file");
+    check(Code::usage, is_utf8(from) && std::none_of(from.begin(), from.end(), is_control), name, " comes from ",
+          json_text(from), ", which config.toml cannot name\n  hint: rename the file");
   for (auto& name : train_->classes())
     check(Code::data, is_utf8(name) && name.find('\n') == std::string::npos, "'", train_->name(), "': the class name ",
           json_text(name), " is not UTF-8 or holds a line break, which checkpoints cannot keep\n  hint: rename it");
