@@ -59,7 +59,7 @@ class OneThread {
     std::vector<Sample> samples;
     double pixels = 0, made = 0;
     for (int64_t i = 0; i < data_.size(); ++i) {
-      samples.push_back(data_.get(i));
+      leave_if_stopped(), samples.push_back(data_.get(i));
       pixels += double(samples.back().image.rgb.size());
     }
     row("decode", pixels, measure(o_, [&] {

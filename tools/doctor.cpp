@@ -95,7 +95,12 @@ std::vector<double> few_steps(int threads, double* time) {
   const int before = num_threads();
   set_num_threads(threads);
   ConfigSources sources;
-  sources.flags = {{"preset", "toy"}, {"train.warmup", "0"}, {"train.lr", "0.001"}}, sources.environment = false;
+  sources.flags = {{"preset", "toy"},
+                   {"train.warmup", "0"},
+                   {"train.lr", "0.001"},
+                   {"data.short_side", "128"},
+                   {"data.max_side", "128"}};
+  sources.environment = false;
   const Config config = load_config(sources);
   const auto samples = [] {
     std::vector<Sample> s;
