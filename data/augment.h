@@ -25,7 +25,7 @@ struct AugmentOptions {
   double grey = 0;                // probability to lose all colour
   Colour fill = {124, 116, 104};  // what is around the picture: ImageNet's mean
 
-  AugmentOptions without_random() const;  // for evaluation: only the (first) size
+  AugmentOptions without_random() const;  // for evaluation: no dice, and of several short sides the largest
 };
 
 // x' = ax * x + bx, y' = ay * y + by: from pixels of the picture to pixels of the network's input. ax < 0 mirrors.

@@ -44,8 +44,7 @@ struct ParityStep {
 };
 
 // What one step gives, on the processor, by the case's names and in its layouts ("cls_logits", "features/0",
-// "grad/...", "0/matches",
-// ...).
+// "grad/...", "0/matches" ...).
 struct ParityRun {
   std::vector<std::pair<std::string, Tensor>> values;
   int64_t near = 0, moved = 0;  // activations at the kink of ReLU (tools/parity_kinks.h)

@@ -36,7 +36,7 @@ double apart(const Detection& a, const Detection& b, double size) {
   return most;
 }
 
-// The score of the last candidate of each level that reaches NMS.
+// The best score of each level that just misses NMS; a candidate as close as rounding may change places with it.
 std::vector<float> level_cuts(const ParityCase& c, size_t image) {
   const Tensor logits = c.file.at("expect/eval/cls_logits").to(DType::f32);
   std::vector<float> cuts;

@@ -15,7 +15,7 @@ namespace fovea {
 Image draw_detections(const Image& picture, const std::vector<CocoDetection>& found, const std::vector<int64_t>& ids,
                       const std::vector<std::string>& names, double threshold, double scale,
                       const Annotation* truth = nullptr);
-// A page of the first `count` pictures of `data`, spread over all of it.
+// A page of `count` pictures, evenly from all of `data`.
 Image validation_page(const Dataset& data, const std::vector<ImageDetections>& found, int64_t count, double threshold);
 
 // loss.png, ap.png, validation.png (where there are pictures) and report.html in the run's folder, from its log.

@@ -1,4 +1,4 @@
-// A run directory: config.toml, env.json, log.jsonl (an event a line), metrics.csv (an epoch a line), checkpoints/.
+// A run directory: config.toml, env.json, log.jsonl (an event a line), metrics.csv (a scoring a line), checkpoints/.
 #pragma once
 #include <memory>
 #include <string>
