@@ -18,6 +18,7 @@ std::string counted(int64_t n, const std::string& thing);  // "1 box", "2 boxes"
 
 std::string joined(const std::vector<std::string>& words, const std::string& between = ", ");
 std::string trimmed(const std::string& text);                      // without white space at both ends
+std::string lowered(std::string text);                             // A to Z in small letters
 std::vector<std::string> split(const std::string& text, char at);  // "a, b" at ',': {"a", "b"}, trimmed
 
 constexpr bool begins_character(char c) { return (c & 0xC0) != 0x80; }  // of UTF-8: none of its further bytes

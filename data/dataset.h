@@ -1,7 +1,6 @@
 // A data set: pictures and their boxes, whatever the format of the files. COCO and PASCAL VOC are read.
 #pragma once
 #include <cstdint>
-#include <map>
 #include <string>
 #include <vector>
 

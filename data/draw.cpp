@@ -118,7 +118,8 @@ void draw_label(Image& image, const Box<float>& box, const std::string& label, C
   draw_text(image, int(std::round(x)) + 2 * scale, int(y) + 2 * scale, label, ink, scale);
 }
 
-void draw_ignore(Image& image, const Box<float>& box, Colour colour) {
+void draw_ignore(Image& image, const Box<float>& box) {
+  const Colour colour{150, 150, 150};
   const auto side = [](float v, int limit) { return std::clamp(v, -8.f, float(limit) + 8); };
   const float left = side(box.x1, image.width), right = side(box.x2, image.width);
   const float top = side(box.y1, image.height), bottom = side(box.y2, image.height);
@@ -139,10 +140,9 @@ void draw_text(Image& image, int x, int y, const std::string& text, Colour colou
   each_dot(text, [&](int column, int row) { dot_at(image, x + column * scale, y + row * scale, scale, colour); });
 }
 
-void draw_text_up(Image& image, int x, int y, const std::string& text, Colour colour, int scale) {
-  const int bottom = y + text_width(text, scale);
-  each_dot(text,
-           [&](int column, int row) { dot_at(image, x + row * scale, bottom - (column + 1) * scale, scale, colour); });
+void draw_text_up(Image& image, int x, int y, const std::string& text, Colour colour) {
+  const int bottom = y + text_width(text);
+  each_dot(text, [&](int column, int row) { dot_at(image, x + row, bottom - (column + 1), 1, colour); });
 }
 
 int text_width(const std::string& text, int scale) {
@@ -175,8 +175,7 @@ Image tile(const std::vector<Image>& pictures, const std::vector<std::string>& c
   int bottom = o.gap;
   for (int h : heights) tops.push_back(bottom), bottom += h + line + o.gap;
   Image page(columns * step + o.gap, bottom);
-  fill_box(page, {0, 0, float(page.width), float(page.height)}, o.background);
-  const Colour ink = luma(o.background) > 128 ? Colour{40, 40, 44} : Colour{205, 205, 210};
+  fill_box(page, {0, 0, float(page.width), float(page.height)}, {24, 24, 28});
   for (int i = 0; i < n; ++i) {
     const Image& picture = fitted[size_t(i)];
     const int x = o.gap + i % columns * step, y = tops[size_t(i / columns)], height = heights[size_t(i / columns)];
@@ -187,7 +186,7 @@ Image tile(const std::vector<Image>& pictures, const std::vector<std::string>& c
       while (text_width(caption) > o.cell - 12) caption.pop_back();
       caption += "..";
     }
-    draw_text(page, x + (o.cell - text_width(caption)) / 2, y + height + 5, caption, ink);
+    draw_text(page, x + (o.cell - text_width(caption)) / 2, y + height + 5, caption, {205, 205, 210});
   }
   return page;
 }

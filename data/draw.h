@@ -22,11 +22,11 @@ void draw_box(Image& image, const Box<float>& box, Colour colour, double width =
 // The box with its text on a coloured tab above it (below its upper edge where there is no room above).
 void draw_label(Image& image, const Box<float>& box, const std::string& label, Colour colour, int scale = 1);
 // A dashed outline, for regions that are neither object nor background.
-void draw_ignore(Image& image, const Box<float>& box, Colour colour = {150, 150, 150});
+void draw_ignore(Image& image, const Box<float>& box);
 
 // Text of glyphs in 6 x 10 cells (printable ASCII; anything else is shown as a box), (x, y) the upper left corner.
 void draw_text(Image& image, int x, int y, const std::string& text, Colour colour, int scale = 1);
-void draw_text_up(Image& image, int x, int y, const std::string& text, Colour colour, int scale = 1);  // turned left
+void draw_text_up(Image& image, int x, int y, const std::string& text, Colour colour);  // turned left
 int text_width(const std::string& text, int scale = 1);
 int text_height(int scale = 1);
 
@@ -37,7 +37,6 @@ struct TileOptions {
   int columns = 0;  // 0: as square a page as possible
   int cell = 320;   // pictures are shrunk (or enlarged) to fit a square of this many pixels
   int gap = 8;
-  Colour background = {24, 24, 28};
 };
 // A page of pictures with a line of text below each (captions may be empty or shorter than pictures).
 Image tile(const std::vector<Image>& pictures, const std::vector<std::string>& captions = {},

@@ -8,6 +8,8 @@
 
 namespace fovea {
 
+struct Json;
+
 // What the evaluator needs of an annotation file.
 struct CocoTruthFile {
   std::string path;
@@ -32,6 +34,6 @@ CocoResult evaluate_coco_file(const CocoTruthFile& truth, const std::string& det
                               const CocoOptions& options = {});
 
 // {"stats": [12 figures], "per_category_ap": {"id": ap}}; -1 where undefined.
-std::string to_json(const CocoResult& result);
+Json to_json(const CocoResult& result);
 
 }  // namespace fovea

@@ -12,6 +12,7 @@
 
 #include "core/atomic_file.h"
 #include "core/error.h"
+#include "core/words.h"
 #include "data/codecs.h"
 
 namespace fovea {
@@ -251,8 +252,7 @@ ImageSize read_image_size(const std::string& path, const ReadOptions& options) {
 bool is_hidden(const std::string& path) { return std::filesystem::path(path).filename().string().starts_with('.'); }
 
 bool is_image_name(const std::string& path) {
-  std::string ending = std::filesystem::path(path).extension().string();
-  for (char& c : ending) c = char(std::tolower(static_cast<unsigned char>(c)));
+  const std::string ending = lowered(std::filesystem::path(path).extension().string());
   for (const char* known : {".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".pnm"})
     if (ending == known) return true;
   return false;

@@ -323,13 +323,11 @@ void write_coco_detections(const std::string& path, const std::vector<ImageDetec
   write_json(path, json);
 }
 
-std::string to_json(const CocoResult& result) {
-  Parsed json;
-  json["stats"] = result.stats;
-  json["per_category_ap"] = Parsed::object();
+Json to_json(const CocoResult& result) {
+  Json classes = Json::object();
   for (std::size_t k = 0; k < result.categories.size(); ++k)
-    json["per_category_ap"][std::to_string(result.categories[k])] = result.category_ap[k];
-  return json.dump();
+    classes[std::to_string(result.categories[k])] = result.category_ap[k];
+  return {{"stats", result.stats}, {"per_category_ap", classes}};
 }
 
 }  // namespace fovea

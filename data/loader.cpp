@@ -5,7 +5,6 @@
 #include <algorithm>
 #include <cmath>
 #include <condition_variable>
-#include <deque>
 #include <exception>
 #include <map>
 #include <mutex>
@@ -17,8 +16,6 @@
 
 namespace fovea {
 namespace {
-
-int padded(int side, int divisor) { return (side + divisor - 1) / divisor * divisor; }
 
 // (rgb / 255 - mean) / std by table; what is right of and below the picture becomes 0, the mean.
 void normalise(const Image& image, const LoaderOptions& options, float* out, int64_t height, int64_t width) {
@@ -41,7 +38,7 @@ Batch assemble(std::vector<Transformed> parts, const LoaderOptions& options) {
   int width = 0, height = 0;
   for (const Transformed& part : parts)
     width = std::max(width, part.transform.width), height = std::max(height, part.transform.height);
-  width = padded(width, options.divisor), height = padded(height, options.divisor);
+  width = options.padded(width), height = options.padded(height);
   const Shape shape{int64_t(parts.size()), height, width, 3};
   batch.images = options.device == Device::cpu ? Tensor(shape) : Tensor::pinned(shape);
   float* out = batch.images.data<float>();

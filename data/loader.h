@@ -19,7 +19,8 @@ struct LoaderOptions {
   bool group_by_aspect = false;  // pictures of one shape in a batch: less padding
   int aspect_groups = 2;         // ... 2: wide and tall; more: bounds of height / width from 1/2 to 2 (torchvision: 8)
   uint64_t seed = 0;
-  int divisor = 32;       // height and width of a batch are padded to multiples of it
+  int divisor = 32;  // height and width of a batch are padded to multiples of it
+  int padded(int side) const { return (side + divisor - 1) / divisor * divisor; }
   bool bgr = false;       // blue first, as Caffe2's weights want it
   bool one_side = false;  // of several augment.short_sides one is drawn for each batch, not for each picture
   std::array<float, 3> mean = {0.485f, 0.456f, 0.406f}, std = {0.229f, 0.224f, 0.225f};  // RGB of 0..1

@@ -30,6 +30,6 @@ std::vector<double> round_ticks(double low, double high, int wanted);
 // No points at all gives empty axes. Throws Code::failure where x and y differ in length.
 Image plot_curves(const std::vector<Series>& series, const PlotOptions& options = {});
 // An exponential moving average (weight of the old value), without the pull towards zero at the start.
-std::vector<double> smoothed(const std::vector<double>& y, double weight = 0.9);
+std::vector<double> smoothed(const std::vector<double>& y, double weight);
 
 }  // namespace fovea

@@ -189,7 +189,6 @@ void make_shapes(const std::string& dir, const ShapesOptions& options,
         a.truths.push_back(
             {ids[size_t(sample.labels[b])], {cents(box.x1), cents(box.y1), cents(box.width()), cents(box.height())}});
       }
-      a.boxes = sample.boxes, a.labels = sample.labels;
       std::lock_guard lock(mutex);
       if (progress) progress(++done, options.train + options.val);
     });

@@ -4,9 +4,8 @@
 //   DIR/SPLIT/*.xml + DIR/SPLIT/*.jpg, or folders in DIR/SPLIT                 Roboflow
 // A picture without an XML file is not labelled, so it is left out; one whose XML has no objects is empty.
 #include <algorithm>
-#include <cmath>
+#include <cstdlib>
 #include <filesystem>
-#include <fstream>
 #include <map>
 #include <pugixml.hpp>
 #include <set>
@@ -23,22 +22,17 @@ namespace {
 
 namespace fs = std::filesystem;
 
-std::string lower(std::string s) {
-  for (char& c : s) c = char(std::tolower(static_cast<unsigned char>(c)));
-  return s;
-}
-
 // The entry of `dir` with one of these names, in any case; empty where there is none.
 fs::path entry_named(const fs::path& dir, std::initializer_list<const char*> names) {
   std::error_code error;
   for (const char* name : names)
     for (const auto& entry : fs::directory_iterator(dir, error))
-      if (lower(entry.path().filename().string()) == name) return entry.path();
+      if (lowered(entry.path().filename().string()) == name) return entry.path();
   return {};
 }
 
 // Hidden files are other programs': macOS puts ._a.xml beside a.xml where a disk has no place for its attributes.
-bool is_xml(const fs::path& path) { return lower(path.extension().string()) == ".xml" && !is_hidden(path); }
+bool is_xml(const fs::path& path) { return lowered(path.extension().string()) == ".xml" && !is_hidden(path); }
 
 bool has_xml(const fs::path& dir) {
   std::error_code error;

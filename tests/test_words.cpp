@@ -42,6 +42,7 @@ TEST_CASE("texts are taken apart and put together, and quoted as their readers w
   CHECK(split("", ',').empty());
   CHECK(trimmed(" \t a b\r\n") == "a b");
   CHECK(trimmed(" \n").empty());
+  CHECK(lowered(".JPEG-\xC3\x89z") == ".jpeg-\xC3\x89z");
   CHECK(joined({"a", "b", "c"}) == "a, b, c");
   CHECK(joined({}, "-").empty());
   CHECK(quoted("a\"b\\c\n\x1f\xC3\xA9") == "\"a\\\"b\\\\c\\u000a\\u001f\xC3\xA9\"");

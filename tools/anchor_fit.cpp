@@ -50,11 +50,10 @@ AnchorFit fit_anchors(const Dataset& dataset, const Config& config) {
   for (int64_t i = 0; i < dataset.size(); ++i) {
     const Annotation& a = dataset.annotation(i);
     const Transform t = choose_transform(a.width, a.height, size, 0, 0, 0);
-    const auto padded = [&](int side) { return (side + loader.divisor - 1) / loader.divisor * loader.divisor; };
     std::vector<Box<float>> boxes;
     for (const Box<float>& box : a.boxes) boxes.push_back(t(box));
-    const auto best =
-        best_anchor_iou(config.model.anchors, config.model.last_level, {padded(t.height), padded(t.width)}, boxes);
+    const auto best = best_anchor_iou(config.model.anchors, config.model.last_level,
+                                      {loader.padded(t.height), loader.padded(t.width)}, boxes);
     for (size_t b = 0; b < best.size(); ++b) {
       ++fit.histogram[size_t(std::min(9.f, best[b] * 10))];
       for (AnchorFit::Share* share : {&fit.all, &fit.classes[size_t(a.labels[b])]})

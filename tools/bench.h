@@ -2,7 +2,6 @@
 // held against a kept one.
 #pragma once
 #include <algorithm>
-#include <chrono>
 #include <string>
 #include <vector>
 
@@ -25,10 +24,6 @@ struct Times {
   double least() const { return *std::min_element(ms.begin(), ms.end()); }
   double median() const;
 };
-using Clock = std::chrono::steady_clock;
-inline double ms_since(Clock::time_point start) {
-  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
-}
 // step() for warm-up, then timed once a round. `ready` runs before the first timed round.
 template <class Step, class Ready> Times measure(const BenchFlags& flags, Step&& step, Ready&& ready) {
   Times times;

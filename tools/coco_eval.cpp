@@ -26,7 +26,7 @@ void run_coco_eval(const CocoEvalFlags& flags) {
   const CocoResult result = evaluate_coco_file(truth, flags.detections, flags.options);
   for (const std::string& warning : result.warnings) warn(warning);
   if (flags.json) {
-    std::cout << to_json(result) << "\n";
+    std::cout << json_text(to_json(result)) << "\n";
     return;
   }
   std::cout << coco_table(result);

@@ -2,7 +2,6 @@
 #include "data/draw.h"
 
 #include <algorithm>
-#include <cctype>
 #include <cmath>
 #include <filesystem>
 #include <iostream>
@@ -51,8 +50,7 @@ Image annotated(const Sample& sample, const std::vector<std::string>& classes, i
 // Whether the page is to be a JPEG. Refuses another kind, and to write over a picture of the data set.
 bool is_jpeg_page(const std::string& out, const Dataset& dataset) {
   namespace fs = std::filesystem;
-  std::string ending = fs::path(out).extension().string();
-  for (char& c : ending) c = char(std::tolower(static_cast<unsigned char>(c)));
+  const std::string ending = lowered(fs::path(out).extension().string());
   const bool jpeg = ending == ".jpg" || ending == ".jpeg";
   check(Code::usage, jpeg || ending == ".png", "data show: the page '", out, "' is to end in .png or .jpg");
   std::error_code error;

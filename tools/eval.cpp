@@ -81,7 +81,7 @@ void eval(const Flags& flags) {
   progress.clear();
   for (auto& warning : result.coco.warnings) warn(warning);
   if (flags.json) {
-    Json json = parse_json(to_json(result.coco));
+    Json json = to_json(result.coco);
     json["classes"] = data.classes();
     json["loss"] = {{"classification", result.classification}, {"box", result.box}};
     json["images"] = result.images, json["seconds"] = result.seconds, json["weights"] = loaded.path;

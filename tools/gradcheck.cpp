@@ -1,7 +1,6 @@
 // fovea gradcheck: every op of the table against differences in f64, a line each.
 #include "ops/gradcheck.h"
 
-#include <cmath>
 #include <cstdio>
 
 #include "ops/op_cases.h"
@@ -32,7 +31,7 @@ std::vector<OpCase> chosen(const std::string& op) {
 std::string verdict(const CheckResult& r) {
   char worst[32];
   std::snprintf(worst, sizeof worst, "%.1e", r.worst);
-  return !r.ok() ? worst : r.differentiable ? worst : "values";
+  return r.ok() && !r.differentiable ? "values" : worst;
 }
 
 void run(const Options& o) {

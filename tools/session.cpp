@@ -1,7 +1,6 @@
 // The training loop and all that surrounds it: checkpoints, scores, log, signals, and going on after a kill.
 #include "tools/session.h"
 
-#include <chrono>
 #include <cmath>
 #include <cstdio>
 #include <filesystem>
@@ -21,11 +20,6 @@
 namespace fovea {
 namespace {
 namespace fs = std::filesystem;
-
-using Clock = std::chrono::steady_clock;
-double ms_since(Clock::time_point start) {
-  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
-}
 
 template <class... A> void say(const char* format, A... arguments) { std::fprintf(stderr, format, arguments...); }
 

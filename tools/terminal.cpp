@@ -100,7 +100,7 @@ std::string bar(double share, size_t cells) {
 
 }  // namespace
 
-std::string Table::str(Stream stream) const {
+std::string Table::str() const {
   std::vector<size_t> widths;
   std::vector<bool> right(heads_.size(), true);
   for (size_t c = 0; c < heads_.size(); ++c) {
@@ -119,7 +119,7 @@ std::string Table::str(Stream stream) const {
     std::string s;
     for (size_t c = 0; c < heads_.size(); ++c) {
       const std::string cell = pad(c < cells.size() ? cells[c] : "", widths[c], right[c]);
-      s += (c ? "  " : "") + styled(style, cell, stream);
+      s += (c ? "  " : "") + styled(style, cell);
     }
     while (!s.empty() && s.back() == ' ') s.pop_back();
     return s + "\n";
@@ -161,13 +161,6 @@ void Progress::update(int64_t done, const std::string& note) {
 void Progress::clear() {
   if (drawn_ && redraws()) std::fprintf(stderr, "\r\033[2K"), std::fflush(stderr);
   drawn_ = false;
-}
-
-void Progress::finish(const std::string& note) {
-  clear();
-  const double spent = std::chrono::duration<double>(Clock::now() - start_).count();
-  std::fprintf(stderr, "%s  %s%s\n", label_.c_str(), note.empty() ? "" : (note + "  ").c_str(),
-               styled(Style::dim, duration(spent), Stream::err).c_str());
 }
 
 std::string duration(double seconds) {

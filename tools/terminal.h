@@ -9,6 +9,11 @@
 
 namespace fovea {
 
+using Clock = std::chrono::steady_clock;
+inline double ms_since(Clock::time_point start) {
+  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+}
+
 enum class Stream { out, err };  // stdout carries data, stderr messages
 bool is_terminal(Stream stream);
 bool has_colour(Stream stream);  // a terminal, NO_COLOR unset or empty, TERM not "dumb"
@@ -21,7 +26,7 @@ class Table {
  public:
   explicit Table(std::vector<std::string> heads) : heads_(std::move(heads)) {}
   void row(std::vector<std::string> cells) { rows_.push_back(std::move(cells)); }
-  std::string str(Stream stream = Stream::out) const;
+  std::string str() const;  // for stdout
 
  private:
   std::vector<std::string> heads_;
@@ -36,11 +41,9 @@ class Progress {
   ~Progress() { clear(); }
   void update(int64_t done, const std::string& note = {});
   void label(const std::string& label) { label_ = label; }
-  void clear();                               // before other lines are printed
-  void finish(const std::string& note = {});  // leaves one last line
+  void clear();  // before other lines are printed
 
  private:
-  using Clock = std::chrono::steady_clock;
   std::string label_;
   int64_t total_, first_;
   Clock::time_point start_, last_;

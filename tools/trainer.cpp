@@ -1,7 +1,6 @@
 // The training step, and the search for the cause where a number is not finite.
 #include "tools/trainer.h"
 
-#include <algorithm>
 #include <cmath>
 
 #include "core/autograd.h"
@@ -42,9 +41,6 @@ LoaderOptions loader_options(const Config& config, bool training) {
   for (int64_t side : config.data.short_side)
     if (side > 0) options.augment.short_sides.push_back(static_cast<int>(side));
   options.augment.long_side = static_cast<int>(config.data.max_side);
-  if (!training && !options.augment.short_sides.empty())  // of several sizes, the largest is for evaluation
-    options.augment.short_sides = {
-        *std::max_element(options.augment.short_sides.begin(), options.augment.short_sides.end())};
   if (!training || config.train.overfit > 0) options.augment = options.augment.without_random();
   if (!training) options.epochs = 1;
   return options;

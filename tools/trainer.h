@@ -2,7 +2,6 @@
 // number.
 #pragma once
 #include <memory>
-#include <optional>
 #include <string>
 
 #include "data/loader.h"

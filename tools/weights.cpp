@@ -68,7 +68,7 @@ LoadedModel load_model(const WeightsOptions& options) {
     check(Code::usage, options.preset.empty(), "--preset is for foreign weights: '", loaded.path,
           "' knows its own network");
     sources.text = info->config, sources.text_name = loaded.path;
-    loaded.classes = info->classes, loaded.step = info->step;
+    loaded.classes = info->classes;
   } else {
     check(Code::usage, !options.preset.empty(), "'", loaded.path,
           "' does not say which network it belongs to: name it with --preset, e.g. --preset tv_retinanet_r50");

@@ -16,7 +16,6 @@ struct LoadedModel {
   std::unique_ptr<RetinaNet> model;
   std::vector<std::string> classes;  // empty for a foreign file
   std::string path;                  // of the file
-  int64_t step = 0;
   // Foreign weights for COCO's 91 ids: their labels are the ids, 0 is the background.
   bool labels_are_ids() const { return classes.empty() && config.model.classes == 91; }
 };
