@@ -1,4 +1,5 @@
-// The pool: workers take chunks from a shared counter, so a core that is taken away by another process costs little.
+// The pool. Each thread takes the chunks of its own share first: from loop to loop much the same part of a map, which
+// its core's caches hold. Then it helps with the others, so a core that another process takes away costs little.
 #include "core/threads.h"
 
 #include <algorithm>
@@ -25,6 +26,7 @@ namespace {
 constexpr int kMostThreads = 256;  // also where there are more processors: who asks for as many as there are gets them
 
 thread_local bool inside = false;  // a chunk is running on this thread: nested loops stay on it
+thread_local int number = 0;       // of this thread in the pool
 
 // How this thread treats denormal numbers (x86's MXCSR): workers take over their caller's mode.
 unsigned float_mode() {
@@ -40,24 +42,34 @@ void set_float_mode([[maybe_unused]] unsigned mode) {
 #endif
 }
 
+struct alignas(64) Share {  // a line of its own
+  std::atomic<int64_t> next{0};
+};
+
 struct Job {
   void (*run)(void*, int64_t);
   void* context;
   int64_t chunks;
+  Share* share = nullptr;
+  int64_t shares = 1;
   unsigned mode = float_mode();
-  std::atomic<int64_t> next{0};
   std::atomic<int> helpers{0};  // workers that may still touch this job
   std::exception_ptr error;
   std::mutex error_mutex;
 
+  // A thread takes the chunks of its own share, then what is left of the others.
   void work() {
     const bool outer = std::exchange(inside, true);
-    for (int64_t c; (c = next.fetch_add(1)) < chunks;) {
-      try {
-        run(context, c);
-      } catch (...) {
-        std::lock_guard lock(error_mutex);
-        if (!error) error = std::current_exception();
+    for (int64_t s = 0; s < shares; ++s) {
+      const int64_t i = (number + s) % shares, end = (i + 1) * chunks / shares;
+      for (int64_t c; (c = share[i].next.fetch_add(1)) < end;) {
+        try {
+          run(context, c);
+        } catch (...) {
+          for (int64_t all = 0; all < shares; ++all) share[all].next = chunks;
+          std::lock_guard lock(error_mutex);
+          if (!error) error = std::current_exception();
+        }
       }
     }
     inside = outer;
@@ -66,9 +78,9 @@ struct Job {
 
 class Pool {
  public:
-  explicit Pool(int threads) {
+  explicit Pool(int threads) : shares_(size_t(threads)) {
     try {
-      for (int i = 1; i < threads; ++i) workers_.emplace_back([this] { serve(); });
+      for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { serve(i); });
     } catch (const std::exception& error) {
       stop();  // no destructor runs for what was not made
       fail(Code::resource, text("threads: the system started only ", size(), " of ", threads, ": ", error.what(),
@@ -79,6 +91,8 @@ class Pool {
   int size() const { return static_cast<int>(workers_.size()) + 1; }
 
   void run(Job& job) {
+    job.share = shares_.data(), job.shares = std::min<int64_t>(size(), job.chunks);
+    for (int64_t i = 0; i < job.shares; ++i) shares_[size_t(i)].next = i * job.chunks / job.shares;
     {
       std::lock_guard lock(mutex_);
       job_ = &job;
@@ -94,7 +108,8 @@ class Pool {
   }
 
  private:
-  void serve() {
+  void serve(int its_number) {
+    number = its_number;
     uint64_t seen = 0;
     while (true) {
       for (int spin = 0; spin < 2000 && ticket_.load(std::memory_order_acquire) == seen; ++spin) pause();
@@ -128,6 +143,7 @@ class Pool {
 #endif
   }
 
+  std::vector<Share> shares_;  // of the running job
   std::vector<std::thread> workers_;
   std::mutex mutex_;
   std::condition_variable wake_;
@@ -161,6 +177,7 @@ std::unique_ptr<Pool>& pool() {  // never destroyed: threads that outlive main()
 }  // namespace
 
 int num_threads() { return pool(), pool_size.load(); }
+int thread_number() { return number; }
 
 void set_num_threads(int threads) {
   check(Code::usage, threads >= 1 && threads <= kMostThreads, "threads: expected 1 to ", kMostThreads, ", got ",
@@ -185,6 +202,8 @@ void detail::run_chunks(int64_t chunks, void (*run)(void*, int64_t), void* conte
   Job job;
   job.run = run, job.context = context, job.chunks = chunks;
   std::unique_lock lock(caller_mutex, std::defer_lock);
+  Share all;
+  job.share = &all;
   if (inside || !lock.try_lock() || pool()->size() == 1) job.work();
   else pool()->run(job);
   if (job.error) std::rethrow_exception(job.error);

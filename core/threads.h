@@ -5,8 +5,11 @@
 namespace fovea {
 
 int num_threads();
-// The caller counts as one. Throws below 1, above 256, and where the system starts no more.
+// The caller counts as one. Throws below 1, above 256, and where the system starts no more. Not while another thread
+// computes: what has memory for each thread throws then.
 void set_num_threads(int threads);
+// Which of them this thread is. 0: the caller, and whatever thread is not of the pool.
+int thread_number();
 
 // While one lives, this thread and the chunks that it starts take f32 and f64 numbers too small for a full significand
 // as 0: such numbers appear late in training and slow a loop down many times. No effect on machines other than x86.
@@ -26,7 +29,8 @@ void run_chunks(int64_t chunks, void (*run)(void*, int64_t), void* context);
 }
 
 // f(begin, end) for consecutive chunks of `grain` indices of [0, n), on all threads, in no fixed order.
-// The first exception is rethrown in the caller once all chunks are done. Nested calls run inline.
+// The first exception is rethrown in the caller once the running chunks are done; no others begin. Nested calls run
+// inline.
 template <class F> void parallel_for(int64_t n, int64_t grain, F&& f) {
   if (n <= 0) return;
   if (grain < 1) grain = 1;

@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cmath>
 #include <fstream>
@@ -72,7 +73,7 @@ TEST_CASE("every index runs once, in chunks that depend on the work alone") {
   CHECK_THROWS_AS(set_num_threads(257), Error);
 }
 
-TEST_CASE("the first exception reaches the caller once all chunks are done") {
+TEST_CASE("the first exception reaches the caller, and no chunk begins after it") {
   Threads restore;
   for (int threads : {1, 3}) {
     set_num_threads(threads);
@@ -83,10 +84,33 @@ TEST_CASE("the first exception reaches the caller once all chunks are done") {
                                    if (i % 10 == 3) fail(Code::data, "chunk");
                                  }),
                     Error);
-    CHECK(ran == 64);
+    // the threads' shares begin at 0, 21 and 42, and throw at 3, 23 and 43
+    CHECK(ran <= (threads == 1 ? 4 : 4 + 3 + 2));
+    ran = 0;
     parallel_for(64, 1, [&](int64_t, int64_t) { ran++; });  // the pool still works
-    CHECK(ran == 128);
+    CHECK(ran == 64);
   }
+}
+
+TEST_CASE("a thread knows its number, and takes chunks of its own share before those of others") {
+  Threads restore;
+  for (int threads : {1, 2, 5}) {
+    set_num_threads(threads);
+    CHECK(thread_number() == 0);
+    std::vector<std::vector<int64_t>> taken(static_cast<size_t>(threads));
+    std::atomic<int> wrong{0};
+    parallel_for(100, 1, [&](int64_t chunk, int64_t) {
+      const int number = thread_number();
+      if (number < 0 || number >= threads) wrong++;
+      else taken[static_cast<size_t>(number)].push_back(chunk);
+      parallel_for(3, 1, [&](int64_t, int64_t) { wrong += thread_number() != number; });  // inline
+    });
+    CHECK(wrong == 0);
+    for (int64_t t = 0; t < threads; ++t)  // others may have taken it all before a thread came
+      if (const auto& mine = taken[static_cast<size_t>(t)]; !mine.empty() && mine[0] / (100 / threads) != t)
+        CHECK(std::none_of(mine.begin(), mine.end(), [&](int64_t c) { return c / (100 / threads) == t; }));
+  }
+  std::thread([] { CHECK(thread_number() == 0); }).join();
 }
 
 TEST_CASE("threads that the system refuses are an error, and the pool stays as it was") {
