@@ -237,6 +237,15 @@ template <class T> void check_large(ConvShape s) {
       INFO(name);
       run(mine, algo, kernels, true);
       compare(mine, true, algo == ConvAlgo::direct ? 3e-6 : 2e-5);
+      if (name != all_kernels<T>().back().first) continue;
+      const int threads = num_threads();
+      for (const int n : {1, 3, 8}) {  // who makes what, and of how much at once, depends on them
+        set_num_threads(n);
+        Case<T> other = c;
+        run(other, algo, kernels, true);
+        CHECK((other.maps[0].y == mine.maps[0].y && other.maps[0].dx == mine.maps[0].dx && other.dw == mine.dw));
+      }
+      set_num_threads(threads);
     }
 }
 template <class T> void check_large() {
@@ -245,10 +254,13 @@ template <class T> void check_large() {
     return ConvShape{n, h, w, c, 0, 0, o, Int2(kernel), Int2(stride), pad, Int2(dilation), 1};
   };
   check_large<T>(shape(1, 90, 70, 40, 70, 3, 1, 1));
-  check_large<T>(shape(2, 21, 230, 3, 20, 7, 2, 1));   // lines of more pixels than a block
-  check_large<T>(shape(1, 16, 31, 120, 20, 5, 1, 1));  // places cut in parts of the depth
-  check_large<T>(shape(1, 12, 107, 30, 9, 3, 1, 2));   // places that do not touch
-  check_large<T>(shape(3, 17, 19, 50, 70, 1, 1, 1));   // all images one line
+  check_large<T>(shape(2, 21, 230, 3, 20, 7, 2, 1));    // lines of more pixels than a block
+  check_large<T>(shape(1, 16, 31, 120, 20, 5, 1, 1));   // places cut in parts of the depth
+  check_large<T>(shape(1, 12, 107, 30, 9, 3, 1, 2));    // places that do not touch
+  check_large<T>(shape(3, 17, 19, 50, 70, 1, 1, 1));    // all images one line
+  check_large<T>(shape(1, 9, 11, 90, 300, 1, 1, 1));    // columns in parts, a border of none
+  check_large<T>(shape(2, 14, 57, 16, 512, 3, 1, 1));   // few tiles of many columns
+  check_large<T>(shape(1, 57, 61, 160, 200, 3, 1, 1));  // groups of tiles by slabs of columns
 }
 
 }  // namespace

@@ -1,9 +1,11 @@
 // Convolutions of f32 and bf16 on the CPU: which algorithm for which shape, and the loops around the kernels.
 #pragma once
 #include <algorithm>
+#include <utility>
 #include <vector>
 
 #include "core/allocator.h"
+#include "core/error.h"
 #include "core/threads.h"
 #include "ops/conv.h"
 #include "ops/conv_reference.h"
@@ -44,6 +46,32 @@ template <class T> struct Grid {
   int64_t size() const { return n * rows * cols; }
 };
 
+// Memory for each thread that takes part in a loop, the same from chunk to chunk: in a core's own cache.
+class PerThread {
+ public:
+  explicit PerThread(int64_t floats)
+      : floats_(round_up(floats, 1024)),
+        holds_(static_cast<size_t>(threads_) * sizeof(int64_t)),
+        memory_(static_cast<size_t>(threads_ * floats_) * 4) {
+    std::fill_n(holds_.as<int64_t>(), threads_, -1);
+  }
+  float* mine() {
+    check(Code::usage, thread_number() < threads_, "threads: their number was changed while a convolution ran");
+    return memory_.as<float>() + thread_number() * floats_;
+  }
+  // The same, holding what number `which` stands for: fill(memory) makes that where the thread has not done so last.
+  template <class F> float* mine(int64_t which, F fill) {
+    float* memory = mine();
+    if (std::exchange(holds_.as<int64_t>()[thread_number()], which) != which) fill(memory);
+    return memory;
+  }
+
+ private:
+  int threads_ = num_threads();
+  int64_t floats_;
+  Workspace holds_, memory_;
+};
+
 // B packed, see Product: n columns of the kernel's places one after the other, each a multiple of `stride` depths, of
 // which the first `run` are channels and the others zeros. Places that follow each other without gaps count as one.
 template <class T> struct Packed {
@@ -51,14 +79,15 @@ template <class T> struct Packed {
   Packed(int64_t places, int64_t channels, int64_t n, bool apart, const Kernels& k);
   int64_t runs, run, stride, n, depth;
   T* data;
-  // f(row, rows, depth): packs rows [row, row + rows) as depths [depth, ...)
+  // f(row, rows, depth, column, columns): packs a part of rows [row, row + rows) as depths [depth, ...). Columns go
+  // from thread to thread slowest, as those of the products do, which then find them in their own cache.
   template <class F> void fill(F f) const {
-    constexpr int64_t kRows = 64;
-    const int64_t chunks = ceil_div(run, kRows);
-    parallel_for(runs * chunks, 1, [&](int64_t first, int64_t last) {
+    constexpr int64_t kRows = 64, kColumns = 128;
+    const int64_t chunks = ceil_div(run, kRows), each = runs * chunks;
+    parallel_for(ceil_div(n, kColumns) * each, 1, [&](int64_t first, int64_t last) {
       for (int64_t i = first; i < last; ++i) {
-        const int64_t r = i / chunks, from = i % chunks * kRows;
-        f(r * run + from, std::min(kRows, run - from), r * stride + from);
+        const int64_t column = i / each * kColumns, r = i % each / chunks, from = i % chunks * kRows;
+        f(r * run + from, std::min(kRows, run - from), r * stride + from, column, std::min(kColumns, n - column));
       }
     });
   }

@@ -125,12 +125,12 @@ void convolve_rows(const Patches<T>& patches, const Grid<T>& grid, const Packed<
     Workspace memory(static_cast<size_t>(4 * sums + int64_t{sizeof(T)} * kPixels * lda));
     float* sum = memory.as<float>();
     T *a = reinterpret_cast<T*>(sum + sums), *rows[kPixels];
-    size_t at = 0;
     for (int64_t unit = begin; unit < end; ++unit) {
-      while (at + 1 < regions.size() && regions[at + 1].first <= unit / parts) ++at;
+      size_t at = 0;
+      while (at + 1 < regions.size() && regions[at + 1].first <= unit % blocks) ++at;
       const Region<T>& region = regions[at];
-      const Range pixels = region.block(unit / parts - region.first);
-      const int64_t j = unit % parts * width;
+      const Range pixels = region.block(unit % blocks - region.first);
+      const int64_t j = unit / blocks * width;
       for (int64_t r = 0; r < pixels.size(); ++r) rows[r] = region.result(pixels.begin + r) + j;
       for (int64_t d = 0; d < all; d += step) {
         const Run gathered{0, d, std::min(step, b.run - d)};
@@ -171,10 +171,11 @@ void value(const Maps<T, R>& maps, const W* w, const ConvEnd& end, const Kernels
   for (int64_t g = 0; g < s0.groups; ++g) {
     const bool apart = s0.stride.h == 1 && s0.stride.w == 1 && tiles::apart<T>(s0.group_c(), k);
     const Packed<T> packed(s0.taps(), s0.group_c(), s0.group_o(), apart, k);
-    packed.fill([&](int64_t row, int64_t rows, int64_t depth) {
-      const W* from = w + g * s0.group_o() + row * s0.o;
-      if constexpr (std::is_same_v<W, T>) k.of<T>().pack(from, s0.o, rows, packed.n, packed.data, packed.depth, depth);
-      else k.of<T>().pack_weights(from, s0.o, rows, packed.n, packed.data, packed.depth, depth);
+    packed.fill([&](int64_t row, int64_t rows, int64_t depth, int64_t column, int64_t columns) {
+      const W* from = w + g * s0.group_o() + row * s0.o + column;
+      T* to = packed.data + column * packed.depth;
+      if constexpr (std::is_same_v<W, T>) k.of<T>().pack(from, s0.o, rows, columns, to, packed.depth, depth);
+      else k.of<T>().pack_weights(from, s0.o, rows, columns, to, packed.depth, depth);
     });
     for (const auto& map : maps) {
       const ConvShape& s = map.s;
@@ -191,11 +192,12 @@ template <class T, class R> void input_gradient(const Maps<T, R>& maps, const fl
   for (int64_t g = 0; g < s0.groups; ++g)
     for (const Residue& part : parts) {
       const Packed<T> packed(part.places(), og, cg, tiles::apart<T>(og, k), k);
-      packed.fill([&](int64_t row, int64_t rows, int64_t depth) {  // row i * og + o: of place i, output channel o
+      // row i * og + o: of place i, output channel o
+      packed.fill([&](int64_t row, int64_t rows, int64_t depth, int64_t column, int64_t columns) {
         for (int64_t r = row, n; r < row + rows; r += n, depth += n) {
           n = std::min(row + rows, (r / og + 1) * og) - r;
-          k.of<T>().pack_turned(w + part.tap(r / og) * cg * s0.o + g * og + r % og, s0.o, n, cg, packed.data,
-                                packed.depth, depth);
+          k.of<T>().pack_turned(w + (part.tap(r / og) * cg + column) * s0.o + g * og + r % og, s0.o, n, columns,
+                                packed.data + column * packed.depth, packed.depth, depth);
         }
       });
       for (const auto& map : maps) {

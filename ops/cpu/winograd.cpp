@@ -96,76 +96,215 @@ void transform(const Weights<W>& f, int64_t first, int64_t n, float* u, int64_t 
   });
 }
 
-// Tiles of a block: enough that the weights pay, few enough for the cache, and an even number of blocks for the
-// threads. With few tiles there is one block, and the threads share its steps instead.
-int64_t block_size(int64_t tiles, int64_t floats) {
-  if (tiles < 192) return tiles;
-  const int64_t most = std::clamp<int64_t>((int64_t{3} << 20) / (36 * 4 * floats), 24, 48);
-  return ceil_div(tiles, round_up(ceil_div(tiles, most), 2));
-}
 // Columns whose transformed weights are made at a time: about so many bytes, used up while they are in the cache.
 int64_t slab_size(int64_t c, int64_t o, int64_t bytes) {
   const int64_t most = std::max<int64_t>(bytes / (36 * 4 * c) / 64 * 64, 64);
   return std::min(round_up(ceil_div(o, ceil_div(o, most)), 64), o);
 }
+// What all threads need, a thread makes for itself where it is little work, for so many columns or tiles each, and
+// little memory: this takes less time than to fetch the parts that others have just written into their caches.
+bool own(int64_t uses, int64_t floats) { return uses >= 64 * num_threads() && floats <= 1 << 20; }
+
+// How the work is shared out. A unit is a group of tiles by a slab of 64 columns. Where there are enough of them, a
+// thread takes whole ones: the transformed weights then stay with one core, and so do the sums of 36 tiles at a time.
+// Otherwise the threads take blocks of tiles, for wide slabs, or of few tiles share each step.
+struct Plan {
+  bool units, own_u, own_v;
+  int64_t slab, group, block;  // columns; tiles whose transforms are kept, and that are multiplied, at a time
+  Plan(int64_t tiles, int64_t c, int64_t o) {
+    const int64_t row = 36 * 4 * (round_up(c, 16) + 16), sums = 36 * 4 * (round_up(o, 16) + 16),
+                  threads = num_threads();
+    const bool few = tiles < 192;
+    slab = slab_size(c, o, few ? 0 : 10 << 20);
+    own_u = !few && own(tiles, 36 * c * slab);
+    // an even number of groups and of blocks, for the threads
+    const int64_t fit = std::min<int64_t>((7 << 20) / row, 192), narrow = slab_size(c, o, 0);
+    const int64_t groups = few ? 1 : round_up(ceil_div(tiles, std::max<int64_t>(fit, 1)), 2);
+    units = groups * ceil_div(o, narrow) >= (few ? threads : 4 * threads) && (few || (!own_u && fit >= 96));
+    if (units) {
+      slab = narrow, group = ceil_div(tiles, groups), block = round_up(ceil_div(group, ceil_div(group, 36)), 6);
+      own_u = true, own_v = !few || own(o, group * row / 4);
+    } else {  // enough that the weights pay, few enough for the cache
+      const int64_t most = std::clamp<int64_t>((3 << 20) / (row + sums), 24, 48);
+      group = block = few ? tiles : ceil_div(tiles, round_up(ceil_div(tiles, most), 2));
+      own_v = !few;
+    }
+  }
+};
+
+template <class T, class W> class Convolution {
+ public:
+  Convolution(const Tiling<T>& tiling, const Weights<W>& weights, const ConvEnd& end, const Kernels& k)
+      : tiling_(tiling), weights_(weights), end_(end), k_(k) {}
+  void run() {
+    if (!plan_.own_v) read(0, tiling_.count, all_v_.template as<float>());
+    plan_.units ? by_units() : by_blocks();
+  }
+
+ private:
+  void by_units() {
+    const int64_t slabs = ceil_div(o_, plan_.slab);
+    parallel_for(ceil_div(tiling_.count, plan_.group) * slabs, 1, [&](int64_t unit, int64_t) {
+      const int64_t g = unit / slabs, column = unit % slabs * plan_.slab, first = g * plan_.group;
+      const int64_t count = std::min(plan_.group, tiling_.count - first);
+      const float* u = u_.mine(column, [&](float* u) { make(column, u); });
+      const float* v = plan_.own_v ? v_.mine(g, [&](float* v) { read(first, count, v); }) : all_v_.template as<float>();
+      for (int64_t i = 0; i < count; i += plan_.block)
+        multiply(first + i, std::min(plan_.block, count - i), column, v + i * lv_, u);
+    });
+  }
+  void by_blocks() {
+    for (int64_t column = 0; column < o_; column += plan_.slab) {
+      if (!plan_.own_u) make(column, all_u_.template as<float>());
+      parallel_for(ceil_div(tiling_.count, plan_.block), 1, [&](int64_t i, int64_t) {
+        const int64_t first = i * plan_.block, count = std::min(plan_.block, tiling_.count - first);
+        const float* u = all_u_.template as<float>();
+        if (plan_.own_u) u = u_.mine(column, [&](float* u) { make(column, u); });
+        float* v = plan_.own_v ? v_.mine() : all_v_.template as<float>();
+        if (plan_.own_v) read(first, count, v);
+        multiply(first, count, column, v, u);
+      });
+    }
+  }
+  int64_t columns(int64_t column) const { return std::min(plan_.slab, o_ - column); }
+  void make(int64_t column, float* u) const { transform(weights_, column, columns(column), u, u_plane_, k_); }
+  void read(int64_t first, int64_t count, float* v) const {
+    parallel_for(count, 4, [&](int64_t b, int64_t e) {
+      for (int64_t t = b; t < e; ++t) k_.of<T>().tile_input(tiling_.input(first + t), c_, v + t * lv_, v_plane_);
+    });
+  }
+  // y of tiles [first, first + count) and the columns of a slab
+  void multiply(int64_t first, int64_t count, int64_t column, const float* v, const float* u) {
+    float* m = m_.mine();
+    const int64_t n = columns(column), parts = ceil_div(n, 64);
+    parallel_for(36 * parts, 1, [&](int64_t b, int64_t e) {
+      for (int64_t i = b; i < e; ++i) {
+        const int64_t p = i / parts, j = i % parts * 64;
+        const Run all{0, 0, c_};
+        k_.f32.product({.m = count,
+                        .n = std::min<int64_t>(64, n - j),
+                        .runs = &all,
+                        .a = v + p * v_plane_,
+                        .lda = lv_,
+                        .b = u + p * u_plane_ + j * c_,
+                        .depth = c_,
+                        .c = m + p * m_plane_ + j,
+                        .ldc = lm_});
+      }
+    });
+    parallel_for(count, 4, [&](int64_t b, int64_t e) {
+      for (int64_t t = b; t < e; ++t)
+        tiling_.at(first + t, [&](const Plane<T>& p, int64_t image, int64_t i, int64_t j) {
+          k_.of<T>().tile_output(m + t * lm_, m_plane_, n, p.y + ((image * p.oh + i) * p.ow + j) * o_ + column,
+                                 p.ow * o_, o_, int(std::min<int64_t>(4, p.oh - i)),
+                                 int(std::min<int64_t>(4, p.ow - j)), epilogue(end_, p.residual, p.y).from(column));
+        });
+    });
+  }
+
+  const Tiling<T>& tiling_;
+  const Weights<W>& weights_;
+  const ConvEnd& end_;
+  const Kernels& k_;
+  const int64_t c_ = weights_.c, o_ = weights_.o;
+  const Plan plan_{tiling_.count, c_, o_};
+  // rows and planes are staggered, or all 36 would share cache sets
+  const int64_t lv_ = round_up(c_, 16) + 16, lm_ = round_up(plan_.slab, 16) + 16;
+  const int64_t u_plane_ = c_ * round_up(plan_.slab, k_.vector) + 16, v_plane_ = plan_.group * lv_ + 16,
+                m_plane_ = plan_.block * lm_ + 16;
+  PerThread u_{plan_.own_u ? 36 * u_plane_ : 0}, v_{plan_.own_v ? 36 * v_plane_ : 0}, m_{36 * m_plane_};
+  Workspace all_u_{static_cast<size_t>(plan_.own_u ? 0 : 36 * u_plane_) * 4};
+  Workspace all_v_{static_cast<size_t>(plan_.own_v ? 0 : 36 * v_plane_) * 4};
+};
 
 template <class T, class W>
 void convolve(const Tiling<T>& tiling, const Weights<W>& weights, const ConvEnd& end, const Kernels& k) {
-  if (tiling.count == 0) return;
+  if (tiling.count > 0) Convolution<T, W>(tiling, weights, end, k).run();
+}
+
+// dw = G' dU G, dU[p] = sum over tiles of (B' x B)[p]' (A dy A')[p].
+constexpr int64_t kFew = 128;
+
+// Of few tiles dU is the largest of the matrices: each part of its rows is made and used up at once, by one thread.
+template <class T> void weight_gradient_of_few(const Tiling<T>& tiling, float* dw, const Kernels& k) {
+  constexpr int64_t kPart = 24, kRead = 32, lv = kRead + 16;  // rows; the same in whole vectors
   const Typed<T>& images = k.of<T>();
-  const int64_t c = weights.c, o = weights.o, lv = round_up(c, 16) + 16,
-                most = block_size(tiling.count, lv + round_up(o, 16) + 16);
-  const bool one = most >= tiling.count;
-  const int64_t slab = slab_size(c, o, one ? 0 : 10 << 20), slabs = ceil_div(o, slab), lm = round_up(slab, 16) + 16;
-  // Of one block, the threads take whole slabs where there are enough: transformed weights then stay with one core, and
-  // so do the sums of 36 tiles at a time.
-  const bool whole = one && slabs >= num_threads();
-  const int64_t size = whole ? round_up(ceil_div(most, ceil_div(most, 36)), 6) : most;
-  // planes are staggered, or all 36 would share cache sets
-  const int64_t u_plane = c * round_up(slab, k.vector) + 16, v_plane = most * lv + 16, m_plane = size * lm + 16;
-  Workspace shared(static_cast<size_t>(one ? 36 * v_plane : 0) * 4);
-  const auto read = [&](int64_t first, int64_t count, float* v) {
+  const int64_t count = tiling.count, c = tiling.c, o = tiling.o, wide = round_up(o, k.vector), lu = wide + 16;
+  const int64_t v_plane = count * lv + 16, d_plane = count * wide + 16, u_plane = kPart * lu + 16;
+  const bool own_d = own(c, 36 * d_plane);
+  Workspace shared_d(static_cast<size_t>(own_d ? 0 : 36 * d_plane) * 4);
+  PerThread d_of(own_d ? 36 * d_plane : 0), v_of(36 * v_plane), u_of(36 * u_plane);
+  const auto make_d = [&](float* d) {
     parallel_for(count, 4, [&](int64_t b, int64_t e) {
-      for (int64_t t = b; t < e; ++t) images.tile_input(tiling.input(first + t), c, v + t * lv, v_plane);
+      for (int64_t t = b; t < e; ++t) images.tile_gradient(tiling.gradient(t), o, d, d_plane, count, t);
     });
   };
-  if (one) read(0, tiling.count, shared.as<float>());
-  parallel_for(slabs, whole ? 1 : slabs, [&](int64_t first_slab, int64_t last_slab) {
-    Workspace transformed(static_cast<size_t>(36 * u_plane) * 4);
-    float* u = transformed.as<float>();
-    for (int64_t column = first_slab * slab; column < std::min(last_slab * slab, o); column += slab) {
-      const int64_t n = std::min(slab, o - column), parts = ceil_div(n, 64);
-      transform(weights, column, n, u, u_plane, k);
-      parallel_for(ceil_div(tiling.count, size), 1, [&](int64_t block, int64_t) {
-        Workspace memory(static_cast<size_t>(36 * ((one ? 0 : v_plane) + m_plane)) * 4);
-        const int64_t first = block * size, count = std::min(size, tiling.count - first);
-        float *m = memory.as<float>(), *v = one ? shared.as<float>() + first * lv : m + 36 * m_plane;
-        if (!one) read(first, count, v);
-        parallel_for(36 * parts, 1, [&](int64_t b, int64_t e) {
-          for (int64_t i = b; i < e; ++i) {
-            const int64_t p = i / parts, j = i % parts * 64;
-            const Run all{0, 0, c};
-            k.f32.product({.m = count,
-                           .n = std::min<int64_t>(64, n - j),
-                           .runs = &all,
-                           .a = v + p * v_plane,
-                           .lda = lv,
-                           .b = u + p * u_plane + j * c,
-                           .depth = c,
-                           .c = m + p * m_plane + j,
-                           .ldc = lm});
-          }
-        });
-        parallel_for(count, 4, [&](int64_t b, int64_t e) {
-          for (int64_t t = b; t < e; ++t)
-            tiling.at(first + t, [&](const Plane<T>& p, int64_t image, int64_t i, int64_t j) {
-              images.tile_output(m + t * lm, m_plane, n, p.y + ((image * p.oh + i) * p.ow + j) * o + column, p.ow * o,
-                                 o, int(std::min<int64_t>(4, p.oh - i)), int(std::min<int64_t>(4, p.ow - j)),
-                                 epilogue(end, p.residual, p.y).from(column));
-            });
-        });
-      });
+  if (!own_d) make_d(shared_d.as<float>());
+  parallel_for(ceil_div(c, kPart), 1, [&](int64_t part, int64_t) {
+    const int64_t first = part * kPart, rows = std::min(kPart, c - first);
+    const float* d = own_d ? d_of.mine(0, make_d) : shared_d.as<float>();
+    float *v = v_of.mine(), *u = u_of.mine();
+    for (int64_t t = 0; t < count; ++t) {
+      Tile<T> tile = tiling.input(t);
+      tile.x += first;
+      images.tile_input(tile, std::min(kRead, c - first), v + t * lv, v_plane);
     }
+    const Run all{0, 0, count};
+    for (int64_t p = 0; p < 36; ++p)
+      k.f32.product({.m = rows,
+                     .n = o,
+                     .runs = &all,
+                     .a = v + p * v_plane,
+                     .lda = lv,
+                     .transposed = true,
+                     .b = d + p * d_plane,
+                     .depth = count,
+                     .c = u + p * u_plane,
+                     .ldc = lu});
+    for (int64_t r = 0; r < rows; ++r) k.filter_gradient(u + r * lu, u_plane, o, dw + (first + r) * o, c * o);
+  });
+}
+
+// The tiles come in blocks that fit the cache.
+template <class T> void weight_gradient_of_many(const Tiling<T>& tiling, float* dw, const Kernels& k) {
+  const Typed<T>& images = k.of<T>();
+  const int64_t c = tiling.c, o = tiling.o, lv = round_up(c, 16) + 16, wide = round_up(o, k.vector), lu = wide + 16;
+  // a block reads and writes all of dU once: it should hold a few times as much
+  const int64_t bytes = std::clamp<int64_t>(4 * 36 * 4 * c * lu, 6 << 20, 24 << 20);
+  const int64_t most = std::max<int64_t>(bytes / (36 * 4 * (lv + wide)), 48);
+  const int64_t size = ceil_div(tiling.count, ceil_div(tiling.count, most));
+  const int64_t v_plane = size * lv + 16, d_plane = size * wide + 16;
+  constexpr int64_t kPart = 96;  // rows
+  const int64_t parts = ceil_div(c, kPart), u_plane = kPart * lu + 16;
+  Workspace memory(static_cast<size_t>(36 * (v_plane + d_plane + parts * u_plane)) * 4);
+  float *v = memory.as<float>(), *d = v + 36 * v_plane, *du = d + 36 * d_plane;  // du [parts, 36, kPart, lu]
+  for (int64_t first = 0; first < tiling.count; first += size) {
+    const int64_t count = std::min(size, tiling.count - first);
+    parallel_for(count, 4, [&](int64_t b, int64_t e) {
+      for (int64_t t = b; t < e; ++t) {
+        images.tile_input(tiling.input(first + t), c, v + t * lv, v_plane);
+        images.tile_gradient(tiling.gradient(first + t), o, d, d_plane, count, t);
+      }
+    });
+    parallel_for(36 * parts, 1, [&](int64_t unit, int64_t) {
+      const int64_t i = unit % parts, p = unit / parts;
+      const Run all{0, 0, count};
+      k.f32.product({.m = std::min(kPart, c - i * kPart),
+                     .n = o,
+                     .runs = &all,
+                     .a = v + p * v_plane + i * kPart,
+                     .lda = lv,
+                     .transposed = true,
+                     .b = d + p * d_plane,
+                     .depth = count,
+                     .c = du + (i * 36 + p) * u_plane,
+                     .ldc = lu,
+                     .add = first > 0});
+    });
+  }
+  parallel_for(c, 8, [&](int64_t b, int64_t e) {
+    for (int64_t r = b; r < e; ++r)
+      k.filter_gradient(du + r / kPart * 36 * u_plane + r % kPart * lu, u_plane, o, dw + r * o, c * o);
   });
 }
 
@@ -194,67 +333,13 @@ template <class T> void input_gradient(const Maps<T>& maps, const float* w, cons
   convolve(tiling, Weights<float>{w, tiling.c, tiling.o, true}, {}, k);
 }
 
-// dw = G' dU G, dU[p] = sum over tiles of (B' x B)[p]' (A dy A')[p]. The tiles come in blocks that fit the cache. With
-// few tiles dU is the largest of the matrices: then each part of it is made and used up at once, in L2.
 template <class T> void weight_gradient(const Maps<T>& maps, float* dw, const Kernels& k) {
   const ConvShape& s0 = maps[0].s;
   Tiling<T> tiling{{}, 0, s0.c, s0.o};
   for (auto& [s, x, y, dx, dy, residual] : maps)
     tiling.append({x, nullptr, nullptr, dy, s.n, s.h, s.w, s.oh, s.ow, s.pad.h, s.pad.w, 0});
-  const Typed<T>& images = k.of<T>();
   if (tiling.count == 0) return std::fill(dw, dw + 9 * s0.c * s0.o, 0.f);
-  const int64_t c = s0.c, o = s0.o, lv = round_up(c, 16) + 16, wide = round_up(o, k.vector), lu = wide + 16;
-  // a block reads and writes all of dU once: it should hold a few times as much
-  const int64_t bytes = std::clamp<int64_t>(4 * 36 * 4 * c * lu, 6 << 20, 24 << 20);
-  const int64_t most = std::max<int64_t>(bytes / (36 * 4 * (lv + wide)), 48);
-  const int64_t size = ceil_div(tiling.count, ceil_div(tiling.count, most));
-  const int64_t v_plane = size * lv + 16, d_plane = size * wide + 16;
-  const bool few = tiling.count < 128;
-  const int64_t part = few ? 24 : 96, parts = ceil_div(c, part), u_plane = part * lu + 16;
-  Workspace memory(static_cast<size_t>(36 * (v_plane + d_plane + (few ? 0 : parts * u_plane))) * 4);
-  float *v = memory.as<float>(), *d = v + 36 * v_plane, *du = d + 36 * d_plane;  // du [parts, 36, part, lu]
-  const auto rows = [&](int64_t i) { return std::min(part, c - i * part); };
-  const auto multiply = [&](int64_t i, int64_t p, float* u, int64_t count, bool add) {
-    const Run all{0, 0, count};
-    k.f32.product({.m = rows(i),
-                   .n = o,
-                   .runs = &all,
-                   .a = v + p * v_plane + i * part,
-                   .lda = lv,
-                   .transposed = true,
-                   .b = d + p * d_plane,
-                   .depth = count,
-                   .c = u + p * u_plane,
-                   .ldc = lu,
-                   .add = add});
-  };
-  const auto finish = [&](int64_t i, int64_t r, const float* u) {
-    k.filter_gradient(u + r * lu, u_plane, o, dw + (i * part + r) * o, c * o);
-  };
-  for (int64_t first = 0; first < tiling.count; first += size) {
-    const int64_t count = std::min(size, tiling.count - first);
-    parallel_for(count, 4, [&](int64_t b, int64_t e) {
-      for (int64_t t = b; t < e; ++t) {
-        images.tile_input(tiling.input(first + t), c, v + t * lv, v_plane);
-        images.tile_gradient(tiling.gradient(first + t), o, d, d_plane, count, t);
-      }
-    });
-    if (few) break;
-    parallel_for(36 * parts, 1, [&](int64_t b, int64_t e) {
-      for (int64_t i = b; i < e; ++i) multiply(i % parts, i / parts, du + i % parts * 36 * u_plane, count, first > 0);
-    });
-  }
-  parallel_for(few ? parts : c, few ? 1 : 8, [&](int64_t b, int64_t e) {
-    if (!few) {
-      for (int64_t r = b; r < e; ++r) finish(r / part, r % part, du + r / part * 36 * u_plane);
-      return;
-    }
-    Workspace local(static_cast<size_t>(36 * u_plane) * 4);
-    for (int64_t i = b; i < e; ++i) {
-      for (int64_t p = 0; p < 36; ++p) multiply(i, p, local.as<float>(), tiling.count, false);
-      for (int64_t r = 0; r < rows(i); ++r) finish(i, r, local.as<float>());
-    }
-  });
+  tiling.count < kFew ? weight_gradient_of_few(tiling, dw, k) : weight_gradient_of_many(tiling, dw, k);
 }
 
 #define FOVEA_WINOGRAD(T)                                                               \
