@@ -20,6 +20,13 @@ template <class T> void gemm(Device device, const Gemm<T>& product);  // the sam
 enum class Factors { f32, tf32, bf16 };
 void round_factors(Factors to);
 Factors factors();
+struct WithFactors {  // while it lives
+  explicit WithFactors(Factors to) { round_factors(to); }
+  ~WithFactors() { round_factors(before); }
+  WithFactors(const WithFactors&) = delete;
+  WithFactors& operator=(const WithFactors&) = delete;
+  const Factors before = factors();
+};
 inline bool tf32() { return factors() == Factors::tf32; }
 
 const char* blas_name();  // "OpenBLAS 0.3.21 (SkylakeX)" or "builtin"

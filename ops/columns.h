@@ -53,8 +53,8 @@ struct Many : InPlace {
     for (int64_t k = 0; k < n; ++k) each_column(0, count, [=](int64_t c) { sum[c] += f(k, c); });
   }
 };
-// kWidth of them, which the compiler keeps a number of each of in registers and takes none one by one, or fewer
-// than 16.
+// A fixed number of columns, so that a number of each stays in registers: 64, 32 or 16. Span<15> is for maps that have
+// fewer than 16: `count` of them.
 template <int kWidth> struct Span : InPlace {
   int count = kWidth;
   template <class F> HD void each(F f) const {

@@ -28,8 +28,9 @@ struct Taps {
 };
 Taps conv_taps(int64_t a, int kernel, int stride, int pad, int dilation);
 
-// One of the maps that share their weights. A sum reads and writes only the pointers that it names. Results may be
-// stored as another type, R, than what they are made of.
+// One of the maps that share their weights. The value reads x and residual and writes y; the gradient to the
+// input reads dy and writes dx; that to the weights reads x and dy. The others may be null. Results may be stored as
+// another type, R, than what they are made of.
 template <class T, class R = T> struct ConvMap {
   ConvShape s;
   const T* x;  // [n,h,w,c]

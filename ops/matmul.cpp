@@ -8,7 +8,6 @@ namespace fovea {
 
 namespace {
 
-Trans flag(bool transposed) { return transposed ? Trans::yes : Trans::no; }
 Shape leading(const Shape& s) { return s.without(-1).without(-1); }
 Shape with_leading(const Shape& lead, int64_t m, int64_t n) { return lead.plus(m).plus(n); }
 
@@ -26,7 +25,7 @@ Tensor multiply(const Tensor& a, bool ta, const Tensor& b, bool tb, const Tensor
     auto one = [&](int64_t i) {
       const T *x = a.data<T>() + i * step_a, *y = b.data<T>() + i * step_b;
       gemm(a.device(),
-           Gemm<T>{flag(ta), flag(tb), rows, n, k, 1, x, sa[-1], y, sb[-1], 0, c.data<T>() + i * m * n, n, end});
+           Gemm<T>{Trans{ta}, Trans{tb}, rows, n, k, 1, x, sa[-1], y, sb[-1], 0, c.data<T>() + i * m * n, n, end});
     };
     if (a.device() != Device::cpu || m * n * k > kGrain * 64) {  // big: threads inside one product
       for (int64_t i = 0; i < batch; ++i) one(i);

@@ -9,6 +9,9 @@ namespace fovea {
 struct Pixel {
   int64_t image, y, x;
 };
+struct Range {  // of rows or columns
+  int64_t begin, end;
+};
 struct Pixels {  // of images of this size
   int64_t height, width;
 

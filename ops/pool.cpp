@@ -10,9 +10,6 @@
 namespace fovea {
 namespace {
 
-struct Range {
-  int64_t begin, end;
-};
 // f(y, x) for all of both, row by row. In one loop, so that what f sums stays in registers.
 template <class F> HD void each_place(const Range& rows, const Range& columns, F f) {
   if (columns.begin >= columns.end) return;

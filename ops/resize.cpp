@@ -11,10 +11,6 @@
 namespace fovea {
 namespace {
 
-struct Range {
-  int64_t begin, end;
-};
-
 // Nearest, along one axis. The f32 product is torch's; it is monotonic, so the readers of a pixel are a range.
 struct Nearest {
   int64_t in, out;

@@ -21,8 +21,8 @@ class Draw {
  public:
   explicit Draw(uint64_t seed, int64_t scale = 1, int64_t step = 1) : dice(seed), scale(scale), step(step) {}
   Dice dice;
-  int64_t scale;                             // multiplies sizes: 1 for checks, more for benchmarks,
-  int64_t step;                              // where those that reach it become multiples of it
+  int64_t scale;                             // 1 for checks; otherwise sizes are high * scale
+  int64_t step;                              // and, from this size on, rounded up to a multiple of it
   int64_t size(int64_t low, int64_t high) {  // `low` itself every fourth time
     const int64_t n = dice.chance(0.25) ? low : dice.integer(low, high), large = high * scale;
     return scale == 1 ? n : large < step ? large : (large + step - 1) / step * step;

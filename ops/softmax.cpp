@@ -129,8 +129,9 @@ template <class T> struct CrossEntropyGrad {  // dx[r] = (e^(x - log sum) - [j =
     const T* in = x + r * n;
     T* to = dx + r * n;
     const int64_t k = label[r];
+    if (k == ignore) return team.each(n, [=](int64_t i) { to[i] = T(0); });  // also of what is not finite
     const LogSum<T> whole = kept[r];
-    const T s = k == ignore ? T(0) : dy[r];
+    const T s = dy[r];
     team.each(n, [=](int64_t i) { to[i] = s * (math::exp(whole.of(in[i])) - (i == k ? T(1) : T(0))); });
   }
 };

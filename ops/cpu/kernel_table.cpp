@@ -12,8 +12,7 @@ extern const Typed<bf16> half;
 const Typed<bf16> half = functions<bf16>;
 #else
 extern const Kernels table;
-const Kernels table{Isa::FOVEA_LEVEL, kVector,          kPanel,  transpose, add,
-                    filter_gradient,  functions<float>, nullptr, nullptr};
+const Kernels table{kVector, kPanel, transpose, add, filter_gradient, functions<float>, nullptr, nullptr};
 #endif
 
 }  // namespace fovea::cpu::FOVEA_KERNELS

@@ -14,19 +14,19 @@ macro(fovea_objects name)
   target_compile_options(${name} PRIVATE $<TARGET_PROPERTY:fovea_flags,INTERFACE_COMPILE_OPTIONS>)
   list(APPEND FOVEA_CPU_OBJECTS $<TARGET_OBJECTS:${name}>)
 endmacro()
-# fovea_kernels(name LEVEL FLAGS...): the kernels of one level.
-macro(fovea_kernels name level)
+# fovea_kernels(name FLAGS...): the kernels of one level.
+macro(fovea_kernels name)
   fovea_objects(fovea_kernels_${name} ${kernel_sources})
-  target_compile_definitions(fovea_kernels_${name} PRIVATE FOVEA_KERNELS=${name} FOVEA_LEVEL=${level})
+  target_compile_definitions(fovea_kernels_${name} PRIVATE FOVEA_KERNELS=${name})
   target_compile_options(fovea_kernels_${name} PRIVATE ${ARGN})
 endmacro()
 
 fovea_objects(fovea_cpu_drivers ${driver_sources})
-fovea_kernels(fallback fallback)
+fovea_kernels(fallback)
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND CMAKE_CXX_COMPILER_ID MATCHES "GNU|Clang")
-  fovea_kernels(v3 v3 -march=x86-64-v3)
-  fovea_kernels(v4 v4 -march=x86-64-v4 -mprefer-vector-width=512)
-  fovea_kernels(v4_bf16 v4_bf16 -march=x86-64-v4 -mavx512bf16 -mprefer-vector-width=512)
+  fovea_kernels(v3 -march=x86-64-v3)
+  fovea_kernels(v4 -march=x86-64-v4 -mprefer-vector-width=512)
+  fovea_kernels(v4_bf16 -march=x86-64-v4 -mavx512bf16 -mprefer-vector-width=512)
   fovea_objects(fovea_kernels_amx ${tile_source})  # with the other kernels of v4_bf16
   target_compile_definitions(fovea_kernels_amx PRIVATE FOVEA_KERNELS=amx)
   target_compile_options(fovea_kernels_amx PRIVATE -march=x86-64-v4 -mavx512bf16 -mamx-tile -mamx-bf16

@@ -153,7 +153,6 @@ template <class T> struct Typed {
 };
 
 struct Kernels {
-  Isa isa;
   int vector, panel;  // floats; columns of a panel
   void (*transpose)(const float* x, int64_t ldx, int64_t rows, int64_t cols, float* y, int64_t ldy);  // y[c,r] = x[r,c]
   void (*add)(const float* x, int64_t n, float* sum);                                                 // sum[i] += x[i]

@@ -28,11 +28,11 @@ const Kernels& kernels(Isa level) {
 #if FOVEA_X86_KERNELS
   static const Kernels with_half = [] {
     Kernels all = v4::table;
-    return all.isa = Isa::v4_bf16, all.half = &v4_bf16::half, all;
+    return all.half = &v4_bf16::half, all;
   }();
   static const Kernels with_tiles = [] {
     Kernels all = with_half;
-    return all.isa = Isa::amx, all.tiles = &amx::tiles, all;
+    return all.tiles = &amx::tiles, all;
   }();
   if (level == Isa::amx) return with_tiles;
   if (level == Isa::v4_bf16) return with_half;

@@ -10,10 +10,11 @@ namespace fovea::cuda {
 namespace {
 
 void check_sizes(const ConvShape& s) {
-  for (const int64_t n : {s.n * s.h * s.w, s.n * s.oh * s.ow, s.taps() * s.c, s.taps() * s.o})
+  const int64_t c = (s.c + 7) / 8 * 8, o = (s.o + 7) / 8 * 8;  // as in_vectors() may make them
+  for (const int64_t n : {s.n * s.h * s.w, s.n * s.oh * s.ow, s.taps() * c, s.taps() * o})
     check(n < int64_t{1} << 30, "conv2d: a map of ", n, " pixels or places; on a GPU fewer than 2^30");
   const int64_t down = int64_t{s.dilation.h} * s.kernel.h, across = int64_t{s.dilation.w} * s.kernel.w;
-  for (const int64_t n : {s.taps() * s.group_c() * s.o, (down * s.w + across) * s.c, (down * s.ow + across) * s.o})
+  for (const int64_t n : {s.taps() * c / s.groups * o, (down * s.w + across) * c, (down * s.ow + across) * o})
     check(n < int64_t{1} << 30, "conv2d: a kernel of ", n,
           " weights, or that spans as many numbers of a map; on a GPU fewer than 2^30");
 }
@@ -144,7 +145,7 @@ void piped_input_gradient(Device device, const Maps<T>& all, const float* w, Lau
     std::vector<Images<S>> dy;
     for (const ConvMap<T>& m : maps) dy.push_back(wide.emplace_back(device, m.dy, outputs(m.s), m.s.o).images());
     const auto& stride = maps[0].s.stride;  // pixels of one remainder make a product
-    with_tiles<Number>(pixels_of(maps, inputs) / (stride.h * stride.w), maps[0].s.group_c(), [&]<class P>() {
+    with_tiles<Number>(pixels_of(maps, inputs) / (int64_t{stride.h} * stride.w), maps[0].s.group_c(), [&]<class P>() {
       if (maps.size() == 1) input_gradient<P>(device, maps[0], dy[0], weights.stored(), launch);
       else input_gradients<P>(device, maps, dy, weights.stored(), launch);
     });
@@ -240,7 +241,7 @@ template <class T> void conv_input_gradient(Device device, const std::vector<Con
     if (plain(maps[0].s)) return plain_input_gradient(device, maps, w);
   with_weights<T>(device, w, maps[0].s, [&](const StoredWeights<T>& weights) {
     for (const ConvMap<T>& m : maps)
-      with_precision<T>(large_tiles(inputs(m.s) / (m.s.stride.h * m.s.stride.w), m.s.group_c()) * m.s.groups,
+      with_precision<T>(large_tiles(inputs(m.s) / (int64_t{m.s.stride.h} * m.s.stride.w), m.s.group_c()) * m.s.groups,
                         [&]<class P>() {
                           input_gradient<P>(device, m, Images<T>{m.dy, m.s.o}, weights, launch);
                         });

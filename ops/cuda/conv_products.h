@@ -300,8 +300,10 @@ void input_gradients(Device device, const std::vector<ConvMap<T>>& maps, const s
                      const StoredWeights<S>& w, Launch launch) {
   const ConvShape& first = maps[0].s;
   const int c = int(first.group_c());
-  for (int a = 0; a < first.stride.h; ++a)
-    for (int b = 0; b < first.stride.w; ++b) {
+  int64_t height = 0, width = 0;
+  for (const auto& map : maps) height = std::max(height, map.s.h), width = std::max(width, map.s.w);
+  for (int a = 0; a < std::min<int64_t>(first.stride.h, height); ++a)
+    for (int b = 0; b < std::min<int64_t>(first.stride.w, width); ++b) {
       Several<T, S> all;
       for (size_t i = 0; i < maps.size(); ++i) {
         ConvShape s = maps[i].s;

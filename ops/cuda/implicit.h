@@ -8,9 +8,9 @@
 
 namespace fovea::cuda {
 
-// n / d for 0 <= n < 2^31 by a multiplication: a division takes a GPU some twenty instructions. With 2^s >= d,
-// ceil(2^(31+s) / d) is too large by less than d / d <= 2^s / d, which n < 2^31 does not lift to the next whole number
-// (Granlund & Montgomery 1994).
+// n / d for 0 <= n < 2^31 by a multiplication: a division takes a GPU some twenty instructions. Rounding
+// up makes the factor 2^(31+s) / d too large by less than 1, and so n / d by less than n / 2^(31+s) < 2^-s <= 1 / d,
+// which does not reach the next whole number (Granlund & Montgomery 1994).
 struct Divisor {
   int d = 1;
   uint32_t factor = uint32_t{1} << 31;
@@ -107,7 +107,7 @@ inline View view_of_input(const ConvShape& s) {
           int(s.group_c())};
 }
 // What the input pixels (a + i * stride.h, b + j * stride.w) see of dy: pixels of one remainder see it through the same
-// taps, so dx is a few convolutions of stride 1. a < h, b < w.
+// taps, so dx is a few convolutions of stride 1. A remainder that a map lacks gives an empty grid.
 inline View view_of_output(const ConvShape& s, int a, int b) {
   const Taps u = conv_taps(a, s.kernel.h, s.stride.h, s.pad.h, s.dilation.h);
   const Taps v = conv_taps(b, s.kernel.w, s.stride.w, s.pad.w, s.dilation.w);

@@ -43,11 +43,8 @@ Tensor gathered(const Tensor& x, const Tensor& w) {
 }
 Tensor library(const Tensor& x, const Tensor& w) { return conv2d(x, w, {}, {.pad = 1}); }
 Tensor in_tf32(const Tensor& x, const Tensor& w) {
-  const Factors before = factors();
-  round_factors(Factors::tf32);
-  const Tensor y = library(x, w);
-  round_factors(before);
-  return y;
+  const WithFactors now(Factors::tf32);
+  return library(x, w);
 }
 
 }  // namespace
