@@ -43,9 +43,8 @@ std::string value(const std::string& arguments, const std::string& environment, 
   REQUIRE(r.code == 0);
   const size_t at = r.out.find("\n" + key + " ");
   REQUIRE(at != std::string::npos);
-  std::istringstream words(r.out.substr(at));
   std::string name, found;
-  words >> name >> found;
+  std::istringstream(r.out.substr(at)) >> name >> found;
   return found;
 }
 
@@ -473,7 +472,6 @@ TEST_CASE("a full disk ends the run with a message and leaves the last checkpoin
   } mounted{small.c_str()};
   const Result r =
       run("train --data tiny --steps 40 --out small/run --set train.keep=0 --set train.checkpoint_every=1" + kSmall);
-  INFO(r.err);
   CHECK(r.code == 1);
   require_words(r.err, {"error: ", "small/run", "No space left"});
   CHECK(run("eval --weights small/run --data tiny --split val").code == 0);
