@@ -11,6 +11,7 @@ struct Pixel {
 };
 struct Range {  // of rows or columns
   int64_t begin, end;
+  HD int64_t size() const { return end - begin; }
 };
 struct Pixels {  // of images of this size
   int64_t height, width;

@@ -1,7 +1,6 @@
 // Convolutions of f32 and bf16 on the CPU: which algorithm for which shape, and the loops around the kernels.
 #pragma once
 #include <algorithm>
-#include <utility>
 #include <vector>
 
 #include "core/allocator.h"
@@ -46,28 +45,34 @@ template <class T> struct Grid {
   int64_t size() const { return n * rows * cols; }
 };
 
-// Memory for each thread that takes part in a loop, the same from chunk to chunk: in a core's own cache.
+// Memory of its own for each thread that takes part in a loop, the same from chunk to chunk: in a core's own cache. Or,
+// where not `own`, one for all of them, to be filled before the loop.
 class PerThread {
  public:
-  explicit PerThread(int64_t floats)
-      : floats_(round_up(floats, 1024)),
-        holds_(static_cast<size_t>(threads_) * sizeof(int64_t)),
-        memory_(static_cast<size_t>(threads_ * floats_) * 4) {
-    std::fill_n(holds_.as<int64_t>(), threads_, -1);
+  explicit PerThread(int64_t floats, bool own = true)
+      : count_(own ? num_threads() : 1),
+        own_(own),
+        floats_(round_up(floats, 1024)),
+        holds_(static_cast<size_t>(count_) * sizeof(int64_t)),
+        memory_(static_cast<size_t>(count_ * floats_) * 4) {
+    std::fill_n(holds_.as<int64_t>(), count_, -1);
   }
-  float* mine() {
-    check(Code::usage, thread_number() < threads_, "threads: their number was changed while a convolution ran");
-    return memory_.as<float>() + thread_number() * floats_;
-  }
-  // The same, holding what number `which` stands for: fill(memory) makes that where the thread has not done so last.
+  float* mine() { return memory_.as<float>() + place() * floats_; }
+  // The same, holding what number `which` stands for: fill(memory) makes that where it was not made last.
   template <class F> float* mine(int64_t which, F fill) {
-    float* memory = mine();
-    if (std::exchange(holds_.as<int64_t>()[thread_number()], which) != which) fill(memory);
-    return memory;
+    int64_t& holds = holds_.as<int64_t>()[place()];
+    if (holds != which) holds = which, fill(mine());
+    return mine();
   }
 
  private:
-  int threads_ = num_threads();
+  int place() const {
+    const int place = own_ ? thread_number() : 0;
+    check(Code::usage, place < count_, "threads: their number was changed while a convolution ran");
+    return place;
+  }
+  int count_;
+  bool own_;
   int64_t floats_;
   Workspace holds_, memory_;
 };

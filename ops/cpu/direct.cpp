@@ -7,6 +7,7 @@
 
 #include "core/threads.h"
 #include "ops/cpu/conv.h"
+#include "ops/pixels.h"
 
 namespace fovea::cpu::direct {
 namespace {
@@ -14,11 +15,6 @@ namespace {
 constexpr int64_t kPixels = 96, kDepth = 512;  // a block of A: 96 x 512 floats and a panel of B stay in L2
 constexpr int64_t kApart = 2048;               // bytes
 constexpr int64_t kUnits = 16;                 // parts to aim at where the pixels alone give too few
-
-struct Range {
-  int64_t begin, end;
-  int64_t size() const { return end - begin; }
-};
 
 // Which results i < all read only what exists: i * step + base + u * delta in [0, n) for all u < count.
 Range within(int64_t all, int64_t step, int64_t base, int64_t count, int64_t delta, int64_t n) {

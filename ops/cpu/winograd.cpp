@@ -137,7 +137,7 @@ template <class T, class W> class Convolution {
   Convolution(const Tiling<T>& tiling, const Weights<W>& weights, const ConvEnd& end, const Kernels& k)
       : tiling_(tiling), weights_(weights), end_(end), k_(k) {}
   void run() {
-    if (!plan_.own_v) read(0, tiling_.count, all_v_.template as<float>());
+    if (!plan_.own_v) v_.mine(0, [&](float* v) { read(0, tiling_.count, v); });
     plan_.units ? by_units() : by_blocks();
   }
 
@@ -148,19 +148,19 @@ template <class T, class W> class Convolution {
       const int64_t g = unit / slabs, column = unit % slabs * plan_.slab, first = g * plan_.group;
       const int64_t count = std::min(plan_.group, tiling_.count - first);
       const float* u = u_.mine(column, [&](float* u) { make(column, u); });
-      const float* v = plan_.own_v ? v_.mine(g, [&](float* v) { read(first, count, v); }) : all_v_.template as<float>();
+      const float* v = v_.mine(g, [&](float* v) { read(first, count, v); });
       for (int64_t i = 0; i < count; i += plan_.block)
         multiply(first + i, std::min(plan_.block, count - i), column, v + i * lv_, u);
     });
   }
   void by_blocks() {
     for (int64_t column = 0; column < o_; column += plan_.slab) {
-      if (!plan_.own_u) make(column, all_u_.template as<float>());
+      const auto make_u = [&](float* u) { make(column, u); };
+      if (!plan_.own_u) u_.mine(column, make_u);
       parallel_for(ceil_div(tiling_.count, plan_.block), 1, [&](int64_t i, int64_t) {
         const int64_t first = i * plan_.block, count = std::min(plan_.block, tiling_.count - first);
-        const float* u = all_u_.template as<float>();
-        if (plan_.own_u) u = u_.mine(column, [&](float* u) { make(column, u); });
-        float* v = plan_.own_v ? v_.mine() : all_v_.template as<float>();
+        const float* u = u_.mine(column, make_u);
+        float* v = v_.mine();
         if (plan_.own_v) read(first, count, v);
         multiply(first, count, column, v, u);
       });
@@ -212,9 +212,7 @@ template <class T, class W> class Convolution {
   const int64_t lv_ = round_up(c_, 16) + 16, lm_ = round_up(plan_.slab, 16) + 16;
   const int64_t u_plane_ = c_ * round_up(plan_.slab, k_.vector) + 16, v_plane_ = plan_.group * lv_ + 16,
                 m_plane_ = plan_.block * lm_ + 16;
-  PerThread u_{plan_.own_u ? 36 * u_plane_ : 0}, v_{plan_.own_v ? 36 * v_plane_ : 0}, m_{36 * m_plane_};
-  Workspace all_u_{static_cast<size_t>(plan_.own_u ? 0 : 36 * u_plane_) * 4};
-  Workspace all_v_{static_cast<size_t>(plan_.own_v ? 0 : 36 * v_plane_) * 4};
+  PerThread u_{36 * u_plane_, plan_.own_u}, v_{36 * v_plane_, plan_.own_v}, m_{36 * m_plane_};
 };
 
 template <class T, class W>
@@ -232,17 +230,16 @@ template <class T> void weight_gradient_of_few(const Tiling<T>& tiling, float* d
   const int64_t count = tiling.count, c = tiling.c, o = tiling.o, wide = round_up(o, k.vector), lu = wide + 16;
   const int64_t v_plane = count * lv + 16, d_plane = count * wide + 16, u_plane = kPart * lu + 16;
   const bool own_d = own(c, 36 * d_plane);
-  Workspace shared_d(static_cast<size_t>(own_d ? 0 : 36 * d_plane) * 4);
-  PerThread d_of(own_d ? 36 * d_plane : 0), v_of(36 * v_plane), u_of(36 * u_plane);
+  PerThread d_of(36 * d_plane, own_d), v_of(36 * v_plane), u_of(36 * u_plane);
   const auto make_d = [&](float* d) {
     parallel_for(count, 4, [&](int64_t b, int64_t e) {
       for (int64_t t = b; t < e; ++t) images.tile_gradient(tiling.gradient(t), o, d, d_plane, count, t);
     });
   };
-  if (!own_d) make_d(shared_d.as<float>());
+  if (!own_d) d_of.mine(0, make_d);
   parallel_for(ceil_div(c, kPart), 1, [&](int64_t part, int64_t) {
     const int64_t first = part * kPart, rows = std::min(kPart, c - first);
-    const float* d = own_d ? d_of.mine(0, make_d) : shared_d.as<float>();
+    const float* d = d_of.mine(0, make_d);
     float *v = v_of.mine(), *u = u_of.mine();
     for (int64_t t = 0; t < count; ++t) {
       Tile<T> tile = tiling.input(t);
