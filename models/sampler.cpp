@@ -16,6 +16,7 @@ void keep_hard(std::span<const Box<float>> anchors, std::span<const double> loss
   std::make_heap(heap.begin(), heap.end(), easier);
   std::vector<size_t> walked, positive, background;
   const size_t batch = static_cast<size_t>(o.batch);
+  const float most_iou = static_cast<float>(o.nms);  // as nms() takes it: 0.3 is not more than 0.3
   const auto full = [&] {
     if (!o.one_to_three) return positive.size() + background.size() >= batch;
     const size_t most = std::min(positive.size() + left, batch / 4);  // positives are few: no walk for more than all
@@ -26,7 +27,7 @@ void keep_hard(std::span<const Box<float>> anchors, std::span<const double> loss
     const size_t a = heap.back();
     heap.pop_back();
     left -= m.box[a] >= 0;
-    if (std::any_of(walked.begin(), walked.end(), [&](size_t b) { return iou(anchors[a], anchors[b]) > o.nms; }))
+    if (std::any_of(walked.begin(), walked.end(), [&](size_t b) { return iou(anchors[a], anchors[b]) > most_iou; }))
       continue;
     walked.push_back(a);
     (m.box[a] >= 0 ? positive : background).push_back(a);

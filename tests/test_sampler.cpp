@@ -26,7 +26,7 @@ Matches brute_force(const std::vector<Box<float>>& anchors, const std::vector<do
   std::stable_sort(order.begin(), order.end(), [&](size_t a, size_t b) { return loss[a] > loss[b]; });
   for (size_t a : order) {
     bool free = m.box[a] != Matches::ignored;
-    for (size_t b : kept) free = free && iou(anchors[a], anchors[b]) <= o.nms;
+    for (size_t b : kept) free = free && iou(anchors[a], anchors[b]) <= float(o.nms);
     if (free) kept.push_back(a);
   }
   int64_t positives = 0, background = 0;
@@ -67,6 +67,15 @@ TEST_CASE("ohem: six anchors by hand") {
   CHECK(m.counted == 0);  // no positive survives: no background either
 }
 
+TEST_CASE("ohem: an IoU of the threshold itself is not more, whichever way the threshold is rounded to f32") {
+  const std::vector<Box<float>> anchors = {{0, 0, 13, 1}, {7, 0, 20, 1}, {30, 0, 47, 1}, {33, 0, 50, 1}};
+  for (const double nms : {6. / 20, 14. / 20}) {
+    Matches m = matches({-1, -1, -1, -1});
+    keep_hard(anchors, std::vector<double>{4, 3, 2, 1}, {.batch = 4, .nms = nms}, m);
+    CHECK(m.box == std::vector<int64_t>{-1, -1, -1, nms > 0.5 ? -1 : -2});
+  }
+}
+
 TEST_CASE("ohem: a loss that is NaN is the least of all") {
   const std::vector<Box<float>> anchors = {{0, 0, 10, 10}, {20, 0, 30, 10}, {40, 0, 50, 10}};
   Matches m = matches({-1, 0, -1});
@@ -102,8 +111,8 @@ TEST_CASE("ohem equals sorting and suppressing all anchors") {
       loss.push_back(double(dice.integer(0, 20)) / 4);  // ties
       box.push_back(dice.integer(-2, 1));
     }
-    const double nms[] = {0.1, 0.5, 0.7};
-    const HardSampler o{int(dice.integer(4, 24)), nms[dice.integer(0, 2)], dice.chance(0.5)};
+    const double nms[] = {0.1, 0.25, 0.5, 0.6, 0.7};
+    const HardSampler o{int(dice.integer(4, 24)), nms[dice.integer(0, 4)], dice.chance(0.5)};
     Matches m = matches(box);
     const Matches expected = brute_force(anchors, loss, o, m);
     keep_hard(anchors, loss, o, m);
