@@ -48,23 +48,40 @@ template <class T, class V> void fill(V& v, std::vector<double>& v64, int64_t n,
   for (int64_t i = 0; i < n; ++i) v.push_back(E(T(float(dice.normal())))), v64.push_back(v.back());
 }
 
+template <class V> void fence(V& v) { v.insert(v.end(), 64, typename V::value_type(NAN)); }  // spoils what reads on
+
 void set_results(ConvShape& s) {  // their height and width
   s.oh = (s.h + 2 * s.pad.h - s.dilation.h * (s.kernel.h - 1) - 1) / s.stride.h + 1;
   s.ow = (s.w + 2 * s.pad.w - s.dilation.w * (s.kernel.w - 1) - 1) / s.stride.w + 1;
 }
 
-// Maps of T; their numbers, and the weights, are such as N has.
+// A map of T; its numbers are such as N has.
+template <class T, class N> Buffers<T> map_of(const ConvShape& s, Dice& d) {
+  Buffers<T> m{s, {}, {}, {}, {}, {}, {}, {}, {}};
+  const int64_t in = s.n * s.h * s.w * s.c, out = s.n * s.oh * s.ow * s.o;
+  fill<N>(m.x, m.x64, in, d), fill<N>(m.dy, m.dy64, out, d), fence(m.x), fence(m.dy);
+  m.y.assign(out, T(NAN)), m.dx.assign(in, T(NAN)), m.y64.assign(out, 0), m.dx64.assign(in, 0);
+  return m;
+}
+template <class N, class T> void set_weights(Case<T>& c, Dice& d) {
+  const ConvShape& s = c.maps[0].s;
+  std::vector<double> unused;
+  fill<N>(c.w, c.w64, s.taps() * s.group_c() * s.o, d), fill<N>(c.b, unused, s.o, d);
+  c.dw.assign(c.w.size(), NAN), c.dw64.assign(c.w.size(), 0), fence(c.w), fence(c.b);
+}
+
 template <class T, class N = T> Case<T> make(uint64_t seed) {
   Dice d(seed);
   const auto pick = [&](int64_t low, int64_t high) { return d.chance(0.2) ? low : d.integer(low, high); };
+  const auto channels = [&](int64_t high) { return d.chance(0.2) ? 16 * d.integer(1, 4) : pick(1, high); };
   const bool three = d.chance(0.5);  // what Winograd applies to
   ConvShape s{};
   s.groups = three ? 1 : int(pick(1, 3));
   s.kernel = three ? Int2(3) : Int2(int(pick(1, 7)), int(pick(1, 4)));
   s.stride = three ? Int2(1) : Int2(int(pick(1, 4)), int(pick(1, 3)));
   s.dilation = three ? Int2(1) : Int2(int(pick(1, 3)), int(pick(1, 2)));
-  s.pad = Int2(int(pick(0, 3)), int(pick(0, 3)));
-  s.c = s.groups * pick(1, three ? 90 : 40), s.o = s.groups * pick(1, d.chance(0.1) ? 700 : 140);
+  s.pad = Int2(int(pick(0, d.chance(0.1) ? 9 : 3)), int(pick(0, 3)));
+  s.c = s.groups * channels(three ? 90 : 40), s.o = s.groups * channels(d.chance(0.1) ? 700 : 140);
   if (d.chance(0.1)) s.c = s.groups * 600;
   if (!three && d.chance(0.5)) {  // many narrow groups, of which some are depthwise
     const bool same = d.chance(0.5);
@@ -76,15 +93,9 @@ template <class T, class N = T> Case<T> make(uint64_t seed) {
     s.n = pick(0, 3);
     s.h = pick(1, 15) + s.dilation.h * (s.kernel.h - 1), s.w = pick(1, 15) + s.dilation.w * (s.kernel.w - 1);
     set_results(s);
-    Buffers<T> m{s, {}, {}, {}, {}, {}, {}, {}, {}};
-    const int64_t in = s.n * s.h * s.w * s.c, out = s.n * s.oh * s.ow * s.o;
-    fill<N>(m.x, m.x64, in, d), fill<N>(m.dy, m.dy64, out, d);
-    m.y.assign(out, T(NAN)), m.dx.assign(in, T(NAN)), m.y64.assign(out, 0), m.dx64.assign(in, 0);
-    c.maps.push_back(m);
+    c.maps.push_back(map_of<T, N>(s, d));
   }
-  std::vector<double> unused;
-  fill<N>(c.w, c.w64, s.taps() * s.group_c() * s.o, d), fill<N>(c.b, unused, s.o, d);
-  c.dw.assign(c.w.size(), NAN), c.dw64.assign(c.w.size(), 0);
+  set_weights<N>(c, d);
   return c;
 }
 
@@ -221,14 +232,8 @@ template <class T> void check_large(ConvShape s) {
   Dice d(5);
   Case<T> c;
   set_results(s);
-  Buffers<T> m{s, {}, {}, {}, {}, {}, {}, {}, {}};
-  fill<T>(m.x, m.x64, s.n * s.h * s.w * s.c, d), fill<T>(m.dy, m.dy64, s.n * s.oh * s.ow * s.o, d);
-  m.y.assign(m.dy.size(), T(NAN)), m.dx.assign(m.x.size(), T(NAN));
-  m.y64.resize(m.dy.size()), m.dx64.resize(m.x.size());
-  std::vector<double> unused;
-  fill<T>(c.w, c.w64, s.taps() * s.c * s.o, d), fill<T>(c.b, unused, s.o, d);
-  c.dw.assign(c.w.size(), NAN), c.dw64.resize(c.w.size());
-  c.maps.push_back(m);
+  c.maps.push_back(map_of<T, T>(s, d));
+  set_weights<T>(c, d);
   solve(c);
   for (const auto& [name, kernels] : all_kernels<T>())
     for (const ConvAlgo algo : {ConvAlgo::direct, ConvAlgo::winograd}) {
@@ -261,6 +266,9 @@ template <class T> void check_large() {
   check_large<T>(shape(1, 9, 11, 90, 300, 1, 1, 1));    // columns in parts, a border of none
   check_large<T>(shape(2, 14, 57, 16, 512, 3, 1, 1));   // few tiles of many columns
   check_large<T>(shape(1, 57, 61, 160, 200, 3, 1, 1));  // groups of tiles by slabs of columns
+  ConvShape halves = shape(2, 7, 9, 32, 32, 3, 1, 1);
+  halves.groups = 2;  // each with half of what a tile's depths hold
+  check_large<T>(halves);
 }
 
 }  // namespace

@@ -59,7 +59,7 @@ void copy_bordered(const Patches<bf16>& p, const Bands& b, int64_t n, int64_t ro
     }
     const bf16* x = p.x + ((n * p.h + i) * p.w + low + b.left) * p.ldx;
     std::fill_n(y, low * stride, bf16());
-    if (p.ldx == stride) std::copy_n(x, (high - low) * stride, y + low * stride);
+    if (p.ldx == stride && p.c == stride) std::copy_n(x, (high - low) * stride, y + low * stride);
     else
       for (int64_t j = low; j < high; ++j, x += p.ldx) {
         std::copy_n(x, p.c, y + j * stride);
