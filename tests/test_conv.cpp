@@ -70,7 +70,8 @@ Random draw(uint64_t seed) {
                   {int(d.pick(0, 2)), int(d.pick(0, 2))},
                   {int(d.pick(1, 2)), int(d.pick(1, 2))},
                   g};
-  const int64_t c = g * d.size(1, 4), out = g * d.size(1, 4), n = d.size(0, 3);
+  const int64_t most = d.dice.chance(0.2) ? 40 : 4;  // Winograd begins at 16
+  const int64_t c = g * d.size(1, most), out = g * d.size(1, most), n = d.size(0, 3);
   const int64_t h = d.size(1, 6) + o.dilation.h * (k.h - 1), w = d.size(1, 6) + o.dilation.w * (k.w - 1);
   const int64_t oh = (h + 2 * o.pad.h - o.dilation.h * (k.h - 1) - 1) / o.stride.h + 1;
   const int64_t ow = (w + 2 * o.pad.w - o.dilation.w * (k.w - 1) - 1) / o.stride.w + 1;

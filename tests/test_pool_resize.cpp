@@ -7,9 +7,10 @@
 #include "ops/pool.h"
 #include "ops/reduce.h"
 #include "ops/resize.h"
-#include "tests/catch.h"
+#include "tests/tensors.h"
 
 using namespace fovea;
+using fovea::test::difference;
 
 namespace {
 
@@ -37,6 +38,17 @@ template <class F> void check_linear(const Shape& shape, Dice& dice, F op) {
   for (int64_t i = 0; i < y.size(); ++i) left += y.at(i) * dy.at(i);
   for (int64_t i = 0; i < x.size(); ++i) right += x.at(i) * x.grad().at(i);
   REQUIRE(left == Approx(right).epsilon(1e-10).margin(1e-10));
+}
+
+// The loops of f32, which are others than those of f64, value and gradient.
+template <class F> void check_f32(const Shape& shape, Dice& dice, F op) {
+  Tensor narrow = random(shape, dice).to(DType::f32), wide = narrow.to(DType::f64);
+  const Tensor y = op(narrow.set_requires_grad()), z = op(wide.set_requires_grad());
+  const Tensor dy = random(y.shape(), dice).to(DType::f32);
+  backward(y, dy);
+  backward(z, dy.to(DType::f64));
+  CHECK(difference(y, z) < 1e-5);
+  CHECK(difference(narrow.grad(), wide.grad()) < 1e-5);
 }
 
 }  // namespace
@@ -69,12 +81,8 @@ TEST_CASE("max and average pooling match loops over the windows") {
     });
     check_linear(x.shape(), dice, [&](const Tensor& t) { return avg_pool2d(t, o); });
     check_linear(x.shape(), dice, [&](const Tensor& t) { return max_pool2d(t, o); });  // linear where the winners stay
-    const Tensor f32 = x.to(DType::f32).set_requires_grad(), f64 = f32.detach().to(DType::f64).set_requires_grad();
-    const Tensor y32 = max_pool2d(f32, o), y64 = max_pool2d(f64, o), dy = random(y64.shape(), dice).to(DType::f32);
-    REQUIRE((y32.values<float>() == y64.to(DType::f32).values<float>()));
-    backward(y32, dy);
-    backward(y64, dy.to(DType::f64));
-    for (int64_t i = 0; i < x.size(); ++i) REQUIRE(f32.grad().at(i) == Approx(f64.grad().at(i)).margin(1e-5));
+    check_f32(x.shape(), dice, [&](const Tensor& t) { return max_pool2d(t, o); });
+    check_f32(x.shape(), dice, [&](const Tensor& t) { return avg_pool2d(t, o); });
   }
 }
 
@@ -111,6 +119,7 @@ TEST_CASE("adaptive pooling covers the image with torch's windows") {
       REQUIRE(at(y, n, oy, ox, c) == Approx(sum / double(3 * (end - begin))).margin(1e-12));
     });
     check_linear(x.shape(), dice, [out = out](const Tensor& t) { return adaptive_avg_pool2d(t, {out, 2}); });
+    check_f32({2, in, 6, 67}, dice, [out = out](const Tensor& t) { return adaptive_avg_pool2d(t, {out, 2}); });
   }
   const Tensor large = Tensor::full({1, 300, 300, 67}, 0.1);
   CHECK(adaptive_avg_pool2d(large, 1).at(66) == Approx(0.1f).epsilon(1e-6));
@@ -153,6 +162,9 @@ TEST_CASE("bilinear resizing interpolates between pixel centres") {
     const int64_t h = dice.integer(1, 20), w = dice.integer(1, 20);
     check_linear(shape, dice, [&](const Tensor& t) { return resize_bilinear(t, h, w); });
     check_linear(shape, dice, [&](const Tensor& t) { return resize_nearest(t, h, w); });
+    const Shape wide = shape.with(3, dice.integer(1, 150));
+    check_f32(wide, dice, [&](const Tensor& t) { return resize_bilinear(t, h, w); });
+    check_f32(wide, dice, [&](const Tensor& t) { return resize_nearest(t, h, w); });
     const Tensor flat = resize_bilinear(Tensor::full(shape, 3, DType::f64), h, w);  // the weights of a pixel sum to 1
     for (int64_t i = 0; i < flat.size(); ++i) REQUIRE(flat.at(i) == Approx(3));
   }
