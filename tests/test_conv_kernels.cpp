@@ -34,12 +34,12 @@ template <class T> std::vector<std::pair<std::string, cpu::Kernels>> all_kernels
 
 template <class T> struct Buffers {  // one map as stored and in f64
   ConvShape s;
-  std::vector<T> x, dy, y, dx;
+  std::vector<T> x, dy, y, dx, residual;
   std::vector<double> x64, dy64, y64, dx64;
 };
 template <class T> struct Case {
   std::vector<Buffers<T>> maps;
-  std::vector<float> w, b, dw;
+  std::vector<float> w, b, scale, dw;
   std::vector<double> w64, dw64;
 };
 
@@ -57,9 +57,11 @@ void set_results(ConvShape& s) {  // their height and width
 
 // A map of T; its numbers are such as N has.
 template <class T, class N> Buffers<T> map_of(const ConvShape& s, Dice& d) {
-  Buffers<T> m{s, {}, {}, {}, {}, {}, {}, {}, {}};
+  Buffers<T> m{.s = s};
+  std::vector<double> unused;
   const int64_t in = s.n * s.h * s.w * s.c, out = s.n * s.oh * s.ow * s.o;
-  fill<N>(m.x, m.x64, in, d), fill<N>(m.dy, m.dy64, out, d), fence(m.x), fence(m.dy);
+  fill<N>(m.x, m.x64, in, d), fill<N>(m.dy, m.dy64, out, d), fill<N>(m.residual, unused, out, d);
+  fence(m.x), fence(m.dy), fence(m.residual);
   m.y.assign(out, T(NAN)), m.dx.assign(in, T(NAN)), m.y64.assign(out, 0), m.dx64.assign(in, 0);
   return m;
 }
@@ -67,7 +69,8 @@ template <class N, class T> void set_weights(Case<T>& c, Dice& d) {
   const ConvShape& s = c.maps[0].s;
   std::vector<double> unused;
   fill<N>(c.w, c.w64, s.taps() * s.group_c() * s.o, d), fill<N>(c.b, unused, s.o, d);
-  c.dw.assign(c.w.size(), NAN), c.dw64.assign(c.w.size(), 0), fence(c.w), fence(c.b);
+  fill<N>(c.scale, unused, s.o, d);
+  c.dw.assign(c.w.size(), NAN), c.dw64.assign(c.w.size(), 0), fence(c.w), fence(c.b), fence(c.scale);
 }
 
 template <class T, class N = T> Case<T> make(uint64_t seed) {
@@ -108,10 +111,12 @@ template <class T> void solve(Case<T>& c) {  // the twin: value without bias, bo
   }
 }
 
-template <class T> void run(Case<T>& c, ConvAlgo algo, const cpu::Kernels& k, bool relu) {
+// block: with all that follows a convolution in a residual block; otherwise with a bias alone.
+template <class T> void run(Case<T>& c, ConvAlgo algo, const cpu::Kernels& k, bool block) {
   cpu::Maps<T> maps;
-  for (Buffers<T>& m : c.maps) maps.push_back({m.s, m.x.data(), m.y.data(), m.dx.data(), m.dy.data()});
-  cpu::conv_value(maps, c.w.data(), {nullptr, c.b.data(), relu}, algo, k);
+  for (Buffers<T>& m : c.maps)
+    maps.push_back({m.s, m.x.data(), m.y.data(), m.dx.data(), m.dy.data(), block ? m.residual.data() : nullptr});
+  cpu::conv_value(maps, c.w.data(), {block ? c.scale.data() : nullptr, c.b.data(), block}, algo, k);
   cpu::conv_input_gradient(maps, c.w.data(), algo, k);
   cpu::conv_weight_gradient(maps, c.dw.data(), algo, k);
 }
@@ -128,7 +133,7 @@ template <class T, class F> double worst(size_t n, const T* x, F want) {  // max
   return error / scale;
 }
 
-template <class T> void compare(const Case<T>& c, bool relu, double bound) {
+template <class T> void compare(const Case<T>& c, bool block, double bound) {
   const double stored = sizeof(T) == 2 ? 0x1p-8 + bound : bound;  // half a unit in the last of 8 bits
   for (const Buffers<T>& m : c.maps) {
     INFO("x [" << m.s.n << "," << m.s.h << "," << m.s.w << "," << m.s.c << "] kernel " << m.s.kernel.h << "x"
@@ -136,8 +141,9 @@ template <class T> void compare(const Case<T>& c, bool relu, double bound) {
                << m.s.pad.h << "x" << m.s.pad.w << " dilation " << m.s.dilation.h << "x" << m.s.dilation.w << " groups "
                << m.s.groups);
     CHECK(worst(m.y.size(), m.y.data(), [&](size_t i) {
-            const double v = m.y64[i] + c.b[i % size_t(m.s.o)];
-            return relu && v < 0 ? 0 : v;
+            const size_t o = i % size_t(m.s.o);
+            if (!block) return m.y64[i] + c.b[o];
+            return std::max(0.0, m.y64[i] * c.scale[o] + c.b[o] + double(m.residual[i]));
           }) < stored);
     CHECK(worst(m.dx.size(), m.dx.data(), [&](size_t i) { return m.dx64[i]; }) < stored);
   }
