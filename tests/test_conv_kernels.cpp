@@ -250,7 +250,7 @@ template <class T> void check_large(ConvShape s) {
       compare(mine, true, algo == ConvAlgo::direct ? 3e-6 : 2e-5);
       if (name != all_kernels<T>().back().first) continue;
       const int threads = num_threads();
-      for (const int n : {1, 3, 8}) {  // who makes what, and of how much at once, depends on them
+      for (const int n : {1, 2, 3, 8}) {  // who makes what, and of how much at once, depends on them
         set_num_threads(n);
         Case<T> other = c;
         run(other, algo, kernels, true);

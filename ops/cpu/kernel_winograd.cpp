@@ -40,8 +40,10 @@ inline void filter3(const Vec (&u)[6], Vec (&o)[3]) {  // G' u
   o[0] = u[0] - (2 / 3.f) * s1 + (1 / 6.f) * s2, o[1] = (b / 6) * (q2 - 2 * q1), o[2] = (1 / 3.f) * (s2 - s1) + u[5];
 }
 
-// A transform of a square: f over the columns of in (I rows), then over the rows of the result (O x O).
-template <int I, int O, class F> inline void square(const Vec (&in)[I][I], Vec (&out)[O][O], F f) {
+// A transform of a square: f over the columns of in (I rows), then over the rows of the result (O x O), of which only
+// those from kFirst to kEnd are computed.
+template <int I, int O, int kFirst = 0, int kEnd = O, class F>
+inline void square(const Vec (&in)[I][I], Vec (&out)[O][O], F f) {
   Vec half[O][I];
 #pragma GCC unroll 6
   for (int j = 0; j < I; ++j) {
@@ -53,7 +55,7 @@ template <int I, int O, class F> inline void square(const Vec (&in)[I][I], Vec (
     for (int i = 0; i < O; ++i) half[i][j] = y[i];
   }
 #pragma GCC unroll 6
-  for (int i = 0; i < O; ++i) f(half[i], out[i]);
+  for (int i = kFirst; i < kEnd; ++i) f(half[i], out[i]);
 }
 
 // The S x S pixels of a tile at channel c, zero where there are none.
@@ -75,9 +77,10 @@ template <int S, class T> inline void prefetch_next(const Tile<T>& t, int64_t c)
   for (int i = t.r0; i < t.r1; ++i)
     for (int j = S; j < S + 4; ++j) __builtin_prefetch(t.x + c + i * t.row + j * t.pixel, 0, 2);
 }
-template <int S> inline void write_planes(const Vec (&x)[S][S], float* v, int64_t plane, int64_t n) {
+template <int S, int kFirst = 0, int kEnd = S>
+inline void write_planes(const Vec (&x)[S][S], float* v, int64_t plane, int64_t n) {
 #pragma GCC unroll 6
-  for (int i = 0; i < S; ++i)
+  for (int i = kFirst; i < kEnd; ++i)
 #pragma GCC unroll 6
     for (int j = 0; j < S; ++j) store(v + (i * S + j) * plane, x[i][j], n);
 }
@@ -93,15 +96,35 @@ inline int64_t packed_at(int64_t c, int64_t n, int64_t depth, int64_t index) {
   return first * depth + index * padded(least(kPanel, n - first)) + (c - first);
 }
 
-}  // namespace
-
-template <class T> void tile_input(const Tile<T>& t, int64_t channels, float* v, int64_t plane) {
+// Rows [kFirst, kEnd) of the 6x6 points.
+template <class T, int kFirst, int kEnd> void input(const Tile<T>& t, int64_t channels, float* v, int64_t plane) {
   for (int64_t c = 0; c < channels; c += kVector) {
     Vec x[6][6], y[6][6];
     prefetch_next<6>(t, c);
     read(t, c, channels - c, x);
-    square<6, 6>(x, y, input6);
-    write_planes(y, v + c, plane, channels - c);
+    square<6, 6, kFirst, kEnd>(x, y, input6);
+    write_planes<6, kFirst, kEnd>(y, v + c, plane, channels - c);
+  }
+}
+
+template <class T, int kFirst, int kEnd>
+void gradient(const Tile<T>& t, int64_t channels, float* d, int64_t plane, int64_t depth, int64_t index) {
+  for (int64_t c = 0; c < channels; c += kVector) {
+    Vec x[4][4], y[6][6];
+    prefetch_next<4>(t, c);
+    read(t, c, channels - c, x);
+    square<4, 6, kFirst, kEnd>(x, y, gradient6);
+    write_planes<6, kFirst, kEnd>(y, d + packed_at(c, channels, depth, index), plane, kVector);
+  }
+}
+
+}  // namespace
+
+template <class T> void tile_input(const Tile<T>& t, int64_t channels, float* v, int64_t plane, Points points) {
+  switch (points) {
+    case Points::all: return input<T, 0, 6>(t, channels, v, plane);
+    case Points::first: return input<T, 0, 3>(t, channels, v, plane);
+    case Points::second: return input<T, 3, 6>(t, channels, v, plane);
   }
 }
 
@@ -125,20 +148,19 @@ void tile_output(const float* m, int64_t plane, int64_t channels, T* y, int64_t 
 }
 
 template <class T>
-void tile_gradient(const Tile<T>& t, int64_t channels, float* d, int64_t plane, int64_t depth, int64_t index) {
-  for (int64_t c = 0; c < channels; c += kVector) {
-    Vec x[4][4], y[6][6];
-    prefetch_next<4>(t, c);
-    read(t, c, channels - c, x);
-    square<4, 6>(x, y, gradient6);
-    write_planes(y, d + packed_at(c, channels, depth, index), plane, kVector);
+void tile_gradient(const Tile<T>& t, int64_t channels, float* d, int64_t plane, int64_t depth, int64_t index,
+                   Points points) {
+  switch (points) {
+    case Points::all: return gradient<T, 0, 6>(t, channels, d, plane, depth, index);
+    case Points::first: return gradient<T, 0, 3>(t, channels, d, plane, depth, index);
+    case Points::second: return gradient<T, 3, 6>(t, channels, d, plane, depth, index);
   }
 }
 
 #define FOVEA_TILES(T)                                                                                           \
-  template void tile_input(const Tile<T>&, int64_t, float*, int64_t);                                            \
+  template void tile_input(const Tile<T>&, int64_t, float*, int64_t, Points);                                    \
   template void tile_output(const float*, int64_t, int64_t, T*, int64_t, int64_t, int, int, const Epilogue<T>&); \
-  template void tile_gradient(const Tile<T>&, int64_t, float*, int64_t, int64_t, int64_t);
+  template void tile_gradient(const Tile<T>&, int64_t, float*, int64_t, int64_t, int64_t, Points);
 FOVEA_STORED(FOVEA_TILES)
 
 template <class T>

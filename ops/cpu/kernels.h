@@ -86,6 +86,9 @@ template <class T> struct Patches {
   int64_t col_of(int64_t run) const { return touch() ? 0 : run % kw; }
 };
 
+// Which of the 36 planes of a Winograd transform are made: all, 0..17 or 18..35. A half takes half of the arithmetic.
+enum class Points { all, first, second };
+
 // One 4x4 tile of a Winograd convolution: `x` is its first pixel (maybe outside the image), of which rows [r0,r1) x
 // [c0,c1) exist.
 template <class T> struct Tile {
@@ -137,12 +140,13 @@ template <class T> struct Typed {
   void (*pack_turned)(const float* src, int64_t ld, int64_t k, int64_t n, T* b, int64_t depth, int64_t first);
 
   // Winograd F(4x4,3x3); planes p = 0..35 lie `plane` floats apart. See kernel_winograd.cpp for the matrices.
-  void (*tile_input)(const Tile<T>& t, int64_t channels, float* v, int64_t plane);  // v[p, c] = (B' x B)
+  void (*tile_input)(const Tile<T>& t, int64_t channels, float* v, int64_t plane, Points p);  // v[p, c] = (B' x B)
   // y = A' m A, then the epilogue; only the rows and columns that exist
   void (*tile_output)(const float* m, int64_t plane, int64_t channels, T* y, int64_t row, int64_t pixel, int rows,
                       int cols, const Epilogue<T>& end);
   // d[p] = A dy A', packed as row `index` of a matrix of `depth` rows, ready to be the B of a product
-  void (*tile_gradient)(const Tile<T>& t, int64_t channels, float* d, int64_t plane, int64_t depth, int64_t index);
+  void (*tile_gradient)(const Tile<T>& t, int64_t channels, float* d, int64_t plane, int64_t depth, int64_t index,
+                        Points p);
   // u[p] = G w G', packed as depth `index` of `depth`; w: nine rows `tap` numbers apart, in order or flipped
   void (*filter)(const T* w, int64_t tap, bool flipped, int64_t n, float* u, int64_t plane, int64_t depth,
                  int64_t index);

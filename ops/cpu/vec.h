@@ -90,12 +90,13 @@ template <class S, class T>
 void pack(const S* src, int64_t ld, int64_t k, int64_t n, T* b, int64_t depth, int64_t first);
 template <class T>
 void pack_turned(const float* src, int64_t ld, int64_t k, int64_t n, T* b, int64_t depth, int64_t first);
-template <class T> void tile_input(const Tile<T>& t, int64_t channels, float* v, int64_t plane);
+template <class T> void tile_input(const Tile<T>& t, int64_t channels, float* v, int64_t plane, Points points);
 template <class T>
 void tile_output(const float* m, int64_t plane, int64_t channels, T* y, int64_t row, int64_t pixel, int rows, int cols,
                  const Epilogue<T>& end);
 template <class T>
-void tile_gradient(const Tile<T>& t, int64_t channels, float* d, int64_t plane, int64_t depth, int64_t index);
+void tile_gradient(const Tile<T>& t, int64_t channels, float* d, int64_t plane, int64_t depth, int64_t index,
+                   Points points);
 template <class T>
 void filter(const T* w, int64_t tap, bool flipped, int64_t n, float* u, int64_t plane, int64_t depth, int64_t index);
 template <class T> void spread(const Spread<T>& s);

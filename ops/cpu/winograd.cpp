@@ -114,7 +114,7 @@ struct Plan {
   Plan(int64_t tiles, int64_t c, int64_t o) {
     const int64_t row = 36 * 4 * (round_up(c, 16) + 16), sums = 36 * 4 * (round_up(o, 16) + 16),
                   threads = num_threads();
-    const bool few = tiles < 192;
+    const bool few = tiles < (threads == 2 ? 96 : 192);  // two threads take a half each
     slab = slab_size(c, o, few ? 0 : 10 << 20);
     own_u = !few && own(tiles, 36 * c * slab);
     // an even number of groups and of blocks, for the threads
@@ -170,7 +170,8 @@ template <class T, class W> class Convolution {
   void make(int64_t column, float* u) const { transform(weights_, column, columns(column), u, u_plane_, k_); }
   void read(int64_t first, int64_t count, float* v) const {
     parallel_for(count, 4, [&](int64_t b, int64_t e) {
-      for (int64_t t = b; t < e; ++t) k_.of<T>().tile_input(tiling_.input(first + t), c_, v + t * lv_, v_plane_);
+      for (int64_t t = b; t < e; ++t)
+        k_.of<T>().tile_input(tiling_.input(first + t), c_, v + t * lv_, v_plane_, Points::all);
     });
   }
   // y of tiles [first, first + count) and the columns of a slab
@@ -233,7 +234,7 @@ template <class T> void weight_gradient_of_few(const Tiling<T>& tiling, float* d
   PerThread d_of(36 * d_plane, own_d), v_of(36 * v_plane), u_of(36 * u_plane);
   const auto make_d = [&](float* d) {
     parallel_for(count, 4, [&](int64_t b, int64_t e) {
-      for (int64_t t = b; t < e; ++t) images.tile_gradient(tiling.gradient(t), o, d, d_plane, count, t);
+      for (int64_t t = b; t < e; ++t) images.tile_gradient(tiling.gradient(t), o, d, d_plane, count, t, Points::all);
     });
   };
   if (!own_d) d_of.mine(0, make_d);
@@ -244,7 +245,7 @@ template <class T> void weight_gradient_of_few(const Tiling<T>& tiling, float* d
     for (int64_t t = 0; t < count; ++t) {
       Tile<T> tile = tiling.input(t);
       tile.x += first;
-      images.tile_input(tile, std::min(kRead, c - first), v + t * lv, v_plane);
+      images.tile_input(tile, std::min(kRead, c - first), v + t * lv, v_plane, Points::all);
     }
     const Run all{0, 0, count};
     for (int64_t p = 0; p < 36; ++p)
@@ -262,7 +263,8 @@ template <class T> void weight_gradient_of_few(const Tiling<T>& tiling, float* d
   });
 }
 
-// The tiles come in blocks that fit the cache.
+// The tiles come in blocks that fit the cache. Two threads share out the 36 products from the start, transforms and
+// all: what one makes, the other neither reads nor overwrites, and little is computed twice.
 template <class T> void weight_gradient_of_many(const Tiling<T>& tiling, float* dw, const Kernels& k) {
   const Typed<T>& images = k.of<T>();
   const int64_t c = tiling.c, o = tiling.o, lv = round_up(c, 16) + 16, wide = round_up(o, k.vector), lu = wide + 16;
@@ -275,30 +277,34 @@ template <class T> void weight_gradient_of_many(const Tiling<T>& tiling, float* 
   const int64_t parts = ceil_div(c, kPart), u_plane = kPart * lu + 16;
   Workspace memory(static_cast<size_t>(36 * (v_plane + d_plane + parts * u_plane)) * 4);
   float *v = memory.as<float>(), *d = v + 36 * v_plane, *du = d + 36 * d_plane;  // du [parts, 36, kPart, lu]
-  for (int64_t first = 0; first < tiling.count; first += size) {
-    const int64_t count = std::min(size, tiling.count - first);
-    parallel_for(count, 4, [&](int64_t b, int64_t e) {
-      for (int64_t t = b; t < e; ++t) {
-        images.tile_input(tiling.input(first + t), c, v + t * lv, v_plane);
-        images.tile_gradient(tiling.gradient(first + t), o, d, d_plane, count, t);
-      }
-    });
-    parallel_for(36 * parts, 1, [&](int64_t unit, int64_t) {
-      const int64_t i = unit % parts, p = unit / parts;
-      const Run all{0, 0, count};
-      k.f32.product({.m = std::min(kPart, c - i * kPart),
-                     .n = o,
-                     .runs = &all,
-                     .a = v + p * v_plane + i * kPart,
-                     .lda = lv,
-                     .transposed = true,
-                     .b = d + p * d_plane,
-                     .depth = count,
-                     .c = du + (i * 36 + p) * u_plane,
-                     .ldc = lu,
-                     .add = first > 0});
-    });
-  }
+  const int64_t halves = num_threads() == 2 ? 2 : 1, planes = 36 / halves;
+  parallel_for(halves, 1, [&](int64_t half, int64_t) {
+    const Points points = halves == 1 ? Points::all : half == 0 ? Points::first : Points::second;
+    for (int64_t first = 0; first < tiling.count; first += size) {
+      const int64_t count = std::min(size, tiling.count - first);
+      parallel_for(count, 4, [&](int64_t b, int64_t e) {
+        for (int64_t t = b; t < e; ++t) {
+          images.tile_input(tiling.input(first + t), c, v + t * lv, v_plane, points);
+          images.tile_gradient(tiling.gradient(first + t), o, d, d_plane, count, t, points);
+        }
+      });
+      parallel_for(planes * parts, 1, [&](int64_t unit, int64_t) {
+        const int64_t i = unit % parts, p = half * planes + unit / parts;
+        const Run all{0, 0, count};
+        k.f32.product({.m = std::min(kPart, c - i * kPart),
+                       .n = o,
+                       .runs = &all,
+                       .a = v + p * v_plane + i * kPart,
+                       .lda = lv,
+                       .transposed = true,
+                       .b = d + p * d_plane,
+                       .depth = count,
+                       .c = du + (i * 36 + p) * u_plane,
+                       .ldc = lu,
+                       .add = first > 0});
+      });
+    }
+  });
   parallel_for(c, 8, [&](int64_t b, int64_t e) {
     for (int64_t r = b; r < e; ++r)
       k.filter_gradient(du + r / kPart * 36 * u_plane + r % kPart * lu, u_plane, o, dw + r * o, c * o);
