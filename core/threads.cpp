@@ -15,6 +15,9 @@
 #include <vector>
 
 #include "core/error.h"
+#if defined(__linux__)
+#include <sched.h>
+#endif
 #if defined(__x86_64__)
 #include <xmmintrin.h>
 #endif
@@ -160,7 +163,7 @@ int default_threads() {
           ": expected a number from 1 to ", kMostThreads);
     return static_cast<int>(n);
   }
-  return std::clamp(static_cast<int>(std::thread::hardware_concurrency()), 1, kMostThreads);
+  return std::min(processors(), kMostThreads);
 }
 
 std::mutex caller_mutex;  // one job at a time; loader threads that call loops meanwhile run them inline
@@ -176,6 +179,13 @@ std::unique_ptr<Pool>& pool() {  // never destroyed: threads that outlive main()
 
 }  // namespace
 
+int processors() {
+#if defined(__linux__)
+  cpu_set_t allowed;
+  if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) return std::max(CPU_COUNT(&allowed), 1);
+#endif
+  return std::max(static_cast<int>(std::thread::hardware_concurrency()), 1);  // also of more than a set can hold
+}
 int num_threads() { return pool(), pool_size.load(); }
 int thread_number() { return number; }
 

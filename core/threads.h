@@ -4,6 +4,9 @@
 
 namespace fovea {
 
+// Those that this process may run on: fewer than the machine has under taskset or in a container. At least 1.
+int processors();
+
 int num_threads();
 // The caller counts as one. Throws below 1, above 256, and where the system starts no more. Not while another thread
 // computes: what has memory for each thread throws then.

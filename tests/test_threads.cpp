@@ -1,6 +1,7 @@
 // The thread pool and the loops on it: exceptions, nesting, callers at once, equal bits for any number of threads.
 #include "core/threads.h"
 
+#include <sched.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -194,6 +195,23 @@ TEST_CASE("loops, rows and column sums give equal bits on 1, 2, 3 and 8 threads"
   sum_columns<float>(Device::cpu, 0, 4, At{nullptr, 4}, none.data());
   CHECK(none == std::vector<float>(4, 0));
 }
+
+#if defined(__linux__)
+TEST_CASE("processors are those that the process may run on") {
+  int seen = 0;
+  std::thread([&] {  // affinity is a thread's own
+    cpu_set_t all, one;
+    if (sched_getaffinity(0, sizeof all, &all) != 0) return;
+    CPU_ZERO(&one);
+    for (int i = 0; i < CPU_SETSIZE && CPU_COUNT(&one) == 0; ++i)
+      if (CPU_ISSET(i, &all)) CPU_SET(i, &one);
+    if (sched_setaffinity(0, sizeof one, &one) == 0) seen = processors();
+  })
+      .join();
+  CHECK(seen == 1);
+  CHECK(processors() >= 1);
+}
+#endif
 
 #if defined(__x86_64__)
 TEST_CASE("denormals are flushed inside the scope, on every thread, and not outside") {

@@ -10,7 +10,6 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <thread>
 
 #include "core/atomic_file.h"
 #include "core/error.h"
@@ -138,7 +137,7 @@ Json environment_json(const std::string& device) {
   return {{"fovea", kVersion},
           {"compiler", "g++ " __VERSION__},
           {"processor", processor},
-          {"processors", std::thread::hardware_concurrency()},
+          {"processors", processors()},  // that it may run on
           {"instruction_set", name_of(isa())},
           {"instruction_set_best", name_of(best_isa())},
           {"blas", blas_name()},
