@@ -241,7 +241,9 @@ TEST_CASE("an epoch's mean loss is that of its own steps, also without scores an
     return r.err.substr(at, r.err.find('\n', at) - at);
   };
   const std::string whole = last_line(run(unscored + "--out unpaused"));
-  REQUIRE(run(unscored + "--stop-after 4 --out paused").code == 0);
+  const Result part = run(unscored + "--stop-after 4 --out paused");
+  REQUIRE(part.code == 0);
+  CHECK(part.err.find("paused after step 4 of ") != std::string::npos);
   CHECK(last_line(run("train --resume paused")) == whole);
 }
 

@@ -126,8 +126,8 @@ double roofline(const Machine& machine, double bytes, double flops, double ms) {
   return 1e-6 * std::max(bytes / machine.copy_gb_per_s, flops / machine.peak_gflops) / ms;
 }
 
-void add_bench_flags(Command& command, BenchFlags& flags) {
-  command.option("--threads", flags.threads, "threads; 0: all").show_default().range(0, 256);
+void add_bench_flags(Command& command, BenchFlags& flags, const std::string& threads_if_0) {
+  command.option("--threads", flags.threads, "threads; 0: " + threads_if_0).show_default().range(0, 256);
   command.option("--rounds", flags.rounds, "measured rounds; their median counts").show_default().range(1, 1e6);
   command.option("--warmup", flags.warmup, "rounds before them").show_default().range(0, 1e6);
   command.option("--compare", flags.compare, "what --json printed before: adds its times and their ratio to each row")

@@ -17,7 +17,7 @@ struct BenchFlags {
   bool json = false;
   std::string compare;
 };
-void add_bench_flags(Command& command, BenchFlags& flags);
+void add_bench_flags(Command& command, BenchFlags& flags, const std::string& threads_if_0 = "all");
 
 struct Times {
   std::vector<double> ms;  // of each round

@@ -71,7 +71,7 @@ void add_bench_ladder(Command& bench) {
   auto o = std::make_shared<LadderFlags>();
   ladder.option("--shape", o->shape, "HxWxC->K: image, and channels of the result").type("SHAPE").show_default();
   ladder.option("--device", o->device, kDeviceHelp).show_default();
-  add_bench_flags(ladder, *o);
+  add_bench_flags(ladder, *o, "one");
   ladder.run([o] { bench_ladder(*o); });
 }
 

@@ -162,7 +162,7 @@ std::vector<Key> other_keys() {
       KEY(augment.hue, "turn by +- this part of a circle", kUnit),
       KEY(augment.grey, "probability to lose all colour", kUnit),
       KEY(eval.every, "epochs between scorings during training; 0: only at the end", kCount),
-      KEY(eval.batch, "pictures at a time", kPictures),
+      KEY(eval.batch, "pictures at a time; smaller ones are padded, which statistics of group norms see", kPictures),
       KEY(eval.pictures, "on the page of validation pictures", {0, 100}),
       KEY(conv.algo, "how f32 convolutions are computed", {}, "auto | direct | winograd | reference"),
   };

@@ -262,11 +262,15 @@ void Session::run() {
     const std::string latest = checkpoints_->latest();
     const std::string rest = latest.empty() ? "no checkpoint was written yet" : "last good checkpoint: " + latest;
     const char* all = error.code == Code::data ? "\n  fovea data stats --verify names every such picture" : "";
-    fail(error.code, std::string(error.what()) + "\n  " + rest + "\n  " + how_to_resume() + all);
+    fail(error.code, std::string(error.what()) + "\n  " + rest + "\n  " + how_to_resume() +
+                         (error.code == Code::not_finite ? " --lr RATE (a lower one)" : "") + all);
   }
   progress_->clear();
   write_report(*run_, config_, val_ ? &*val_ : nullptr, evaluation_ ? &*evaluation_ : nullptr,
                text(step_, " of ", counted(total_, "step")));
+  if (step_ < total_)
+    say("paused after step %lld of %lld; %s\n", static_cast<long long>(step_), static_cast<long long>(total_),
+        how_to_resume().c_str());
 }
 
 void Session::loop() {
@@ -375,7 +379,7 @@ void Session::evaluate_now() {
   log_scores(best);
   progress_->clear();
   say_epoch(text("  val ", number(evaluation_->classification + evaluation_->box), "  ", ap_line(evaluation_->coco),
-                 best ? styled(Style::green, "  best so far", Stream::err) : ""));
+                 best && best_ap_ >= 0 ? styled(Style::green, "  best so far", Stream::err) : ""));
   write_report(*run_, config_, &*val_, &*evaluation_, text(step_, " of ", counted(total_, "step")));
 }
 

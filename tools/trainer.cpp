@@ -130,7 +130,7 @@ std::vector<int64_t> everything(const Batch& batch) {
   return all;
 }
 
-const char* const kAdvice = "\n  hint: a lower train.lr, a longer train.warmup or a smaller train.clip_norm";
+const char* const kAdvice = "\n  hint: a lower train.lr, a longer train.warmup or a smaller train.clip_norm (0: off)";
 
 }  // namespace
 
@@ -138,7 +138,7 @@ void Trainer::check_losses(const Batch& batch, const RetinaNet::Output& output, 
                            int64_t step) const {
   if (std::isfinite(result.classification) && std::isfinite(result.box)) return;
   const std::string head =
-      text("step ", step, ": the ", std::isfinite(result.classification) ? "box" : "classification", " loss is ",
+      text("step ", step + 1, ": the ", std::isfinite(result.classification) ? "box" : "classification", " loss is ",
            std::isfinite(result.classification) ? result.box : result.classification);
   if (!all_finite(batch.images))
     fail(Code::not_finite,
@@ -172,7 +172,7 @@ void Trainer::check_gradients(const Batch& batch, double norm, int64_t step) con
       where = "the first is that of " + p.name;
       break;
     }
-  fail(Code::not_finite, text("step ", step, ": the losses are finite but gradients are not; ", where, "; images ",
+  fail(Code::not_finite, text("step ", step + 1, ": the losses are finite but gradients are not; ", where, "; images ",
                               pictures(batch, everything(batch)), kAdvice));
 }
 

@@ -28,7 +28,8 @@ class Trainer {
   Trainer(const Config& config, RetinaNet& model, int64_t total_steps);
 
   // Step number `step` (0 is the first). Throws Code::not_finite, before any weight changes, where a loss or a gradient
-  // is infinite or NaN; the message names the pictures, the term, and the level or the parameter.
+  // is infinite or NaN; the message names the step, counted from 1 as in the log, the pictures, the term, and the level
+  // or the parameter.
   StepResult step(const Batch& batch, int64_t step);
   // Throws Code::not_finite where a weight is infinite or NaN after `step` steps: nothing to keep or to go on from.
   void check_weights(int64_t step) const;
