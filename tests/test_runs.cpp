@@ -220,6 +220,13 @@ TEST_CASE("what a message says to type can be typed, and epochs count from 1") {
   fails("train --resume 'my run' --stop-after -1", 2, {"--stop-after: -1 is not in 1 to"});
 }
 
+TEST_CASE("numbers that are none are named with their flag") {
+  fails("gradcheck --seed abc", 2, {"--seed: 'abc' is not a number"});
+  fails("gradcheck --seed -1", 2, {"--seed: -1 is below 0"});
+  fails("bench model --batch 1.5", 2, {"--batch: '1.5' is not a whole number"});
+  fails("detect --threshold much", 2, {"--threshold: 'much' is not a number"});
+}
+
 TEST_CASE("epochs that are asked for later take the place of steps") {
   make_data();
   REQUIRE(run("train --data tiny --steps 4 --out longer" + kSmall).code == 0);  // 3 steps an epoch

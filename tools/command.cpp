@@ -104,11 +104,21 @@ Command Command::command(const std::string& name, const std::string& description
 }
 void Command::needs_command() { app_->require_subcommand(1); }
 
+// What is wrong with the text of a number, "" for nothing.
+template <class T> static std::string number_fault(const std::string& value) {
+  char* end = nullptr;
+  const double v = std::strtod(value.c_str(), &end);
+  if (value.empty()) return "needs a number";
+  if (*end) return "'" + value + "' is not a number";
+  if (!std::is_same_v<T, double> && value.find_first_of(".eE") != value.npos)
+    return "'" + value + "' is not a whole number";
+  return std::is_same_v<T, uint64_t> && v < 0 ? value + " is below 0" : "";
+}
 template <class T> Option Command::option(const std::string& names, T& value, const std::string& help) {
   CLI::Option* option = app_->add_option(names, value, help);
   constexpr bool one_text = std::is_same_v<T, std::string>, texts = std::is_same_v<T, std::vector<std::string>>;
   if (!one_text && !texts)  // CLI11 takes "" for 0
-    option->check([](const std::string& value) { return std::string(value.empty() ? "needs a number" : ""); });
+    option->check(number_fault<T>);
   if (texts && names.starts_with("-")) option->allow_extra_args(false);
   return Option(option);
 }
