@@ -4,7 +4,8 @@
 
 namespace fovea {
 
-// Those that this process may run on: fewer than the machine has under taskset or in a container. At least 1.
+// Those that the calling thread may run on: fewer than the machine has under taskset or in a container with a cpuset.
+// A limit on time (docker --cpus) is not seen. At least 1.
 int processors();
 
 int num_threads();

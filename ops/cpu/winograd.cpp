@@ -117,7 +117,7 @@ struct Plan {
     const bool few = tiles < (threads == 2 ? 96 : 192);  // two threads take a half each
     slab = slab_size(c, o, few ? 0 : 10 << 20);
     own_u = !few && own(tiles, 36 * c * slab);
-    // an even number of groups and of blocks, for the threads
+    // an even number of groups and of blocks: measured on two threads
     const int64_t fit = std::min<int64_t>((7 << 20) / row, 192), narrow = slab_size(c, o, 0);
     const int64_t groups = few ? 1 : round_up(ceil_div(tiles, std::max<int64_t>(fit, 1)), 2);
     units = groups * ceil_div(o, narrow) >= (few ? threads : 4 * threads) && (few || (!own_u && fit >= 96));
@@ -264,7 +264,8 @@ template <class T> void weight_gradient_of_few(const Tiling<T>& tiling, float* d
 }
 
 // The tiles come in blocks that fit the cache. Two threads share out the 36 products from the start, transforms and
-// all: what one makes, the other neither reads nor overwrites, and little is computed twice.
+// all: what one makes, the other neither reads nor overwrites, and little is computed twice. If one of the cores is
+// taken away, though, the other waits.
 template <class T> void weight_gradient_of_many(const Tiling<T>& tiling, float* dw, const Kernels& k) {
   const Typed<T>& images = k.of<T>();
   const int64_t c = tiling.c, o = tiling.o, lv = round_up(c, 16) + 16, wide = round_up(o, k.vector), lu = wide + 16;
