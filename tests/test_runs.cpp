@@ -443,3 +443,16 @@ TEST_CASE("a run on a folder with an odd name goes on") {
   shared().write("odd\x7f.toml", "[train]\nlr = 0.5\n");
   fails("train --data tiny --steps 1 --out never --config 'odd\x7f.toml'" + kSmall, 2, {"train.lr comes from "});
 }
+
+TEST_CASE("pictures of a kind that is not read are named, and what only points to weights is said to") {
+  make_data();
+  fs::create_directories(shared() / "mixed");
+  fs::copy_file(fs::directory_iterator(shared() / "tiny/val/images")->path(), shared() / "mixed/a.png");
+  for (const char* name : {"mixed/c.webp", "mixed/b.tiff", "mixed/notes.txt"}) shared().write(name, "no picture");
+  const Result r = run("detect --weights done mixed --json");
+  INFO(r.err);
+  CHECK(r.code == 0);
+  CHECK(r.err.find("mixed: 2 pictures of a kind that is not read, such as b.tiff") != std::string::npos);
+  fails("detect --weights done/checkpoints/latest mixed --json", 4,
+        {"only names a checkpoint of its run", "give the folder"});
+}

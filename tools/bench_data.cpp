@@ -131,7 +131,8 @@ void bench_data(const DataFlags& o) {
     options.dir = made->path, options.split = "train";
   }
   const Dataset data = open_dataset(options).first(o.pictures);
-  check(Code::usage, data.size() >= o.batch, "--batch ", o.batch, " needs as many pictures; there are ", data.size());
+  check(Code::usage, data.size() >= o.batch, "--batch ", o.batch, " needs as many pictures; there are ", data.size(),
+        "\n  hint: --batch ", data.size());
   report.head["pictures"] = data.size();
   const double one_thread = OneThread(report, machine, o, data).run();
   time_loader(report, o, data, one_thread);

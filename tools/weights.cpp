@@ -19,6 +19,9 @@ static const char* const kHint = "\n  hint: give the folder of `fovea train --ou
 std::string weights_file(const std::string& path) {
   check(Code::usage, !path.empty(), "--weights is required: a .safetensors file or the folder of a run");
   check(Code::model, fs::exists(path), "no file or run '", path, "'", kHint);
+  const std::string name = fs::path(path).filename().string();
+  check(Code::model, fs::is_directory(path) || (name != "latest" && name != "best"), "'", path,
+        "' only names a checkpoint of its run", kHint);
   if (!fs::is_directory(path)) return path;
   check(Code::model, fs::exists(path + "/checkpoints"), "'", path, "' is no run: it has no checkpoints", kHint);
   const CheckpointFolder folder(path + "/checkpoints", 0);
