@@ -233,11 +233,28 @@ template <class T, class From> struct ChunkSum<T, Element<From>> {  // of number
     T* to = partial + k * cols;
     auto sum = at.fresh(to);
     at.each([&](int64_t c) { sum[c] = 0; });
-    FOVEA_UNROLL_BY(4) for (int64_t r = row; r < row + n; ++r) {
+    int64_t r = row;
+    if constexpr (Columns::all)
+      if (cols >= kLong)
+        for (; r + 8 <= row + n; r += 8) add_eight(at, sum, from.x + r * cols);
+    FOVEA_UNROLL_BY(4) for (; r < row + n; ++r) {
       const auto x = at.load(from.x + r * cols);
       at.each([&](int64_t c) { sum[c] += compute_t<From>(x[c]); });
     }
     at.store(to, sum);
+  }
+
+ private:
+  static constexpr int64_t kLong = 1024;  // columns: their sums would go to memory and back, again and again
+  template <class Columns> HD void add_eight(const Columns& at, T* sum, const From* row) const {
+    using C = compute_t<From>;
+    const int64_t n = cols;
+    const From* x = at.load(row);
+    at.each([=](int64_t c) {
+      T all = sum[c];
+      FOVEA_UNROLL_BY(8) for (int i = 0; i < 8; ++i) all += C(x[i * n + c]);
+      sum[c] = all;
+    });
   }
 };
 // out[s, c] = sum over r of body(s * rows + r, c), for [segments, rows, cols] in row-major order.
