@@ -14,7 +14,7 @@ namespace {
 
 constexpr int64_t kPixels = 96, kDepth = 512;  // a block of A: 96 x 512 floats and a panel of B stay in L2
 constexpr int64_t kApart = 2048;               // bytes
-constexpr int64_t kUnits = 16;                 // parts to aim at where the pixels alone give too few
+constexpr int64_t kUnits = 16;                 // parts to aim at, at least, where the pixels alone give too few
 
 // Which results i < all read only what exists: i * step + base + u * delta in [0, n) for all u < count.
 Range within(int64_t all, int64_t step, int64_t base, int64_t count, int64_t delta, int64_t n) {
@@ -110,7 +110,8 @@ void convolve_rows(const Patches<T>& patches, const Grid<T>& grid, const Packed<
                    const Kernels& k) {
   const std::vector<Region<T>> regions = regions_of(patches, grid);
   const int64_t blocks = regions.back().first + regions.back().blocks();
-  const int64_t groups = std::min(ceil_div(kUnits, std::max<int64_t>(blocks, 1)), ceil_div(b.n, 2 * k.panel));
+  const int64_t units = std::max<int64_t>(kUnits, 4 * num_threads());
+  const int64_t groups = std::min(ceil_div(units, std::max<int64_t>(blocks, 1)), ceil_div(b.n, 2 * k.panel));
   const int64_t width = round_up(ceil_div(b.n, groups), k.panel), parts = ceil_div(b.n, width);
   const int64_t all = std::max<int64_t>(b.run, 1), step = round_up(ceil_div(all, ceil_div(all, kDepth)), 16);
   std::vector<std::vector<Run>> lying;  // of the depths that a product takes

@@ -77,11 +77,11 @@ int64_t spread(int64_t numbers) { return round_up(numbers, kTileDepth) | kTileDe
 template <class R>
 void convolve(const Patches<bf16>& p, const Grid<R>& grid, const Packed<bf16>& b, const Epilogue<R>& end,
               const Kernels& k) {
-  constexpr int64_t kPixels = 256, kUnits = 8;
+  constexpr int64_t kPixels = 256;
   Bands bands = bands_of(p, can_be_bordered(p) && apart<bf16>(p.c, k), kPixels);
   const int64_t units = grid.n * bands.count;
   if (units == 0 || bands.pitch == 0) return;
-  const int64_t groups = std::min(ceil_div(kUnits, units), ceil_div(b.n, k.panel));
+  const int64_t groups = std::min(ceil_div(std::max(8, 4 * num_threads()), units), ceil_div(b.n, k.panel));
   const int64_t width = round_up(ceil_div(b.n, groups), k.panel), parts = ceil_div(b.n, width);
   bands.lying = bands.lying && p.c == b.stride;
   const int64_t pixel = bands.lying ? p.ldx : bands.bordered ? b.stride : spread(b.depth);

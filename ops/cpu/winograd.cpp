@@ -117,7 +117,7 @@ struct Plan {
     const bool few = tiles < (threads == 2 ? 96 : 192);  // two threads take a half each
     slab = slab_size(c, o, few ? 0 : 10 << 20);
     own_u = !few && own(tiles, 36 * c * slab);
-    // an even number of groups and of blocks: measured on two threads
+    // an even number of groups and of blocks (measured on two threads), or as many blocks for each of more threads
     const int64_t fit = std::min<int64_t>((7 << 20) / row, 192), narrow = slab_size(c, o, 0);
     const int64_t groups = few ? 1 : round_up(ceil_div(tiles, std::max<int64_t>(fit, 1)), 2);
     units = groups * ceil_div(o, narrow) >= (few ? threads : 4 * threads) && (few || (!own_u && fit >= 96));
@@ -126,7 +126,8 @@ struct Plan {
       own_u = true, own_v = !few || own(o, group * row / 4);
     } else {  // enough that the weights pay, few enough for the cache
       const int64_t most = std::clamp<int64_t>((3 << 20) / (row + sums), 24, 48);
-      group = block = few ? tiles : ceil_div(tiles, round_up(ceil_div(tiles, most), 2));
+      const int64_t even = threads <= 2 ? 2 : std::min(threads, tiles / 12);
+      group = block = few ? tiles : ceil_div(tiles, round_up(ceil_div(tiles, most), even));
       own_v = !few;
     }
   }
