@@ -13,7 +13,7 @@ namespace fovea::cpu::direct {
 namespace {
 
 constexpr int64_t kPixels = 96, kDepth = 512;  // a block of A: 96 x 512 floats and a panel of B stay in L2
-constexpr int64_t kApart = 2048;               // bytes
+constexpr int64_t kApart = 2048;               // bytes from pixel to pixel that a cache's sets bear
 constexpr int64_t kUnits = 16;                 // parts to aim at, at least, where the pixels alone give too few
 
 // Which results i < all read only what exists: i * step + base + u * delta in [0, n) for all u < count.

@@ -103,7 +103,7 @@ int64_t slab_size(int64_t c, int64_t o, int64_t bytes) {
 }
 // What all threads need, a thread makes for itself where it is little work, for so many columns or tiles each, and
 // little memory: this takes less time than to fetch the parts that others have just written into their caches.
-bool own(int64_t uses, int64_t floats) { return uses >= 64 * num_threads() && floats <= 1 << 20; }
+bool worth_repeating(int64_t uses, int64_t floats) { return uses >= 64 * num_threads() && floats <= 1 << 20; }
 
 // How the work is shared out. A unit is a group of tiles by a slab of 64 columns. Where there are enough of them, a
 // thread takes whole ones: the transformed weights then stay with one core, and so do the sums of 36 tiles at a time.
@@ -116,14 +116,14 @@ struct Plan {
                   threads = num_threads();
     const bool few = tiles < (threads == 2 ? 96 : 192);  // two threads take a half each
     slab = slab_size(c, o, few ? 0 : 10 << 20);
-    own_u = !few && own(tiles, 36 * c * slab);
+    own_u = !few && worth_repeating(tiles, 36 * c * slab);
     // an even number of groups and of blocks (measured on two threads), or as many blocks for each of more threads
     const int64_t fit = std::min<int64_t>((7 << 20) / row, 192), narrow = slab_size(c, o, 0);
     const int64_t groups = few ? 1 : round_up(ceil_div(tiles, std::max<int64_t>(fit, 1)), 2);
     units = groups * ceil_div(o, narrow) >= (few ? threads : 4 * threads) && (few || (!own_u && fit >= 96));
     if (units) {
       slab = narrow, group = ceil_div(tiles, groups), block = round_up(ceil_div(group, ceil_div(group, 36)), 6);
-      own_u = true, own_v = !few || own(o, group * row / 4);
+      own_u = true, own_v = !few || worth_repeating(o, group * row / 4);
     } else {  // enough that the weights pay, few enough for the cache
       const int64_t most = std::clamp<int64_t>((3 << 20) / (row + sums), 24, 48);
       const int64_t even = threads <= 2 ? 2 : std::min(threads, tiles / 12);
@@ -148,7 +148,7 @@ template <class T, class W> class Convolution {
     parallel_for(ceil_div(tiling_.count, plan_.group) * slabs, 1, [&](int64_t unit, int64_t) {
       const int64_t g = unit / slabs, column = unit % slabs * plan_.slab, first = g * plan_.group;
       const int64_t count = std::min(plan_.group, tiling_.count - first);
-      const float* u = u_.mine(column, [&](float* u) { make(column, u); });
+      const float* u = weights(column);
       const float* v = v_.mine(g, [&](float* v) { read(first, count, v); });
       for (int64_t i = 0; i < count; i += plan_.block)
         multiply(first + i, std::min(plan_.block, count - i), column, v + i * lv_, u);
@@ -156,11 +156,10 @@ template <class T, class W> class Convolution {
   }
   void by_blocks() {
     for (int64_t column = 0; column < o_; column += plan_.slab) {
-      const auto make_u = [&](float* u) { make(column, u); };
-      if (!plan_.own_u) u_.mine(column, make_u);
+      if (!plan_.own_u) weights(column);  // by all threads, before they part
       parallel_for(ceil_div(tiling_.count, plan_.block), 1, [&](int64_t i, int64_t) {
         const int64_t first = i * plan_.block, count = std::min(plan_.block, tiling_.count - first);
-        const float* u = u_.mine(column, make_u);
+        const float* u = weights(column);
         float* v = v_.mine();
         if (plan_.own_v) read(first, count, v);
         multiply(first, count, column, v, u);
@@ -168,7 +167,9 @@ template <class T, class W> class Convolution {
     }
   }
   int64_t columns(int64_t column) const { return std::min(plan_.slab, o_ - column); }
-  void make(int64_t column, float* u) const { transform(weights_, column, columns(column), u, u_plane_, k_); }
+  const float* weights(int64_t column) {  // of a slab, transformed
+    return u_.mine(column, [&](float* u) { transform(weights_, column, columns(column), u, u_plane_, k_); });
+  }
   void read(int64_t first, int64_t count, float* v) const {
     parallel_for(count, 4, [&](int64_t b, int64_t e) {
       for (int64_t t = b; t < e; ++t)
@@ -231,7 +232,7 @@ template <class T> void weight_gradient_of_few(const Tiling<T>& tiling, float* d
   const Typed<T>& images = k.of<T>();
   const int64_t count = tiling.count, c = tiling.c, o = tiling.o, wide = round_up(o, k.vector), lu = wide + 16;
   const int64_t v_plane = count * lv + 16, d_plane = count * wide + 16, u_plane = kPart * lu + 16;
-  const bool own_d = own(c, 36 * d_plane);
+  const bool own_d = worth_repeating(c, 36 * d_plane);
   PerThread d_of(36 * d_plane, own_d), v_of(36 * v_plane), u_of(36 * u_plane);
   const auto make_d = [&](float* d) {
     parallel_for(count, 4, [&](int64_t b, int64_t e) {
