@@ -1,5 +1,5 @@
 // Small blocks come from free lists by size; large ones are cut from segments and joined again, so that the memory of
-// one layer serves the next, whatever its shape. Statistics by tag.
+// one layer serves the next, whatever its shape. Threads have segments of their own for scratch. Statistics by tag.
 #include "core/allocator.h"
 
 #include <algorithm>
@@ -22,6 +22,7 @@ namespace fovea {
 namespace {
 
 constexpr size_t kPage = 4096, kHugePage = size_t{2} << 20, kSegment = size_t{512} << 20;
+constexpr size_t kThreadSegment = size_t{64} << 20;
 #if defined(__SANITIZE_ADDRESS__)
 constexpr size_t kLarge = ~size_t{0};  // it watches the ends of what the system allocates, not of parts of it
 #else
@@ -95,40 +96,41 @@ class Segments {
 };
 
 struct Block {
-  size_t bytes;
+  size_t bytes, place;
   std::string tag;
 };
 
 class Pool {
  public:
   explicit Pool(Device device) : device_(device), large_from_(device == Device::cuda ? 0 : kLarge) {}
-  void* take(size_t bytes) {
+  void* take(size_t bytes, size_t place) {  // place: 0, or 1 + the number of the thread that it is for
     const size_t size = rounded(bytes, device_);
     const std::string tag = Scope::path().substr(0, Scope::path().find('.'));
     std::lock_guard lock(mutex_);
     if (size < bytes) out_of_memory(bytes);  // no multiple of a page is so large
-    void* block = size >= large_from_ ? take_large(size) : take_small(size);
+    void* block = is_large(size, place) ? take_large(size, place) : take_small(size);
     stats_.current += size;
     stats_.peak = std::max(stats_.peak, stats_.current);
     stats_.allocations++;
     stats_.tags[tag] += size;
-    live_[block] = {size, tag};
+    live_[block] = {size, place, tag};
     return block;
   }
   void give(void* block) {
     if (!block) return;
     std::lock_guard lock(mutex_);
     const auto it = live_.find(block);
-    const size_t size = it->second.bytes;
+    const auto& [size, place, tag] = it->second;
     stats_.current -= size;
-    stats_.tags[it->second.tag] -= size;
-    if (size >= large_from_) segments_.give(static_cast<char*>(block), size), large_ -= size;
+    stats_.tags[tag] -= size;
+    if (is_large(size, place)) segments_[place].give(static_cast<char*>(block), size), large_ -= size;
     else small_[size].push_back(block), kept_ += size;
     live_.erase(it);
   }
   MemoryStats stats() {
     std::lock_guard lock(mutex_);
-    stats_.cached = kept_ + segments_.touched() - large_;
+    stats_.cached = kept_ - large_;
+    for (auto& [place, segments] : segments_) stats_.cached += segments.touched();
     return stats_;
   }
   void reset_peak() {
@@ -141,6 +143,10 @@ class Pool {
   }
 
  private:
+  // Of a thread's own memory all is large, unless no block is.
+  bool is_large(size_t size, size_t place) const {
+    return size >= large_from_ || (place > 0 && large_from_ < ~size_t{0});
+  }
   void* take_small(size_t size) {
     auto& list = small_[size];
     if (list.empty()) {
@@ -152,15 +158,16 @@ class Pool {
     list.pop_back(), kept_ -= size;
     return block;
   }
-  void* take_large(size_t size) {
-    char* block = segments_.take(size);
+  void* take_large(size_t size, size_t place) {
+    Segments& segments = segments_[place];
+    char* block = segments.take(size);
     if (!block) {
-      size_t segment = std::max(size, kSegment);
+      size_t segment = std::max(size, place == 0 ? kSegment : kThreadSegment);
       void* begin = from_system(segment);
       if (!begin) begin = from_system(segment = size);
       if (!begin) out_of_memory(size);
-      segments_.add(static_cast<char*>(begin), segment);
-      block = segments_.take(size);
+      segments.add(static_cast<char*>(begin), segment);
+      block = segments.take(size);
     }
     large_ += size;
     return block;
@@ -169,7 +176,8 @@ class Pool {
     for (auto& [size, list] : small_)
       for (void* block : list) std::free(block);
     small_.clear(), kept_ = 0;
-    segments_.trim([this](void* p) { device_ == Device::cuda ? runtime().free(p) : std::free(p); });
+    for (auto& [place, segments] : segments_)
+      segments.trim([this](void* p) { device_ == Device::cuda ? runtime().free(p) : std::free(p); });
   }
   void* ask_system(size_t size) {
     if (device_ == Device::cuda) return runtime().allocate(size);
@@ -202,8 +210,8 @@ class Pool {
   const size_t large_from_;
   std::mutex mutex_;
   std::map<size_t, std::vector<void*>> small_;  // free blocks by size
-  Segments segments_;
-  size_t kept_ = 0, large_ = 0;  // bytes of small free blocks, of large live ones
+  std::map<size_t, Segments> segments_;         // by place
+  size_t kept_ = 0, large_ = 0;                 // bytes of small free blocks, of large live ones
   std::unordered_map<void*, Block> live_;
   MemoryStats stats_;
 };
@@ -250,7 +258,8 @@ Pool& pool(Device device) {
 
 }  // namespace
 
-void* allocate(size_t bytes, Device device) { return pool(device).take(bytes); }
+void* allocate(size_t bytes, Device device) { return pool(device).take(bytes, 0); }
+void* allocate_apart(size_t bytes, int thread) { return pool(Device::cpu).take(bytes, size_t(thread) + 1); }
 void release(void* block, Device device) { pool(device).give(block); }
 MemoryStats memory_stats(Device device) { return pool(device).stats(); }
 void reset_peak(Device device) { pool(device).reset_peak(); }

@@ -172,7 +172,8 @@ TEST_CASE("blocks of any size and order never overlap, and all of them come back
       continue;
     }
     const auto size = size_t(dice.chance(0.3) ? dice.integer(1, 70'000) : dice.integer(60'000, 900'000));
-    auto* p = static_cast<uint8_t*>(allocate(size));
+    const auto thread = int(dice.integer(-1, 1));
+    auto* p = static_cast<uint8_t*>(thread < 0 ? allocate(size) : allocate_apart(size, thread));
     whole = whole && reinterpret_cast<uintptr_t>(p) % 64 == 0;
     std::fill(p, p + size, uint8_t(i));
     held.push_back({p, size, uint8_t(i)});
@@ -180,6 +181,28 @@ TEST_CASE("blocks of any size and order never overlap, and all of them come back
   while (!held.empty()) whole = whole && drop(held.size() - 1);
   CHECK(whole);
   CHECK(memory_stats().current == start);
+}
+
+TEST_CASE("what a thread had for itself, no other use gets") {
+  for (const size_t size : {size_t{100}, size_t{50'000}, size_t{1} << 20}) {
+    const MemoryStats start = memory_stats();
+    void* own = allocate_apart(size, 1);
+    CHECK(memory_stats().current >= start.current + size);
+    release(own);
+    CHECK(memory_stats().current == start.current);
+#if !defined(__SANITIZE_ADDRESS__)  // there it is the system's
+    const std::vector<void*> others = {allocate(size), allocate_apart(size, 0), allocate_apart(size, 2)};
+    CHECK(std::count(others.begin(), others.end(), own) == 0);
+    void* again = allocate_apart(size, 1);
+    CHECK(again == own);
+    release(again);
+    for (void* p : others) release(p);
+#endif
+  }
+  Workspace a = Workspace::of_thread(4000, 1);
+  void* p = a.as<char>();
+  Workspace b = std::move(a);
+  CHECK(b.as<char>() == p);
 }
 
 TEST_CASE("errors carry the module path, before the hint") {

@@ -45,36 +45,37 @@ template <class T> struct Grid {
   int64_t size() const { return n * rows * cols; }
 };
 
+// Memory of the thread that asks, for the length of a scope.
+inline Workspace scratch(size_t bytes) { return Workspace::of_thread(bytes, thread_number()); }
+
 // Memory of its own for each thread that takes part in a loop, the same from chunk to chunk: in a core's own cache. Or,
 // where not `own`, one for all of them, to be filled before the loop.
 class PerThread {
  public:
-  explicit PerThread(int64_t floats, bool own = true)
-      : count_(own ? num_threads() : 1),
-        own_(own),
-        floats_(round_up(floats, 1024)),
-        holds_(static_cast<size_t>(count_) * sizeof(int64_t)),
-        memory_(static_cast<size_t>(count_ * floats_) * 4) {
-    std::fill_n(holds_.as<int64_t>(), count_, -1);
+  explicit PerThread(int64_t floats, bool own = true) : own_(own) {
+    for (int t = 0; t < (own ? num_threads() : 1); ++t)
+      places_.push_back({-1, Workspace::of_thread(size_t(floats) * 4, t)});
   }
-  float* mine() { return memory_.as<float>() + place() * floats_; }
+  float* mine() { return place().memory.as<float>(); }
   // The same, holding what number `which` stands for: fill(memory) makes that where it was not made last.
   template <class F> float* mine(int64_t which, F fill) {
-    int64_t& holds = holds_.as<int64_t>()[place()];
-    if (holds != which) holds = which, fill(mine());
+    Place& own = place();
+    if (own.holds != which) own.holds = which, fill(mine());
     return mine();
   }
 
  private:
-  int place() const {
-    const int place = own_ ? thread_number() : 0;
-    check(Code::usage, place < count_, "threads: their number was changed while a convolution ran");
-    return place;
+  struct Place {
+    int64_t holds;
+    Workspace memory;
+  };
+  Place& place() {
+    const size_t place = own_ ? size_t(thread_number()) : 0;
+    check(Code::usage, place < places_.size(), "threads: their number was changed while a convolution ran");
+    return places_[place];
   }
-  int count_;
   bool own_;
-  int64_t floats_;
-  Workspace holds_, memory_;
+  std::vector<Place> places_;
 };
 
 // B packed, see Product: n columns of the kernel's places one after the other, each a multiple of `stride` depths, of

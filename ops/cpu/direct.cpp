@@ -119,7 +119,7 @@ void convolve_rows(const Patches<T>& patches, const Grid<T>& grid, const Packed<
     lying.push_back(runs_of(regions[0].p, d, std::min(step, b.run - d)));
   const int64_t sums = step < all ? kPixels * width : 0, lda = step + 16;
   parallel_for(blocks * parts, 1, [&](int64_t begin, int64_t end) {
-    Workspace memory(static_cast<size_t>(4 * sums + int64_t{sizeof(T)} * kPixels * lda));
+    Workspace memory = scratch(static_cast<size_t>(4 * sums + int64_t{sizeof(T)} * kPixels * lda));
     float* sum = memory.as<float>();
     T *a = reinterpret_cast<T*>(sum + sums), *rows[kPixels];
     for (int64_t unit = begin; unit < end; ++unit) {
@@ -239,7 +239,7 @@ template <class T, class R> void weight_gradient(const Maps<T, R>& maps, float* 
   const int64_t shares = std::min(ceil_div(kUnits, parts), ceil_div(int64_t(blocks.size()), 4));
   Workspace sums(static_cast<size_t>((shares - 1) * size) * 4);
   parallel_for(parts * shares, 1, [&](int64_t first, int64_t last) {
-    Workspace memory(static_cast<size_t>(2 * kPixels * (2 * rows + 16 + k.panel + columns)) * sizeof(T));
+    Workspace memory = scratch(static_cast<size_t>(2 * kPixels * (2 * rows + 16 + k.panel + columns)) * sizeof(T));
     T *a = memory.as<T>(), *pairs = a + 2 * kPixels * (rows + 16), *b = pairs + 2 * kPixels * (rows + k.panel);
     for (int64_t unit = first; unit < last; ++unit) {
       const int64_t part = unit / shares, share = unit % shares, g = part / along / across;

@@ -94,7 +94,7 @@ void convolve(const Patches<T>& p, const Grid<T>& grid, const Split& s, const fl
   const int64_t down = ceil_div(grid.rows, kDown), across = ceil_div(grid.cols, s.across);
   const int64_t depth = int64_t(spreader.at.size());
   parallel_for(grid.n * down * across * s.blocks, 1, [&](int64_t first, int64_t last) {
-    Workspace memory(size_t(spreader.size()) * 4);
+    Workspace memory = scratch(size_t(spreader.size()) * 4);
     for (int64_t unit = first; unit < last; ++unit) {
       const int64_t b = unit % s.blocks, j = unit / s.blocks % across * s.across;
       const int64_t i = unit / s.blocks / across % down * kDown, n = unit / s.blocks / across / down;
@@ -177,7 +177,7 @@ template <class T> void weight_gradient(const Maps<T>& maps, float* dw, const Ke
   const int64_t shares = std::clamp<int64_t>(int64_t(blocks.size()), 1, ceil_div(kUnits, split.blocks));
   Workspace sums(size_t(shares * size) * 4);
   parallel_for(shares * split.blocks, 1, [&](int64_t first, int64_t last) {
-    Workspace memory(size_t(most) * 4);
+    Workspace memory = scratch(size_t(most) * 4);
     for (int64_t unit = first; unit < last; ++unit) {
       const int64_t b = unit % split.blocks, share = unit / split.blocks;
       float* sum = sums.as<float>() + share * size + b * depth * split.ld;

@@ -82,7 +82,7 @@ inline void write_planes(const Vec (&x)[S][S], float* v, int64_t plane, int64_t 
 #pragma GCC unroll 6
   for (int i = kFirst; i < kEnd; ++i)
 #pragma GCC unroll 6
-    for (int j = 0; j < S; ++j) store(v + (i * S + j) * plane, x[i][j], n);
+    for (int j = 0; j < S; ++j) store(v + ((i - kFirst) * S + j) * plane, x[i][j], n);
 }
 template <int S> inline void read_planes(const float* v, int64_t plane, int64_t n, Vec (&x)[S][S]) {
 #pragma GCC unroll 6

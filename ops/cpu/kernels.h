@@ -86,7 +86,8 @@ template <class T> struct Patches {
   int64_t col_of(int64_t run) const { return touch() ? 0 : run % kw; }
 };
 
-// Which of the 36 planes of a Winograd transform are made: all, 0..17 or 18..35. A half takes half of the arithmetic.
+// Which of the 36 planes of a Winograd transform are made, one after the other: all, 0..17 or 18..35. A half takes half
+// of the arithmetic.
 enum class Points { all, first, second };
 
 // One 4x4 tile of a Winograd convolution: `x` is its first pixel (maybe outside the image), of which rows [r0,r1) x

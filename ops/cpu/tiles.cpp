@@ -90,7 +90,8 @@ void convolve(const Patches<bf16>& p, const Grid<R>& grid, const Packed<bf16>& b
   if (!bands.bordered) runs.push_back({0, 0, b.depth});
   const size_t room = bands.lying ? 0 : size_t((bands.rows + bands.tall) * bands.pitch);
   parallel_for(units * parts, 1, [&](int64_t first, int64_t last) {
-    Workspace memory(room * size_t(pixel) * sizeof(bf16)), targets(size_t(bands.rows * bands.pitch) * sizeof(R*));
+    Workspace memory = scratch(room * size_t(pixel) * sizeof(bf16));
+    Workspace targets = scratch(size_t(bands.rows * bands.pitch) * sizeof(R*));
     bf16* a = memory.as<bf16>();
     R** rows = targets.as<R*>();
     for (int64_t unit = first; unit < last; ++unit) {
@@ -208,7 +209,7 @@ struct WeightGradient {
     }
     const int64_t rows = odd ? n : channels, columns = odd ? channels : n, strip = std::min(kStrip, rows - first);
     const bool alone = odd && last && !add;
-    Workspace own(size_t(alone ? strip * columns : 0) * sizeof(float));
+    Workspace own = scratch(size_t(alone ? strip * columns : 0) * sizeof(float));
     float* c = alone ? own.as<float>() : odd ? sums + (place * n + first) * columns : dw + (place * rows + first) * o;
     const int64_t ld = odd ? columns : o;
     k.tiles->multiply(TileProduct<float>{strip,
@@ -236,7 +237,7 @@ struct WeightGradient {
       for (int64_t i = begin; i < end; ++i) {
         const Band& b = bands[size_t(i / parts)];
         const int64_t part = i % parts;
-        Workspace own(size_t(2 * b.x_depth * k.panel) * sizeof(bf16));
+        Workspace own = scratch(size_t(2 * b.x_depth * k.panel) * sizeof(bf16));
         bf16* pairs = own.as<bf16>();
         part < x_parts ? prepare_image(b, part * k.panel, pairs + b.x_depth * k.panel, pairs)
                        : prepare_gradient(b, (part - x_parts) * k.panel, pairs);

@@ -74,7 +74,7 @@ void transform(const Weights<W>& f, int64_t first, int64_t n, float* u, int64_t 
   constexpr int64_t kBlock = 16;  // a line of memory, where they are turned
   parallel_for(f.c, kBlock, [&](int64_t begin, int64_t end) {
     const int64_t tap = n + 16, row = 9 * tap;
-    Workspace memory(static_cast<size_t>(kBlock * row) * sizeof(W));
+    Workspace memory = scratch(static_cast<size_t>(kBlock * row) * sizeof(W));
     W* rows = memory.as<W>();  // [c, 9, n]
     const auto tap_at = [&](int64_t t, int64_t c, int64_t o) {
       return f.w + (f.flipped ? (t * f.o + first + o) * f.c + c : (t * f.c + c) * f.o + first + o);
@@ -278,11 +278,17 @@ template <class T> void weight_gradient_of_many(const Tiling<T>& tiling, float* 
   const int64_t v_plane = size * lv + 16, d_plane = size * wide + 16;
   constexpr int64_t kPart = 96;  // rows
   const int64_t parts = ceil_div(c, kPart), u_plane = kPart * lu + 16;
-  Workspace memory(static_cast<size_t>(36 * (v_plane + d_plane + parts * u_plane)) * 4);
-  float *v = memory.as<float>(), *d = v + 36 * v_plane, *du = d + 36 * d_plane;  // du [parts, 36, kPart, lu]
   const int64_t halves = num_threads() == 2 ? 2 : 1, planes = 36 / halves;
+  Workspace memory(static_cast<size_t>(36 * parts * u_plane) * 4);
+  float* du = memory.as<float>();  // [parts, 36, kPart, lu]
+  std::vector<Workspace> transforms;
+  for (int half = 0; half < halves; ++half) {
+    const auto bytes = static_cast<size_t>(planes * (v_plane + d_plane)) * 4;
+    transforms.push_back(halves == 1 ? Workspace(bytes) : Workspace::of_thread(bytes, half));
+  }
   parallel_for(halves, 1, [&](int64_t half, int64_t) {
     const Points points = halves == 1 ? Points::all : half == 0 ? Points::first : Points::second;
+    float *v = transforms[size_t(half)].as<float>(), *d = v + planes * v_plane;
     for (int64_t first = 0; first < tiling.count; first += size) {
       const int64_t count = std::min(size, tiling.count - first);
       parallel_for(count, 4, [&](int64_t b, int64_t e) {
@@ -292,7 +298,7 @@ template <class T> void weight_gradient_of_many(const Tiling<T>& tiling, float* 
         }
       });
       parallel_for(planes * parts, 1, [&](int64_t unit, int64_t) {
-        const int64_t i = unit % parts, p = half * planes + unit / parts;
+        const int64_t i = unit % parts, p = unit / parts;
         const Run all{0, 0, count};
         k.f32.product({.m = std::min(kPart, c - i * kPart),
                        .n = o,
@@ -302,7 +308,7 @@ template <class T> void weight_gradient_of_many(const Tiling<T>& tiling, float* 
                        .transposed = true,
                        .b = d + p * d_plane,
                        .depth = count,
-                       .c = du + (i * 36 + p) * u_plane,
+                       .c = du + (i * 36 + half * planes + p) * u_plane,
                        .ldc = lu,
                        .add = first > 0});
       });
