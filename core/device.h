@@ -18,24 +18,27 @@ template <class T> struct GemmEnd {
   const T* bias = nullptr;   // [n]
   bool relu = false;
 };
-// C [m,n] = alpha op(A) op(B) + beta C, row-major: see core/gemm.h.
+template <class T> struct GemmFactor {
+  const T* data = nullptr;
+  int64_t ld = 0;  // from row to row as stored
+  Trans trans = Trans::no;
+};
+// C [m,n] = alpha op(A) op(B) + beta C, row-major; op(A) is [m,k], op(B) is [k,n]. Where beta is 0, C is not read.
+// T = float or double.
 template <class T> struct Gemm {
-  Trans ta, tb;
-  int64_t m, n, k;
-  T alpha;
-  const T* a;
-  int64_t lda;
-  const T* b;
-  int64_t ldb;
-  T beta;
-  T* c;
-  int64_t ldc;
+  int64_t m = 0, n = 0, k = 0;
+  GemmFactor<T> a, b;
+  T* c = nullptr;
+  int64_t ldc = 0;
+  T alpha = 1, beta = 0;
   GemmEnd<T> end = {};
 };
 // The same product for a library that counts columns first (cuBLAS): C' = op(B)' op(A)'. The bias is then one for each
 // row of C'.
 template <class T> Gemm<T> column_major(const Gemm<T>& g) {
-  return {g.tb, g.ta, g.n, g.m, g.k, g.alpha, g.b, g.ldb, g.a, g.lda, g.beta, g.c, g.ldc, g.end};
+  Gemm<T> turned = g;
+  turned.m = g.n, turned.n = g.m, turned.a = g.b, turned.b = g.a;
+  return turned;
 }
 
 struct DeviceInfo {

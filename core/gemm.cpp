@@ -100,15 +100,17 @@ template <class T> void multiply(const Gemm<T>& g, T beta) {
   parallel_for(side, grain, [&](int64_t begin, int64_t end) {
     const int64_t i = by_rows ? begin : 0, j = by_rows ? 0 : begin;
     const int64_t mm = by_rows ? end - begin : g.m, nn = by_rows ? g.n : end - begin;
-    block(g.ta, g.tb, int(mm), int(nn), int(g.k), g.alpha, g.ta == Trans::yes ? g.a + i : g.a + i * g.lda, int(g.lda),
-          g.tb == Trans::yes ? g.b + j * g.ldb : g.b + j, int(g.ldb), beta, g.c + i * g.ldc + j, int(g.ldc));
+    const T* a = g.a.data + (g.a.trans == Trans::yes ? i : i * g.a.ld);
+    const T* b = g.b.data + (g.b.trans == Trans::yes ? j * g.b.ld : j);
+    block(g.a.trans, g.b.trans, int(mm), int(nn), int(g.k), g.alpha, a, int(g.a.ld), b, int(g.b.ld), beta,
+          g.c + i * g.ldc + j, int(g.ldc));
   });
 }
 
 }  // namespace
 
 template <class T> void gemm(Device device, const Gemm<T>& g) {
-  check(std::max({g.m, g.n, g.k, g.lda, g.ldb, g.ldc}) < (int64_t{1} << 31), "gemm: a dimension exceeds 2^31");
+  check(std::max({g.m, g.n, g.k, g.a.ld, g.b.ld, g.ldc}) < (int64_t{1} << 31), "gemm: a dimension exceeds 2^31");
   if (g.m == 0 || g.n == 0) return;
   if (device == Device::cuda && g.k > 0) return runtime().gemm(g);
   if (g.k > 0) multiply(g, g.end.added ? T(0) : g.beta);
@@ -117,18 +119,8 @@ template <class T> void gemm(Device device, const Gemm<T>& g) {
   const T beta = g.k == 0 || g.end.added ? g.beta : T(0);
   for_rows(device, g.m, g.n, End<T>{g.c, from, g.n, g.ldc, beta, g.end.bias, g.end.relu, g.k > 0});
 }
-template <class T>
-void gemm(Device device, Trans ta, Trans tb, int64_t m, int64_t n, int64_t k, T alpha, const T* a, int64_t lda,
-          const T* b, int64_t ldb, T beta, T* c, int64_t ldc) {
-  gemm(device, Gemm<T>{ta, tb, m, n, k, alpha, a, lda, b, ldb, beta, c, ldc});
-}
-
-#define FOVEA_GEMM(T)                                                                                                \
-  template void gemm<T>(Device, const Gemm<T>&);                                                                     \
-  template void gemm<T>(Device, Trans, Trans, int64_t, int64_t, int64_t, T, const T*, int64_t, const T*, int64_t, T, \
-                        T*, int64_t);
-FOVEA_GEMM(float)
-FOVEA_GEMM(double)
+template void gemm<float>(Device, const Gemm<float>&);
+template void gemm<double>(Device, const Gemm<double>&);
 
 static Factors rounded_to = Factors::f32;
 void round_factors(Factors to) { rounded_to = to; }

@@ -88,8 +88,9 @@ template <class T> void conv_value(Device device, const ConvShape& s, const T* x
   each_group(s, [&](int64_t n, int64_t g) {
     const T* a = x + n * s.h * s.w * s.c;
     if (!s.pointwise()) for_rows(device, pixels * s.taps(), cg, Gather<T>{a, memory.as<T>(), s, g * cg, cg});
-    gemm<T>(device, Trans::no, Trans::no, pixels, og, depth, 1, s.pointwise() ? a + g * cg : memory.as<T>(),
-            s.pointwise() ? s.c : depth, w + g * og, s.o, 0, y + n * pixels * s.o + g * og, s.o);
+    const auto col = s.pointwise() ? GemmFactor<T>{a + g * cg, s.c} : GemmFactor<T>{memory.as<T>(), depth};
+    T* out = y + n * pixels * s.o + g * og;
+    gemm(device, Gemm<T>{.m = pixels, .n = og, .k = depth, .a = col, .b = {w + g * og, s.o}, .c = out, .ldc = s.o});
   });
 }
 
@@ -98,8 +99,10 @@ template <class T> void conv_input_gradient(Device device, const ConvShape& s, c
   Workspace memory(s.pointwise() ? 0 : col_elements(s) * sizeof(T), device);
   each_group(s, [&](int64_t n, int64_t g) {  // dcol = dy w^T, then back to the image
     T* image = dx + n * s.h * s.w * s.c;
-    gemm<T>(device, Trans::no, Trans::yes, pixels, depth, og, 1, dy + n * pixels * s.o + g * og, s.o, w + g * og, s.o,
-            0, s.pointwise() ? image + g * cg : memory.as<T>(), s.pointwise() ? s.c : depth);
+    T* dcol = s.pointwise() ? image + g * cg : memory.as<T>();
+    const int64_t row = s.pointwise() ? s.c : depth;
+    const GemmFactor<T> d{dy + n * pixels * s.o + g * og, s.o}, wt{w + g * og, s.o, Trans::yes};
+    gemm(device, Gemm<T>{.m = pixels, .n = depth, .k = og, .a = d, .b = wt, .c = dcol, .ldc = row});
     if (!s.pointwise()) for_rows(device, s.h * s.w, depth, GatherBack<T>{memory.as<T>(), image, s, g * cg, cg});
   });
 }
@@ -112,8 +115,10 @@ void conv_weight_gradient(Device device, const ConvShape& s, const T* x, const T
   each_group(s, [&](int64_t n, int64_t g) {  // dw += col^T dy
     const T* a = x + n * s.h * s.w * s.c;
     if (!s.pointwise()) for_rows(device, pixels * s.taps(), cg, Gather<T>{a, memory.as<T>(), s, g * cg, cg});
-    gemm<T>(device, Trans::yes, Trans::no, depth, og, pixels, 1, s.pointwise() ? a + g * cg : memory.as<T>(),
-            s.pointwise() ? s.c : depth, dy + n * pixels * s.o + g * og, s.o, 1, dw + g * og, s.o);
+    auto col = s.pointwise() ? GemmFactor<T>{a + g * cg, s.c} : GemmFactor<T>{memory.as<T>(), depth};
+    col.trans = Trans::yes;
+    const GemmFactor<T> d{dy + n * pixels * s.o + g * og, s.o};
+    gemm(device, Gemm<T>{.m = depth, .n = og, .k = pixels, .a = col, .b = d, .c = dw + g * og, .ldc = s.o, .beta = 1});
   });
 }
 

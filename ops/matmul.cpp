@@ -23,9 +23,10 @@ Tensor multiply(const Tensor& a, bool ta, const Tensor& b, bool tb, const Tensor
   dispatch_float(a.dtype(), [&]<class T>() {
     const GemmEnd<T> end{.bias = bias ? bias.data<T>() : nullptr};
     auto one = [&](int64_t i) {
-      const T *x = a.data<T>() + i * step_a, *y = b.data<T>() + i * step_b;
-      gemm(a.device(),
-           Gemm<T>{Trans{ta}, Trans{tb}, rows, n, k, 1, x, sa[-1], y, sb[-1], 0, c.data<T>() + i * m * n, n, end});
+      const GemmFactor<T> x{a.data<T>() + i * step_a, sa[-1], Trans{ta}};
+      const GemmFactor<T> y{b.data<T>() + i * step_b, sb[-1], Trans{tb}};
+      T* z = c.data<T>() + i * m * n;
+      gemm(a.device(), Gemm<T>{.m = rows, .n = n, .k = k, .a = x, .b = y, .c = z, .ldc = n, .end = end});
     };
     if (a.device() != Device::cpu || m * n * k > kGrain * 64) {  // big: threads inside one product
       for (int64_t i = 0; i < batch; ++i) one(i);

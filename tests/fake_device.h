@@ -143,7 +143,7 @@ class FakeDevice final : public Runtime {
     return number >> 40 != 0 && mincore(reinterpret_cast<void*>(number / 4096 * 4096), 1, &resident) == 0;
   }
   template <class T> void multiply(const Gemm<T>& g) {
-    check(here(g.a) && here(g.b) && here(g.c) && here(g.end.added) && here(g.end.bias),
+    check(here(g.a.data) && here(g.b.data) && here(g.c) && here(g.end.added) && here(g.end.bias),
           "FakeDevice: a matrix is the host's");
     counts.products++;
     put(Stream::compute, [=] { fovea::gemm(Device::cpu, g); });

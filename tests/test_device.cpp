@@ -99,7 +99,8 @@ TEST_CASE("the fake device finds memory of the host in what it is to do") {
   double* y = Tensor({3}, DType::f64, Device::cuda).data<double>();
   for (const double* x : std::vector<const double*>{here.data<double>(), kStatic, on_stack, in_heap.data()}) {
     if (FOVEA_CLEARS_PADDING) CHECK_THROWS_AS(for_each(Device::cuda, 3, Twice{x, y, true}), Error);
-    CHECK_THROWS_AS(gemm(Device::cuda, Gemm<double>{Trans::no, Trans::no, 1, 1, 3, 1, x, 3, y, 1, 0, y, 1}), Error);
+    CHECK_THROWS_AS(
+        gemm(Device::cuda, Gemm<double>{.m = 1, .n = 1, .k = 3, .a = {x, 3}, .b = {y, 1}, .c = y, .ldc = 1}), Error);
     CHECK_THROWS_AS(fake.device->copy(y, x, 8, Runtime::Way::within, Runtime::Stream::compute), Error);
   }
   Tensor result({3}, DType::f64, Device::cuda);

@@ -15,8 +15,9 @@ using namespace fovea::test;
 
 namespace {
 
-template <class T> T element(const std::vector<T>& x, bool transposed, int64_t ld, int64_t i, int64_t j) {
-  return x[size_t(transposed ? j * ld + i : i * ld + j)];
+// Of op(X), whose numbers x are.
+double element(const std::vector<double>& x, const GemmFactor<double>& f, int64_t i, int64_t j) {
+  return x[size_t(f.trans == Trans::yes ? j * f.ld + i : i * f.ld + j)];
 }
 
 // A product with some of what may follow it, and the numbers that it reads.
@@ -32,7 +33,8 @@ struct DrawnProduct {
     for (auto* list : {&a, &b, &c, &added, &bias})
       for (double& v : *list) v = dice.normal();
     const int64_t lda = (ta == Trans::yes ? m : k) + dice.integer(0, 2), ldb = (tb == Trans::yes ? k : n) + 1;
-    g = {ta, tb, m, n, k, 0.5, a.data(), lda, b.data(), ldb, dice.chance(0.3) ? 0.0 : 2.0, c.data(), n + 2};
+    g = {.m = m, .n = n, .k = k, .a = {a.data(), lda, ta}, .b = {b.data(), ldb, tb}, .c = c.data(), .ldc = n + 2};
+    g.alpha = 0.5, g.beta = dice.chance(0.3) ? 0 : 2;
     if (dice.chance(0.5)) g.end.added = added.data();
     if (dice.chance(0.5)) g.end.bias = bias.data();
     g.end.relu = dice.chance(0.5);
@@ -42,8 +44,7 @@ struct DrawnProduct {
     for (int64_t i = 0; i < g.m; ++i)
       for (int64_t j = 0; j < g.n; ++j) {
         double sum = g.beta == 0 ? 0 : g.beta * (g.end.added ? added : c)[size_t(i * g.ldc + j)];
-        for (int64_t p = 0; p < g.k; ++p)
-          sum += g.alpha * element(a, g.ta == Trans::yes, g.lda, i, p) * element(b, g.tb == Trans::yes, g.ldb, p, j);
+        for (int64_t p = 0; p < g.k; ++p) sum += g.alpha * element(a, g.a, i, p) * element(b, g.b, p, j);
         if (g.end.bias) sum += bias[size_t(j)];
         y[size_t(i * g.ldc + j)] = g.end.relu ? std::max(sum, 0.0) : sum;
       }
@@ -68,14 +69,14 @@ TEST_CASE("products for a library that counts columns first, and what follows th
   for (int round = 0; round < 300; ++round) {
     DrawnProduct drawn(dice);
     const auto g = column_major(drawn.g);
-    const auto at = [](const double* x, Trans t, int64_t ld, int64_t row, int64_t col) {  // of op(X), by columns
-      return t == Trans::yes ? x[row * ld + col] : x[col * ld + row];
+    const auto at = [](const GemmFactor<double>& x, int64_t row, int64_t col) {  // of op(X), by columns
+      return x.data[x.trans == Trans::yes ? row * x.ld + col : col * x.ld + row];
     };
     std::vector<double> y = drawn.c;
     for (int64_t j = 0; j < g.n; ++j)
       for (int64_t i = 0; i < g.m; ++i) {  // as cuBLASLt's manual has it: the bias is that of row i
         double sum = g.beta * (g.end.added ? g.end.added : g.c)[j * g.ldc + i];
-        for (int64_t p = 0; p < g.k; ++p) sum += g.alpha * at(g.a, g.ta, g.lda, i, p) * at(g.b, g.tb, g.ldb, p, j);
+        for (int64_t p = 0; p < g.k; ++p) sum += g.alpha * at(g.a, i, p) * at(g.b, p, j);
         if (g.end.bias) sum += g.end.bias[i];
         y[size_t(j * g.ldc + i)] = g.end.relu ? std::max(sum, 0.0) : sum;
       }
@@ -92,7 +93,7 @@ TEST_CASE("a product and what follows it, on both devices and in both types") {
     const Tensor ta = there(here.a), tb = there(here.b), tc = there(c), added = there(here.added),
                  bias = there(here.bias);
     auto g = here.g;
-    g.a = ta.data<double>(), g.b = tb.data<double>(), g.c = tc.data<double>();
+    g.a.data = ta.data<double>(), g.b.data = tb.data<double>(), g.c = tc.data<double>();
     if (g.end.added) g.end.added = added.data<double>();
     if (g.end.bias) g.end.bias = bias.data<double>();
     const int64_t before = fake.device->counts.products;
@@ -107,21 +108,12 @@ TEST_CASE("a product and what follows it, on both devices and in both types") {
     if (g.k == 0) continue;
     const auto f32 = [](const std::vector<double>& v) { return there(v, DType::f32); };
     const Tensor fa = f32(here.a), fb = f32(here.b), fc = f32(c), fadded = f32(here.added), fbias = f32(here.bias);
-    gemm(Device::cuda, Gemm<float>{g.ta,
-                                   g.tb,
-                                   g.m,
-                                   g.n,
-                                   g.k,
-                                   float(g.alpha),
-                                   fa.data<float>(),
-                                   g.lda,
-                                   fb.data<float>(),
-                                   g.ldb,
-                                   float(g.beta),
-                                   fc.data<float>(),
-                                   g.ldc,
-                                   {g.end.added ? fadded.data<float>() : nullptr,
-                                    g.end.bias ? fbias.data<float>() : nullptr, g.end.relu}});
+    Gemm<float> f{.m = g.m, .n = g.n, .k = g.k, .c = fc.data<float>(), .ldc = g.ldc};
+    f.a = {fa.data<float>(), g.a.ld, g.a.trans}, f.b = {fb.data<float>(), g.b.ld, g.b.trans};
+    f.alpha = float(g.alpha), f.beta = float(g.beta), f.end.relu = g.end.relu;
+    if (g.end.added) f.end.added = fadded.data<float>();
+    if (g.end.bias) f.end.bias = fbias.data<float>();
+    gemm(Device::cuda, f);
     const auto got = fc.values<float>();
     for (size_t i = 0; i < y.size(); ++i) CHECK(std::fabs(double(got[i]) - y[i]) < 1e-5);
   }
@@ -144,31 +136,32 @@ TEST_CASE("what cuBLASLt chose is asked once for each product that differs in mo
   DrawnProduct one(dice);
   alignas(256) static double memory[64];
   Gemm<double> g = one.g;
-  g.a = g.b = memory, g.c = memory + 32, g.end = {nullptr, memory, true};
+  g.a.data = g.b.data = memory, g.c = memory + 32, g.end = {nullptr, memory, true};
   const auto other = [&](auto change) {
     Gemm<double> o = g;
     change(o);
     return key_of(o, false);
   };
   const ProductKey key = key_of(g, false);
-  CHECK(key == other([](auto& o) { o.a += 32, o.alpha = 7, o.beta = 0.25; }));
+  CHECK(key == other([](auto& o) { o.a.data += 32, o.alpha = 7, o.beta = 0.25; }));
   CHECK(key == key_of(g, true));  // f64 knows no tf32
-  const std::vector<ProductKey> others{
-      other([](auto& o) { o.m++; }),
-      other([](auto& o) { o.n++; }),
-      other([](auto& o) { o.k++; }),
-      other([](auto& o) { o.lda++; }),
-      other([](auto& o) { o.ldb++; }),
-      other([](auto& o) { o.ldc++; }),
-      other([](auto& o) { o.ta = o.ta == Trans::yes ? Trans::no : Trans::yes; }),
-      other([](auto& o) { o.tb = o.tb == Trans::yes ? Trans::no : Trans::yes; }),
-      other([](auto& o) { o.end.relu = false; }),
-      other([](auto& o) { o.end.bias = nullptr; }),
-      other([](auto& o) { o.a++; }),
-      other([](auto& o) { o.c += 2; }),
-      other([](auto& o) { o.end.bias++; }),
-      key_of(Gemm<float>{g.ta, g.tb, g.m, g.n, g.k, 1, nullptr, g.lda, nullptr, g.ldb, 0, nullptr, g.ldc}, false),
-      key_of(Gemm<float>{g.ta, g.tb, g.m, g.n, g.k, 1, nullptr, g.lda, nullptr, g.ldb, 0, nullptr, g.ldc}, true)};
+  const Gemm<float> single{
+      .m = g.m, .n = g.n, .k = g.k, .a = {nullptr, g.a.ld, g.a.trans}, .b = {nullptr, g.b.ld, g.b.trans}, .ldc = g.ldc};
+  const std::vector<ProductKey> others{other([](auto& o) { o.m++; }),
+                                       other([](auto& o) { o.n++; }),
+                                       other([](auto& o) { o.k++; }),
+                                       other([](auto& o) { o.a.ld++; }),
+                                       other([](auto& o) { o.b.ld++; }),
+                                       other([](auto& o) { o.ldc++; }),
+                                       other([](auto& o) { o.a.trans = Trans{o.a.trans == Trans::no}; }),
+                                       other([](auto& o) { o.b.trans = Trans{o.b.trans == Trans::no}; }),
+                                       other([](auto& o) { o.end.relu = false; }),
+                                       other([](auto& o) { o.end.bias = nullptr; }),
+                                       other([](auto& o) { o.a.data++; }),
+                                       other([](auto& o) { o.c += 2; }),
+                                       other([](auto& o) { o.end.bias++; }),
+                                       key_of(single, false),
+                                       key_of(single, true)};
   Plans<int> plans;
   int asked = 0;
   const auto choose = [&] { return ++asked; };

@@ -193,15 +193,18 @@ TEST_CASE("gemm equals f64 loops for all transposes, odd sizes and strides") {
       set_num_threads(threads);
       std::vector<float> cf(c.begin(), c.end());
       const Trans fa = ta ? Trans::yes : Trans::no, fb = tb ? Trans::yes : Trans::no;
-      gemm<float>(Device::cpu, fa, fb, m, n, k, float(alpha), af.data(), lda, bf.data(), ldb, float(beta), cf.data(),
-                  ldc);
+      Gemm<float> f32{.m = m, .n = n, .k = k, .a = {af.data(), lda, fa}, .b = {bf.data(), ldb, fb}};
+      f32.c = cf.data(), f32.ldc = ldc, f32.alpha = float(alpha), f32.beta = float(beta);
+      gemm(Device::cpu, f32);
       if (threads > 1) {
         CHECK(std::memcmp(cf.data(), first.data(), cf.size() * 4) == 0);
         continue;
       }
       first = cf;
       std::vector<double> cd = c;
-      gemm<double>(Device::cpu, fa, fb, m, n, k, alpha, a.data(), lda, b.data(), ldb, beta, cd.data(), ldc);
+      Gemm<double> f64{.m = m, .n = n, .k = k, .a = {a.data(), lda, fa}, .b = {b.data(), ldb, fb}};
+      f64.c = cd.data(), f64.ldc = ldc, f64.alpha = alpha, f64.beta = beta;
+      gemm(Device::cpu, f64);
       for (size_t i = 0; i < want.size(); ++i) {
         wrong = worse(wrong, std::abs(cd[i] - want[i])), wrong32 = worse(wrong32, std::abs(cf[i] - want[i]));
       }

@@ -55,8 +55,8 @@ Outcome test_products() {
   const Tensor a = noise({n, n}, 1), b = noise({n, n}, 2);
   Tensor c({n, n});
   const double time = best_time(0.5, [&] {
-    gemm<float>(Device::cpu, Trans::no, Trans::no, n, n, n, 1, a.data<float>(), n, b.data<float>(), n, 0,
-                c.data<float>(), n);
+    const GemmFactor<float> x{a.data<float>(), n}, y{b.data<float>(), n};
+    gemm(Device::cpu, Gemm<float>{.m = n, .n = n, .k = n, .a = x, .b = y, .c = c.data<float>(), .ldc = n});
   });
   double expected = 0;
   for (int64_t k = 0; k < n; ++k) expected += double(a.data<float>()[7 * n + k]) * b.data<float>()[k * n + 11];

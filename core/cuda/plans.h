@@ -26,17 +26,17 @@ template <class T> ProductKey key_of(const Gemm<T>& g, bool tf32) {
   return {g.m,
           g.n,
           g.k,
-          g.lda,
-          g.ldb,
+          g.a.ld,
+          g.b.ld,
           g.ldc,
-          g.ta,
-          g.tb,
+          g.a.trans,
+          g.b.trans,
           f64,
           tf32 && !f64,
           g.end.bias != nullptr,
           g.end.relu,
-          {alignment_of(g.a), alignment_of(g.b), alignment_of(g.end.added ? g.end.added : g.c), alignment_of(g.c),
-           alignment_of(g.end.bias)}};
+          {alignment_of(g.a.data), alignment_of(g.b.data), alignment_of(g.end.added ? g.end.added : g.c),
+           alignment_of(g.c), alignment_of(g.end.bias)}};
 }
 
 template <class Plan> class Plans {

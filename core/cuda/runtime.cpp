@@ -44,12 +44,13 @@ template <class T> struct Described {
       need(cublasLtMatrixLayoutInit(&layout, type, uint64_t(rows), uint64_t(columns), ld), "a matrix");
     };
     need(cublasLtMatmulDescInit(&product, compute, type), "a product");
-    set(CUBLASLT_MATMUL_DESC_TRANSA, flag(g.ta)), set(CUBLASLT_MATMUL_DESC_TRANSB, flag(g.tb));
+    set(CUBLASLT_MATMUL_DESC_TRANSA, flag(g.a.trans)), set(CUBLASLT_MATMUL_DESC_TRANSB, flag(g.b.trans));
     set(CUBLASLT_MATMUL_DESC_EPILOGUE, g.end.bias   ? g.end.relu ? CUBLASLT_EPILOGUE_RELU_BIAS : CUBLASLT_EPILOGUE_BIAS
                                        : g.end.relu ? CUBLASLT_EPILOGUE_RELU
                                                     : CUBLASLT_EPILOGUE_DEFAULT);
     if (g.end.bias) set(CUBLASLT_MATMUL_DESC_BIAS_POINTER, g.end.bias);
-    matrix(a, g.ta, g.m, g.k, g.lda), matrix(b, g.tb, g.k, g.n, g.ldb), matrix(c, Trans::no, g.m, g.n, g.ldc);
+    matrix(a, g.a.trans, g.m, g.k, g.a.ld), matrix(b, g.b.trans, g.k, g.n, g.b.ld);
+    matrix(c, Trans::no, g.m, g.n, g.ldc);
   }
 
  private:
@@ -160,8 +161,8 @@ class CudaRuntime final : public Runtime {
     Described<T> d(g, tf32());
     const ProductKey key = key_of(g, tf32());
     const cublasLtMatmulAlgo_t& algo = plans_.of(key, [&] { return choose(key, d); });
-    need(cublasLtMatmul(blas_, &d.product, &g.alpha, g.a, &d.a, g.b, &d.b, &g.beta, g.end.added ? g.end.added : g.c,
-                        &d.c, g.c, &d.c, &algo, workspace_, kWorkspace, streams_[0]),
+    need(cublasLtMatmul(blas_, &d.product, &g.alpha, g.a.data, &d.a, g.b.data, &d.b, &g.beta,
+                        g.end.added ? g.end.added : g.c, &d.c, g.c, &d.c, &algo, workspace_, kWorkspace, streams_[0]),
          "cublasLtMatmul");
     launched();
   }

@@ -179,22 +179,26 @@ void plain_value(Device device, const std::vector<ConvMap<T>>& maps, const T* w,
   Workspace scaled(end.scale ? size_t(c * o) * sizeof(T) : 0, device);
   if (end.scale) for_each(device, c * o, ScaledWeights<T>{w, end.scale, scaled.as<T>(), o}), w = scaled.as<T>();
   for (const ConvMap<T>& m : maps) {
-    const T residual = m.residual ? 1 : 0;
-    const GemmEnd<T> after{m.residual, end.b, end.relu};
-    gemm(device, Gemm<T>{Trans::no, Trans::no, inputs(m.s), o, c, 1, m.x, c, w, o, residual, m.y, o, after});
+    Gemm<T> g{.m = inputs(m.s), .n = o, .k = c, .a = {m.x, c}, .b = {w, o}, .c = m.y, .ldc = o};
+    g.beta = m.residual ? 1 : 0, g.end = {m.residual, end.b, end.relu};
+    gemm(device, g);
   }
 }
 template <class T>
 void plain_input_gradient(Device device, const std::vector<ConvMap<T>>& maps, const T* w) {  // dx = dy w^T
   const int64_t c = maps[0].s.c, o = maps[0].s.o;
   for (const ConvMap<T>& m : maps)
-    gemm(device, Gemm<T>{Trans::no, Trans::yes, inputs(m.s), c, o, 1, m.dy, o, w, o, 0, m.dx, c});
+    gemm(device,
+         Gemm<T>{.m = inputs(m.s), .n = c, .k = o, .a = {m.dy, o}, .b = {w, o, Trans::yes}, .c = m.dx, .ldc = c});
 }
 template <class T>
 void plain_weight_gradient(Device device, const std::vector<ConvMap<T>>& maps, T* dw) {  // dw = x^T dy, of all maps
   const int64_t c = maps[0].s.c, o = maps[0].s.o;
-  for (const ConvMap<T>& m : maps)
-    gemm(device, Gemm<T>{Trans::yes, Trans::no, c, o, inputs(m.s), 1, m.x, c, m.dy, o, T(&m != &maps[0]), dw, o});
+  for (const ConvMap<T>& m : maps) {
+    Gemm<T> g{.m = c, .n = o, .k = inputs(m.s), .a = {m.x, c, Trans::yes}, .b = {m.dy, o}, .c = dw, .ldc = o};
+    g.beta = T(&m != &maps[0]);
+    gemm(device, g);
+  }
 }
 
 // What is left for the kernel that takes all: f32, tf32 and f64, and bf16 of odd groups. `blocks` of large tiles.
