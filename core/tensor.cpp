@@ -172,10 +172,14 @@ void Tensor::copy_from(const Tensor& source) {
   });
 }
 
+void check_float(const char* op, const Tensor& x) {
+  check(x && is_float(x.dtype()), op, ": expected a floating-point tensor, got ", x ? name_of(x.dtype()) : "none");
+}
+
 Tensor& Tensor::set_requires_grad(bool on) {
   check(!record_ || !record_->node, "set_requires_grad: the tensor is the result of an op; detach() it first");
-  check(!on || dtype_ == DType::f32 || dtype_ == DType::f64 || dtype_ == DType::bf16,
-        "set_requires_grad: only floating-point tensors have gradients, this one is ", name_of(dtype_));
+  check(!on || is_float(dtype_), "set_requires_grad: only floating-point tensors have gradients, this one is ",
+        name_of(dtype_));
   if (!record_) record_ = std::make_shared<Record>();
   record_->requires_grad = on;
   return *this;

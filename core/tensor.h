@@ -130,6 +130,7 @@ class Tensor {
   std::shared_ptr<Record> record_;
 };
 
+void check_float(const char* op, const Tensor& x);  // throws where it is undefined, and of integers
 inline Tensor empty_like(const Tensor& x) { return Tensor(x.shape(), x.dtype(), x.device()); }
 inline Tensor zeros_like(const Tensor& x) { return Tensor::zeros(x.shape(), x.dtype(), x.device()); }
 

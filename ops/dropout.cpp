@@ -56,7 +56,7 @@ struct Dropout {
 }  // namespace
 
 Tensor dropout(const Tensor& x, double p, uint64_t seed, uint64_t stream) {
-  check(x && is_float(x.dtype()), "dropout: expected a floating-point tensor, got ", x ? name_of(x.dtype()) : "none");
+  check_float("dropout", x);
   check(p >= 0 && p < 1, "dropout: the probability must be in [0, 1), got ", p);
   if (p == 0) return x;
   const Tensor random = Tensor::from<int64_t>({2}, {int64_t(seed), int64_t(stream)});

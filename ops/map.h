@@ -64,7 +64,7 @@ template <class F> struct Unary {
   Saved kept{};
 
   Tensor forward(const Tensor& x) {
-    check(x && is_float(x.dtype()), name, ": expected a floating-point tensor, got ", x ? name_of(x.dtype()) : "none");
+    check_float(name, x);
     const Tensor u = loop_copy<F>(x), out = empty_like(u);
     dispatch_loops<F>(u.dtype(), [&]<class T>() {
       for_each(u.device(), u.size(), MapUnary<F, T>{f, u.data<T>(), out.data<T>()});

@@ -269,10 +269,6 @@ struct ArgMax {
   }
 };
 
-void check_float(const char* op, const Tensor& x) {
-  check(x && is_float(x.dtype()), op, ": expected a floating-point tensor, got ", x ? name_of(x.dtype()) : "none");
-}
-
 }  // namespace
 
 Tensor sum(const Tensor& x, std::vector<int> axes, bool keep) {
