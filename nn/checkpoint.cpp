@@ -49,9 +49,9 @@ static std::optional<CheckpointInfo> from_metadata(const std::map<std::string, s
 void save_checkpoint(const std::string& path, const RunState& state, const CheckpointInfo& info) {
   NamedTensors content = weights_of(*state.model);
   if (state.optimizer)
-    for (auto& s : state.optimizer->state()) content.add("optimizer/" + s.name, s.value);
+    for (auto& s : state.optimizer->state()) content.add(kOptimizerPrefix + s.name, s.value);
   if (state.ema)
-    for (auto& s : state.ema->state()) content.add("average/" + s.name, to_file_layout(s.value, s.layout));
+    for (auto& s : state.ema->state()) content.add(kAveragePrefix + s.name, to_file_layout(s.value, s.layout));
   content.metadata = to_metadata(info);
   write_safetensors(path, content);
 }
@@ -84,8 +84,8 @@ CheckpointInfo load_checkpoint(const NamedTensors& file, const RunState& state, 
   const auto info = from_metadata(file.metadata);
   check(Code::model, info.has_value(), path, ": holds weights but is no checkpoint of a run: start a new run from it");
   LoadPlan plan = plan_load(*state.model, file, {.average = false}, path);
-  if (state.optimizer) plan_state(plan, file, state.optimizer->state(), "optimizer/", path, "optimiser's state");
-  if (state.ema) plan_state(plan, file, state.ema->state(), "average/", path, "average of the weights");
+  if (state.optimizer) plan_state(plan, file, state.optimizer->state(), kOptimizerPrefix, path, "optimiser's state");
+  if (state.ema) plan_state(plan, file, state.ema->state(), kAveragePrefix, path, "average of the weights");
   plan.apply();
   return *info;
 }

@@ -42,7 +42,7 @@ struct LoadReport {
 
 // Copies weights into the model, converting layouts and element types. Before it changes anything it throws
 // Error{Code::model} that names `file` and lists what is missing, unexpected or of a wrong shape. num_batches_tracked
-// may always be absent or extra.
+// and loss_normaliser may always be absent or extra.
 LoadReport load_weights(Module& model, const NamedTensors& weights, const LoadOptions& options = {},
                         const std::string& file = "weights");
 LoadReport load_weights(Module& model, const std::string& path, const LoadOptions& options = {});

@@ -104,7 +104,7 @@ class Module {
   // Registers and returns the tensor; a parameter wants a gradient. Throws on a name in use and an undefined tensor.
   Tensor parameter(const std::string& name, Tensor value, Layout layout = Layout::plain);
   Tensor buffer(const std::string& name, Tensor value, Layout layout = Layout::plain);
-  Tensor host_buffer(const std::string& name, Tensor value);  // a counter, a running normaliser
+  Tensor host_buffer(const std::string& name, Tensor value);  // such as a counter
   // Registers another tensor, without a gradient, under the name of a parameter, and returns it. Throws without one.
   Tensor replace_parameter(const std::string& name, Tensor value);
 

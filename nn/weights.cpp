@@ -87,8 +87,6 @@ Tensor from_file_layout(const Tensor& value, Layout layout) {
 
 namespace {
 
-const std::string kAverage = "average/", kOptimizer = "optimizer/";
-
 std::string listed(const char* what, const std::vector<std::string>& names) {
   if (names.empty()) return "";
   std::string out = text("\n  ", what, " (", names.size(), "):");
@@ -116,7 +114,8 @@ class Matching {
       if (!matches(options_.skip, m.name)) match(m, name);
     }
     for (auto& [n, t] : file_.tensors) {
-      if (!n.starts_with(options_.file_prefix) || n.starts_with(kAverage) || n.starts_with(kOptimizer)) continue;
+      if (!n.starts_with(options_.file_prefix) || n.starts_with(kAveragePrefix) || n.starts_with(kOptimizerPrefix))
+        continue;
       const std::string name = n.substr(options_.file_prefix.size());
       if (used_.contains(name) || counter(name)) continue;
       (matches(options_.may_be_extra, name) ? plan_.report.unexpected : unexpected_).push_back(name);
@@ -127,7 +126,7 @@ class Matching {
 
  private:
   const Tensor* find(const std::string& name) const {
-    const auto average = by_name_.find(kAverage + name), plain = by_name_.find(name);
+    const auto average = by_name_.find(kAveragePrefix + name), plain = by_name_.find(name);
     if (options_.average && average != by_name_.end()) return average->second;
     return plain != by_name_.end() ? plain->second : nullptr;
   }
