@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "core/error.h"
+#include "core/words.h"
 #if defined(__linux__)
 #include <sched.h>
 #endif
@@ -157,11 +158,10 @@ class Pool {
 
 int default_threads() {
   if (const char* s = std::getenv("FOVEA_THREADS")) {
-    char* end;
-    const long n = std::strtol(s, &end, 10);
-    check(Code::usage, n >= 1 && n <= kMostThreads && *end == '\0', "FOVEA_THREADS=", s,
+    int n = 0;
+    check(Code::usage, read_number(s, n) && n >= 1 && n <= kMostThreads, "FOVEA_THREADS=", s,
           ": expected a number from 1 to ", kMostThreads);
-    return static_cast<int>(n);
+    return n;
   }
   return std::min(processors(), kMostThreads);
 }

@@ -224,6 +224,8 @@ TEST_CASE("numbers that are none are named with their flag") {
   fails("gradcheck --seed abc", 2, {"--seed: 'abc' is not a number"});
   fails("gradcheck --seed -1", 2, {"--seed: -1 is below 0"});
   fails("bench model --batch 1.5", 2, {"--batch: '1.5' is not a whole number"});
+  for (const std::string none : {"two", "2x", "' 2'", "''", "0", "257"})
+    fails("gradcheck --op relu", 2, {"FOVEA_THREADS=", "from 1 to 256"}, "FOVEA_THREADS=" + none);
   fails("detect --threshold much", 2, {"--threshold: 'much' is not a number"});
 }
 
