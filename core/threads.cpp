@@ -66,7 +66,9 @@ struct Job {
     const bool outer = std::exchange(inside, true);
     for (int64_t s = 0; s < shares; ++s) {
       const int64_t i = (number + s) % shares, end = (i + 1) * chunks / shares;
-      for (int64_t c; (c = share[i].next.fetch_add(1)) < end;) {
+      std::atomic<int64_t>& next = share[i].next;
+      // An empty share is only read: the threads then need not wait for each other's writes to it.
+      for (int64_t c; next.load(std::memory_order_relaxed) < end && (c = next.fetch_add(1)) < end;) {
         try {
           run(context, c);
         } catch (...) {
