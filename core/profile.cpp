@@ -31,20 +31,6 @@ double now_us() {
   return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
-std::vector<OpStats> summed(bool with_path) {
-  std::lock_guard lock(events_mutex);
-  std::map<std::pair<std::string, std::string>, OpStats> sums;
-  for (auto& e : events) {
-    auto& s = sums[{e.op, with_path ? e.path : ""}];
-    s.op = e.op, s.path = with_path ? e.path : "";
-    s.calls++, s.ms += e.us / 1e3, s.bytes += e.bytes;
-  }
-  std::vector<OpStats> list;
-  for (auto& [key, s] : sums) list.push_back(s);
-  std::stable_sort(list.begin(), list.end(), [](const OpStats& a, const OpStats& b) { return a.ms > b.ms; });
-  return list;
-}
-
 }  // namespace
 
 void Profiler::start() {
@@ -54,8 +40,18 @@ void Profiler::start() {
 }
 void Profiler::stop() { running_now = false; }
 bool Profiler::running() { return running_now.load(std::memory_order_relaxed); }
-std::vector<OpStats> Profiler::by_op() { return summed(false); }
-std::vector<OpStats> Profiler::by_module() { return summed(true); }
+std::vector<OpStats> Profiler::by_op() {
+  std::lock_guard lock(events_mutex);
+  std::map<std::string, OpStats> sums;
+  for (auto& e : events) {
+    OpStats& s = sums[e.op];
+    s.op = e.op, s.calls++, s.ms += e.us / 1e3, s.bytes += e.bytes;
+  }
+  std::vector<OpStats> list;
+  for (auto& [op, s] : sums) list.push_back(s);
+  std::stable_sort(list.begin(), list.end(), [](const OpStats& a, const OpStats& b) { return a.ms > b.ms; });
+  return list;
+}
 
 std::string Profiler::table(size_t rows) {
   std::string out = "op                              calls         ms      MiB\n";

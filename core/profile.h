@@ -1,4 +1,4 @@
-// A profiler of ops: time, calls and bytes written, by op and module; and a trace that chrome://tracing opens.
+// A profiler of ops: time, calls and bytes written; and a trace, with modules, that chrome://tracing opens.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -9,7 +9,7 @@
 namespace fovea {
 
 struct OpStats {
-  std::string op, path;  // "conv2d", or "conv2d.backward"; the module that ran it
+  std::string op;  // "conv2d", or "conv2d.backward"
   int64_t calls = 0;
   double ms = 0;
   int64_t bytes = 0;  // of the results
@@ -21,8 +21,7 @@ class Profiler {
   static void start();
   static void stop();
   static bool running();
-  static std::vector<OpStats> by_op();      // summed over modules, slowest first
-  static std::vector<OpStats> by_module();  // op and path, slowest first
+  static std::vector<OpStats> by_op();  // slowest first
   static std::string table(size_t rows = 30);
   static std::string chrome_trace();  // JSON
 };
