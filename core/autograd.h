@@ -19,7 +19,6 @@ struct Grads {
   bool last = true;  // the op is not asked again: it may change what it saved, and hand it out
   bool wants(size_t i) const { return check_input(i), wanted[i]; }
   Tensor& operator[](size_t i) { return check_input(i), value[i]; }
-  size_t size() const { return value.size(); }
 
  private:
   void check_input(size_t i) const {
