@@ -1,13 +1,20 @@
-// What tests ask of tensors: how far they are from others, and how spread.
+// Random tensors, and what tests ask of tensors: how far they are from others, and how spread.
 #pragma once
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 
+#include "core/random.h"
 #include "core/tensor.h"
 #include "tests/catch.h"
 
 namespace fovea::test {
+
+inline Tensor random(const Shape& shape, Dice& dice, double mean = 0, double deviation = 1, DType t = DType::f64) {
+  Tensor x(shape, DType::f64);
+  for (int64_t i = 0; i < x.size(); ++i) x.data<double>()[i] = dice.normal(mean, deviation);
+  return x.to(t);
+}
 
 // The larger one; NaN is worse than any number, so that no bound holds for it. (std::max(worst, NaN) is worst.)
 inline double worse(double worst, double error) { return error > worst || std::isnan(error) ? error : worst; }

@@ -8,9 +8,10 @@
 #include "ops/pointwise.h"
 #include "ops/reduce.h"
 #include "ops/regression_loss.h"
-#include "tests/catch.h"
+#include "tests/tensors.h"
 
 using namespace fovea;
+using namespace fovea::test;
 
 namespace {
 
@@ -30,11 +31,6 @@ Point focal(double x, bool positive, FocalOptions o = {}, DType t = DType::f64) 
 }
 double logit(double p) { return std::log(p / (1 - p)); }
 
-Tensor random(const Shape& shape, Dice& dice, double deviation = 1, DType t = DType::f64) {
-  Tensor x(shape, DType::f64);
-  for (int64_t i = 0; i < x.size(); ++i) x.data<double>()[i] = dice.normal(0, deviation);
-  return x.to(t);
-}
 Tensor random_labels(int64_t n, int64_t r, int64_t k, Dice& dice) {
   Tensor y({n, r}, DType::i64);
   for (int64_t i = 0; i < y.size(); ++i) y.data<int64_t>()[i] = dice.integer(-2, k - 1);
@@ -130,7 +126,7 @@ TEST_CASE("focal loss sums over an image; -1 is background, -2 is left out") {
   for (const DType t : {DType::f64, DType::f32})
     for (const auto& [n, r, k] :
          {std::tuple<int64_t, int64_t, int64_t>{3, 7, 5}, {2, 500, 80}, {2, 3, 1}, {0, 4, 3}, {2, 0, 3}}) {
-      const Tensor x = random({n, r, k}, dice, 3, t), labels = random_labels(n, r, k, dice);
+      const Tensor x = random({n, r, k}, dice, 0, 3, t), labels = random_labels(n, r, k, dice);
       const Tensor y = sigmoid_focal_loss(x, labels, {0.25, 1.5});
       for (int64_t i = 0; i < n; ++i) {
         double sum = 0;
@@ -146,7 +142,7 @@ TEST_CASE("focal loss sums over an image; -1 is background, -2 is left out") {
 TEST_CASE("focal loss written from sigmoid, log and mul has the fused op's value and gradient") {
   Dice dice(2);
   const int64_t n = 2, r = 9, k = 4;
-  Tensor x = random({n, r, k}, dice, 2), again = x.clone();
+  Tensor x = random({n, r, k}, dice, 0, 2), again = x.clone();
   const Tensor labels = random_labels(n, r, k, dice), weight = random({n}, dice);
   Tensor sign(x.shape(), DType::f64), alpha(x.shape(), DType::f64);
   for (int64_t i = 0; i < x.size(); ++i) {

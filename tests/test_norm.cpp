@@ -14,12 +14,6 @@ using namespace fovea::test;
 
 namespace {
 
-Tensor random(const Shape& shape, Dice& dice, double mean = 0, double deviation = 1, DType t = DType::f64) {
-  Tensor x(shape, DType::f64);
-  for (int64_t i = 0; i < x.size(); ++i) x.data<double>()[i] = dice.normal(mean, deviation);
-  return x.to(t);
-}
-
 struct Stats {
   double mean = 0, var = 0;
 };

@@ -10,15 +10,10 @@
 #include "tests/tensors.h"
 
 using namespace fovea;
-using fovea::test::difference;
+using namespace fovea::test;
 
 namespace {
 
-Tensor random(const Shape& shape, Dice& dice) {
-  Tensor x(shape, DType::f64);
-  for (int64_t i = 0; i < x.size(); ++i) x.data<double>()[i] = dice.normal();
-  return x;
-}
 double at(const Tensor& x, int64_t n, int64_t h, int64_t w, int64_t c) {
   return x.at(((n * x.dim(1) + h) * x.dim(2) + w) * x.dim(3) + c);
 }
