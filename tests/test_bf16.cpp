@@ -2,11 +2,11 @@
 #include <cmath>
 
 #include "core/autograd.h"
-#include "core/threads.h"
 #include "ops/cpu/kernels.h"
 #include "ops/pointwise.h"
 #include "ops/reduce.h"
 #include "tests/catch.h"
+#include "tests/threads.h"
 #include "tests/tiny_retinanet.h"
 
 using namespace fovea;
@@ -14,7 +14,6 @@ using namespace fovea::test;
 
 TEST_CASE("bf16: logits and gradients near f64's, outputs in f32, the same bits on any number of threads") {
   if (!cpu::kernels().half) return;
-  const int usual = num_threads();
   for (const char* backbone : {"tiny", "resnet50"}) {
     RetinaNetOptions o = tiny();
     // not batch norms: on the few pixels of C5 untrained ones make 50 times more of any rounding, of f32 as of bf16
@@ -62,12 +61,12 @@ TEST_CASE("bf16: logits and gradients near f64's, outputs in f32, the same bits 
     CHECK(logits <= 0.02);
     CHECK(rounded <= 0.02);
     CHECK(gradients <= 0.1);
+    const Threads restored;
     for (const int threads : {1, 2, 3, 8}) {
       set_num_threads(threads);
       const auto again = run(true);
       for (size_t i = 0; i < half.size(); ++i) CHECK((again[i].values<float>() == half[i].values<float>()));
     }
-    set_num_threads(usual);
   }
 }
 

@@ -6,7 +6,6 @@
 #include <cmath>
 
 #include "core/autograd.h"
-#include "core/threads.h"
 #include "ops/conv_reference.h"
 #include "ops/cpu/kernels.h"
 #include "ops/pointwise.h"
@@ -14,10 +13,10 @@
 #include "ops/samples.h"
 #include "tests/files.h"
 #include "tests/tensors.h"
+#include "tests/threads.h"
 
 using namespace fovea;
-using fovea::test::difference;
-using fovea::test::message_of;
+using namespace fovea::test;
 
 namespace {
 
@@ -156,7 +155,7 @@ TEST_CASE("fused relu and several maps equal their parts") {
 }
 
 TEST_CASE("convolutions give the same bits on any number of threads") {
-  const int threads = num_threads();
+  const Threads restored;
   Draw d(3);
   for (const int64_t o : {40, 200}) {  // by blocks of tiles; 100 tiles, of which threads take slabs of columns
     const int64_t n = o == 40 ? 2 : 1;
@@ -180,7 +179,6 @@ TEST_CASE("convolutions give the same bits on any number of threads") {
       CHECK(bits == first);
     }
   }
-  set_num_threads(threads);
 }
 
 TEST_CASE("conv2d_norm is the convolution and what follows it, on every path, relu and absent parts too") {

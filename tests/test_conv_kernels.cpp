@@ -4,12 +4,13 @@
 
 #include "core/gemm.h"
 #include "core/random.h"
-#include "core/threads.h"
 #include "ops/conv_reference.h"
 #include "ops/cpu/conv.h"
 #include "tests/tensors.h"
+#include "tests/threads.h"
 
 using namespace fovea;
+using namespace fovea::test;
 
 namespace fovea::cpu::played {
 extern const TileKernels tiles;
@@ -213,7 +214,7 @@ void check_stored_weights() {
 }
 
 template <class T> void check_threads() {
-  const int threads = num_threads();
+  const Threads restored;
   for (const auto& [name, kernels] : all_kernels<T>())
     for (uint64_t seed = 100; seed < 110; ++seed) {
       const Case<T> c = make<T>(seed);
@@ -231,7 +232,6 @@ template <class T> void check_threads() {
         }
       }
     }
-  set_num_threads(threads);
 }
 
 template <class T> void check_large(ConvShape s) {
@@ -249,14 +249,13 @@ template <class T> void check_large(ConvShape s) {
       run(mine, algo, kernels, true);
       compare(mine, true, algo == ConvAlgo::direct ? 3e-6 : 2e-5);
       if (name != all_kernels<T>().back().first) continue;
-      const int threads = num_threads();
+      const Threads restored;
       for (const int n : {1, 2, 3, 8}) {  // who makes what, and of how much at once, depends on them
         set_num_threads(n);
         Case<T> other = c;
         run(other, algo, kernels, true);
         CHECK((other.maps[0].y == mine.maps[0].y && other.maps[0].dx == mine.maps[0].dx && other.dw == mine.dw));
       }
-      set_num_threads(threads);
     }
 }
 template <class T> void check_large() {

@@ -4,13 +4,13 @@
 
 #include "core/error.h"
 #include "core/random.h"
-#include "core/threads.h"
 #include "models/matcher.h"
 #include "tests/catch.h"
 #include "tests/fake_device.h"
+#include "tests/threads.h"
 
 using namespace fovea;
-using test::WithFakeDevice;
+using namespace fovea::test;
 using Boxes = std::vector<Box<float>>;
 
 namespace {
@@ -63,10 +63,8 @@ TEST_CASE("matcher: equal to the matrix for every rule, on any number of threads
     o.floor = floors[dice.integer(0, 3)];
     const Boxes anchors = random_boxes(dice, dice.chance(0.02) ? 9000 : dice.integer(0, 300));
     const Boxes boxes = random_boxes(dice, dice.integer(0, 12)), ignore = random_boxes(dice, dice.integer(0, 3));
-    const int threads = num_threads();
-    set_num_threads(static_cast<int>(dice.integer(1, 4)));
+    const Threads drawn(static_cast<int>(dice.integer(1, 4)));
     const Matches m = run(anchors, boxes, o, ignore);
-    set_num_threads(threads);
     RC_ASSERT(m.box == brute(anchors, boxes, o, ignore));
     int64_t positives = 0, low_quality = 0;
     for (size_t a = 0; a < anchors.size(); ++a)

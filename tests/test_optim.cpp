@@ -3,12 +3,13 @@
 
 #include <cmath>
 
-#include "core/threads.h"
 #include "nn/ema.h"
 #include "nn/schedule.h"
 #include "tests/catch.h"
+#include "tests/threads.h"
 
 using namespace fovea;
+using namespace fovea::test;
 
 namespace {
 
@@ -180,7 +181,7 @@ TEST_CASE("parameters that come twice and those of bf16 are refused, not moved t
 }
 
 TEST_CASE("a step and a norm have the same bits on 1, 2, 3 and 8 threads") {
-  const int threads = num_threads();
+  const Threads restored;
   std::vector<float> first;
   double first_norm = 0;
   for (const int n : {1, 2, 3, 8}) {
@@ -197,7 +198,6 @@ TEST_CASE("a step and a norm have the same bits on 1, 2, 3 and 8 threads") {
     CHECK(net.w.values<float>() == first);
     CHECK(norm == first_norm);
   }
-  set_num_threads(threads);
 }
 
 TEST_CASE("clipping by norm scales all gradients together, by value each element") {

@@ -5,7 +5,6 @@
 #include "core/allocator.h"
 #include "core/autograd.h"
 #include "core/error.h"
-#include "core/threads.h"
 #include "models/names.h"
 #include "models/presets.h"
 #include "models/summary.h"
@@ -14,6 +13,7 @@
 #include "ops/reduce.h"
 #include "ops/shape.h"
 #include "tests/tensors.h"
+#include "tests/threads.h"
 #include "tests/tiny_retinanet.h"
 
 using namespace fovea;
@@ -361,8 +361,7 @@ TEST_CASE("a training step asks the system for no memory once the first two have
   SGD sgd(decay_groups(model, 1e-4));
   const Tensor images = noise({2, 96, 64, 3}, 1);
   const std::vector<Target> targets(2, {.boxes = {{10, 10, 40, 50}}, .labels = {1}});
-  const int threads = num_threads();
-  set_num_threads(1);  // how many scratch blocks are held at once is up to the threads otherwise
+  const Threads one(1);  // how many scratch blocks are held at once is up to the threads otherwise
   size_t asked = 0;
   for (int step = 0; step < 6; ++step) {
     const size_t before = memory_stats().system_allocations;
@@ -371,7 +370,6 @@ TEST_CASE("a training step asks the system for no memory once the first two have
     sgd.zero_grad();
     if (step >= 2) asked += memory_stats().system_allocations - before;
   }
-  set_num_threads(threads);
   CHECK(asked == 0);
 }
 
@@ -385,11 +383,9 @@ TEST_CASE("without a tape the heads get the memory of the pyramid") {
   CHECK(taped.features.size() == 5);
   CHECK(out.features.empty());
   for (size_t i = 0; i < 5; ++i) CHECK(out.logits[i].values<float>() == taped.logits[i].values<float>());
-  const int threads = num_threads();
-  set_num_threads(1);
+  const Threads one(1);
   std::vector<Tensor> features = model.backbone(images);
   const auto peak = [&](auto... given) { return reset_peak(), model.head(std::move(given)...), memory_stats().peak; };
   const size_t held = peak(features), moved = peak(std::move(features));
-  set_num_threads(threads);
   CHECK(moved + 16 * 16 * 12 * 4 <= held);  // at least the finest level
 }

@@ -5,12 +5,12 @@
 #include <map>
 #include <set>
 
-#include "core/threads.h"
 #include "data/plot.h"
 #include "tests/files.h"
+#include "tests/threads.h"
 
 using namespace fovea;
-using test::Folder;
+using namespace fovea::test;
 
 namespace {
 
@@ -27,12 +27,10 @@ std::map<std::string, std::vector<uint8_t>> contents(const std::filesystem::path
 TEST_CASE("the same seed makes the same bytes on any number of threads") {
   const Folder folder;
   const ShapesOptions options{.train = 9, .val = 3, .size = 64};
-  const int threads = num_threads();
-  set_num_threads(1);
+  const Threads restored(1);
   make_shapes(folder / "one", options);
   set_num_threads(3);
   make_shapes(folder / "three", options);
-  set_num_threads(threads);
   const auto one = contents(folder / "one");
   CHECK(one.size() == 14);
   CHECK(one == contents(folder / "three"));

@@ -1,7 +1,6 @@
 // The thread pool and the loops on it: exceptions, nesting, callers at once, equal bits for any number of threads.
 #include "core/threads.h"
 
-#include <sched.h>
 #include <sys/resource.h>
 #include <unistd.h>
 
@@ -15,15 +14,16 @@
 #include "core/random.h"
 #include "ops/columns.h"
 #include "tests/catch.h"
+#include "tests/threads.h"
+#if defined(__linux__)
+#include <sched.h>
+#endif
 
 using namespace fovea;
+using namespace fovea::test;
 
 namespace {
 
-struct Threads {  // restores the number of threads
-  int before = num_threads();
-  ~Threads() { set_num_threads(before); }
-};
 struct Square {
   const float* x;
   float* y;
@@ -56,7 +56,7 @@ std::vector<float> noise(int64_t n) {
 }  // namespace
 
 TEST_CASE("every index runs once, in chunks that depend on the work alone") {
-  Threads restore;
+  const Threads restored;
   for (int threads : {1, 2, 3, 8}) {
     set_num_threads(threads);
     CHECK(num_threads() == threads);
@@ -75,7 +75,7 @@ TEST_CASE("every index runs once, in chunks that depend on the work alone") {
 }
 
 TEST_CASE("the first exception reaches the caller, and no chunk begins after it") {
-  Threads restore;
+  const Threads restored;
   for (int threads : {1, 3}) {
     set_num_threads(threads);
     std::atomic<int> ran{0};
@@ -94,7 +94,7 @@ TEST_CASE("the first exception reaches the caller, and no chunk begins after it"
 }
 
 TEST_CASE("a thread knows its number, and takes chunks of its own share before those of others") {
-  Threads restore;
+  const Threads restored;
   for (int threads : {1, 2, 5}) {
     set_num_threads(threads);
     CHECK(thread_number() == 0);
@@ -114,9 +114,9 @@ TEST_CASE("a thread knows its number, and takes chunks of its own share before t
   std::thread([] { CHECK(thread_number() == 0); }).join();
 }
 
+#if defined(__linux__)
 TEST_CASE("threads that the system refuses are an error, and the pool stays as it was") {
-  const Threads restored;
-  set_num_threads(2);
+  const Threads restored(2);
   rlimit before;
   REQUIRE(getrlimit(RLIMIT_AS, &before) == 0);
   int64_t pages = 0;
@@ -135,9 +135,10 @@ TEST_CASE("threads that the system refuses are an error, and the pool stays as i
   parallel_for(100, 1, [&](int64_t begin, int64_t end) { sum += end - begin; });
   CHECK(sum == 100);
 }
+#endif
 
 TEST_CASE("nested loops run inline, and callers from other threads do not wait for the pool") {
-  Threads restore;
+  const Threads restored;
   for (int threads : {1, 4}) {
     set_num_threads(threads);
     std::atomic<int64_t> total{0};
@@ -164,7 +165,7 @@ TEST_CASE("nested loops run inline, and callers from other threads do not wait f
 }
 
 TEST_CASE("loops, rows and column sums give equal bits on 1, 2, 3 and 8 threads") {
-  Threads restore;
+  const Threads restored;
   for (const auto& [rows, cols] :
        std::vector<std::pair<int64_t, int64_t>>{{1, 1}, {7, 33}, {40'000, 3}, {300, 257}, {1, 70'000}}) {
     const auto x = noise(rows * cols);
@@ -215,8 +216,7 @@ TEST_CASE("processors are those that the process may run on") {
 
 #if defined(__x86_64__)
 TEST_CASE("denormals are flushed inside the scope, on every thread, and not outside") {
-  Threads restore;
-  set_num_threads(3);
+  const Threads restored(3);
   const auto products = [](std::vector<float>& y) {
     volatile float small = 1e-30f;
     parallel_for(64, 1, [&](int64_t i, int64_t) { y[i] = small * 1e-10f; });
