@@ -4,12 +4,15 @@
 
 #include <algorithm>
 #include <atomic>
+#include <climits>
 #include <condition_variable>
 #include <cstdlib>
 #include <exception>
+#include <fstream>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
@@ -179,14 +182,34 @@ std::unique_ptr<Pool>& pool() {  // never destroyed: threads that outlive main()
   return *p;
 }
 
+#if defined(__linux__)
+std::string line_of(const std::string& path) {  // the first one; "" where there is no such file
+  std::string line;
+  std::getline(std::ifstream(path), line);
+  return line;
+}
+#endif
+
 }  // namespace
 
+int processors_in(std::string_view quota) {
+  const size_t space = quota.find(' ');
+  int64_t time = 0, period = 0;
+  if (space == quota.npos || !read_number(quota.substr(0, space), time) ||
+      !read_number(quota.substr(space + 1), period) || time <= 0 || period <= 0)
+    return INT_MAX;
+  return static_cast<int>(std::min<int64_t>((time - 1) / period + 1, INT_MAX));
+}
 int processors() {
+  int n = static_cast<int>(std::thread::hardware_concurrency());
 #if defined(__linux__)
-  cpu_set_t allowed;
-  if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) return std::max(CPU_COUNT(&allowed), 1);
+  cpu_set_t allowed;  // fails on machines of more than it can hold
+  if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) n = CPU_COUNT(&allowed);
+  const std::string v1 = "/sys/fs/cgroup/cpu/cpu.cfs_";
+  n = std::min(n, processors_in(line_of("/sys/fs/cgroup/cpu.max")));
+  n = std::min(n, processors_in(line_of(v1 + "quota_us") + " " + line_of(v1 + "period_us")));
 #endif
-  return std::max(static_cast<int>(std::thread::hardware_concurrency()), 1);  // also of more than a set can hold
+  return std::max(n, 1);
 }
 int num_threads() { return pool(), pool_size.load(); }
 int thread_number() { return number; }

@@ -1,12 +1,16 @@
 // A thread pool with fixed chunks: what a chunk is depends on the work alone, so results do not depend on the threads.
 #pragma once
 #include <cstdint>
+#include <string_view>
 
 namespace fovea {
 
-// Those that the calling thread may run on: fewer than the machine has under taskset or in a container with a cpuset.
-// A limit on time (docker --cpus) is not seen. At least 1.
+// Those that the calling thread may run on: fewer than the machine has under taskset, and in a container with a cpuset
+// or a limit on time (docker --cpus). At least 1.
 int processors();
+// How many such a limit is, rounded up: 2 for "150000 100000", the microseconds of all threads in each period of so
+// many. INT_MAX where the text is no limit: "max 100000", "-1 100000".
+int processors_in(std::string_view quota);
 
 int num_threads();
 // The caller counts as one. Throws below 1, above 256, and where the system starts no more. Not while another thread

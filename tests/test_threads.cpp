@@ -6,6 +6,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <climits>
 #include <cmath>
 #include <fstream>
 #include <thread>
@@ -213,6 +214,16 @@ TEST_CASE("processors are those that the process may run on") {
   CHECK(processors() >= 1);
 }
 #endif
+
+TEST_CASE("a limit on time is as many processors as it lets run at once, rounded up") {
+  CHECK(processors_in("150000 100000") == 2);  // docker --cpus=1.5
+  CHECK(processors_in("200000 100000") == 2);
+  CHECK(processors_in("200001 100000") == 3);
+  CHECK(processors_in("1 100000") == 1);
+  CHECK(processors_in("9223372036854775807 1") == INT_MAX);
+  for (const char* none : {"max 100000", "-1 100000", "", " ", "150000", "150000 0", "0 100000", "15e4 100000"})
+    CHECK(processors_in(none) == INT_MAX);
+}
 
 #if defined(__x86_64__)
 TEST_CASE("denormals are flushed inside the scope, on every thread, and not outside") {
