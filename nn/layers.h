@@ -153,7 +153,6 @@ class Sequential : public Layer<Sequential> {
   template <class M> M& add(const typename M::Options& options) { return add_module<M>(options); }
   void add(Function function) { steps_.push_back(std::move(function)); }
   Tensor forward(const Tensor& x);
-  size_t size() const { return steps_.size(); }
 
  private:
   std::vector<std::unique_ptr<Module>> owned_;
