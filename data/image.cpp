@@ -214,6 +214,11 @@ detail::ImageHeader read_header(Bytes bytes, Kind kind, const std::string& name)
   return header;
 }
 
+bool ends_like(const std::string& path, const std::string& endings) {
+  const std::vector<std::string> all = split(endings, ' ');
+  return std::find(all.begin(), all.end(), lowered(std::filesystem::path(path).extension().string())) != all.end();
+}
+
 }  // namespace
 
 Image decode_image(Bytes bytes, const std::string& name, const ReadOptions& options) {
@@ -251,11 +256,9 @@ ImageSize read_image_size(const std::string& path, const ReadOptions& options) {
 
 bool is_hidden(const std::string& path) { return std::filesystem::path(path).filename().string().starts_with('.'); }
 
-bool is_image_name(const std::string& path) {
-  const std::string ending = lowered(std::filesystem::path(path).extension().string());
-  for (const char* known : {".jpg", ".jpeg", ".png", ".bmp", ".ppm", ".pgm", ".pnm"})
-    if (ending == known) return true;
-  return false;
+bool is_image_name(const std::string& path) { return ends_like(path, kImageEndings); }
+bool is_unread_image_name(const std::string& path) {
+  return ends_like(path, ".webp .tif .tiff .gif .heic .heif .avif");
 }
 
 std::vector<uint8_t> encode_png(const Image& image) {

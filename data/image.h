@@ -30,14 +30,17 @@ struct ImageSize {
   int width = 0, height = 0;
 };
 
+inline constexpr const char* kImageEndings = ".jpg .jpeg .png .bmp .ppm .pgm .pnm";
+
 // All of these throw Code::data with a message that names the file, what is wrong with it and what to do. Grey becomes
 // RGB, CMYK and YCCK are converted, 16 bits keep their upper 8 (a PNM's values become parts of its greatest),
 // transparency is laid over white. A damaged or cut-off file is an error, never a half-grey picture.
 Image read_image(const std::string& path, const ReadOptions& options = {});
 Image decode_image(std::span<const uint8_t> bytes, const std::string& name, const ReadOptions& options = {});
 ImageSize read_image_size(const std::string& path, const ReadOptions& options = {});  // from the header, turned by EXIF
-bool is_image_name(const std::string& path);  // by its ending: .jpg .jpeg .png .bmp .ppm .pgm .pnm, in any case
-bool is_hidden(const std::string& path);      // by its first letter, a dot: .idea, and macOS's ._a.jpg beside a.jpg
+bool is_image_name(const std::string& path);         // by its ending, in any case: one of kImageEndings
+bool is_unread_image_name(const std::string& path);  // of a picture that is not read: .webp .tiff .heic ...
+bool is_hidden(const std::string& path);  // by its first letter, a dot: .idea, and macOS's ._a.jpg beside a.jpg
 
 std::vector<uint8_t> encode_png(const Image& image);
 std::vector<uint8_t> encode_jpeg(const Image& image, int quality = 92);

@@ -189,7 +189,9 @@ TEST_CASE("written pictures come back") {
   CHECK(encode_jpeg(image) == encode_jpeg(image));
   CHECK_THROWS_AS(write_png(folder / "no/such/folder.png", image), Error);
   CHECK(is_image_name("A/B.JPeG"));
-  CHECK_FALSE(is_image_name("a.gif"));
+  for (const char* name : {"a.gif", "jpg", "a.jp", "a.", "a"}) CHECK_FALSE(is_image_name(name));
+  CHECK(is_unread_image_name("A/IMG_1.HEIC"));
+  for (const char* name : {"a.jpg", "webp", "a"}) CHECK_FALSE(is_unread_image_name(name));
 }
 
 TEST_CASE("a picture takes the place of a file whole, or leaves nothing, and no other file is touched") {

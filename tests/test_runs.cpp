@@ -450,11 +450,13 @@ TEST_CASE("pictures of a kind that is not read are named, and what only points t
   make_data();
   fs::create_directories(shared() / "mixed");
   fs::copy_file(fs::directory_iterator(shared() / "tiny/val/images")->path(), shared() / "mixed/a.png");
-  for (const char* name : {"mixed/c.webp", "mixed/b.tiff", "mixed/notes.txt"}) shared().write(name, "no picture");
+  for (const char* name : {"mixed/c.WebP", "mixed/b.TIFF", "mixed/notes.txt"}) shared().write(name, "no picture");
   const Result r = run("detect --weights done mixed --json");
   INFO(r.err);
   CHECK(r.code == 0);
-  CHECK(r.err.find("mixed: 2 pictures of a kind that is not read, such as b.tiff") != std::string::npos);
+  CHECK(r.err.find("mixed: 2 pictures of a kind that is not read, such as b.TIFF") != std::string::npos);
+  fs::create_directories(shared() / "mixed/old/album.gif");
+  fails("detect --weights done mixed/old --json", 3, {"holds no pictures (.jpg .jpeg "});
   fails("detect --weights done/checkpoints/latest mixed --json", 4,
         {"only names a checkpoint of its run", "give the folder"});
 }

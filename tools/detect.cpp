@@ -33,12 +33,6 @@ struct Flags {
   bool json = false;
 };
 
-bool is_other_picture(const fs::path& path) {
-  for (const char* ending : {".webp", ".tif", ".tiff", ".gif", ".heic", ".avif"})
-    if (path.extension() == ending) return true;
-  return false;
-}
-
 // Files as given, folders by their pictures in the order of their names.
 std::vector<std::string> find_pictures(const std::vector<std::string>& inputs) {
   std::vector<std::string> files;
@@ -50,17 +44,15 @@ std::vector<std::string> find_pictures(const std::vector<std::string>& inputs) {
     }
     std::vector<std::string> inside, others;
     for (auto& entry : fs::directory_iterator(input)) {
-      if (is_hidden(entry.path())) continue;
       const fs::file_type type = entry.status().type();  // not_found: of a link that leads nowhere, which is said later
-      if ((type == fs::file_type::regular || type == fs::file_type::not_found) && is_image_name(entry.path().string()))
-        inside.push_back(entry.path().string());
-      else if (is_other_picture(entry.path())) others.push_back(entry.path().filename().string());
+      if (is_hidden(entry.path()) || (type != fs::file_type::regular && type != fs::file_type::not_found)) continue;
+      if (is_image_name(entry.path())) inside.push_back(entry.path());
+      else if (is_unread_image_name(entry.path())) others.push_back(entry.path().filename());
     }
     if (!others.empty())
       warn(text(input, ": ", counted(int64_t(others.size()), "picture"), " of a kind that is not read, such as ",
                 *std::min_element(others.begin(), others.end()), "; convert to .png or .jpg"));
-    check(Code::data, !inside.empty(), "the folder '", input,
-          "' holds no pictures (.jpg .jpeg .png .bmp .ppm .pgm .pnm)");
+    check(Code::data, !inside.empty(), "the folder '", input, "' holds no pictures (", kImageEndings, ")");
     std::sort(inside.begin(), inside.end());
     files.insert(files.end(), inside.begin(), inside.end());
   }
