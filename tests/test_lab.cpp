@@ -10,6 +10,7 @@
 
 #include "core/random.h"
 #include "data/image.h"
+#include "data/json.h"
 #include "tests/catch.h"
 #include "tests/program.h"
 #include "tools/lab/cells.h"
@@ -271,8 +272,20 @@ TEST_CASE("program: every experiment is listed, an unknown one is refused with t
        {"loss", "prior", "alpha", "gamma", "ohem", "anchors", "speed", "cdf", "variants", "classify", "imbalance"})
     CHECK(r.out.find("\n" + std::string(name) + " ") != std::string::npos);
   test::fails("lab gama", 2, {"unknown experiment 'gama'", "did you mean 'gamma'"});
+  test::fails("lab prior --quick --grid", 2, {"--grid is for gamma"});
+  const Json all = parse_json(test::run("lab list --json").out),
+             grid = parse_json(test::run("lab list --grid --json").out);
+  for (size_t i = 0; i < all.items.size(); ++i) {
+    const Json &e = all.items[i], &longer = grid.items[i];
+    for (const char* time : {"quick_seconds", "full_seconds"}) {
+      INFO(e["name"].string << " " << time);
+      CHECK((e[time].number(-1) > 0) == (e["name"] != "loss"));
+      CHECK((longer[time].number() > e[time].number()) == (e["name"] == "gamma"));
+    }
+  }
   test::fails("lab classify --quick --format folders", 2, {"name it by --data DIR"});
-  test::fails("lab cdf --quick --data . --format folders", 2, {"--format folders is for classify"});
+  for (const char* name : {"cdf", "all"})
+    test::fails(text("lab ", name, " --quick --data . --format folders"), 2, {"--format folders is for classify"});
   for (const char* folder : {"pets/train/cats", "pets/train/dogs"})
     std::filesystem::create_directories(test::shared() / folder);
   const std::string classify = "lab classify --data pets --format folders";
@@ -309,12 +322,21 @@ TEST_CASE("program: a setting of classify has its ratio, also where pictures are
 TEST_CASE("program: the page of an experiment is one file that asks for nothing") {
   REQUIRE(test::run("lab loss --out pages").code == 0);
   const std::string page = test::slurp(test::shared() / "pages/loss/report.html");
-  for (const char* part :
-       {"45.8 : 1", "0.565 : 1", "10536.1", "<svg", "id=gamma", "fovea lab loss", "prefers-color-scheme"})
+  for (const char* part : {"45.8 : 1", "0.565 : 1", "10536.1", "<svg", "id=gamma", "fovea lab loss --out pages</code>",
+                           "prefers-color-scheme"})
     CHECK(page.find(part) != std::string::npos);
   for (const char* part : {"src=", "@import", "url(", "fetch("}) CHECK(page.find(part) == std::string::npos);
   for (size_t at = page.find("http"); at != std::string::npos; at = page.find("http", at + 1))
     CHECK(page.compare(at, 26, "http://www.w3.org/2000/svg") == 0);  // a name, never fetched
+}
+
+TEST_CASE("program: of other data all keeps what needs none, and says what it leaves out") {
+  const test::Result r = test::run("lab all --quick --data nowhere --out 'all of it'");
+  INFO(r.err);
+  CHECK(r.code == 3);
+  test::require_words(r.err, {"notice: classify is left out", "nowhere: is not a folder"});
+  const std::string page = test::slurp(test::shared() / "all of it/loss/report.html");
+  test::require_words(page, {"fovea lab loss --quick --data nowhere --format auto --out &#39;all of it&#39;</code>"});
 }
 
 TEST_CASE("program: finished cells are not trained again; the verdict follows from them") {
@@ -380,28 +402,28 @@ TEST_CASE("program: rare objects are described beside the contrast, and are no p
         cell(profile, keys, keys.empty() ? 0.4 : 0.6);
     cell("full shapes", {kRareScenes}, 0.25 + 0.01 * double(seed)), cell("full shapes", rare_ce, 0.125);
   }
-  std::filesystem::create_directories(test::shared() / "rare");
-  std::ofstream(test::shared() / "rare/cells.csv", std::ios::binary) << lines;
-  test::Result r = test::run("lab gamma --seeds 2 --out rare");
+  std::filesystem::create_directories(test::shared() / "scarce");
+  std::ofstream(test::shared() / "scarce/cells.csv", std::ios::binary) << lines;
+  test::Result r = test::run("lab gamma --seeds 2 --out scarce");
   INFO(r.err);
   CHECK(r.code == 0);
   CHECK(r.out.rfind("gamma: not reproduced\n", 0) == 0);
-  std::string page = test::slurp(test::shared() / "rare/gamma/report.html");
+  std::string page = test::slurp(test::shared() / "scarce/gamma/report.html");
   CHECK(page.find("one anchor in 1500 is positive) the same difference is 0.1400, 95 % interval 0.0765 to 0.2035") !=
         std::string::npos);  // half of 0.01 times t, 12.71 for one degree of freedom
-  CHECK(test::run("lab gamma --seeds 1 --out rare").code == 0);
-  page = test::slurp(test::shared() / "rare/gamma/report.html");
+  CHECK(test::run("lab gamma --seeds 1 --out scarce").code == 0);
+  page = test::slurp(test::shared() / "scarce/gamma/report.html");
   CHECK(page.find("the same difference is 0.1350 with one seed.") != std::string::npos);
-  r = test::run("lab gamma --seeds 2 --out rare --data elsewhere");
+  r = test::run("lab gamma --seeds 2 --out scarce --data elsewhere");
   INFO(r.err);
   CHECK(r.code == 0);
   CHECK(r.err.find("gamma: about 38m 30s") != std::string::npos);  // 14 trainings on three times as many pixels
-  page = test::slurp(test::shared() / "rare/gamma/report.html");
+  page = test::slurp(test::shared() / "scarce/gamma/report.html");
   CHECK(page.find("elsewhere") != std::string::npos);
   CHECK(page.find("rare") == std::string::npos);
-  CHECK(test::run("lab gamma --seeds 2 --out rare --data elsewhere/").code == 0);
-  test::fails("lab gamma --seeds 2 --out rare --data shapes", 3, {"shapes: is not a folder"});  // not the made ones
-  CHECK(test::slurp(test::shared() / "rare/cells.csv") == lines);
+  CHECK(test::run("lab gamma --seeds 2 --out scarce --data elsewhere/").code == 0);
+  test::fails("lab gamma --seeds 2 --out scarce --data shapes", 3, {"shapes: is not a folder"});  // not the made ones
+  CHECK(test::slurp(test::shared() / "scarce/cells.csv") == lines);
 }
 
 TEST_CASE("program: pictures are made by one lab at a time in a folder") {

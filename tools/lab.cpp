@@ -59,6 +59,7 @@ std::string command_of(const std::string& name, const LabOptions& o) {
   if (o.grid) s += " --grid";
   if (o.seeds > 0) s += " --seeds " + std::to_string(o.seeds);
   if (!o.data.empty()) s += " --data " + shell_word(o.data) + " --format " + o.format;
+  if (o.out != LabOptions{}.out) s += " --out " + shell_word(o.out);
   return s;
 }
 
@@ -162,7 +163,12 @@ void list(const LabOptions& options, bool json) {
   const auto time = [](double s) { return s > 0 ? duration(s) : std::string("at once"); };
   for (auto& e : experiments()) {
     table.row({e.name, time(usual_time(e, quick)), time(usual_time(e, full)), e.claim, e.source});
-    all.add({{"name", e.name}, {"claim", e.claim}, {"source", e.source}, {"primary", e.primary.statement}});
+    all.add({{"name", e.name},
+             {"claim", e.claim},
+             {"source", e.source},
+             {"primary", e.primary.statement},
+             {"quick_seconds", usual_time(e, quick)},
+             {"full_seconds", usual_time(e, full)}});
   }
   json ? print_json(all) : void(std::cout << table.str());
 }
@@ -175,12 +181,18 @@ void run_lab(const Flags& flags) {
   std::vector<const Experiment*> chosen;
   for (auto& e : experiments()) {
     names.push_back(e.name);
-    if (flags.name == e.name || (flags.name == "all" && (flags.lab.data.empty() || e.measure == measure_detector)))
+    if (flags.name == e.name || (flags.name == "all" && (flags.lab.data.empty() || e.measure != measure_classifier)))
       chosen.push_back(&e);
   }
   if (chosen.empty())
     fail(Code::usage, "unknown experiment '" + flags.name + "'" + suggestion(flags.name, names) +
                           "\n  hint: fovea lab list names them");
+  check(Code::usage, flags.lab.format != "folders" || flags.name == "classify",
+        "--format folders is for classify: the other experiments need boxes");
+  check(Code::usage, !flags.lab.grid || flags.name == "gamma" || flags.name == "all",
+        "--grid is for gamma: leave it out");
+  if (flags.name == "all" && !flags.lab.data.empty())
+    std::fprintf(stderr, "notice: classify is left out: its data are folders of classes\n");
   std::error_code error;
   std::filesystem::create_directories(flags.lab.out, error);
   check(!error, "cannot make the folder '", flags.lab.out, "': ", error.message(), "\n  hint: choose another --out");
