@@ -381,6 +381,35 @@ TEST_CASE("program: the page names the optimiser of its experiment") {
   CHECK(page.find("with AdamW") == std::string::npos);
 }
 
+TEST_CASE("program: the page of classify names the rare class") {
+  const std::vector<double> bins(10, 10.0);
+  std::string lines;
+  const auto measured = [&](const std::string& profile) {
+    for (const char* ratio : {"1", "10", "100"})
+      for (const Keys& loss : {Keys{{"loss.kind", "ce"}}, Keys{{"loss.kind", "alpha_ce"}, {"loss.alpha", "0.75"}},
+                               Keys{{"loss.gamma", "2"}, {"loss.alpha", "-1"}}}) {
+        Keys keys{{"lab.ratio", ratio}};
+        keys.insert(keys.end(), loss.begin(), loss.end());
+        lines += cell_line(cell_name(profile, keys), 1,
+                           {{"auc", {0.75}}, {"count", bins}, {"confidence", bins}, {"frequency", bins}});
+      }
+  };
+  const std::string folders = std::filesystem::canonical(test::shared().path).string() + "/apes";
+  measured("quick shapes"), measured("quick " + folders);
+  test::shared().write("named/cells.csv", lines);
+  const auto says = [&](const std::string& data, const std::string& words) {
+    const test::Result r = test::run("lab classify --quick --seeds 1 --out named" + data);
+    INFO(r.err);
+    CHECK(r.code == 0);
+    test::require_words(test::slurp(test::shared() / "named/classify/report.html"),
+                        {"Here: the rare class is " + words});
+  };
+  says("", "circle, the common one square (");
+  says(" --data apes --format folders", "the first by name, the common one the second (");  // they are gone
+  for (const char* name : {"orang", "chimp"}) std::filesystem::create_directories(folders + "/train/" + name);
+  says(" --data apes --format folders", "chimp, the common one orang (");
+}
+
 TEST_CASE("program: rare objects are described beside the contrast, and are no part of the verdict or of other data") {
   const Keys ce{{"loss.kind", "alpha_ce"}, {"loss.alpha", "0.75"}};
   const auto fl = [](const char* gamma, const char* alpha) {

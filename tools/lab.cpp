@@ -144,8 +144,9 @@ Report run_one(const Experiment& e, Bench& bench, CellFile& cells) {
   Report r{.experiment = &e, .setting = bench.described(keys), .command = command_of(e.name, bench.options)};
   if (e.measure) r.results = collect(e, bench, cells), judge_report(r);
   if (e.measure == measure_classifier)
-    r.setting =
-        text("the backbone of the preset toy on pictures of 32 x 32, ", bench.classifier_steps(), " steps of 32");
+    r.setting = text("the rare class is ", bench.classes()[0], ", the common one ", bench.classes()[1],
+                     " (the table counts their pictures to train on); the backbone of the preset toy on pictures of ",
+                     "32 x 32, ", bench.classifier_steps(), " steps of 32");
   e.show(r.results, r.page);
   note_rare(r);
   std::filesystem::create_directories(folder);

@@ -101,13 +101,19 @@ Image around(const Sample& scene) {
 
 }  // namespace
 
+std::vector<std::string> Bench::classes() const {
+  if (options.data.empty()) return {shape_names()[0], shape_names()[1]};
+  const std::string dir = options.data + "/train";
+  return std::filesystem::exists(dir) ? class_names(dir) : std::vector<std::string>{"the first by name", "the second"};
+}
+
 const Bench::Pictures& Bench::pictures(bool test, int label) {
   Pictures& all = pictures_[test][label];
   if (!all.empty()) return all;
   if (!options.data.empty()) {
     check(Code::usage, options.format == "folders", "classify needs --format folders: a folder a class");
     const std::string dir = options.data + (test ? "/test" : "/train");
-    const std::vector<std::string> names = class_names(dir), trained = class_names(options.data + "/train");
+    const std::vector<std::string> names = class_names(dir), trained = classes();
     check(Code::data, names == trained, dir, ": its classes are ", joined(names, " and "), ", those of ", options.data,
           "/train ", joined(trained, " and "));
     return all = folder_pictures(dir + "/" + names[size_t(label)]);

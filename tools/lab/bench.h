@@ -19,8 +19,10 @@ class Bench {
   // With kRareScenes among the keys: 8 kinds of shape instead of 3, at most one in a picture, and some without.
   const Dataset& train(const Keys& keys) { return open(keys, false); }
   const Dataset& val(const Keys& keys) { return open(keys, true); }
-  // For classifiers: whole pictures [n][32 x 32 rgb] of class 0 and 1. Of --format folders, DIR/train and DIR/test hold
-  // the same two folders, one a class, in the order of their names; of the shapes, circles and squares.
+  // For classifiers: the rare class and the common one. Of folders that are gone, whose cells are finished, the places.
+  std::vector<std::string> classes() const;
+  // Whole pictures [n][32 x 32 rgb] of one of them. Of --format folders, DIR/train and DIR/test hold the same two
+  // folders, one a class, in the order of their names; of the shapes, circles and squares.
   using Pictures = std::vector<Image>;
   const Pictures& pictures(bool test, int label);
 

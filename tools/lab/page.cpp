@@ -48,6 +48,8 @@ std::string title_of(const std::string& metric) {
       {"auc", "ROC-AUC"},
       {"ece", "calibration error"},
       {"ms", "ms a picture"},
+      {"rare", "rare pictures"},
+      {"common", "common pictures"},
       {"coverage", "boxes covered"},
       {"easy_mean", "gradient of easy negatives"},
       {"positives", "positive anchors"},
