@@ -51,13 +51,11 @@ std::vector<Box<double>> torchvision_cell(const AnchorOptions& o, double stride)
 struct Grid {
   double first_y, first_x, step_y, step_x;
   Grid(const AnchorOptions& o, int level, std::pair<int64_t, int64_t> map, std::pair<int64_t, int64_t> image) {
-    step_y = step_x = static_cast<double>(int64_t{1} << level);
-    if (o.style == "torchvision")  // 800 / 7 = 114 where the level's stride is 128
-      step_y = step(image.first, map.first), step_x = step(image.second, map.second);
+    const auto [down, across] = anchor_step(o, level, map, image);
+    step_y = static_cast<double>(down), step_x = static_cast<double>(across);
     const double offset = o.style == "torchvision" ? 0 : o.style == "detectron" ? 0.5 : o.offset;
     first_y = offset * step_y, first_x = offset * step_x;
   }
-  static double step(int64_t pixels, int64_t cells) { return static_cast<double>(cells > 0 ? pixels / cells : 0); }
 };
 
 // The centre nearest to v.
@@ -74,6 +72,13 @@ std::vector<Box<double>> cell_anchors(const AnchorOptions& options, int level) {
   check(Code::usage, options.style == "exact" || options.style == "detectron2", "anchors: style '", options.style,
         "' is unknown\n  hint: exact, detectron, detectron2 or torchvision");
   return exact_cell(options, stride);
+}
+
+std::pair<int64_t, int64_t> anchor_step(const AnchorOptions& options, int level, std::pair<int64_t, int64_t> map_hw,
+                                        std::pair<int64_t, int64_t> image_hw) {
+  if (options.style != "torchvision") return {int64_t{1} << level, int64_t{1} << level};
+  const auto step = [](int64_t pixels, int64_t cells) { return cells > 0 ? pixels / cells : 0; };
+  return {step(image_hw.first, map_hw.first), step(image_hw.second, map_hw.second)};
 }
 
 Tensor make_anchors(const AnchorOptions& options, int level, std::pair<int64_t, int64_t> map_hw,

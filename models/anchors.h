@@ -28,6 +28,11 @@ struct AnchorOptions {
 // The anchors of the cell (0, 0): ratios outside, scales inside (detectron, detectron2: scales outside).
 std::vector<Box<double>> cell_anchors(const AnchorOptions& options, int level);
 
+// Pixels from one centre to the next, down and across: 2^level, but for torchvision's style image / map size (an image
+// of 800 pixels has a P7 of 7 cells: 114).
+std::pair<int64_t, int64_t> anchor_step(const AnchorOptions& options, int level, std::pair<int64_t, int64_t> map_hw,
+                                        std::pair<int64_t, int64_t> image_hw);
+
 // All anchors of one level, f32 [H * W * A, 4], in the order of a head's output: rows, columns, anchors of the cell.
 Tensor make_anchors(const AnchorOptions& options, int level, std::pair<int64_t, int64_t> map_hw,
                     std::pair<int64_t, int64_t> image_hw);

@@ -37,7 +37,7 @@ LevelSummary describe_level(const RetinaNetOptions& o, int level, std::pair<int6
   const int64_t cell = int64_t{1} << level, h = (hw.first + cell - 1) / cell, w = (hw.second + cell - 1) / cell;
   const Tensor anchors = make_anchors(o.anchors, level, {h, w}, hw);
   LevelSummary s{.name = text("P", level), .stride = 1 << level, .height = h, .width = w};
-  s.anchors = anchors.dim(0);
+  s.anchors = anchors.dim(0), s.anchor_step = anchor_step(o.anchors, level, {h, w}, hw);
   for (const auto& anchor : cell_anchors(o.anchors, level)) {
     const double side = std::sqrt(anchor.area());
     s.smallest = s.smallest > 0 ? std::min(s.smallest, side) : side, s.largest = std::max(s.largest, side);

@@ -21,9 +21,10 @@ struct LevelSummary {
   int stride = 0;
   int64_t height = 0, width = 0;  // of the map
   int64_t anchors = 0;
-  double smallest = 0, largest = 0;  // sides of its square anchors (or roots of the areas), in pixels
-  double inside = 0;                 // part of the anchors that lies in the image
-  int receptive_field = 0;           // of the heads' outputs, in pixels
+  std::pair<int64_t, int64_t> anchor_step;  // as anchor_step() says
+  double smallest = 0, largest = 0;         // sides of its square anchors (or roots of the areas), in pixels
+  double inside = 0;                        // part of the anchors that lies in the image
+  int receptive_field = 0;                  // of the heads' outputs, in pixels
 };
 
 struct Summary {

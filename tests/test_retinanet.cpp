@@ -342,6 +342,27 @@ TEST_CASE("a summary counts what is trained, and tells of each level its anchors
   CHECK(p3.inside == Approx((7 * 11 + 7 * 11 + 5 * 9) / 288.0));
 }
 
+TEST_CASE("a summary's steps of anchors are those between anchors, also where torchvision divides by the map") {
+  for (const char* style : {"exact", "torchvision"}) {
+    RetinaNetOptions o = tiny();
+    o.anchors.style = style;
+    const std::pair<int64_t, int64_t> hw{800, 850};
+    const Summary s = summarise(o, hw);
+    for (const LevelSummary& l : s.levels) {
+      const int level = l.name[1] - '0';
+      const Tensor anchors = make_anchors(o.anchors, level, {l.height, l.width}, hw);
+      const auto y = [&](int64_t row) { return anchors.at((row * l.width * o.anchors.count()) * 4 + 1); };
+      const auto x = [&](int64_t column) { return anchors.at(column * o.anchors.count() * 4); };
+      INFO(style << " " << l.name);
+      CHECK(double(l.anchor_step.first) == Approx(y(1) - y(0)));
+      CHECK(double(l.anchor_step.second) == Approx(x(1) - x(0)));
+    }
+    const std::pair<int64_t, int64_t> p7 = s.levels.back().anchor_step;
+    CHECK(p7 == (style == std::string("exact") ? std::pair<int64_t, int64_t>{128, 128}
+                                               : std::pair<int64_t, int64_t>{114, 121}));
+  }
+}
+
 TEST_CASE("torchvision's old names") {
   NamedTensors old;
   for (const char* name : {"head.regression_head.conv.6.bias", "backbone.fpn.inner_blocks.2.weight",

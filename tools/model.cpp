@@ -47,15 +47,17 @@ void print(const std::string& name, const Summary& s, std::pair<int64_t, int64_t
   std::printf("%s parameters, %s of them trained; %.2f GMAC; a training step keeps %s of activations\n\n",
               count_text(s.parameters).c_str(), count_text(s.trainable).c_str(),
               static_cast<double>(s.multiply_adds) * 1e-9, bytes_text(static_cast<double>(s.activations)).c_str());
-  Table levels({"level", "stride", "map", "anchors", "sides", "inside the image", "receptive field"});
+  Table levels({"level", "stride", "map", "anchors", "every", "sides", "inside the image", "receptive field"});
   int64_t total = 0;
   for (const LevelSummary& l : s.levels) {
     total += l.anchors;
     levels.row({l.name, count_text(l.stride), text(l.height, "x", l.width), count_text(l.anchors),
+                text(l.anchor_step.first, "x", l.anchor_step.second),
                 number(l.smallest, 0) + " .. " + number(l.largest, 0), number(100 * l.inside, 0) + " %",
                 count_text(l.receptive_field)});
   }
-  std::printf("%s%s anchors; sides and receptive fields in pixels\n", levels.str().c_str(), count_text(total).c_str());
+  std::printf("%s%s anchors; their steps and sides, and receptive fields, in pixels\n", levels.str().c_str(),
+              count_text(total).c_str());
 }
 
 Json to_json(const std::string& name, const Summary& s, std::pair<int64_t, int64_t> hw) {
@@ -68,6 +70,7 @@ Json to_json(const std::string& name, const Summary& s, std::pair<int64_t, int64
                        {"height", l.height},
                        {"width", l.width},
                        {"anchors", l.anchors},
+                       {"anchor_step", {l.anchor_step.first, l.anchor_step.second}},
                        {"smallest", l.smallest},
                        {"largest", l.largest},
                        {"inside", l.inside},
