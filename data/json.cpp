@@ -259,7 +259,9 @@ void check_known(const std::string& path, const CocoRecord& a, bool image, bool 
 std::string category_name(const JsonRecord& record, const std::string& otherwise) {
   const auto name = record.json.find("name");
   if (name == record.json.end() || !(name->is_string() || name->is_number())) return otherwise;
-  return name->is_string() ? name->get<std::string>() : name->dump();  // digits are called 0 to 9, their ids 1 to 10
+  if (name->is_number()) return name->dump();  // digits are called 0 to 9, their ids 1 to 10
+  const std::string said = name->get<std::string>();
+  return trimmed(said).empty() ? otherwise : said;
 }
 
 CocoRecord read_annotation(const JsonRecord& record) {

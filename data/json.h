@@ -107,7 +107,8 @@ struct CocoRecord {  // one of "annotations"
 CocoRecord read_annotation(const JsonRecord& record);
 // Throws Code::data where the image or the category of an annotation is not known.
 void check_known(const std::string& path, const CocoRecord& annotation, bool image, bool category);
-std::string category_name(const JsonRecord& record, const std::string& otherwise);  // of one of "categories"
+// Of one of "categories"; `otherwise` where it has none, or only white space.
+std::string category_name(const JsonRecord& record, const std::string& otherwise);
 
 }  // namespace detail
 }  // namespace fovea

@@ -78,14 +78,16 @@ TEST_CASE("COCO: classes, boxes, crowds and empty pictures") {
   CHECK(evaluate_coco_files(folder / "again.json", folder / "dt.json").stats[0] == Approx(1));
 }
 
-TEST_CASE("COCO: a name that is a number is the name, not the id") {
+TEST_CASE("COCO: a name that is a number is the name, not the id, which names a class without a name") {
   const Folder folder;
   add_pictures(folder, "images");
   const std::string json = replaced(std::string(good_coco), R"("name": "dog")", R"("name": 8)");
-  folder.write("annotations.json", replaced(json, R"("name": "cat")", R"("name": null)"));
-  const Dataset data = open_dataset({.dir = folder.path.string()});
-  CHECK(data.classes() == std::vector<std::string>{"2", "8"});
-  CHECK(data.class_ids() == std::vector<int64_t>{2, 9});
+  for (const char* none : {"null", "\"\"", "\" \\t\""}) {
+    folder.write("annotations.json", replaced(json, "\"cat\"", none));
+    const Dataset data = open_dataset({.dir = folder.path.string()});
+    CHECK(data.classes() == std::vector<std::string>{"2", "8"});
+    CHECK(data.class_ids() == std::vector<int64_t>{2, 9});
+  }
 }
 
 TEST_CASE("COCO in the layouts that it comes in") {
