@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
-"""Calls tools/quickstart and tools/against as people do: through a link, from other folders, with mistakes. What they
-call is played, so that it takes a second.
+"""Calls tools/quickstart, tools/against and tools/test as people do: through a link, from other folders, with mistakes.
+What they call is played, so that it takes a second.
 
 Usage: tests/scripts.py
 """
@@ -31,10 +31,11 @@ esac
 with tempfile.TemporaryDirectory() as there:
     at = lambda *names: os.path.join(os.path.realpath(there), *names)
     program(at('a tree', 'build', 'fovea'), FOVEA)
-    program(at('a tree', 'tools', 'setup'), '#!/bin/sh\n')
+    program(at('a tree', 'tools', 'setup'), '#!/bin/sh\necho set up >&2\n')
     program(at('bin', 'cmake'), '#!/bin/sh\n')
+    program(at('bin', 'ctest'), '#!/bin/sh\nprintf "<%s>" "$@"\n')
     os.makedirs(at('elsewhere', 'mine'))
-    for name in ['quickstart', 'against']:
+    for name in ['quickstart', 'against', 'test']:
         shutil.copy(os.path.join(ROOT, 'tools', name), at('a tree', 'tools'))
         os.symlink(at('a tree', 'tools', name), at('bin', name))
 
@@ -77,4 +78,15 @@ with tempfile.TemporaryDirectory() as there:
     for mistake in [['model', '--peer', 'pycocotools'], ['model', '--size', '10']]:
         code, output = run('against', *mistake)
         check(f'{mistake} is not refused', code == 2 and 'against: error: ' in output, output)
+
+    for mistake in [['--nonsense'], ['conv'], ['-R', 'conv', '-x'], ['-R'], ['--preset'], ['--preset', 'fast']]:
+        code, output = run('test', *mistake)
+        check(f'{mistake} is not refused at once', code == 2 and output.startswith('tools/test: ')
+              and output.count('\n') == 1, output)
+    for options, passed in [([], ''), (['-R', 'conv|pool', '-V', '-j1'], '<-R><conv|pool><-V><-j1>'),
+                            (['-E', 'a b', '--preset', 'asan', '--rerun-failed'], '<-E><a b><--rerun-failed>')]:
+        code, output = run('test', *options)
+        preset = 'asan' if 'asan' in options else 'release'
+        check(f'{options} are not passed on', code == 0 and output.startswith(f'<--preset><{preset}><--no-tests=error>')
+              and output.endswith(f'{passed}set up\n'), output)
 print('scripts: ok')
