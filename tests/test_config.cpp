@@ -80,3 +80,28 @@ TEST_CASE("a setting may have blanks around its equals sign, for every command")
   CHECK(r.out == run("model toy --json --set model.channels=32").out);
   fails("model toy --set model.channels", 2, {"--set model.channels: expected key=value"});
 }
+
+TEST_CASE("going on, the environment stays below what the first command line said") {
+  make_data();
+  const auto goes_on = [](const std::string& name, const std::string& environment) {
+    const Result r = run("train --stop-after 2 --resume " + name, environment);
+    INFO(r.err);
+    CHECK(r.code == 0);
+    return r.err;
+  };
+  const std::string train = "train --data tiny --threads 1 --stop-after 1 " + kSmall, shell = "FOVEA_TRAIN_EPOCHS=3 ";
+  REQUIRE(run(train + "--steps 4 --out asked-steps", shell).code == 0);  // 3 steps an epoch
+  for (const std::string now : {shell, std::string("FOVEA_TRAIN_EPOCHS=5 ")}) {
+    const std::string said = goes_on("asked-steps", now + "FOVEA_TRAIN_BATCH=2 FOVEA_MODEL_CHANNELS=16");
+    require_words(said, {"asked-steps: 4 steps of 4 pictures"});
+    CHECK((said.find("notice: train.epochs is now 5") != said.npos) == (now != shell));
+    CHECK(said.find("train.steps is now") == said.npos);
+  }
+  REQUIRE(run(train + "--epochs 2 --out asked-epochs", "FOVEA_TRAIN_STEPS=4").code == 0);
+  require_words(goes_on("asked-epochs", "FOVEA_TRAIN_STEPS=4"), {"asked-epochs: 6 steps"});
+  // What nobody asked for it still sets, and what is of a machine.
+  const std::string said = goes_on("asked-epochs", "FOVEA_TRAIN_LR=0.002 FOVEA_TRAIN_THREADS=2");
+  require_words(said, {"notice: train.lr is now 0.002", ", 2 threads"});
+  require_words(run("train --resume asked-epochs --epochs 3 --stop-after 2", "FOVEA_TRAIN_EPOCHS=4").err,
+                {": 9 steps"});
+}

@@ -380,8 +380,11 @@ static void add_layer(std::vector<Entry>& layers, std::vector<Entry> more) {
     return at == entries.rend() ? nullptr : &*at;
   };
   const Entry *epochs = last(more, "train.epochs"), *steps = last(layers, "train.steps");
-  if (epochs && steps && steps->value != "0" && !last(more, "train.steps"))
-    more.push_back({"train.steps", "0", epochs->where});
+  if (epochs && steps && steps->value != "0" && !last(more, "train.steps")) {
+    Entry none = *epochs;
+    none.key = "train.steps", none.value = "0";
+    more.push_back(none);
+  }
   layers.insert(layers.end(), more.begin(), more.end());
 }
 
@@ -401,7 +404,15 @@ Config load_config(const ConfigSources& sources) {
     layers = (of_run ? run_entries : toml_entries)(file, sources.file);
   }
   const std::string begun = preset_of(layers);
+  // Of a run's own file: what its first command line said stays above the environment, but for what is of a machine.
+  const auto first_asked = std::stable_partition(layers.begin(), layers.end(), [&](const Entry& e) {
+    const Key* k = find_key(e.key);
+    return !sources.own || (e.origin != "flag" && e.origin != "--set") || !k || k->of_machine();
+  });
+  std::vector<Entry> kept(first_asked, layers.end());
+  layers.erase(first_asked, layers.end());
   if (sources.environment) add_layer(layers, environment_entries());
+  add_layer(layers, std::move(kept));
   std::vector<Entry> asked;  // on the command line
   for (auto& setting : sources.settings) {
     auto [key, value] = setting_of(setting);
