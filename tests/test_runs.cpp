@@ -460,3 +460,17 @@ TEST_CASE("pictures of a kind that is not read are named, and what only points t
   fails("detect --weights done/checkpoints/latest mixed --json", 4,
         {"only names a checkpoint of its run", "give the folder"});
 }
+
+TEST_CASE("Ctrl-C in the step that ruins the weights: what there is to go on from is said") {
+  make_data();
+  fs::copy(shared() / "done", shared() / "ruined", fs::copy_options::recursive);
+  const pid_t child = start(  // a step of large pictures takes longer than the signal
+      "train --resume ruined --steps 2000 --lr 1e300 --set train.warmup=0 --set data.short_side=256 "
+      "--set data.max_side=0");
+  const auto said = [] { return slurp(shared() / ".err"); };
+  for (int i = 0; i < 3000 && said().find("ruined: 2,000 steps") == std::string::npos; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  kill(child, SIGINT);
+  CHECK(wait_for(child) == 5);
+  require_words(said(), {"last good checkpoint: ruined/checkpoints/step-6", "--resume ruined --lr RATE"});
+}

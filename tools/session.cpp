@@ -256,8 +256,10 @@ void Session::run() {
   announce();
   progress_ = std::make_unique<Progress>("", total_, step_);
   try {
-    loop();
-  } catch (const Exit&) { leave(stop_caught()); } catch (const Error& error) {
+    try {
+      loop();
+    } catch (const Exit&) { leave(stop_caught()); }
+  } catch (const Error& error) {  // also of leave(), whose checkpoint may fail
     progress_->clear();
     const std::string latest = checkpoints_->latest();
     const std::string rest = latest.empty() ? "no checkpoint was written yet" : "last good checkpoint: " + latest;
