@@ -91,7 +91,7 @@ TEST_CASE("going on, the environment stays below what the first command line sai
   };
   const std::string train = "train --data tiny --threads 1 --stop-after 1 " + kSmall, shell = "FOVEA_TRAIN_EPOCHS=3 ";
   REQUIRE(run(train + "--steps 4 --out asked-steps", shell).code == 0);  // 3 steps an epoch
-  for (const std::string now : {shell, std::string("FOVEA_TRAIN_EPOCHS=5 ")}) {
+  for (const std::string& now : {shell, std::string("FOVEA_TRAIN_EPOCHS=5 ")}) {
     const std::string said = goes_on("asked-steps", now + "FOVEA_TRAIN_BATCH=2 FOVEA_MODEL_CHANNELS=16");
     require_words(said, {"asked-steps: 4 steps of 4 pictures"});
     CHECK((said.find("notice: train.epochs is now 5") != said.npos) == (now != shell));
