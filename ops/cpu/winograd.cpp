@@ -281,14 +281,10 @@ template <class T> void weight_gradient_of_many(const Tiling<T>& tiling, float* 
   const int64_t halves = num_threads() == 2 ? 2 : 1, planes = 36 / halves;
   Workspace memory(static_cast<size_t>(36 * parts * u_plane) * 4);
   float* du = memory.as<float>();  // [parts, 36, kPart, lu]
-  std::vector<Workspace> transforms;
-  for (int half = 0; half < halves; ++half) {
-    const auto bytes = static_cast<size_t>(planes * (v_plane + d_plane)) * 4;
-    transforms.push_back(halves == 1 ? Workspace(bytes) : Workspace::of_thread(bytes, half));
-  }
+  PerThread transforms(planes * (v_plane + d_plane), halves == 2);
   parallel_for(halves, 1, [&](int64_t half, int64_t) {
     const Points points = halves == 1 ? Points::all : half == 0 ? Points::first : Points::second;
-    float *v = transforms[size_t(half)].as<float>(), *d = v + planes * v_plane;
+    float *v = transforms.mine(), *d = v + planes * v_plane;
     for (int64_t first = 0; first < tiling.count; first += size) {
       const int64_t count = std::min(size, tiling.count - first);
       parallel_for(count, 4, [&](int64_t b, int64_t e) {
