@@ -50,12 +50,12 @@ class Segments {
       if (have > size) insert(p + size, have - size);
       return p;
     }
+    Segment* best = nullptr;  // of those with room: where the fewest pages are new
     for (auto& [begin, s] : segments_)
-      if (size_t(s.end - s.top) >= size) {
-        s.top += size, s.touched = std::max(s.touched, s.top);
-        return s.top - size;
-      }
-    return nullptr;
+      if (s.room() >= size && (!best || s.fresh(size) < best->fresh(size))) best = &s;
+    if (!best) return nullptr;
+    best->top += size, best->touched = std::max(best->touched, best->top);
+    return best->top - size;
   }
   void add(char* begin, size_t size) { segments_[begin] = {begin + size, begin, begin}; }
   void give(char* p, size_t size) {
@@ -87,6 +87,8 @@ class Segments {
  private:
   struct Segment {
     char *end, *top, *touched;  // [top, end) is free and in no list
+    size_t room() const { return size_t(end - top); }
+    size_t fresh(size_t size) const { return size_t(std::max(top + size, touched) - touched); }  // of the next bytes
   };
   void insert(char* p, size_t size) { by_place_[p] = size, by_size_.insert({size, p}); }
   void erase(char* p, size_t size) { by_place_.erase(p), by_size_.erase({size, p}); }
