@@ -66,9 +66,8 @@ class Work {
       (*model_)(images_);
       return wait();
     }
-    Tensor loss = model_->loss((*model_)(images_), targets_).total();
     sgd_->zero_grad();
-    backward(loss);
+    backward(model_->loss((*model_)(images_), targets_).total());
     sgd_->step(1e-4);
     wait();
   }
