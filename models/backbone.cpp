@@ -39,10 +39,11 @@ std::vector<Tensor> Pyramid::forward(const std::vector<Tensor>& c) {
   std::vector<Tensor> p(3);
   Tensor merged;
   for (int level = 2; level >= 0; --level) {
-    const Tensor coarser = merged ? resize_nearest(merged, c[level].dim(1), c[level].dim(2)) : Tensor();
-    merged = (*lateral_[level])(c[level], Conv2d::After{.residual = coarser});
+    Tensor coarser = merged ? resize_nearest(merged, c[level].dim(1), c[level].dim(2)) : Tensor();
+    merged = (*lateral_[level])(c[level], Conv2d::After{.residual = std::move(coarser)});
     p[level] = (*output_[level])(merged);
   }
+  merged = {};
   for (size_t i = 0; i < coarse_.size(); ++i)
     p.push_back((*coarse_[i])(i == 0 ? (options_.p6_from_p5 ? p[2] : c[2]) : relu_(p.back())));
   return p;

@@ -70,10 +70,12 @@ ResidualBlock::ResidualBlock(Module& parent, std::string name, const Options& o)
   }
 }
 
-Tensor ResidualBlock::forward(const Tensor& x) {
-  const Tensor skip = downsample_ ? (*downsample_)(x) : x, y = conv_norm(conv1_, bn1_, x, &relu_);
-  if (!conv3_) return conv_norm(conv2_, bn2_, y, &relu_, skip);
-  return conv_norm(*conv3_, *bn3_, conv_norm(conv2_, bn2_, y, &relu_), &relu_, skip);
+Tensor ResidualBlock::forward(Tensor x) {
+  Tensor skip = downsample_ ? (*downsample_)(x) : x, y = conv_norm(conv1_, bn1_, x, &relu_);
+  x = {};  // the last convolution may write over a skip that nothing else holds
+  if (!conv3_) return conv_norm(conv2_, bn2_, y, &relu_, std::move(skip));
+  y = conv_norm(conv2_, bn2_, y, &relu_);
+  return conv_norm(*conv3_, *bn3_, y, &relu_, std::move(skip));
 }
 
 ResNet::ResNet(Module& parent, std::string name, const ResNetOptions& options)
@@ -110,7 +112,7 @@ std::vector<Tensor> ResNet::forward(const Tensor& x) {
   Tensor y = maxpool_(conv_norm(conv1_, bn1_, x, &relu_));
   std::vector<Tensor> maps;
   for (size_t stage = 0; stage < layers_.size(); ++stage) {
-    y = (*layers_[stage])(y);
+    y = (*layers_[stage])(std::move(y));
     if (stage > 0) maps.push_back(y);
   }
   return maps;

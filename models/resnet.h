@@ -53,7 +53,7 @@ class ResidualBlock : public Layer<ResidualBlock> {
     double eps = 1e-5;
   };
   ResidualBlock(Module& parent, std::string name, const Options& options);
-  Tensor forward(const Tensor& x);
+  Tensor forward(Tensor x);
 
  private:
   Conv2d conv1_;

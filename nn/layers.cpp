@@ -45,10 +45,10 @@ static Conv2dOptions op_options(const Conv2d::Options& o) {
   return {.stride = o.stride, .pad = o.pad, .dilation = o.dilation, .groups = o.groups, .relu = o.relu};
 }
 Tensor Conv2d::forward(const Tensor& x) { return conv2d(x, weight, bias, op_options(options)); }
-Tensor Conv2d::forward(const Tensor& x, const After& after) {
+Tensor Conv2d::forward(const Tensor& x, After after) {
   Conv2dOptions o = op_options(options);
   o.relu = after.relu;
-  return conv2d_norm(x, weight, after.scale, after.shift ? after.shift : bias, after.residual, o);
+  return conv2d_norm(x, weight, after.scale, after.shift ? after.shift : bias, std::move(after.residual), o);
 }
 std::vector<Tensor> Conv2d::forward(const std::vector<Tensor>& maps) {
   return conv2d(maps, weight, bias, op_options(options));
@@ -93,10 +93,9 @@ Tensor Dropout::forward(const Tensor& x) {
   return dropout(x, p_, own.seed, stream);
 }
 
-Tensor Sequential::forward(const Tensor& x) {
-  Tensor y = x;
-  for (auto& step : steps_) y = step(y);
-  return y;
+Tensor Sequential::forward(Tensor x) {
+  for (auto& step : steps_) x = step(std::move(x));
+  return x;
 }
 
 }  // namespace fovea

@@ -40,7 +40,7 @@ class Conv2d : public Layer<Conv2d> {
     Tensor scale, shift, residual;
     bool relu = false;
   };
-  Tensor forward(const Tensor& x, const After& after);  // in one pass; shift: instead of the bias
+  Tensor forward(const Tensor& x, After after);  // in one pass; shift: instead of the bias
   void round_weight();  // to bf16, for inference of maps of bf16: half as much to keep and to read, no gradient
   const Options options;
   Tensor weight, bias;  // [kh,kw,in/groups,out] [out]
@@ -97,7 +97,7 @@ struct Relu : Layer<Relu> {  // without parameters, but torchvision's networks h
 
 // relu(norm(conv(x)) + residual) in as few passes as it takes, one if the norm has an affine(); without residual or
 // relu where they are not given. While a CallObserver lives, module by module.
-Tensor conv_norm(Conv2d& conv, Norm& norm, const Tensor& x, Relu* relu = nullptr, const Tensor& residual = {});
+Tensor conv_norm(Conv2d& conv, Norm& norm, const Tensor& x, Relu* relu = nullptr, Tensor residual = {});
 
 // No network here has a LayerNorm, a Dropout, an Embedding or a ConvTranspose2d: they are for other networks.
 
@@ -141,18 +141,18 @@ class Embedding : public Layer<Embedding> {
 //   Sequential conv{*this, "conv"};  conv.add<Conv2d>({.in = 3, .out = 8});  conv.add(relu);
 class Sequential : public Layer<Sequential> {
  public:
-  using Function = std::function<Tensor(const Tensor&)>;
+  using Function = std::function<Tensor(Tensor)>;
   Sequential(Module& parent, std::string name) : Layer(parent, std::move(name)) {}
   template <class M, class... A> M& add_module(const A&... arguments) {  // M(*this, "position", arguments...)
     auto made = std::make_unique<M>(*this, std::to_string(steps_.size()), arguments...);
     M& module = *made;
     owned_.push_back(std::move(made));
-    steps_.push_back([&module](const Tensor& x) { return module(x); });
+    steps_.push_back([&module](Tensor x) { return module(std::move(x)); });
     return module;
   }
   template <class M> M& add(const typename M::Options& options) { return add_module<M>(options); }
   void add(Function function) { steps_.push_back(std::move(function)); }
-  Tensor forward(const Tensor& x);
+  Tensor forward(Tensor x);  // each step is the only one to hold what the one before has made
 
  private:
   std::vector<std::unique_ptr<Module>> owned_;

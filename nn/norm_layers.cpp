@@ -61,11 +61,11 @@ std::pair<Tensor, Tensor> Norm::affine() const {
 
 Tensor Relu::forward(const Tensor& x) { return relu(x); }
 
-Tensor conv_norm(Conv2d& conv, Norm& norm, const Tensor& x, Relu* relu, const Tensor& residual) {
+Tensor conv_norm(Conv2d& conv, Norm& norm, const Tensor& x, Relu* relu, Tensor residual) {
   if (!CallObserver::active()) {
     const bool bare = !conv.bias && !conv.options.relu && !norm.options.relu;  // nothing between, or within
     if (const auto [scale, shift] = bare ? norm.affine() : std::pair<Tensor, Tensor>(); scale)
-      return conv(x, Conv2d::After{scale, shift, residual, relu != nullptr});
+      return conv(x, Conv2d::After{scale, shift, std::move(residual), relu != nullptr});
     if (!residual) return norm(conv(x), relu || norm.options.relu);
   }
   const Tensor y = norm(conv(x));

@@ -125,6 +125,13 @@ template <class T> void weight_gradient(Device d, const std::vector<ConvMap<T>>&
       reference::conv_weight_gradient(d, maps[i].s, maps[i].x, maps[i].dy, dw, i > 0);
 }
 
+// Whether the result of a convolution may take the place of its residual: nobody else holds that, and the kernels read
+// each of its elements just before they write there (the reference writes sums first).
+bool replaceable(const Tensor& residual) {
+  return residual && residual.device() == Device::cpu && residual.sole_owner() && !residual.storage()->owner &&
+         (residual.dtype() == DType::bf16 || (residual.dtype() == DType::f32 && fast<float>(Device::cpu)));
+}
+
 // db [o] = column sums of all dy [rows, o]
 Tensor bias_gradient(const std::vector<Tensor>& dys) {
   Tensor db;
@@ -145,6 +152,7 @@ struct Conv2d {
   static constexpr auto name = "conv2d";
   std::vector<ConvShape> shapes;
   bool relu;
+  bool in_place = false;              // the result takes the place of the residual
   Saved scale = {};                   // [O], or none
   std::vector<Saved> x = {}, y = {};  // y only where relu needs it
   Saved w = {};
@@ -157,7 +165,8 @@ struct Conv2d {
     for (size_t i = 0; i < maps.size(); ++i) {
       const ConvShape& s = shapes[i];
       x.emplace_back() = maps[i];
-      out.emplace_back(Shape{s.n, s.oh, s.ow, s.o}, maps[i].dtype(), weight.device());
+      if (in_place) out.push_back(residual);
+      else out.emplace_back(Shape{s.n, s.oh, s.ow, s.o}, maps[i].dtype(), weight.device());
       if (relu) y.emplace_back() = out[i];
     }
     dispatch_storage(maps[0].dtype(), [&]<class T>() {
@@ -379,7 +388,7 @@ Tensor conv2d(const Tensor& x, const Tensor& w, const Tensor& b, Conv2dOptions o
   return conv2d(std::vector<Tensor>{x}, w, b, options)[0];
 }
 
-Tensor conv2d_norm(const Tensor& x, const Tensor& w, const Tensor& scale, const Tensor& shift, const Tensor& residual,
+Tensor conv2d_norm(const Tensor& x, const Tensor& w, const Tensor& scale, const Tensor& shift, Tensor residual,
                    Conv2dOptions options) {
   const ConvShape s = conv_shape(x, w, shift, options);
   const DType type = compute_type(x.dtype());
@@ -391,7 +400,7 @@ Tensor conv2d_norm(const Tensor& x, const Tensor& w, const Tensor& scale, const 
   check(!residual || (residual.shape() == out && residual.dtype() == x.dtype()), "conv2d_norm: residual ",
         residual.shape(), ", expected ", out, " as the result");
   Conv2d op{{s}, options.relu};
-  op.scale = scale;
+  op.in_place = replaceable(residual), op.scale = scale;
   return apply(std::move(op), std::vector<Tensor>{x}, w, shift, residual)[0];
 }
 

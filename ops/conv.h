@@ -29,8 +29,8 @@ std::vector<Tensor> conv2d(const std::vector<Tensor>& maps, const Tensor& w, con
 
 // A convolution and what follows it in a residual block, in one pass: y = relu(scale conv(x, w) + shift + residual).
 // scale [O] is a constant (a norm's), shift [O], residual as y: each may be undefined. Gradients to x, w, shift and
-// residual.
-Tensor conv2d_norm(const Tensor& x, const Tensor& w, const Tensor& scale, const Tensor& shift, const Tensor& residual,
+// residual. A residual that is moved in and that nothing else holds may become the result, without memory of its own.
+Tensor conv2d_norm(const Tensor& x, const Tensor& w, const Tensor& scale, const Tensor& shift, Tensor residual,
                    Conv2dOptions options = {});
 
 struct ConvTranspose2dOptions {

@@ -74,6 +74,24 @@ TEST_CASE("a residual network is its blocks, one after another") {
   }
 }
 
+TEST_CASE("the result of a block takes the place of what only the block holds") {
+  const Written net({.backbone = "resnet50", .backbone_norm = "fixed"});
+  const NoGrad off;
+  auto& block = *dynamic_cast<ResidualBlock*>(net.model.backbone.body.children()[4]->children()[1]);
+  REQUIRE(block.path() == "backbone.body.layer1.1");
+  Tensor x({1, 6, 5, 256});
+  normal_(x, Philox{3});
+  const Tensor kept = x.clone();
+  const Tensor held = block(x);
+  CHECK(!held.shares_storage(x));
+  CHECK(x.values<float>() == kept.values<float>());
+  Tensor own = x.clone();
+  const void* place = own.raw();
+  const Tensor y = block(std::move(own));
+  CHECK(y.raw() == place);
+  CHECK(y.values<float>() == held.values<float>());
+}
+
 TEST_CASE("a pyramid is laterals and what comes from above; P6 and P7 are strided convolutions") {
   const NoGrad off;
   for (const char* p6_from : {"c5", "p5"}) {

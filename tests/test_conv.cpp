@@ -4,6 +4,7 @@
 
 #include <climits>
 #include <cmath>
+#include <cstring>
 
 #include "core/autograd.h"
 #include "ops/conv_reference.h"
@@ -218,6 +219,48 @@ TEST_CASE("conv2d_norm is the convolution and what follows it, on every path, re
     });
     for (size_t j = 0; j < plain.size(); ++j) CHECK(difference(fused[j], plain[j]) < (f32 ? 2e-5 : 1e-13));
   }
+}
+
+TEST_CASE("a residual that is moved in becomes the result, bit for bit; one that others hold, or read from, does not") {
+  const ConvAlgo chosen = conv_algo();
+  for (int i = 0; i < 96; ++i) {
+    Draw d(static_cast<uint64_t>(i) + 500);
+    const bool half = i % 4 == 3 && cpu::kernels().half, grouped = i % 5 == 4;
+    const int k = i % 3 ? 3 : 1, stride = i % 7 == 6 ? 2 : 1;
+    const int64_t h = d.pick(1, 40), groups = grouped ? 4 : 1, c = groups * d.pick(1, 24), o = groups * d.pick(1, 90);
+    const DType type = half ? DType::bf16 : DType::f32;
+    const Tensor x = d.normal({2, h, 13, c}).to(type), w = d.normal({k, k, c / groups, o}).to(DType::f32);
+    const Tensor scale = d.normal({o}).to(DType::f32), shift = d.normal({o}).to(DType::f32);
+    const Tensor residual = d.normal({2, (h - 1) / stride + 1, 12 / stride + 1, o}).to(type), kept = residual.clone();
+    const auto run = [&](Tensor r) {
+      return conv2d_norm(x, w, scale, shift, std::move(r),
+                         {.stride = stride, .pad = k / 2, .groups = int(groups), .relu = i % 2 == 0});
+    };
+    INFO("sample " << i);
+    for (const ConvAlgo algo : {ConvAlgo::automatic, ConvAlgo::direct, ConvAlgo::winograd, ConvAlgo::reference}) {
+      if (half && algo == ConvAlgo::reference) continue;
+      set_conv_algo(algo);
+      const Tensor held = run(residual);
+      CHECK(!held.shares_storage(residual));
+      Tensor own = residual.clone();
+      const void* place = own.raw();
+      const Tensor y = run(std::move(own));
+      CHECK((y.raw() == place) == (algo != ConvAlgo::reference && y.size() > 0));
+      CHECK(std::memcmp(y.raw(), held.raw(), y.bytes()) == 0);
+      CHECK(std::memcmp(residual.raw(), kept.raw(), kept.bytes()) == 0);
+    }
+  }
+  set_conv_algo(chosen);
+  std::vector<float> theirs(24, 3);  // such as a file that is mapped
+  const auto storage = std::make_shared<Storage>(theirs.data(), 96, std::make_shared<int>());
+  const Tensor x = Tensor::zeros({1, 2, 3, 4}), w = Tensor::zeros({1, 1, 4, 4}), one = Tensor::full({4}, 1);
+  CHECK(conv2d_norm(x, w, {}, one, Tensor(storage, 0, {1, 2, 3, 4}, DType::f32)).at(0) == 4);
+  CHECK(theirs == std::vector<float>(24, 3));
+  // What an op has saved for its gradient, it holds.
+  const Tensor z = leaf(Tensor::full({1, 2, 3, 4}, 2), DType::f32);
+  Tensor saved = exp(z);
+  backward(sum(conv2d_norm(x, w, {}, one, std::move(saved))));
+  CHECK(z.grad().at(0) == Approx(std::exp(2)));
 }
 
 TEST_CASE("bf16 maps: weights and their gradients stay f32, every sum is rounded once") {

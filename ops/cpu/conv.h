@@ -53,7 +53,7 @@ inline Workspace scratch(size_t bytes) { return Workspace::of_thread(bytes, thre
 class PerThread {
  public:
   explicit PerThread(int64_t floats, bool own = true) : own_(own) {
-    constexpr size_t kApart = size_t{4} << 20;  // more than that shares with maps, which are large at other times
+    constexpr size_t kApart = size_t{5} << 20;  // more than that shares with maps, which are large at other times
     const size_t bytes = size_t(floats) * 4;
     for (int t = 0; t < (own ? num_threads() : 1); ++t)
       places_.push_back({-1, bytes <= kApart ? Workspace::of_thread(bytes, t) : Workspace(bytes)});
