@@ -82,6 +82,15 @@ uint64_t name_hash(const std::string& path) {  // of the file's name without its
   return (h ^ h >> 32) * 0x9E3779B97F4A7C15;
 }
 
+// coco, voc or yolo. COCO itself comes with YOLO's labels beside its own.
+std::string kind_of(const std::string& dir, const std::string& format) {
+  if (format == "shapes") return "coco";
+  if (format == "coco" || format == "voc" || format == "yolo") return format;
+  check(Code::usage, format == "auto", "data format \"", format, "\": choose auto, coco, voc, yolo or shapes");
+  if (detail::is_voc(dir)) return "voc";
+  return detail::coco_splits(dir).empty() && detail::is_yolo(dir) ? "yolo" : "coco";
+}
+
 detail::Source read(const DatasetOptions& options) {
   const bool files = !options.annotations.empty() || !options.images.empty();
   check(Code::usage, options.val_fraction >= 0 && options.val_fraction <= 1, "val_fraction ", options.val_fraction,
@@ -92,9 +101,10 @@ detail::Source read(const DatasetOptions& options) {
   }
   const std::string& format = options.format;
   if (format == "coco" || format == "shapes" || files) return detail::read_coco(options);
-  if (format == "voc") return detail::read_voc(options);
-  check(Code::usage, format == "auto", "data format \"", format, "\": choose auto, coco, voc or shapes");
-  return detail::is_voc(options.dir) ? detail::read_voc(options) : detail::read_coco(options);
+  const std::string kind = kind_of(options.dir, format);
+  return kind == "voc"    ? detail::read_voc(options)
+         : kind == "yolo" ? detail::read_yolo(options)
+                          : detail::read_coco(options);
 }
 
 }  // namespace
@@ -169,13 +179,30 @@ Dataset open_dataset(const DatasetOptions& options) {
 
 std::vector<std::string> find_splits(const std::string& dir, const std::string& format) {
   check(Code::data, fs::is_directory(dir), dir, ": is not a folder; is the path right?");
-  const bool voc = format == "voc" || (format == "auto" && detail::is_voc(dir));
-  std::vector<std::string> splits = voc ? detail::voc_splits(dir) : detail::coco_splits(dir);
+  const std::string kind = kind_of(dir, format);
+  std::vector<std::string> splits = kind == "voc"    ? detail::voc_splits(dir)
+                                    : kind == "yolo" ? detail::yolo_splits(dir)
+                                                     : detail::coco_splits(dir);
   std::erase(splits, "");
   return splits;
 }
 
 namespace detail {
+
+fs::path entry_named(const fs::path& dir, std::initializer_list<const char*> names) {
+  std::error_code error;
+  for (const char* name : names)
+    for (const auto& entry : fs::directory_iterator(dir, error))
+      if (lowered(entry.path().filename().string()) == name) return entry.path();
+  return {};
+}
+
+std::vector<std::string> read_lines(const fs::path& path) {
+  const std::vector<uint8_t> bytes = read_bytes(path.string());
+  std::string all(bytes.begin(), bytes.end());
+  if (all.starts_with("\xEF\xBB\xBF")) all.erase(0, 3);  // as Windows begins UTF-8
+  return split(all, '\n');
+}
 
 void keep_fraction(Source& source, const std::string& split, double val_fraction) {
   if (split.empty() || split == "all") return;

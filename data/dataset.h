@@ -1,4 +1,4 @@
-// A data set: pictures and their boxes, whatever the format of the files. COCO and PASCAL VOC are read.
+// A data set: pictures and their boxes, whatever the format of the files. COCO, PASCAL VOC and YOLO are read.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -14,12 +14,12 @@ namespace fovea {
 // pixel indices; labels are 0..K-1 (places in Dataset::classes()).
 struct Annotation {
   std::string path;
-  int64_t id = 0;  // COCO's image id; for VOC 1.. in the order of the names
+  int64_t id = 0;  // COCO's image id; for others 1.. in the order of the names
   int width = 0, height = 0;
   std::vector<Box<float>> boxes;
   std::vector<int> labels;
   std::vector<Box<float>> ignore;  // crowd and difficult: neither object nor background
-  std::string file{};              // for messages about bad boxes: of VOC the XML file, and ...
+  std::string file{};              // for messages about bad boxes: the picture's own label file, and ...
   std::vector<int> lines{};        // ... the line of each truth there, until the policy is applied
   // All of them as the evaluator wants them: doubles as in the file, before clipping (dropped ones are not there);
   // category is one of class_ids().
@@ -45,7 +45,7 @@ enum class BoxPolicy {
 
 struct DatasetOptions {
   std::string dir{};                    // the folder, unless annotations and images are given
-  std::string format = "auto";          // auto | coco | voc | shapes (made by `fovea data make shapes`: COCO)
+  std::string format = "auto";          // auto | coco | voc | yolo | shapes (made by `fovea data make shapes`: COCO)
   std::string split{};                  // train, val ...; empty: all there is without a split
   std::string annotations{}, images{};  // COCO: a file and the folder of its pictures, instead of dir and split
   std::string policy = "clip";          // error | clip | drop
@@ -66,7 +66,7 @@ class Dataset {
   // Reads the picture. Throws Code::data, also where its size is not what the annotations say.
   Sample get(int64_t i) const;
   const std::vector<std::string>& classes() const { return classes_; }  // 0..K-1
-  const std::vector<int64_t>& class_ids() const { return class_ids_; }  // COCO's category ids; for VOC 1..K
+  const std::vector<int64_t>& class_ids() const { return class_ids_; }  // COCO's category ids; for others 1..K
   const Problems& problems() const { return problems_; }
   const std::string& name() const { return name_; }  // what was opened, for messages
   Dataset first(int64_t n) const;                    // the first n pictures, e.g. to overfit

@@ -247,8 +247,15 @@ Image read_image(const std::string& path, const ReadOptions& options) {
 }
 
 ImageSize read_image_size(const std::string& path, const ReadOptions& options) {
-  const std::vector<uint8_t> bytes = read_bytes(path);
-  const detail::ImageHeader header = read_header(bytes, kind_of(bytes, path), path);
+  constexpr size_t kBeginning = 1 << 15;  // has the header of most JPEGs; other kinds are read whole
+  std::vector<uint8_t> bytes = read_bytes(path, kBeginning);
+  detail::ImageHeader header;
+  std::string reason;
+  const bool found = kind_of(bytes, path) == Kind::jpeg && detail::read_jpeg_header(bytes, header, reason);
+  if (!found) {
+    if (bytes.size() == kBeginning) bytes = read_bytes(path);
+    header = read_header(bytes, kind_of(bytes, path), path);
+  }
   check_size(header.size, path, options);
   if (options.orient && header.orientation >= 5) return {header.size.height, header.size.width};
   return header.size;
@@ -280,7 +287,7 @@ void write_jpeg(const std::string& path, const Image& image, int quality) {
   write_bytes(path, encode_jpeg(image, quality));
 }
 
-std::vector<uint8_t> read_bytes(const std::string& path) {
+std::vector<uint8_t> read_bytes(const std::string& path, size_t most) {
   std::error_code error;
   check(Code::data, !std::filesystem::is_directory(path, error), path, ": is a folder, not a file");
   const bool pipe = std::filesystem::is_fifo(path, error);  // has no size, and is read once
@@ -289,8 +296,8 @@ std::vector<uint8_t> read_bytes(const std::string& path) {
   if (pipe) return {std::istreambuf_iterator<char>(in), {}};
   const std::streamoff size = in.tellg();
   check(Code::data, size >= 0 && size < std::streamoff{1} << 40, path, ": is not a file");
-  std::vector<uint8_t> bytes(static_cast<size_t>(size));
-  in.seekg(0).read(reinterpret_cast<char*>(bytes.data()), size);
+  std::vector<uint8_t> bytes(std::min(static_cast<size_t>(size), most));
+  in.seekg(0).read(reinterpret_cast<char*>(bytes.data()), std::streamsize(bytes.size()));
   check(Code::data, in.good(), path, ": cannot be read: ", std::strerror(errno));
   return bytes;
 }

@@ -49,7 +49,7 @@ void write_png(const std::string& path, const Image& image);
 void write_jpeg(const std::string& path, const Image& image, int quality = 92);
 
 // The whole file / a whole file, with the same care; used by everything in data/ that touches files.
-std::vector<uint8_t> read_bytes(const std::string& path);
+std::vector<uint8_t> read_bytes(const std::string& path, size_t most = ~size_t{0});  // or its beginning
 void write_bytes(const std::string& path, std::span<const uint8_t> bytes);
 
 }  // namespace fovea

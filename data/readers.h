@@ -1,6 +1,7 @@
 // What the readers of the formats hand to open_dataset(). Internal to data/.
 #pragma once
 #include <filesystem>
+#include <initializer_list>
 #include <string>
 #include <vector>
 
@@ -21,6 +22,13 @@ Source read_coco(const DatasetOptions& options);
 bool is_voc(const std::filesystem::path& dir);
 std::vector<std::string> voc_splits(const std::filesystem::path& dir);
 Source read_voc(const DatasetOptions& options);
+bool is_yolo(const std::filesystem::path& dir);
+std::vector<std::string> yolo_splits(const std::filesystem::path& dir);
+Source read_yolo(const DatasetOptions& options);
+
+// The entry of `dir` with one of these names (in small letters), in any case; empty where there is none.
+std::filesystem::path entry_named(const std::filesystem::path& dir, std::initializer_list<const char*> names);
+std::vector<std::string> read_lines(const std::filesystem::path& path);  // of a text file, each trimmed
 
 // Keeps the pictures of "train" or "val" where the data has no splits: by a hash of the file's name, so that adding
 // pictures moves none of the others (but for a few pictures: where all fall on one side, the nearest goes to the

@@ -9,7 +9,6 @@
 #include <map>
 #include <pugixml.hpp>
 #include <set>
-#include <sstream>
 
 #include "core/error.h"
 #include "core/threads.h"
@@ -21,15 +20,6 @@ namespace fovea::detail {
 namespace {
 
 namespace fs = std::filesystem;
-
-// The entry of `dir` with one of these names, in any case; empty where there is none.
-fs::path entry_named(const fs::path& dir, std::initializer_list<const char*> names) {
-  std::error_code error;
-  for (const char* name : names)
-    for (const auto& entry : fs::directory_iterator(dir, error))
-      if (lowered(entry.path().filename().string()) == name) return entry.path();
-  return {};
-}
 
 // Hidden files are other programs': macOS puts ._a.xml beside a.xml where a disk has no place for its attributes.
 bool is_xml(const fs::path& path) { return lowered(path.extension().string()) == ".xml" && !is_hidden(path); }
@@ -148,17 +138,6 @@ double first_pixel(const std::vector<File>& files) {
   return 1;
 }
 
-// The lines of a split file, which are names with or without a mark (below).
-std::vector<std::string> read_names(const fs::path& path) {
-  const std::vector<uint8_t> bytes = read_bytes(path.string());
-  std::string all(bytes.begin(), bytes.end());
-  if (all.starts_with("\xEF\xBB\xBF")) all.erase(0, 3);  // as Windows begins UTF-8
-  std::istringstream lines(all);
-  std::vector<std::string> names;
-  for (std::string line; std::getline(lines, line);) names.push_back(trimmed(line));
-  return names;
-}
-
 // "2008_000008 -1" without its mark: 1, -1 or 0, for a picture with the class, without it, or with a difficult one.
 std::string without_mark(const std::string& name) {
   const size_t at = name.find_last_of(" \t");
@@ -194,7 +173,7 @@ void select(std::vector<File>& files, const fs::path& list) {  // those that the
   for (const File& file : files) by_name[file.path.stem().string()] = &file;
   std::set<std::string> wanted;
   int line = 0;
-  for (const std::string& name : read_names(list)) {
+  for (const std::string& name : read_lines(list)) {  // names with or without a mark
     ++line;
     if (name.empty()) continue;
     const auto stem_of = [](const std::string& s) { return is_image_name(s) ? fs::path(s).stem().string() : s; };

@@ -1,0 +1,298 @@
+// YOLO data sets, in the layouts that they come in (names of folders in any case):
+//   DIR/images/SPLIT/*.jpg + DIR/labels/SPLIT/*.txt    Ultralytics
+//   DIR/SPLIT/images/*.jpg + DIR/SPLIT/labels/*.txt    Roboflow
+//   DIR/images/*.jpg + DIR/labels/*.txt                without splits
+//   DIR/*.jpg + DIR/*.txt, or both in a folder         labelImg, CVAT (obj_train_data), darknet (a folder a split)
+// A line is an object: "class x y w h" (centre and size) or "class x1 y1 x2 y2 x3 y3 ..." (an outline, which is boxed),
+// in parts of the upright picture. A picture without a label file holds no objects. The names of the classes are
+// `names` of DIR/*.yaml, or the lines of a file such as classes.txt.
+#include <algorithm>
+#include <cmath>
+#include <filesystem>
+#include <map>
+#include <set>
+#include <sstream>
+
+#include "core/error.h"
+#include "core/threads.h"
+#include "core/words.h"
+#include "data/json.h"
+#include "data/readers.h"
+
+namespace fovea::detail {
+namespace {
+
+namespace fs = std::filesystem;
+
+[[noreturn]] void reject(const fs::path& path, size_t line, const std::string& what) {
+  fail(Code::data, text(path.string(), ":", line, ": ", what));
+}
+
+// --- the names of the classes ---
+
+struct Names {
+  fs::path path;
+  std::vector<std::string> names;
+};
+
+// f(place, character) of what is in no quotes, which a word begins with: none is in it's.
+template <class F> void unquoted(const std::string& line, F f) {
+  char quote = 0, before = ',';  // not counting spaces
+  for (size_t i = 0; i < line.size(); ++i) {
+    const char c = line[i];
+    if (!quote) f(i, c);
+    const bool begins = std::string_view("[{,:-").find(before) != std::string_view::npos;
+    if (quote) quote = c == quote ? 0 : quote;
+    else if (begins && (c == '"' || c == '\'')) quote = c;
+    if (c != ' ') before = c;
+  }
+}
+std::string without_comment(const std::string& line) {  // of YAML: a # after a space
+  size_t end = line.size();
+  unquoted(line, [&](size_t i, char c) {
+    if (c == '#' && (i == 0 || line[i - 1] == ' ' || line[i - 1] == '\t')) end = std::min(end, i);
+  });
+  return trimmed(line.substr(0, end));
+}
+std::vector<std::string> items(const std::string& list) {  // between commas
+  std::vector<std::string> all;
+  size_t from = 0;
+  unquoted(list + ",", [&](size_t i, char c) {
+    if (c == ',') all.push_back(trimmed(list.substr(from, i - from))), from = i + 1;
+  });
+  if (!all.empty() && all.back().empty()) all.pop_back();  // a, b,
+  return all;
+}
+bool numbered(const std::string& pair, int64_t& number, std::string& name) {  // 0: a
+  const size_t colon = pair.find(':');
+  return colon != pair.npos && read_number(trimmed(pair.substr(0, colon)), number) &&
+         (name = trimmed(pair.substr(colon + 1)), true);
+}
+
+// `names` of a YAML file: [a, "b"], {0: a, 1: b}, or either as lines of their own; none where it has no `names`. No
+// other YAML is understood.
+std::vector<std::string> yaml_names(const fs::path& path) {
+  const std::vector<std::string> lines = read_lines(path);
+  size_t at = 0;
+  while (at < lines.size() && !lines[at].starts_with("names:")) ++at;
+  if (at == lines.size()) return {};
+  const size_t first = at + 1;
+  std::map<int64_t, std::string> names;
+  const auto put = [&](int64_t number, std::string name) {
+    const bool quoted = name.size() > 1 && (name[0] == '"' || name[0] == '\'') && name.back() == name[0];
+    if (quoted) name = name.substr(1, name.size() - 2);
+    if (!names.emplace(number, name).second) reject(path, at + 1, text("two names have the number ", number));
+  };
+  int64_t number = 0;
+  std::string name, list = without_comment(lines[at].substr(6));
+  if (list.empty()) {
+    for (++at; at < lines.size(); ++at) {
+      const std::string line = without_comment(lines[at]);
+      if (line.starts_with("- ")) put(int64_t(names.size()), trimmed(line.substr(2)));
+      else if (numbered(line, number, name)) put(number, name);
+      else if (!line.empty()) break;  // the next key
+    }
+  } else {
+    const char end = list[0] == '[' ? ']' : list[0] == '{' ? '}' : 0;
+    while (end && list.back() != end && ++at < lines.size()) list += " " + without_comment(lines[at]);
+    if (!end || list.back() != end)
+      reject(path, first, "`names` is no list; write the names into classes.txt instead, one a line");
+    at = first - 1;
+    for (const std::string& item : items(list.substr(1, list.size() - 2))) {
+      if (end == ']') put(int64_t(names.size()), item);
+      else if (numbered(item, number, name)) put(number, name);
+      else reject(path, first, "`names` holds \"" + item + "\", which is no number: name");
+    }
+  }
+  std::vector<std::string> all;
+  for (auto& [i, each] : names) {
+    if (i != int64_t(all.size())) reject(path, first, text("`names` has no name for the number ", all.size()));
+    all.push_back(each);
+  }
+  return all;
+}
+
+bool is_names_file(const fs::path& path) {
+  const std::string name = lowered(path.filename().string());
+  return name == "classes.txt" || name == "_darknet.labels" || (path.extension() == ".names" && !is_hidden(name));
+}
+
+std::vector<fs::path> entries(const fs::path& dir) {  // by name; none where there is no such folder
+  std::vector<fs::path> all;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(dir, error))
+    if (!is_hidden(entry.path().string()) || is_names_file(entry.path())) all.push_back(entry.path());
+  std::sort(all.begin(), all.end());
+  return all;
+}
+
+// The first that is found in DIR, or in a folder in it; empty without one.
+Names find_names(const fs::path& dir) {
+  const std::vector<fs::path> inside = entries(dir);
+  for (const fs::path& path : inside)
+    if (const std::string end = lowered(path.extension().string()); end == ".yaml" || end == ".yml")
+      if (std::vector<std::string> names = yaml_names(path); !names.empty()) return {path, names};
+  std::vector<fs::path> files = inside;
+  for (const fs::path& folder : inside)
+    for (const fs::path& path : entries(folder)) files.push_back(path);
+  const auto file = std::find_if(files.begin(), files.end(), is_names_file);
+  if (file == files.end()) return {};
+  std::vector<std::string> names = read_lines(*file);
+  while (!names.empty() && names.back().empty()) names.pop_back();
+  return {*file, names};
+}
+
+void check_names(const Names& found, const fs::path& dir) {
+  check(Code::data, !found.names.empty(), found.path.empty() ? dir.string() : found.path.string(),
+        ": has no names of classes; write them into ", (dir / "classes.txt").string(), ", one a line, class 0 first");
+  std::set<std::string> seen;
+  for (const std::string& name : found.names) {
+    check(Code::data, !name.empty(), found.path.string(), ": class ", seen.size(), " has no name");
+    check(Code::data, is_utf8(name), found.path.string(), ": a name is not UTF-8; save the file as UTF-8");
+    check(Code::data, seen.insert(name).second, found.path.string(), ": two classes are called \"", name,
+          "\"; give them two names");
+  }
+}
+
+// --- folders ---
+
+struct Place {
+  fs::path images, labels;
+};
+
+bool is_label(const fs::path& path) { return lowered(path.extension().string()) == ".txt" && !is_names_file(path); }
+
+template <class Is> bool any(const fs::path& dir, Is is) {
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(dir, error))
+    if (!is_hidden(entry.path().string()) && is(entry.path())) return true;
+  return false;
+}
+bool is_picture(const fs::path& path) { return is_image_name(path.string()); }
+// Of a folder without splits: pictures, and label files in a folder of their own or beside them. Both are empty where
+// it is none.
+Place place_in(const fs::path& dir) {
+  const fs::path labels = entry_named(dir, {"labels"});
+  for (const fs::path& images : {entry_named(dir, {"images", "imgs", "img", "jpegimages", "obj_train_data"}), dir}) {
+    if (images.empty() || !any(images, is_picture)) continue;
+    if (!labels.empty() && any(labels, is_label)) return {images, labels};
+    const auto labelled = [](fs::path path) {  // a README.txt is no label
+      return is_picture(path) && fs::exists(path.replace_extension(".txt"));
+    };
+    if (any(images, labelled)) return {images, images};
+  }
+  return {};
+}
+std::map<std::string, Place> split_places(const fs::path& dir) {
+  std::map<std::string, Place> places;
+  const fs::path labels = entry_named(dir, {"labels"});
+  for (const fs::path& folder : entries(entry_named(dir, {"images"})))
+    if (const fs::path name = folder.filename(); fs::is_directory(folder) && any(labels / name, is_label))
+      places[name.string()] = {folder, labels / name};
+  for (const fs::path& folder : entries(dir))
+    if (fs::is_directory(folder) && folder != labels && folder.filename() != "obj_train_data")
+      if (const Place place = place_in(folder); !place.images.empty())
+        places.emplace(folder.filename().string(), place);
+  return places;
+}
+
+// --- labels ---
+
+struct Object {
+  int64_t label;
+  CocoBox box;  // in parts of the picture
+};
+
+Object read_object(const fs::path& path, size_t line, const std::string& words, int64_t classes) {
+  std::istringstream in(words);
+  std::vector<double> v;
+  for (std::string word; in >> word;) {
+    double number = 0;
+    if (!read_number(word, number)) reject(path, line, "\"" + brief(word) + "\" is no number");
+    v.push_back(number);
+  }
+  if (v.size() < 5 || v.size() == 6 || v.size() % 2 == 0)
+    reject(path, line, text("has ", v.size(), " numbers; \"class x y w h\" are five, an outline has two a corner"));
+  if (!(v[0] >= 0 && v[0] < double(classes)) || v[0] != std::floor(v[0]))
+    reject(path, line, text("class ", v[0], " is out of range: there are names for 0 to ", classes - 1));
+  const auto label = int64_t(v[0]);
+  for (size_t i = 1; i < v.size(); ++i)
+    if (v[i] > 2) reject(path, line, text(v[i], " is no part of the picture, 0 to 1; were pixels written?"));
+  if (v.size() == 5) return {label, {v[1] - v[3] / 2, v[2] - v[4] / 2, v[3], v[4]}};
+  double low[2] = {v[1], v[2]}, high[2] = {v[1], v[2]};
+  for (size_t i = 3; i < v.size(); ++i)
+    low[1 - i % 2] = std::min(low[1 - i % 2], v[i]), high[1 - i % 2] = std::max(high[1 - i % 2], v[i]);
+  return {label, {low[0], low[1], high[0] - low[0], high[1] - low[1]}};
+}
+
+Annotation read_picture(const fs::path& picture, const fs::path& labels, int64_t classes) {
+  Annotation a;
+  const ImageSize size = read_image_size(picture.string());
+  a.path = picture.string(), a.width = size.width, a.height = size.height;
+  const fs::path file = labels / picture.filename().replace_extension(".txt");
+  a.file = file.string();
+  if (!fs::exists(file)) return a;
+  const std::vector<std::string> lines = read_lines(file);
+  for (size_t i = 0; i < lines.size(); ++i) {
+    if (lines[i].empty()) continue;
+    const auto [label, box] = read_object(file, i + 1, lines[i], classes);
+    a.lines.push_back(int(i + 1));
+    a.truths.push_back({label + 1, {box.x * a.width, box.y * a.height, box.w * a.width, box.h * a.height}, {}, false});
+  }
+  return a;
+}
+
+std::vector<Annotation> read_place(const Place& place, int64_t classes) {
+  std::vector<fs::path> pictures;
+  std::set<std::string> stems;
+  for (const fs::path& path : entries(place.images)) {
+    if (!is_picture(path)) continue;
+    check(Code::data, stems.insert(path.stem().string()).second, path.string(), ": more than one picture is called ",
+          path.stem().string(), ", which one label file cannot tell apart; rename one");
+    pictures.push_back(path);
+  }
+  for (const fs::path& path : entries(place.labels))
+    check(Code::data, place.labels == place.images || !is_label(path) || stems.count(path.stem().string()),
+          path.string(), ": its picture is not in ", place.images.string(), "; is the folder complete?");
+  std::vector<Annotation> all(pictures.size());
+  parallel_for(int64_t(pictures.size()), 16, [&](int64_t begin, int64_t end) {
+    for (int64_t i = begin; i < end; ++i) {
+      all[size_t(i)] = read_picture(pictures[size_t(i)], place.labels, classes);
+      all[size_t(i)].id = i + 1;
+    }
+  });
+  return all;
+}
+
+}  // namespace
+
+bool is_yolo(const fs::path& dir) { return !place_in(dir).images.empty() || !split_places(dir).empty(); }
+
+std::vector<std::string> yolo_splits(const fs::path& dir) {
+  std::vector<std::string> names;
+  if (place_in(dir).images.empty())
+    for (auto& [name, place] : split_places(dir)) names.push_back(name);
+  return names;
+}
+
+Source read_yolo(const DatasetOptions& options) {
+  const fs::path dir = options.dir;
+  Place place = place_in(dir);
+  const bool divide = !place.images.empty();
+  if (!divide) {
+    const std::map<std::string, Place> places = split_places(dir);
+    check(Code::data, !places.empty(), options.dir, ": has no pictures with label files (.txt); is it a YOLO folder?");
+    const auto at = places.find(options.split);
+    if (at == places.end()) unknown_split(options.split, options.dir, yolo_splits(dir));
+    place = at->second;
+  }
+  const Names found = find_names(dir);
+  check_names(found, dir);
+  Source source{divide ? options.dir : place.images.string(), found.names, {}, {}};
+  for (size_t k = 1; k <= found.names.size(); ++k) source.class_ids.push_back(int64_t(k));
+  source.annotations = read_place(place, int64_t(found.names.size()));
+  if (divide) keep_fraction(source, options.split, options.val_fraction);
+  return source;
+}
+
+}  // namespace fovea::detail

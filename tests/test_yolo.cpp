@@ -1,0 +1,212 @@
+// YOLO data sets: their layouts, the names of the classes, boxes and outlines, and broken files.
+#include <map>
+
+#include "core/random.h"
+#include "core/words.h"
+#include "data/dataset.h"
+#include "tests/small_dataset.h"
+
+using namespace fovea;
+using namespace fovea::test;
+
+namespace {
+
+constexpr const char* kLabels = "1 0.25 0.5 0.5 0.2\n\n0 0.1 0.2 0.9 0.2 0.5 0.8\r\n";  // a box, an outline
+
+struct YoloFolder : Folder {
+  YoloFolder() {
+    for (const char* split : {"train", "val"}) add_pictures(*this, text("images/", split));
+    write("labels/train/a.txt", kLabels);
+    write("labels/val/b.txt", "0 0.5 0.5 1 1");
+    write("data.yaml", "path: ../somewhere\ntrain: images/train\nnames:\n  0: dog\n  1: cat\nnc: 2\n");
+  }
+  Dataset open(const std::string& split = "train", const std::string& policy = "clip") const {
+    return open_dataset({.dir = path.string(), .split = split, .policy = policy});
+  }
+  std::string error(const std::string& labels, const std::string& policy = "clip") const {
+    write("labels/train/a.txt", labels);
+    return error_of(Code::data, [&] { open("train", policy); });
+  }
+};
+
+void check_objects(const Annotation& a) {  // those of kLabels in a picture of 40 x 30
+  REQUIRE(a.boxes.size() == 2);
+  CHECK(a.labels == std::vector<int>{1, 0});
+  const float want[2][4] = {{0, 12, 20, 18}, {4, 6, 36, 24}};
+  for (size_t i = 0; i < 2; ++i) {
+    const float got[4] = {a.boxes[i].x1, a.boxes[i].y1, a.boxes[i].x2, a.boxes[i].y2};
+    for (int side = 0; side < 4; ++side) CHECK(got[side] == Approx(want[i][side]).margin(1e-5));
+  }
+}
+
+}  // namespace
+
+TEST_CASE("YOLO: splits, boxes and outlines in parts of the picture, pictures without objects") {
+  const YoloFolder folder;
+  CHECK(find_splits(folder.path.string()) == std::vector<std::string>{"train", "val"});
+  const Dataset data = folder.open();
+  REQUIRE(data.size() == 2);
+  CHECK(data.classes() == std::vector<std::string>{"dog", "cat"});
+  CHECK(data.class_ids() == std::vector<int64_t>{1, 2});
+  CHECK(data.annotation(0).id == 1);
+  CHECK(data.annotation(0).path == folder / "images/train/a.png");
+  check_objects(data.annotation(0));
+  CHECK(data.annotation(1).boxes.empty());  // no label file
+  CHECK(data.get(1).image.width == 20);
+  CHECK(folder.open("val").annotation(1).boxes[0].x2 == 20);
+  const auto wrong = [&] { folder.open("trian"); };
+  require_words(error_of(Code::usage, wrong), {"trian", "train, val"});
+  const auto as_coco = [&] { open_dataset({.dir = folder.path.string(), .format = "coco"}); };
+  require_words(error_of(Code::data, as_coco), {"it is a YOLO folder", "--format yolo"});
+}
+
+TEST_CASE("YOLO in the layouts that it comes in") {
+  const auto whole = [](const Folder& folder) {
+    CHECK(find_splits(folder.path.string()).empty());
+    const Dataset data = open_dataset({.dir = folder.path.string()});
+    REQUIRE(data.size() == 2);
+    CHECK(data.classes() == std::vector<std::string>{"dog", "cat"});
+    check_objects(data.annotation(0));
+    CHECK(open_dataset({.dir = folder.path.string(), .split = "val", .val_fraction = 0.5}).size() == 1);
+  };
+  for (const char* images : {"images", "Images", "obj_train_data", "."}) {
+    const Folder folder;
+    add_pictures(folder, images);
+    folder.write(images + std::string("/a.txt"), kLabels);
+    folder.write(images + std::string("/b.TXT.bak"), "no label");
+    folder.write(images + std::string("/README.txt"), "no label either");
+    folder.write("obj.names", "dog\ncat\n\n");
+    whole(folder);
+  }
+  const Folder plain;
+  add_pictures(plain, "images");
+  plain.write("labels/a.txt", kLabels), plain.write("labels/classes.txt",
+                                                    "\xEF\xBB\xBF"
+                                                    "dog\r\ncat\r\n");
+  whole(plain);
+  for (const bool apart : {true, false}) {  // as Roboflow writes it for newer and for older YOLOs
+    const Folder folder;
+    for (const std::string split : {"test", "train"}) {
+      add_pictures(folder, split + (apart ? "/images" : ""));
+      folder.write(split + (apart ? "/labels/a.txt" : "/a.txt"), kLabels);
+      if (!apart) folder.write(split + "/_darknet.labels", "dog\ncat");
+    }
+    if (apart) folder.write("data.yaml", "names: ['dog', 'cat']\nnc: 2");
+    folder.write("README.dataset.txt", "made by hand");
+    CHECK(find_splits(folder.path.string()) == std::vector<std::string>{"test", "train"});
+    check_objects(open_dataset({.dir = folder.path.string(), .split = "test", .policy = "error"}).annotation(0));
+  }
+}
+
+TEST_CASE("YOLO: names of classes as people write them") {
+  const YoloFolder folder;
+  const std::vector<std::string> names{"dog", "it's a cat"};
+  for (const char* yaml :
+       {"names: [dog, \"it's a cat\"]", "names: ['dog',\"it's a cat\",] # two", "names: [dog,\n  it's a cat\n]",
+        "names: {1: it's a cat, 0: dog}", "names:\n- dog\n- it's a cat\nroboflow:\n  - x",
+        "nc: 2\nnames:\n\n  # two\n"
+        "  1: \"it's a cat\"  # the second\n  0: dog\ntrain: x",
+        "names:\n  0: dog\n  1: it's a cat"}) {
+    INFO(yaml);
+    folder.write("data.yaml", yaml);
+    CHECK(folder.open().classes() == names);
+  }
+  for (const auto& [yaml, words] : std::map<std::string, std::vector<std::string>>{
+           {"names: dog", {"data.yaml:1", "no list", "classes.txt"}},
+           {"nc: 2\nnames: [dog,\ncat", {"data.yaml:2", "no list"}},
+           {"names: {dog: 0}", {"data.yaml:1", "dog: 0", "no number"}},
+           {"names: {0: dog, 0: cat}", {"data.yaml:1", "two names have the number 0"}},
+           {"names:\n  0: dog\n  2: cat", {"data.yaml:1", "no name for the number 1"}},
+           {"names: [dog, dog]", {"data.yaml", "two classes are called \"dog\""}},
+           {"names: [dog, '']", {"data.yaml", "class 1 has no name"}},
+           {"names: [dog, c\xE4t]", {"data.yaml", "UTF-8"}},
+           {"nc: 2", {"no names of classes", "classes.txt", "class 0 first"}}}) {
+    INFO(yaml);
+    folder.write("data.yaml", yaml);
+    require_words(error_of(Code::data, [&] { folder.open(); }), words);
+  }
+  folder.write("data.yaml", "nc: 2"), folder.write("classes.txt", "dog\n\ncat\n");
+  require_words(error_of(Code::data, [&] { folder.open(); }), {"classes.txt", "class 1 has no name"});
+}
+
+TEST_CASE("YOLO: broken label files are refused by line") {
+  const YoloFolder folder;
+  for (const auto& [labels, words] : std::map<std::string, std::vector<std::string>>{
+           {"0 .5 .5 .1 .1\n2 .5 .5 .1 .1", {"a.txt:2", "class 2 is out of range", "0 to 1"}},
+           {"-1 .5 .5 .1 .1", {"a.txt:1", "class -1"}},
+           {"0.5 .5 .5 .1 .1", {"class 0.5"}},
+           {"nan .5 .5 .1 .1", {"class nan"}},
+           {"1e30 .5 .5 .1 .1", {"class 1e+30"}},
+           {"dog .5 .5 .1 .1", {"\"dog\" is no number"}},
+           {"0 0,5 .5 .1 .1", {"\"0,5\" is no number"}},
+           {"0 .5 .5 .1", {"has 4 numbers"}},
+           {"0 .5 .5 .1 .1 .9", {"has 6 numbers"}},
+           {"0 .1 .1 .5 .5 .9 .9 .1", {"has 8 numbers"}},
+           {"0 20 15 10 10", {"20 is no part of the picture", "were pixels written?"}},
+           {"0 inf .5 .1 .1", {"no part of the picture"}},
+           {"0 .5 nan .1 .1", {"a.txt:1", "is not finite"}}}) {
+    INFO(labels);
+    require_words(folder.error(labels), words);
+  }
+  require_words(folder.error("0 0.1 0.5 0.4 0.2", "error"), {"a.txt:1", "box 1 of 1", "leaves the picture of 40 x 30"});
+  CHECK(folder.open().annotation(0).boxes[0].x1 == 0);
+  CHECK(folder.open().problems().clipped == 1);
+  folder.write("labels/train/c.txt", "");
+  require_words(error_of(Code::data, [&] { folder.open(); }), {"c.txt", "its picture is not in"});
+  std::filesystem::remove(folder.path / "labels/train/c.txt");
+  folder.write("images/train/a.jpg", "another a");
+  require_words(error_of(Code::data, [&] { folder.open(); }), {"more than one picture is called a", "rename one"});
+}
+
+TEST_CASE("a folder with COCO's or VOC's annotations beside the labels is read by those") {
+  const YoloFolder folder;
+  add_pictures(folder, "images");
+  folder.write("annotations.json", good_coco);
+  CHECK(open_dataset({.dir = folder.path.string()}).classes() == std::vector<std::string>{"cat", "dog"});
+  CHECK(open_dataset({.dir = folder.path.string()}).class_ids() == std::vector<int64_t>{2, 9});
+  const Folder voc;
+  add_pictures(voc, "images"), voc.write("classes.txt", "dog"), voc.write("images/a.txt", "0 .5 .5 1 1");
+  voc.write("Annotations/a.xml", "<annotation><size><width>40</width><height>30</height></size></annotation>");
+  CHECK(find_splits(voc.path.string()).empty());
+  const auto opened = [&] { open_dataset({.dir = voc.path.string()}); };
+  require_words(error_of(Code::data, opened), {"has no classes"});  // the XML file has none
+  CHECK(open_dataset({.dir = voc.path.string(), .format = "yolo"}).annotation(0).boxes.size() == 1);
+}
+
+TEST_CASE("YOLO labels and a COCO file of the same boxes are the same data set") {
+  Dice dice(8);
+  for (int round = 0; round < 20; ++round) {
+    const YoloFolder folder;
+    std::string labels, records;
+    const auto n = dice.integer(0, 9);
+    for (int64_t i = 0; i < n; ++i) {
+      const double x = dice.uniform(-2, 38), y = dice.uniform(-2, 28), w = dice.uniform(0.5, 40),
+                   h = dice.uniform(0.5, 30);
+      const int64_t label = dice.integer(0, 1);
+      labels += text(label, " ", shortest((x + w / 2) / 40), " ", shortest((y + h / 2) / 30), " ", shortest(w / 40),
+                     " ", shortest(h / 30), "\n");
+      records += text(i ? "," : "", R"({"image_id": 1, "id": )", i, R"(, "category_id": )", label + 1, R"(, "bbox": [)",
+                      shortest(x), ",", shortest(y), ",", shortest(w), ",", shortest(h), "]}");
+    }
+    folder.write("labels/train/a.txt", labels);
+    folder.write("coco.json", text(R"({"images": [{"id": 1, "file_name": "a.png"}, {"id": 2, "file_name": "b.png"}],)",
+                                   R"("categories": [{"id": 1, "name": "dog"}, {"id": 2, "name": "cat"}],)",
+                                   R"("annotations": [)", records, "]}"));
+    const Dataset ours = folder.open();
+    const Dataset coco = open_dataset({.annotations = folder / "coco.json", .images = folder / "images/train"});
+    REQUIRE(ours.size() == coco.size());
+    CHECK(ours.classes() == coco.classes());
+    CHECK(ours.problems().summary() == coco.problems().summary());
+    for (int64_t i = 0; i < 2; ++i) {
+      const Annotation &a = ours.annotation(i), &b = coco.annotation(i);
+      CHECK(a.labels == b.labels);
+      REQUIRE(a.boxes.size() == b.boxes.size());
+      for (size_t k = 0; k < a.boxes.size(); ++k) {
+        CHECK(a.boxes[k].x1 == Approx(b.boxes[k].x1).margin(1e-4));
+        CHECK(a.boxes[k].y1 == Approx(b.boxes[k].y1).margin(1e-4));
+        CHECK(a.boxes[k].x2 == Approx(b.boxes[k].x2).margin(1e-4));
+        CHECK(a.boxes[k].y2 == Approx(b.boxes[k].y2).margin(1e-4));
+      }
+    }
+  }
+}
