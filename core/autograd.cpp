@@ -115,10 +115,9 @@ class Walk {
       record.grad = std::make_unique<Tensor>(sum.value.sole_owner() ? sum.value : sum.value.clone());
   }
   void step(Node& node) {
+    const ScopeOf scope(node.path);
     check(!node.released, node.name(), ": backward ran through this op before and released what it had saved",
-          node.path.empty() ? "" : "\n  at " + node.path,
           "\n  hint: pass {.retain_graph = true} to the first backward()");
-    Scope scope(node.path);
     std::vector<Tensor> dy;
     auto own = pending_.extract(&node);
     for (auto& slot : own.mapped()) {

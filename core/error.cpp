@@ -2,6 +2,7 @@
 #include "core/error.h"
 
 #include <sstream>
+#include <utility>
 
 #include "core/scope.h"
 
@@ -19,6 +20,9 @@ Scope::Scope(const std::string& name) : outer_(current_path().size()) {
 }
 Scope::~Scope() { current_path().resize(outer_); }
 const std::string& Scope::path() { return current_path(); }
+
+ScopeOf::ScopeOf(std::string path) : outer_(std::exchange(current_path(), std::move(path))) {}
+ScopeOf::~ScopeOf() { current_path() = std::move(outer_); }
 
 std::string detail::text_of(std::initializer_list<Word> words) {
   std::ostringstream s;

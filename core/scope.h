@@ -16,4 +16,16 @@ class Scope {
   size_t outer_;  // length of the path outside this scope
 };
 
+// The path as it was elsewhere, instead of the one here: for what an op recorded, wherever backward() is called.
+class ScopeOf {
+ public:
+  explicit ScopeOf(std::string path);
+  ~ScopeOf();
+  ScopeOf(const ScopeOf&) = delete;
+  ScopeOf& operator=(const ScopeOf&) = delete;
+
+ private:
+  std::string outer_;
+};
+
 }  // namespace fovea
