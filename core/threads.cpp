@@ -224,6 +224,12 @@ void set_num_threads(int threads) {
   pool_size = threads;
 }
 
+ThreadCount::~ThreadCount() {
+  try {
+    set_num_threads(outer_);
+  } catch (...) {}  // a destructor throws nothing
+}
+
 FlushDenormals::FlushDenormals() : outer_(float_mode()) {
   set_float_mode(outer_ | 0x8040);  // flush to zero, denormals are zero
 }

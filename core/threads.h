@@ -16,6 +16,18 @@ int num_threads();
 // The caller counts as one. Throws below 1, above 256, and where the system starts no more. Not while another thread
 // computes: what has memory for each thread throws then.
 void set_num_threads(int threads);
+// While one lives, so many threads; then as many as before, also where an error passes.
+class ThreadCount {
+ public:
+  ThreadCount() = default;  // as many as there are: for a scope that sets several numbers itself
+  explicit ThreadCount(int threads) { set_num_threads(threads); }
+  ~ThreadCount();  // where the system starts no more, those that there are stay
+  ThreadCount(const ThreadCount&) = delete;
+  ThreadCount& operator=(const ThreadCount&) = delete;
+
+ private:
+  const int outer_ = num_threads();
+};
 // Which of them this thread is. 0: the caller, and whatever thread is not of the pool.
 int thread_number();
 

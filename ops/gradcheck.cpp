@@ -210,7 +210,7 @@ class Check {
 }  // namespace
 
 CheckResult gradcheck(const OpCase& row, int shapes, uint64_t seed, Device device) {
-  const int threads = num_threads();
+  const ThreadCount restored;
   Check check(row, seed, device);
   try {
     for (int k = 0; k < shapes; ++k) check.sample(k);
@@ -218,7 +218,6 @@ CheckResult gradcheck(const OpCase& row, int shapes, uint64_t seed, Device devic
     check.threads();
   } catch (const std::exception& e) { check.result_.worst = kBad, check.result_.where = check.at_ + ", " + e.what(); }
   rehearsal() = false;
-  set_num_threads(threads);
   return check.result_;
 }
 

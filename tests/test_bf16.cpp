@@ -2,11 +2,11 @@
 #include <cmath>
 
 #include "core/autograd.h"
+#include "core/threads.h"
 #include "ops/cpu/kernels.h"
 #include "ops/pointwise.h"
 #include "ops/reduce.h"
-#include "tests/catch.h"
-#include "tests/threads.h"
+#include "tests/tensors.h"
 #include "tests/tiny_retinanet.h"
 
 using namespace fovea;
@@ -61,7 +61,7 @@ TEST_CASE("bf16: logits and gradients near f64's, outputs in f32, the same bits 
     CHECK(logits <= 0.02);
     CHECK(rounded <= 0.02);
     CHECK(gradients <= 0.1);
-    const Threads restored;
+    const ThreadCount restored;
     for (const int threads : {1, 2, 3, 8}) {
       set_num_threads(threads);
       const auto again = run(true);

@@ -7,6 +7,7 @@
 #include <cstring>
 
 #include "core/autograd.h"
+#include "core/threads.h"
 #include "ops/conv_reference.h"
 #include "ops/cpu/kernels.h"
 #include "ops/pointwise.h"
@@ -14,7 +15,6 @@
 #include "ops/samples.h"
 #include "tests/files.h"
 #include "tests/tensors.h"
-#include "tests/threads.h"
 
 using namespace fovea;
 using namespace fovea::test;
@@ -156,7 +156,7 @@ TEST_CASE("fused relu and several maps equal their parts") {
 }
 
 TEST_CASE("convolutions give the same bits on any number of threads") {
-  const Threads restored;
+  const ThreadCount restored;
   Draw d(3);
   for (const int64_t o : {40, 200}) {  // by blocks of tiles; 100 tiles, of which threads take slabs of columns
     const int64_t n = o == 40 ? 2 : 1;

@@ -4,10 +4,10 @@
 
 #include "core/gemm.h"
 #include "core/random.h"
+#include "core/threads.h"
 #include "ops/conv_reference.h"
 #include "ops/cpu/conv.h"
 #include "tests/tensors.h"
-#include "tests/threads.h"
 
 using namespace fovea;
 using namespace fovea::test;
@@ -214,7 +214,7 @@ void check_stored_weights() {
 }
 
 template <class T> void check_threads() {
-  const Threads restored;
+  const ThreadCount restored;
   for (const auto& [name, kernels] : all_kernels<T>())
     for (uint64_t seed = 100; seed < 110; ++seed) {
       const Case<T> c = make<T>(seed);
@@ -249,7 +249,7 @@ template <class T> void check_large(ConvShape s) {
       run(mine, algo, kernels, true);
       compare(mine, true, algo == ConvAlgo::direct ? 3e-6 : 2e-5);
       if (name != all_kernels<T>().back().first) continue;
-      const Threads restored;
+      const ThreadCount restored;
       for (const int n : {1, 2, 3, 8}) {  // who makes what, and of how much at once, depends on them
         set_num_threads(n);
         Case<T> other = c;

@@ -4,10 +4,10 @@
 
 #include "core/error.h"
 #include "core/random.h"
+#include "core/threads.h"
 #include "models/matcher.h"
 #include "tests/catch.h"
 #include "tests/fake_device.h"
-#include "tests/threads.h"
 
 using namespace fovea;
 using namespace fovea::test;
@@ -63,7 +63,7 @@ TEST_CASE("matcher: equal to the matrix for every rule, on any number of threads
     o.floor = floors[dice.integer(0, 3)];
     const Boxes anchors = random_boxes(dice, dice.chance(0.02) ? 9000 : dice.integer(0, 300));
     const Boxes boxes = random_boxes(dice, dice.integer(0, 12)), ignore = random_boxes(dice, dice.integer(0, 3));
-    const Threads drawn(static_cast<int>(dice.integer(1, 4)));
+    const ThreadCount drawn(static_cast<int>(dice.integer(1, 4)));
     const Matches m = run(anchors, boxes, o, ignore);
     RC_ASSERT(m.box == brute(anchors, boxes, o, ignore));
     int64_t positives = 0, low_quality = 0;

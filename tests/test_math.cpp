@@ -9,8 +9,8 @@
 
 #include "core/gemm.h"
 #include "core/random.h"
+#include "core/threads.h"
 #include "tests/tensors.h"
-#include "tests/threads.h"
 
 using namespace fovea;
 using namespace fovea::test;
@@ -165,7 +165,7 @@ TEST_CASE("random numbers have their distributions") {
 
 TEST_CASE("gemm equals f64 loops for all transposes, odd sizes and strides") {
   Dice dice(3);
-  const Threads restored;
+  const ThreadCount restored;
   for (int trial = 0; trial < 120; ++trial) {
     const int64_t m = dice.integer(0, trial % 10 ? 40 : 300), n = dice.integer(0, trial % 10 ? 40 : 200);
     const int64_t k = dice.integer(0, trial % 7 ? 30 : 200);

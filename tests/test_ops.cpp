@@ -3,6 +3,7 @@
 #include <functional>
 #include <numeric>
 
+#include "core/threads.h"
 #include "ops/broadcast.h"
 #include "ops/dropout.h"
 #include "ops/embedding.h"
@@ -15,7 +16,6 @@
 #include "ops/softmax.h"
 #include "tests/files.h"
 #include "tests/tensors.h"
-#include "tests/threads.h"
 
 using namespace fovea;
 using namespace fovea::test;
@@ -249,7 +249,7 @@ TEST_CASE("softmax and cross entropy stay finite and agree") {
 }
 
 TEST_CASE("max takes the first of equals down long rows and columns, NaN before numbers, for any number of threads") {
-  const Threads restored;
+  const ThreadCount restored;
   Dice dice(3);
   for (const Shape& shape : {Shape{1, 70'001, 1}, Shape{3, 40'000, 1}, Shape{1, 90, 300}, Shape{5, 33, 129}}) {
     Tensor x(shape);

@@ -3,13 +3,12 @@
 
 #include <cmath>
 
+#include "core/threads.h"
 #include "nn/ema.h"
 #include "nn/schedule.h"
 #include "tests/catch.h"
-#include "tests/threads.h"
 
 using namespace fovea;
-using namespace fovea::test;
 
 namespace {
 
@@ -181,7 +180,7 @@ TEST_CASE("parameters that come twice and those of bf16 are refused, not moved t
 }
 
 TEST_CASE("a step and a norm have the same bits on 1, 2, 3 and 8 threads") {
-  const Threads restored;
+  const ThreadCount restored;
   std::vector<float> first;
   double first_norm = 0;
   for (const int n : {1, 2, 3, 8}) {

@@ -5,6 +5,7 @@
 #include "core/allocator.h"
 #include "core/autograd.h"
 #include "core/error.h"
+#include "core/threads.h"
 #include "models/names.h"
 #include "models/presets.h"
 #include "models/summary.h"
@@ -13,7 +14,6 @@
 #include "ops/reduce.h"
 #include "ops/shape.h"
 #include "tests/tensors.h"
-#include "tests/threads.h"
 #include "tests/tiny_retinanet.h"
 
 using namespace fovea;
@@ -382,7 +382,7 @@ TEST_CASE("a training step asks the system for no memory once the first two have
   SGD sgd(decay_groups(model, 1e-4));
   const Tensor images = noise({2, 96, 64, 3}, 1);
   const std::vector<Target> targets(2, {.boxes = {{10, 10, 40, 50}}, .labels = {1}});
-  const Threads one(1);  // how many scratch blocks are held at once is up to the threads otherwise
+  const ThreadCount one(1);  // how many scratch blocks are held at once is up to the threads otherwise
   size_t asked = 0;
   for (int step = 0; step < 6; ++step) {
     const size_t before = memory_stats().system_allocations;
@@ -404,7 +404,7 @@ TEST_CASE("without a tape the heads get the memory of the pyramid") {
   CHECK(taped.features.size() == 5);
   CHECK(out.features.empty());
   for (size_t i = 0; i < 5; ++i) CHECK(out.logits[i].values<float>() == taped.logits[i].values<float>());
-  const Threads one(1);
+  const ThreadCount one(1);
   std::vector<Tensor> features = model.backbone(images);
   const auto peak = [&](auto... given) { return reset_peak(), model.head(std::move(given)...), memory_stats().peak; };
   const size_t held = peak(features), moved = peak(std::move(features));

@@ -5,9 +5,9 @@
 #include <map>
 #include <set>
 
+#include "core/threads.h"
 #include "data/plot.h"
 #include "tests/files.h"
-#include "tests/threads.h"
 
 using namespace fovea;
 using namespace fovea::test;
@@ -27,7 +27,7 @@ std::map<std::string, std::vector<uint8_t>> contents(const std::filesystem::path
 TEST_CASE("the same seed makes the same bytes on any number of threads") {
   const Folder folder;
   const ShapesOptions options{.train = 9, .val = 3, .size = 64};
-  const Threads restored(1);
+  const ThreadCount restored(1);
   make_shapes(folder / "one", options);
   set_num_threads(3);
   make_shapes(folder / "three", options);

@@ -15,13 +15,11 @@
 #include "core/random.h"
 #include "ops/columns.h"
 #include "tests/catch.h"
-#include "tests/threads.h"
 #if defined(__linux__)
 #include <sched.h>
 #endif
 
 using namespace fovea;
-using namespace fovea::test;
 
 namespace {
 
@@ -57,7 +55,7 @@ std::vector<float> noise(int64_t n) {
 }  // namespace
 
 TEST_CASE("every index runs once, in chunks that depend on the work alone") {
-  const Threads restored;
+  const ThreadCount restored;
   for (int threads : {1, 2, 3, 8}) {
     set_num_threads(threads);
     CHECK(num_threads() == threads);
@@ -75,8 +73,23 @@ TEST_CASE("every index runs once, in chunks that depend on the work alone") {
   CHECK_THROWS_AS(set_num_threads(257), Error);
 }
 
+TEST_CASE("a number of threads ends with its scope, also where an error passes") {
+  const ThreadCount outer(2);
+  const auto within = [](bool error) {
+    const ThreadCount inner(3);
+    CHECK(num_threads() == 3);
+    if (error) fail(Code::failure, "passes");
+  };
+  within(false);
+  CHECK(num_threads() == 2);
+  CHECK_THROWS_AS(within(true), Error);
+  CHECK(num_threads() == 2);
+  CHECK_THROWS_AS(ThreadCount(0), Error);
+  CHECK(num_threads() == 2);
+}
+
 TEST_CASE("the first exception reaches the caller, and no chunk begins after it") {
-  const Threads restored;
+  const ThreadCount restored;
   for (int threads : {1, 3}) {
     set_num_threads(threads);
     std::atomic<int> ran{0};
@@ -95,7 +108,7 @@ TEST_CASE("the first exception reaches the caller, and no chunk begins after it"
 }
 
 TEST_CASE("a thread knows its number, and takes chunks of its own share before those of others") {
-  const Threads restored;
+  const ThreadCount restored;
   for (int threads : {1, 2, 5}) {
     set_num_threads(threads);
     CHECK(thread_number() == 0);
@@ -117,7 +130,7 @@ TEST_CASE("a thread knows its number, and takes chunks of its own share before t
 
 #if defined(__linux__)
 TEST_CASE("threads that the system refuses are an error, and the pool stays as it was") {
-  const Threads restored(2);
+  const ThreadCount restored(2);
   rlimit before;
   REQUIRE(getrlimit(RLIMIT_AS, &before) == 0);
   int64_t pages = 0;
@@ -139,7 +152,7 @@ TEST_CASE("threads that the system refuses are an error, and the pool stays as i
 #endif
 
 TEST_CASE("nested loops run inline, and callers from other threads do not wait for the pool") {
-  const Threads restored;
+  const ThreadCount restored;
   for (int threads : {1, 4}) {
     set_num_threads(threads);
     std::atomic<int64_t> total{0};
@@ -166,7 +179,7 @@ TEST_CASE("nested loops run inline, and callers from other threads do not wait f
 }
 
 TEST_CASE("loops, rows and column sums give equal bits on 1, 2, 3 and 8 threads") {
-  const Threads restored;
+  const ThreadCount restored;
   for (const auto& [rows, cols] :
        std::vector<std::pair<int64_t, int64_t>>{{1, 1}, {7, 33}, {40'000, 3}, {300, 257}, {1, 70'000}}) {
     const auto x = noise(rows * cols);
@@ -227,7 +240,7 @@ TEST_CASE("a limit on time is as many processors as it lets run at once, rounded
 
 #if defined(__x86_64__)
 TEST_CASE("denormals are flushed inside the scope, on every thread, and not outside") {
-  const Threads restored(3);
+  const ThreadCount restored(3);
   const auto products = [](std::vector<float>& y) {
     volatile float small = 1e-30f;
     parallel_for(64, 1, [&](int64_t i, int64_t) { y[i] = small * 1e-10f; });

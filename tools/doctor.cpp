@@ -90,8 +90,7 @@ Outcome test_gradients() {
 
 // A few steps of the toy network on made pictures: the losses, which must fall and not depend on the threads.
 std::vector<double> few_steps(int threads, double* time) {
-  const int before = num_threads();
-  set_num_threads(threads);
+  const ThreadCount scope(threads);
   ConfigSources sources;
   sources.flags = {{"preset", "toy"},
                    {"train.warmup", "0"},
@@ -124,7 +123,6 @@ std::vector<double> few_steps(int threads, double* time) {
   const auto start = Clock::now();
   for (int64_t step = 0; step < 12; ++step) losses.push_back(trainer.step(batch, step).loss());
   if (time) *time = seconds_since(start) / 12;
-  set_num_threads(before);
   return losses;
 }
 
