@@ -2,6 +2,7 @@
 #include "models/names.h"
 
 #include "core/words.h"
+#include "nn/checkpoint.h"
 
 namespace fovea {
 
@@ -25,6 +26,8 @@ NamedTensors modern_names(NamedTensors weights) {
   return weights;
 }
 
-NamedTensors read_weights(const std::string& path) { return modern_names(read_safetensors(path, "optimizer/*")); }
+NamedTensors read_weights(const std::string& path) {
+  return modern_names(read_safetensors(path, text(kOptimizerPrefix, "*")));
+}
 
 }  // namespace fovea

@@ -68,6 +68,9 @@ struct RunState {
   Ema* ema = nullptr;
 };
 
+// How the names begin of what a checkpoint has beside the model's own tensors.
+constexpr char kOptimizerPrefix[] = "optimizer/", kAveragePrefix[] = "average/";
+
 // One safetensors file: the model's tensors under their own names (so it is a weights file too), "optimizer/<name>",
 // "average/<name>", and the info as metadata. Atomic.
 void save_checkpoint(const std::string& path, const RunState& state, const CheckpointInfo& info);

@@ -7,9 +7,6 @@
 
 namespace fovea {
 
-// How the names begin of what a checkpoint has beside the model's own tensors.
-constexpr char kOptimizerPrefix[] = "optimizer/", kAveragePrefix[] = "average/";
-
 struct LoadPlan {
   struct Copy {
     Tensor to, from;  // from: in the file's layout
