@@ -63,7 +63,6 @@ class Tensor {
   // Copies the values in row-major order. Throws if their number is not the shape's.
   template <class T> static Tensor from(const Shape& shape, const std::vector<T>& values);
   static Tensor pinned(const Shape& shape, DType dtype = DType::f32);  // not initialised; on the host, for send()
-  static Tensor scalar(double value, DType dtype = DType::f32) { return full({}, value, dtype); }
 
   explicit operator bool() const { return storage_ != nullptr; }
   const Shape& shape() const { return shape_; }

@@ -153,7 +153,7 @@ TEST_CASE("an index that is changed in place is noticed too") {
 
 TEST_CASE("seeds and gradients have the type of their tensor") {
   Tensor x = Tensor::full({2, 3}, 1).set_requires_grad();
-  const Tensor y = sum(x), seed = Tensor::scalar(1, x.dtype() == DType::f64 ? DType::f32 : DType::f64);
+  const Tensor y = sum(x), seed = Tensor::full({}, 1, x.dtype() == DType::f64 ? DType::f32 : DType::f64);
   CHECK(message_of([&] { backward(y, seed); }).find("the seed is") != std::string::npos);
   CHECK(message_of([&] { x.set_grad(Tensor::zeros({2, 3}, seed.dtype())); }).find("set_grad") != std::string::npos);
 }

@@ -368,7 +368,7 @@ TEST_CASE("torchvision's old names") {
   for (const char* name : {"head.regression_head.conv.6.bias", "backbone.fpn.inner_blocks.2.weight",
                            "head.classification_head.conv.3.0.weight", "backbone.fpn.extra_blocks.p6.weight",
                            "backbone.fpn.layer_blocks.1.0.bias"})
-    old.add(name, Tensor::scalar(1));
+    old.add(name, Tensor::full({}, 1));
   std::string names;
   for (auto& [name, value] : modern_names(old).tensors) names += name + " ";
   CHECK(names ==

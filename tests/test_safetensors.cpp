@@ -271,8 +271,8 @@ TEST_CASE("what cannot be read is not written") {
   const Folder folder(memory());
   const std::string path = folder / "a.safetensors";
   NamedTensors twice, invalid, undefined;
-  for (int i = 0; i < 2; ++i) twice.add("a", Tensor::scalar(1));
-  invalid.add("\xff", Tensor::scalar(1));
+  for (int i = 0; i < 2; ++i) twice.add("a", Tensor::full({}, 1));
+  invalid.add("\xff", Tensor::full({}, 1));
   undefined.add("a", Tensor());
   for (auto* content : {&twice, &invalid, &undefined}) CHECK_THROWS_AS(write_safetensors(path, *content), Error);
   CHECK(fs::is_empty(folder.path));

@@ -104,7 +104,7 @@ TEST_CASE("tensors share, copy and convert") {
   CHECK_THROWS_AS(t.copy_from(Tensor({6})), Error);
   CHECK_THROWS_AS(Tensor({2}, DType::i64).set_requires_grad(), Error);
   CHECK(Tensor({0, 3}).size() == 0);
-  CHECK(Tensor::scalar(2.5).item() == 2.5);
+  CHECK(Tensor::full({}, 2.5).item() == 2.5);
   CHECK(reinterpret_cast<uintptr_t>(Tensor({5}).raw()) % 64 == 0);
 }
 
