@@ -355,11 +355,13 @@ ConvAlgo& chosen_algo() {
 
 }  // namespace
 
+std::string name_of(ConvAlgo algo) {
+  const char* names[] = {"auto", "direct", "winograd", "reference"};
+  return names[static_cast<int>(algo)];
+}
 ConvAlgo conv_algo_named(const std::string& name) {
-  if (name == "auto") return ConvAlgo::automatic;
-  if (name == "direct") return ConvAlgo::direct;
-  if (name == "winograd") return ConvAlgo::winograd;
-  if (name == "reference") return ConvAlgo::reference;
+  for (const ConvAlgo algo : {ConvAlgo::automatic, ConvAlgo::direct, ConvAlgo::winograd, ConvAlgo::reference})
+    if (name == name_of(algo)) return algo;
   fail(Code::usage,
        "conv.algo (FOVEA_CONV_ALGO): '" + name + "' is no algorithm\n  hint: one of auto, direct, winograd, reference");
 }

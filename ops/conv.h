@@ -48,6 +48,7 @@ Tensor conv_transpose2d(const Tensor& x, const Tensor& w, const Tensor& b = {}, 
 // FOVEA_CONV_ALGO (auto, direct, winograd, reference).
 enum class ConvAlgo { automatic, direct, winograd, reference };
 ConvAlgo conv_algo_named(const std::string& name);  // throws Error{Code::usage} that lists the names
+std::string name_of(ConvAlgo algo);
 void set_conv_algo(ConvAlgo algo);
 ConvAlgo conv_algo();
 

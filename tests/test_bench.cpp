@@ -250,7 +250,15 @@ TEST_CASE("--compare holds each row against the kept one, and names those withou
   CHECK(now["only_now"] == Json::array({"summarise 3x100"}));
   const Result table = run("bench eval --images 3 --rounds 1 --warmup 0 --threads 2 --compare kept.json");
   require_words(table.out, {"ratio", "only kept: gone", "only now: summarise 3x100"});
-  require_words(table.err, {"warning", "threads 1", "with 2"});
+  require_words(table.err, {"warning", "threads 1 (now 2)"});
+
+  shared().write("kept_conv.json", report("conv --shape '4x4x8->8,3,1' --algo reference").dump());
+  shared().write("kept_data.json", report("data --pictures 4 --side 32 --batch 2 --step-ms 1").dump());
+  require_words(run("bench conv --shape '4x4x8->8,3,1' --batch 2 --threads 1 --compare kept_conv.json --json").err,
+                {R"(warning: kept_conv.json was measured with batch 1 (now 2), algo "reference" (now "auto"))"});
+  CHECK(run("data make shapes drawn --train 4 --val 1 --size 32").code == 0);
+  const Result drawn = run("bench data --data drawn --split val --batch 1 --rounds 1 --compare kept_data.json --json");
+  require_words(drawn.err, {R"(data "made shapes" (now ")", R"(drawn"), split "train" (now "val"))"});
 
   shared().write("cut.json", kept.dump().substr(0, 200));
   fails("bench eval --images 3 --compare cut.json", 3, {"cut.json", "no report of fovea bench"});

@@ -156,10 +156,11 @@ void Report::add(Json row) { rows_.push_back(std::move(row)); }
 
 // ratio = kept / now: 2 is twice as fast as before.
 void Report::compare() {
+  std::vector<std::string> differ;
   for (auto& [key, value] : head.members)
     if (!value.is(Json::Kind::real) && kept_.has(key) && kept_[key] != value)
-      warn(text(flags_.compare, " was measured with ", key, " ", json_text(kept_[key]), ", this with ",
-                json_text(value)));
+      differ.push_back(text(key, " ", json_text(kept_[key]), " (now ", json_text(value), ")"));
+  if (!differ.empty()) warn(flags_.compare + " was measured with " + joined(differ));
   std::vector<Json> left = kept_["rows"].items, fresh;
   for (Json& row : rows_) {
     const auto same = std::find_if(left.begin(), left.end(), [&](const Json& k) { return k["name"] == row["name"]; });

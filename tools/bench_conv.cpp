@@ -162,6 +162,7 @@ void bench_conv(const ConvFlags& o) {
   for (const std::string& name : names) shapes.push_back(parse(name, o.batch));
   Report report("conv", o);
   report.head["batch"] = o.batch, report.head["precision"] = o.precision;
+  report.head["algo"] = name_of(conv_algo());
   Machine machine{};
   if (!o.explain) report.use(machine = measure_machine());
   Progress progress("timing", int64_t(names.size()));

@@ -134,6 +134,8 @@ void bench_data(const DataFlags& o) {
   check(Code::usage, data.size() >= o.batch, "--batch ", o.batch, " needs as many pictures; there are ", data.size(),
         "\n  hint: --batch ", data.size());
   report.head["pictures"] = data.size();
+  report.head["data"] = made ? "made shapes" : std::filesystem::weakly_canonical(options.dir).string();
+  report.head["split"] = options.split;
   const double one_thread = OneThread(report, machine, o, data).run();
   time_loader(report, o, data, one_thread);
   report.print();

@@ -119,7 +119,7 @@ void bench_model(const ModelFlags& o) {
   Report report("model", o);
   report.head["arch"] = o.arch, report.head["size"] = o.size, report.head["batch"] = o.batch;
   report.head["device"] = o.device, report.head["mode"] = o.mode, report.head["precision"] = o.precision;
-  report.head["classes"] = o.classes;
+  report.head["classes"] = o.classes, report.head["algo"] = name_of(conv_algo());
   use_precision(o.precision, use_device(o.device));
   Work work(o);
   std::ofstream("/proc/self/clear_refs") << "5";  // the high-water mark starts anew: what the work itself adds
