@@ -46,6 +46,7 @@ static Conv2dOptions op_options(const Conv2d::Options& o) {
 }
 Tensor Conv2d::forward(const Tensor& x) { return conv2d(x, weight, bias, op_options(options)); }
 Tensor Conv2d::forward(const Tensor& x, After after) {
+  check(!options.relu, "conv2d: a layer with a relu of its own takes no After\n  hint: leave it to After::relu");
   Conv2dOptions o = op_options(options);
   o.relu = after.relu;
   return conv2d_norm(x, weight, after.scale, after.shift ? after.shift : bias, std::move(after.residual), o);

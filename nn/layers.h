@@ -40,7 +40,8 @@ class Conv2d : public Layer<Conv2d> {
     Tensor scale, shift, residual;
     bool relu = false;
   };
-  Tensor forward(const Tensor& x, After after);  // in one pass; shift: instead of the bias
+  // In one pass; shift: instead of the bias. Throws where the layer has a relu of its own: its place is not clear.
+  Tensor forward(const Tensor& x, After after);
   void round_weight();  // to bf16, for inference of maps of bf16: half as much to keep and to read, no gradient
   const Options options;
   Tensor weight, bias;  // [kh,kw,in/groups,out] [out]

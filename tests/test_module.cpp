@@ -289,6 +289,13 @@ TEST_CASE("a convolution and its norm give what they give one by one, in trainin
   }
 }
 
+TEST_CASE("a convolution with a relu of its own refuses what comes after it in one pass") {
+  Module root;
+  Conv2d conv(root, "conv", {.in = 2, .out = 2, .relu = true});
+  const Tensor x = Tensor::full({1, 1, 1, 2}, -3);
+  CHECK_THROWS_WITH(conv(x, Conv2d::After{.residual = x}), contains("a relu of its own takes no After"));
+}
+
 TEST_CASE("sequential counts functions as positions, as torch does") {
   Module root;
   Sequential conv(root, "conv");
