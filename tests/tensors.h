@@ -6,9 +6,16 @@
 
 #include "core/random.h"
 #include "core/tensor.h"
+#include "ops/cpu/kernels.h"
 #include "tests/catch.h"
 
 namespace fovea::test {
+
+inline bool has_bf16() {  // false: the case says that it is skipped
+  if (cpu::kernels().half) return true;
+  WARN("skipped: needs avx512_bf16 or AMX");
+  return false;
+}
 
 inline Tensor random(const Shape& shape, Dice& dice, double mean = 0, double deviation = 1, DType t = DType::f64) {
   Tensor x(shape, DType::f64);

@@ -13,7 +13,7 @@ using namespace fovea;
 using namespace fovea::test;
 
 TEST_CASE("bf16: logits and gradients near f64's, outputs in f32, the same bits on any number of threads") {
-  if (!cpu::kernels().half) return;
+  if (!has_bf16()) return;
   for (const char* backbone : {"tiny", "resnet50"}) {
     RetinaNetOptions o = tiny();
     // not batch norms: on the few pixels of C5 untrained ones make 50 times more of any rounding, of f32 as of bf16
@@ -71,7 +71,7 @@ TEST_CASE("bf16: logits and gradients near f64's, outputs in f32, the same bits 
 }
 
 TEST_CASE("rounded weights: what the same numbers give as f32, but for the heads' last convolutions; no gradients") {
-  if (!cpu::kernels().half) return;
+  if (!has_bf16()) return;
   RetinaNetOptions o = tiny();
   o.backbone = "resnet18", o.head_norm = "group";
   RetinaNet wide(o, 3), rounded(o, 3);
@@ -106,7 +106,7 @@ TEST_CASE("it learns: one image, one box, in f32 and in bf16") {
   RetinaNetOptions o = tiny(2);
   o.head_norm = "group", o.last_level = 5;
   for (const bool half : {false, true}) {
-    if (half && !cpu::kernels().half) return;
+    if (half && !has_bf16()) return;
     RetinaNet model(o, 3);
     model.in_bf16 = half;
     Tensor image = noise({1, 64, 64, 3}, 4);

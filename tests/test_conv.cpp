@@ -264,7 +264,7 @@ TEST_CASE("a residual that is moved in becomes the result, bit for bit; one that
 }
 
 TEST_CASE("bf16 maps: weights and their gradients stay f32, every sum is rounded once") {
-  if (!cpu::kernels().half) return;
+  if (!has_bf16()) return;
   for (int i = 0; i < 24; ++i) {
     Draw d(static_cast<uint64_t>(i) + 900);
     const int k = i % 3 == 0 ? 1 : 3, stride = i % 2 + 1;
@@ -291,7 +291,7 @@ TEST_CASE("bf16 maps: weights and their gradients stay f32, every sum is rounded
 }
 
 TEST_CASE("weights of bf16: for maps of bf16, and for values alone") {
-  if (!cpu::kernels().half) return;
+  if (!has_bf16()) return;
   Draw d(7);
   const Tensor x = d.normal({2, 9, 11, 20}).to(DType::bf16), w = d.normal({3, 3, 20, 30}).to(DType::bf16);
   const Tensor b = d.normal({30}).to(DType::f32), scale = d.normal({30}).to(DType::f32), wide = w.to(DType::f32);
