@@ -91,6 +91,11 @@ std::string shortest(double v) {
   return {buffer, std::to_chars(buffer, buffer + sizeof buffer, v).ptr};
 }
 
+std::string fixed(double v, int digits) {
+  char buffer[400];  // the largest number has 309 digits before the point
+  return {buffer, std::to_chars(buffer, buffer + sizeof buffer, v, std::chars_format::fixed, digits).ptr};
+}
+
 std::string escaped(const std::string& text) {
   std::string s;
   for (char c : text)

@@ -23,7 +23,9 @@ std::vector<std::string> split(const std::string& text, char at);  // "a, b" at 
 
 constexpr bool begins_character(char c) { return (c & 0xC0) != 0x80; }  // of UTF-8: none of its further bytes
 
-std::string shortest(double v);  // the shortest text that reads back as the same number
+// Numbers as text that is the same in every locale of C and of C++.
+std::string shortest(double v);           // the shortest text that reads back as the same number
+std::string fixed(double v, int digits);  // "0.50": so many digits after the point
 template <class N> bool read_number(std::string_view text, N& v) {  // all of the text, or false
   const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), v);
   return error == std::errc() && end == text.data() + text.size();

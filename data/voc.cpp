@@ -4,7 +4,6 @@
 //   DIR/SPLIT/*.xml + DIR/SPLIT/*.jpg, or folders in DIR/SPLIT                 Roboflow
 // A picture without an XML file is not labelled, so it is left out; one whose XML has no objects is empty.
 #include <algorithm>
-#include <cstdlib>
 #include <filesystem>
 #include <map>
 #include <pugixml.hpp>
@@ -99,11 +98,9 @@ class Parser {
     const pugi::xml_node box = node.child("bndbox");
     if (!box) reject(at, "object \"" + object.name + "\" has no <bndbox>");
     const auto side = [&](const char* name) {
-      const std::string value = box.child(name).text().as_string();
-      char* end = nullptr;
-      const double number = std::strtod(value.c_str(), &end);
-      const bool blank = value.find_first_not_of(" \t\r\n", size_t(end - value.c_str())) == std::string::npos;
-      if (end == value.c_str() || !blank)  // 1,5 is no 1
+      const std::string value = trimmed(box.child(name).text().as_string());
+      double number = 0;
+      if (!read_number(std::string_view(value).substr(value.starts_with('+')), number))  // 1,5 is no 1
         reject(box.offset_debug(), text("object \"", object.name, "\" has <", name, "> \"", value, "\", no number"));
       return number;
     };

@@ -10,6 +10,7 @@
 #include "ops/reduce.h"
 #include "ops/shape.h"
 #include "tests/files.h"
+#include "tests/spoken.h"
 
 using namespace fovea;
 using namespace fovea::test;
@@ -288,6 +289,11 @@ TEST_CASE("the profiler counts ops, and its trace is JSON that names their modul
   for (const char* op : {"relu", "mul", "sum", "relu.backward", "mul.backward", "sum.backward"}) CHECK(ops.count(op));
   CHECK(Profiler::table().find("mul.backward") != std::string::npos);
   const std::string trace = Profiler::chrome_trace();
+  const auto spoken = [] {
+    const Spoken german;
+    return Profiler::chrome_trace();
+  }();
+  CHECK(spoken == trace);
   CHECK(nlohmann::json::accept(trace));
   const auto events = nlohmann::json::parse(trace)["traceEvents"];
   REQUIRE(events.size() >= 6);

@@ -10,7 +10,6 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
-#include <locale>
 #include <set>
 #include <thread>
 
@@ -18,6 +17,7 @@
 #include "nn/init.h"
 #include "nn/schedule.h"
 #include "tests/files.h"
+#include "tests/spoken.h"
 
 using namespace fovea;
 using namespace fovea::test;
@@ -333,15 +333,6 @@ TEST_CASE("a checkpoint says what step it is of, or is none") {
 }
 
 TEST_CASE("files do not depend on the language that the program speaks") {
-  struct Grouping : std::numpunct<char> {
-    char do_thousands_sep() const override { return '.'; }
-    std::string do_grouping() const override { return "\3"; }
-  };
-  struct Spoken {
-    Spoken() { std::locale::global(std::locale(before, new Grouping)); }
-    ~Spoken() { std::locale::global(before); }
-    std::locale before;
-  };
   const Folder folder(memory());
   Run run;
   {

@@ -2,7 +2,6 @@
 #include "tools/bench.h"
 
 #include <cmath>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <iostream>
@@ -41,11 +40,7 @@ std::string cell(const Json& value) {
   if (value.is_whole()) return count_text(value.integer());
   if (!value.is_number()) return "-";
   const double v = value.number(), size = std::abs(v);
-  if (size > 0 && size < 1e-3) {  // an error
-    char digits[16];
-    std::snprintf(digits, sizeof digits, "%.1e", v);
-    return digits;
-  }
+  if (size > 0 && size < 1e-3) return scientific(v);  // an error
   return number(v, size >= 100 ? 0 : size >= 10 ? 1 : size >= 0.1 || size == 0 ? 2 : 4);
 }
 

@@ -28,11 +28,7 @@ std::vector<OpCase> chosen(const std::string& op) {
   fail(Code::usage, "gradcheck: there is no op '" + op + "'" + suggestion(op, names));
 }
 
-std::string verdict(const CheckResult& r) {
-  char worst[32];
-  std::snprintf(worst, sizeof worst, "%.1e", r.worst);
-  return r.ok() && !r.differentiable ? "values" : worst;
-}
+std::string verdict(const CheckResult& r) { return r.ok() && !r.differentiable ? "values" : scientific(r.worst); }
 
 void run(const Options& o) {
   constexpr double kTolerance = 1e-6;

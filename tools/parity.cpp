@@ -26,12 +26,7 @@ constexpr double kTolerance = 1e-4, kRounding = 4, kLargest = 5e-3;
 // A case in f64 hides nothing behind rounding: our f64 agrees with it far below this.
 constexpr double kExact = 1e-9;
 
-std::string scientific(double v) {
-  if (!std::isfinite(v)) return "differs";
-  char buffer[32];
-  std::snprintf(buffer, sizeof buffer, "%.1e", v);
-  return buffer;
-}
+std::string error_text(double v) { return std::isfinite(v) ? scientific(v) : "differs"; }
 
 // Both runs of a case; f64 gradients and f64 evaluation only where they are asked for.
 struct Result {
@@ -96,8 +91,8 @@ void print_rows(const std::vector<Row>& rows, bool f64, bool all) {
     gradients += gradient, bad += gradient && !ok;
     if (gradient && (!worst || row.error > worst->error)) worst = &row;
     if (gradient && ok && !all) continue;
-    std::vector<std::string> cells = {row.tensor, scientific(row.error)};
-    if (f64) cells.insert(cells.end(), {scientific(row.f32), scientific(row.reference)});
+    std::vector<std::string> cells = {row.tensor, error_text(row.error)};
+    if (f64) cells.insert(cells.end(), {error_text(row.f32), error_text(row.reference)});
     cells.push_back(!ok                       ? styled(Style::red, "DIFFERS")
                     : row.error <= kTolerance ? styled(Style::green, "ok")
                                               : styled(Style::yellow, "ok: f32 cannot do better"));
@@ -105,7 +100,7 @@ void print_rows(const std::vector<Row>& rows, bool f64, bool all) {
   }
   std::printf("%s", table.str().c_str());
   if (worst)
-    std::printf("%d gradients, %d of them differ; worst %s at %s\n", gradients, bad, scientific(worst->error).c_str(),
+    std::printf("%d gradients, %d of them differ; worst %s at %s\n", gradients, bad, error_text(worst->error).c_str(),
                 worst->tensor.c_str());
 }
 
@@ -114,7 +109,7 @@ void print_layers(const Result& r) {
   Table table({"layer", "shape", "error"});
   for (size_t i = 0; i < r.step.layers.size(); ++i)
     table.row({r.step.layers[i].first, r.step.layers[i].second.shape().str(),
-               scientific(difference(r.step.layers[i].second, r.exact.layers.at(i).second))});
+               error_text(difference(r.step.layers[i].second, r.exact.layers.at(i).second))});
   std::printf("%s", table.str().c_str());
 }
 

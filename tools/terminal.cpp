@@ -183,9 +183,12 @@ std::string bytes_text(double bytes) {
 
 std::string number(double value, int digits) {
   if (std::isnan(value)) return "n/a";
-  char s[64];
-  std::snprintf(s, sizeof s, "%.*f", digits, value);
-  return s;
+  return fixed(value, digits);
+}
+
+std::string scientific(double value) {
+  char s[16];
+  return {s, std::to_chars(s, s + sizeof s, value, std::chars_format::scientific, 1).ptr};
 }
 
 }  // namespace fovea

@@ -53,5 +53,6 @@ class Progress {
 std::string duration(double seconds);              // "4.2s", "3m 05s", "2h 10m"
 std::string bytes_text(double bytes);              // "1.5 GB"
 std::string number(double value, int digits = 3);  // fixed digits; "n/a" for NaN
+std::string scientific(double value);              // "1.5e-07"
 
 }  // namespace fovea

@@ -1,7 +1,6 @@
 // The CSV of finished cells: a closing field "end" tells a whole line from one that was cut off.
 #include "tools/lab/cells.h"
 
-#include <cstdio>
 #include <fstream>
 
 #include "core/error.h"
@@ -42,8 +41,7 @@ std::string cell_name(const std::string& profile, const Keys& keys) {
 static std::string printed(double v, size_t of) {
   if (of == 1) return shortest(v);
   char s[32];
-  std::snprintf(s, sizeof s, "%.6g", v);
-  return s;
+  return {s, std::to_chars(s, s + sizeof s, v, std::chars_format::general, 6).ptr};
 }
 
 std::string cell_line(const std::string& cell, uint64_t seed, const Metrics& metrics) {
