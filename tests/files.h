@@ -33,6 +33,11 @@ struct Folder {  // removed at the end
   }
 };
 
+inline std::string slurp(const std::string& path) {
+  std::ifstream file(path, std::ios::binary);
+  return {std::istreambuf_iterator<char>(file), {}};
+}
+
 // In memory where that is possible, for small files: fsync on a disk takes tens of milliseconds.
 inline std::filesystem::path memory() {
   return access("/dev/shm", W_OK) == 0 ? "/dev/shm" : std::filesystem::temp_directory_path();

@@ -11,11 +11,6 @@ namespace fovea::test {
 
 inline const std::string kProgram = FOVEA_BINARY_DIR "/fovea";
 
-inline std::string slurp(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  return {std::istreambuf_iterator<char>(file), {}};
-}
-
 struct Result {
   int code;
   std::string out, err;

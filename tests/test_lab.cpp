@@ -22,37 +22,6 @@
 using namespace fovea;
 using namespace fovea::lab;
 
-TEST_CASE("cells: written and read back, what a kill cut off is trained again") {
-  const test::Folder folder;
-  const std::string path = folder / "cells.csv", odd = "full a,\"b\" loss.gamma=0.5 model.anchors.scales=1,2";
-  const Metrics one{{"ap", {0.1 + 0.2}}, {"list", {1, -2.5e-7, 3e300, 123456}}, {"none", {}}};
-  {
-    CellFile cells(path);
-    CHECK(cells.size() == 0);
-    cells.add(odd, 1, one);
-    cells.add("quick shapes", 18446744073709551615u, {{"ap", {0}}});
-    cells.add("last", 3, {{"list", {1.0 / 3, 1}}});
-    CHECK(cells.find("last", 3)->at("list") == std::vector<double>{0.333333, 1});  // as it is read from the file
-  }
-  const std::string whole = test::slurp(path);
-  for (size_t cut = 0; cut <= whole.size(); ++cut) {
-    std::ofstream(path, std::ios::binary) << whole.substr(0, cut);
-    CellFile cells(path);
-    const size_t first = whole.find('\n') + 1;
-    size_t lines = 0;  // that are whole: only the last line's end is spare
-    for (size_t end = whole.find('\n'); end != std::string::npos && end <= cut; end = whole.find('\n', end + 1))
-      ++lines;
-    CHECK(cells.size() == lines);
-    if (cut >= first) CHECK(*cells.find(odd, 1) == one);
-    if (cut % 7 != 0) continue;
-    cells.add("next", 2, {{"ap", {0.25}}});  // after a cut line: on a line of its own
-    CellFile again(path);
-    REQUIRE(again.find("next", 2));
-    CHECK(again.find("next", 2)->at("ap")[0] == 0.25);
-    CHECK(again.size() == cells.size());
-  }
-}
-
 TEST_CASE("the arithmetic of the talk, to the printed digit") {
   const auto near = [](double v, double printed, double digit) { CHECK(std::abs(v - printed) <= digit / 2); };
   const Balance ce = balance(0, -1), fl = balance(2, -1), both = balance(2, 0.25);

@@ -41,7 +41,8 @@ if(NOT CMAKE_CROSSCOMPILING)  # a cross compiler has no Catch2 nor rapidcheck fo
     endif()
   endforeach()
   if(FOVEA_IO)
-    target_sources(test_lab_stats PRIVATE ${PROJECT_SOURCE_DIR}/tools/lab/stats.cpp)
+    target_sources(test_lab_stats PRIVATE ${PROJECT_SOURCE_DIR}/tools/lab/stats.cpp
+      ${PROJECT_SOURCE_DIR}/tools/lab/cells.cpp)
     foreach(part stats cells results probe scores svg terms figures)
       target_sources(test_lab PRIVATE ${PROJECT_SOURCE_DIR}/tools/lab/${part}.cpp)
     endforeach()

@@ -76,6 +76,7 @@ CellFile::CellFile(std::string path) : path_(std::move(path)) {
   Metrics metrics;
   for (std::string line; std::getline(file, line);) {
     open_end_ = file.eof();
+    if (line.ends_with('\r')) line.pop_back();  // saved by an editor of Windows
     if (parse_cell(line, cell, seed, metrics)) cells_[{cell, seed}] = metrics;
   }
 }
