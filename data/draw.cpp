@@ -12,17 +12,19 @@ namespace fovea {
 namespace {
 
 void blend(Image& image, int x, int y, Colour colour, double cover) {
-  if (x < 0 || y < 0 || x >= image.width || y >= image.height || cover <= 0) return;
+  if (x < 0 || y < 0 || x >= image.width || y >= image.height || !(cover > 0)) return;  // NaN of infinite lines
   uint8_t* p = image.at(x, y);
   const double t = std::min(cover, 1.0);
   const uint8_t rgb[3] = {colour.r, colour.g, colour.b};
   for (int c = 0; c < 3; ++c) p[c] = uint8_t(std::lround(p[c] + (rgb[c] - p[c]) * t));
 }
 
-struct Area {  // pixels that a shape within these bounds may touch
+struct Area {  // pixels that a shape within these bounds may touch; none where one of them is NaN
   int x1, y1, x2, y2;
 };
 Area area_of(const Image& image, double x1, double y1, double x2, double y2) {
+  for (const double v : {x1, y1, x2, y2})
+    if (std::isnan(v)) return {0, 0, 0, 0};
   const auto low = [](double v, int limit) { return int(std::clamp(std::floor(v), 0.0, double(limit))); };
   const auto high = [](double v, int limit) { return int(std::clamp(std::ceil(v), 0.0, double(limit))); };
   return {low(x1, image.width), low(y1, image.height), high(x2, image.width), high(y2, image.height)};
@@ -107,12 +109,13 @@ void draw_box(Image& image, const Box<float>& box, Colour colour, double width) 
 
 void draw_label(Image& image, const Box<float>& box, const std::string& label, Colour colour, int scale) {
   draw_box(image, box, colour, 1 + scale);
-  if (label.empty()) return;
+  if (label.empty() || std::isnan(box.x1) || std::isnan(box.y1)) return;
   const int width = text_width(label, scale) + 3 * scale, height = text_height(scale) + 2 * scale;
   const float edge = 0.5f * float(1 + scale);
   const float x = std::clamp(box.x1 - edge, 0.f, std::max(0.f, float(image.width - width)));
   const float above = box.y1 - edge - float(height);
-  const float y = std::round(above >= 0 ? above : std::max(0.f, box.y1 + edge));
+  const float below = std::max(0.f, box.y1 + edge);
+  const float y = std::round(std::min(above >= 0 ? above : below, float(image.height)));
   fill_box(image, {std::round(x), y, std::round(x) + float(width), y + float(height)}, colour, 0.9);
   const Colour ink = luma(colour) > 110 ? Colour{16, 16, 20} : Colour{255, 255, 255};
   draw_text(image, int(std::round(x)) + 2 * scale, int(y) + 2 * scale, label, ink, scale);

@@ -139,6 +139,21 @@ TEST_CASE("drawing covers what it says, and stays inside the picture") {
     draw_label(image, wild, "a label that is longer than the picture", class_colour(3), 2);
     draw_ignore(image, wild);
   }
+  const float inf = INFINITY;
+  for (const float wild : {1e30f, -1e30f, inf, -inf, NAN})
+    for (int side = 0; side < 4; ++side) {
+      float at[] = {5, 5, 20, 20};
+      at[side] = wild;
+      const Box<float> box{at[0], at[1], at[2], at[3]};
+      Image fresh(40, 30, 128);
+      fill_box(fresh, box, class_colour(1)), draw_box(fresh, box, class_colour(1));
+      if (std::isnan(wild)) CHECK(fresh == Image(40, 30, 128));
+      draw_label(fresh, box, "8", class_colour(3)), draw_ignore(fresh, box);
+      draw_line(fresh, box.x1, box.y1, box.x2, box.y2, class_colour(2)), draw_disc(fresh, wild, 5, 3, class_colour(2));
+    }
+  Image whole(40, 30);
+  fill_box(whole, {-inf, -1e30f, inf, 1e30f}, {9, 9, 9});
+  CHECK(whole == Image(40, 30, 9));
   draw_text(image, 35, 25, "\xC3\xA9 x", {9, 9, 9});
   CHECK(text_width("abc", 2) == 36);
   CHECK(text_width("\xC3\xA9 \xE7\x8C\xAB") == 18);  // a sign for each character, not for each byte
