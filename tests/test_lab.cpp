@@ -242,6 +242,10 @@ TEST_CASE("program: every experiment is listed, an unknown one is refused with t
     CHECK(r.out.find("\n" + std::string(name) + " ") != std::string::npos);
   test::fails("lab gama", 2, {"unknown experiment 'gama'", "did you mean 'gamma'"});
   test::fails("lab prior --quick --grid", 2, {"--grid is for gamma"});
+  for (const char* option : {"--quick", "--seeds 2", "--data shapes"})
+    test::fails(text("lab loss ", option), 2, {"loss trains nothing: it takes --out and --json, but no --quick"});
+  for (const char* option : {"--quick", "--out pages"})
+    test::fails(text("lab list ", option), 2, {"list shows both times and writes nothing"});
   const Json all = parse_json(test::run("lab list --json").out),
              grid = parse_json(test::run("lab list --grid --json").out);
   for (size_t i = 0; i < all.items.size(); ++i) {
@@ -305,7 +309,7 @@ TEST_CASE("program: of other data all keeps what needs none, and says what it le
   CHECK(r.code == 3);
   test::require_words(r.err, {"notice: classify is left out", "nowhere: is not a folder"});
   const std::string page = test::slurp(test::shared() / "all of it/loss/report.html");
-  test::require_words(page, {"fovea lab loss --quick --data nowhere --format auto --out &#39;all of it&#39;</code>"});
+  test::require_words(page, {"fovea lab loss --out &#39;all of it&#39;</code>"});
 }
 
 TEST_CASE("program: finished cells are not trained again; the verdict follows from them") {

@@ -53,12 +53,17 @@ double usual_time(const Experiment& e, const LabOptions& o) {
   return cells * usual_seconds(e, o);
 }
 
-std::string command_of(const std::string& name, const LabOptions& o) {
-  std::string s = "fovea lab " + name;
-  if (o.quick) s += " --quick";
-  if (o.grid) s += " --grid";
-  if (o.seeds > 0) s += " --seeds " + std::to_string(o.seeds);
-  if (!o.data.empty()) s += " --data " + shell_word(o.data) + " --format " + o.format;
+bool has_grid(const Experiment& e) {
+  return std::any_of(e.settings.begin(), e.settings.end(), [](auto& s) { return s.when == Setting::When::grid; });
+}
+
+// What makes the page of this experiment, one of `fovea lab all`, too: without options that it does not take.
+std::string command_of(const Experiment& e, const LabOptions& o) {
+  std::string s = "fovea lab " + e.name;
+  if (o.quick && e.measure) s += " --quick";
+  if (o.grid && has_grid(e)) s += " --grid";
+  if (o.seeds > 0 && e.measure) s += " --seeds " + std::to_string(o.seeds);
+  if (!o.data.empty() && e.measure) s += " --data " + shell_word(o.data) + " --format " + o.format;
   if (o.out != LabOptions{}.out) s += " --out " + shell_word(o.out);
   return s;
 }
@@ -141,7 +146,7 @@ void note_rare(Report& r) {
 Report run_one(const Experiment& e, Bench& bench, CellFile& cells) {
   const std::string folder = bench.options.out + "/" + e.name;
   const Keys keys = e.settings.empty() ? Keys{} : e.settings[0].keys;
-  Report r{.experiment = &e, .setting = bench.described(keys), .command = command_of(e.name, bench.options)};
+  Report r{.experiment = &e, .setting = bench.described(keys), .command = command_of(e, bench.options)};
   if (e.measure) r.results = collect(e, bench, cells), judge_report(r);
   if (e.measure == measure_classifier)
     r.setting = text("the rare class is ", bench.classes()[0], ", the common one ", bench.classes()[1],
@@ -157,6 +162,8 @@ Report run_one(const Experiment& e, Bench& bench, CellFile& cells) {
 }
 
 void list(const LabOptions& options, bool json) {
+  check(Code::usage, !options.quick && options.out == LabOptions{}.out,
+        "list shows both times and writes nothing: it takes --seeds, --grid, --data and --json");
   LabOptions quick = options, full = options;
   quick.quick = true, full.quick = false;
   Json all = Json::list();
@@ -188,9 +195,12 @@ void run_lab(const Flags& flags) {
   if (chosen.empty())
     fail(Code::usage, "unknown experiment '" + flags.name + "'" + suggestion(flags.name, names) +
                           "\n  hint: fovea lab list names them");
+  const bool trains = chosen.size() > 1 || chosen[0]->measure;
+  check(Code::usage, trains || (!flags.lab.quick && flags.lab.seeds == 0 && flags.lab.data.empty()), flags.name,
+        " trains nothing: it takes --out and --json, but no --quick, --seeds or --data");
   check(Code::usage, flags.lab.format != "folders" || flags.name == "classify",
         "--format folders is for classify: the other experiments need boxes");
-  check(Code::usage, !flags.lab.grid || flags.name == "gamma" || flags.name == "all",
+  check(Code::usage, !flags.lab.grid || std::any_of(chosen.begin(), chosen.end(), [](auto* e) { return has_grid(*e); }),
         "--grid is for gamma: leave it out");
   if (flags.name == "all" && !flags.lab.data.empty())
     std::fprintf(stderr, "notice: classify is left out: its data are folders of classes\n");
