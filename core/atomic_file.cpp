@@ -56,7 +56,7 @@ void AtomicFile::give_up(const std::string& what, int error) {
   unlink(temporary_.c_str());
   temporary_.clear();
   const char* hint = error == ENOSPC || error == EDQUOT || error == EFBIG
-                         ? "free some space, then go on from the last checkpoint"
+                         ? "free some space, then try again"
                          : "does the folder exist, and may this user write into it?";
   const char* kept = whole ? " (the file from before is unchanged)" : "";
   fail(Code::failure, text(path_, ": ", what, ": ", std::strerror(error), kept, "\n  hint: ", hint));

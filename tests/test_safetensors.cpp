@@ -287,7 +287,10 @@ static int write_too_much(const std::string& path) {
   } catch (const Error& e) {
     const std::string message = e.what();
     const auto says = [&](const char* words) { return message.find(words) != message.npos; };
-    return e.code == Code::failure && message.find(path) == 0 && says("unchanged") && says("free some space") ? 0 : 2;
+    return e.code == Code::failure && message.find(path) == 0 && says("unchanged") &&
+                   says("free some space, then try again")
+               ? 0
+               : 2;
   }
   return 1;
 }
