@@ -474,3 +474,15 @@ TEST_CASE("Ctrl-C in the step that ruins the weights: what there is to go on fro
   CHECK(wait_for(child) == 5);
   require_words(said(), {"last good checkpoint: ruined/checkpoints/step-6", "--resume ruined --lr RATE"});
 }
+
+#ifndef __SANITIZE_ADDRESS__  // it takes terabytes of addresses
+TEST_CASE("out of memory: what there is to go on from is said, and with what") {
+  make_data();
+  fs::copy(shared() / "done", shared() / "tight", fs::copy_options::recursive);
+  for (const char* side : {"1200", "12000"})  // the network does not fit; one picture alone does not
+    fails(text("train --resume tight --steps 12 --batch 12 --set data.max_side=0 --set data.short_side=", side), 6,
+          {"out of memory", "last good checkpoint: tight/checkpoints/step-6",
+           "fovea train --resume tight --batch N (a smaller one)"},
+          "sh -c 'ulimit -v 800000; exec \"$@\"' sh");
+}
+#endif
