@@ -248,7 +248,9 @@ class OpTable {
     row("conv_transpose2d", [](Draw& d) {
       const int64_t g = d.pick(1, 2), k = d.pick(1, 3), c = d.size(1, 3), o = d.size(1, 3), s = d.pick(1, 3);
       const int64_t dilation = d.pick(1, 2), extra = d.pick(0, std::max(s, dilation) - 1);
-      const ConvTranspose2dOptions options{int(s), 0, int(extra), int(dilation), int(g)};
+      const int64_t border = dilation * (k - 1) / 2;  // more padding could leave nothing
+      const Int2 pad{int(d.pick(0, border)), int(d.pick(0, border))};
+      const ConvTranspose2dOptions options{int(s), pad, int(extra), int(dilation), int(g)};
       const Shape in{d.size(0, 2), d.size(1, 4), d.size(1, 4), c * g};
       return OpSample{{d.normal(in), d.normal({k, k, o, c * g}), d.normal({o * g})},
                       [options](In x) { return conv_transpose2d(x[0], x[1], x[2], options); }};
@@ -357,7 +359,10 @@ class OpTable {
   void box_rows() {  // and nms, top_k
     binary("box_iou", box_sets, box_iou);
     binary("box_ioa", box_sets, box_ioa);
-    binary("encode_boxes", box_pairs, [](auto& a, auto& b) { return encode_boxes(a, b, {10, 10, 5, 5}); });
+    row("encode_boxes", [](Draw& d) {
+      const BoxCoder coder{10, 10, 5, 5, BoxCoder::Style(d.pick(0, 1))};
+      return OpSample{box_pairs(d), [coder](In x) { return encode_boxes(x[0], x[1], coder); }};
+    });
     row("decode_boxes", [](Draw& d) {
       const int64_t n = d.size(1, 3), r = d.size(0, 4);
       const Tensor anchors = d.boxes(r, 10);
