@@ -78,6 +78,8 @@ TEST_CASE("bench model counts the operations of the network, three times in trai
     CHECK(value(json, "gflops") * ms(json) * 1e6 == Approx(2 * macs * 2 * (mode == std::string("train") ? 3 : 1)));
   }
   fails("bench model --arch resnet19", 2, {"resnet19", "resnet18", "resnet101"});
+  for (const char* size : {"0x64", "64x65537", "64x"})
+    fails(text("bench model --size ", size), 2, {size, "each 1 to 65536"});
   const std::string quick = "bench model --arch tiny --size 64x64 --rounds 1 --warmup 0 ";
   fails(quick + "--trace gone/trace.json", 1, {"gone/trace.json: cannot be written", "does the folder exist"});
   CHECK(run(quick + "--trace trace.json").code == 0);

@@ -183,7 +183,7 @@ std::pair<int64_t, int64_t> parse_size(const std::string& size) {
   const int n = std::sscanf(size.c_str(), "%lldx%lld%c", &h, &w, &end);
   if (n == 1 && size.find('x') == std::string::npos) w = h;
   check(Code::usage, h >= 1 && w >= 1 && h <= 1 << 16 && w <= 1 << 16 && n >= 1 && n <= 2, "--size ", size,
-        ": expected HEIGHTxWIDTH, for example 512x640");
+        ": expected HEIGHTxWIDTH, each 1 to 65536, for example 512x640");
   return {h, w};
 }
 
