@@ -29,6 +29,12 @@ using In = const std::vector<Tensor>&;
 // A constant of a row, in the type and on the device of an input.
 Tensor like(const Tensor& constant, const Tensor& x) { return constant.to(x.dtype()).to(x.device()); }
 
+template <class Of> bool any_of(int64_t count, Of of) {
+  for (int64_t i = 0; i < count; ++i)
+    if (of(i)) return true;
+  return false;
+}
+
 // The rows of the table, a function a file of ops/. Inputs keep away from kinks by the way they are drawn.
 class OpTable {
  public:
@@ -66,9 +72,15 @@ class OpTable {
     const Tensor a = d.normal(shape);
     return {a, a + d.away(shape)};
   }
-  static std::vector<Tensor> box_pairs(Draw& d) {
+  static std::vector<Tensor> box_pairs(Draw& d) {  // no two sides that meet: there overlaps and hulls have kinks
     const int64_t n = d.size(0, 5);
-    return {d.boxes(n, 10), d.boxes(n, 10)};
+    std::vector<Tensor> x;
+    const auto meet = [&x](int64_t i) {  // side i of x[0] with the two of x[1] on its axis
+      return std::abs(x[0].at(i) - x[1].at(i)) < 0.02 || std::abs(x[0].at(i) - x[1].at(i ^ 2)) < 0.02;
+    };
+    do x = {d.boxes(n, 10), d.boxes(n, 10)};
+    while (d.scale == 1 && any_of(x[0].size(), meet));
+    return x;
   }
   static std::vector<Tensor> box_sets(Draw& d) { return {d.boxes(d.size(0, 5), 10), d.boxes(d.size(0, 5), 10)}; }
   static std::vector<Tensor> scored_boxes(Draw& d) {
@@ -343,9 +355,13 @@ class OpTable {
       const Tensor labels = d.indices({n, r}, -2, k - 1);
       return OpSample{{d.away({n, r, k}), labels}, [o](In x) { return sigmoid_hinge_loss(x[0], x[1], o); }};
     });
-    row("smooth_l1", [](Draw& d) {  // kinks: at 0 for beta 0; that at beta is of second order
+    row("smooth_l1", [](Draw& d) {  // kinks: at 0 for beta 0; its slope's at beta
       const double beta = d.dice.chance(0.3) ? 0 : d.dice.uniform(0.1, 1);
-      return OpSample{distant_rows(d), [beta](In x) { return smooth_l1(x[0], x[1], beta); }};
+      std::vector<Tensor> x;
+      const auto near = [&](int64_t i) { return std::abs(std::abs(x[0].at(i) - x[1].at(i)) - beta) < 0.01; };
+      do x = distant_rows(d);
+      while (d.scale == 1 && any_of(x[0].size(), near));
+      return OpSample{x, [beta](In x) { return smooth_l1(x[0], x[1], beta); }};
     });
     binary("l1_loss", distant_rows, l1_loss);
     binary("l2_loss", distant_rows, l2_loss);
