@@ -246,6 +246,8 @@ std::vector<Annotation> read_place(const Place& place, int64_t classes) {
   std::vector<fs::path> pictures;
   std::set<std::string> stems;
   for (const fs::path& path : entries(place.images)) {
+    check(Code::data, !is_unread_image_name(path.string()), path.string(),
+          ": a picture of a kind that is not read; convert it to .png or .jpg, or leave it out");
     if (!is_picture(path)) continue;
     check(Code::data, stems.insert(path.stem().string()).second, path.string(), ": more than one picture is called ",
           path.stem().string(), ", which one label file cannot tell apart; rename one");

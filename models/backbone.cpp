@@ -43,7 +43,7 @@ std::vector<Tensor> Pyramid::forward(const std::vector<Tensor>& c) {
     merged = (*lateral_[level])(c[level], Conv2d::After{.residual = std::move(coarser)});
     p[level] = (*output_[level])(merged);
   }
-  merged = {};
+  merged = {};  // P6 and P7 need memory, too
   for (size_t i = 0; i < coarse_.size(); ++i)
     p.push_back((*coarse_[i])(i == 0 ? (options_.p6_from_p5 ? p[2] : c[2]) : relu_(p.back())));
   return p;

@@ -154,6 +154,9 @@ TEST_CASE("YOLO: broken label files are refused by line") {
   folder.write("labels/train/c.txt", "");
   require_words(error_of(Code::data, [&] { folder.open(); }), {"c.txt", "its picture is not in"});
   std::filesystem::remove(folder.path / "labels/train/c.txt");
+  folder.write("images/train/c.webp", "a picture");
+  require_words(error_of(Code::data, [&] { folder.open(); }), {"c.webp", "not read", "convert"});
+  std::filesystem::remove(folder.path / "images/train/c.webp");
   folder.write("images/train/a.jpg", "another a");
   require_words(error_of(Code::data, [&] { folder.open(); }), {"more than one picture is called a", "rename one"});
 }
