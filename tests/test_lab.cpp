@@ -193,7 +193,7 @@ TEST_CASE("figures: the grid of gamma and alpha is a heat map, in the order of t
   CHECK(at(">12.5<") != std::string::npos);
 }
 
-TEST_CASE("figures: an interval is drawn where there are two seeds, not one") {
+TEST_CASE("figures: classify draws intervals of two seeds, not of one, and says of both what both do") {
   const std::vector<double> bins(10, 10.0);
   const Metrics m{{"auc", {0.75}}, {"count", bins}, {"confidence", bins}, {"frequency", bins}};
   Results results;
@@ -211,6 +211,13 @@ TEST_CASE("figures: an interval is drawn where there are two seeds, not one") {
   CHECK(bands() == 0);
   for (auto& r : results) r.seeds.push_back({2, m});
   CHECK(bands() == 3);
+  for (const auto& [name, both] : {std::pair("CE, 1:10", false), {"FL, 1:10", true}}) {
+    for (auto& r : results)
+      if (r.setting.name == name) r.seeds = {{1, m}}, r.seeds[0].second["auc"] = {1.0};
+    Page page;
+    show_classify(results, page);
+    CHECK(page.notes.at(0).starts_with("At 1:10 both rank almost without an error") == both);
+  }
 }
 
 TEST_CASE("figures: the paper's AP stands beside ours, not beside other figures") {
