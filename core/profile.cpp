@@ -31,6 +31,32 @@ double now_us() {
   return std::chrono::duration<double, std::micro>(std::chrono::steady_clock::now().time_since_epoch()).count();
 }
 
+// Events by what `key` says of them, slowest first.
+template <class Key> std::vector<OpStats> summed(Key key) {
+  std::lock_guard lock(events_mutex);
+  std::map<std::string, OpStats> sums;
+  for (auto& e : events) {
+    OpStats& s = sums[key(e)];
+    s.calls++, s.ms += e.us / 1e3, s.bytes += e.bytes;
+  }
+  std::vector<OpStats> list;
+  for (auto& [name, s] : sums) list.push_back(s), list.back().op = name;
+  std::stable_sort(list.begin(), list.end(), [](const OpStats& a, const OpStats& b) { return a.ms > b.ms; });
+  return list;
+}
+
+std::string lines(const char* head, const std::vector<OpStats>& list, size_t rows) {
+  char line[160];
+  std::snprintf(line, sizeof line, "%-30s %6s %10s %8s\n", head, "calls", "ms", "MiB");
+  std::string out = line;
+  for (size_t i = 0; i < std::min(rows, list.size()); ++i) {
+    std::snprintf(line, sizeof line, "%-30s %6lld %10.2f %8.1f\n", list[i].op.c_str(),
+                  static_cast<long long>(list[i].calls), list[i].ms, static_cast<double>(list[i].bytes) / (1 << 20));
+    out += line;
+  }
+  return out;
+}
+
 }  // namespace
 
 void Profiler::start() {
@@ -41,29 +67,18 @@ void Profiler::start() {
 void Profiler::stop() { running_now = false; }
 bool Profiler::running() { return running_now.load(std::memory_order_relaxed); }
 std::vector<OpStats> Profiler::by_op() {
-  std::lock_guard lock(events_mutex);
-  std::map<std::string, OpStats> sums;
-  for (auto& e : events) {
-    OpStats& s = sums[e.op];
-    s.op = e.op, s.calls++, s.ms += e.us / 1e3, s.bytes += e.bytes;
-  }
-  std::vector<OpStats> list;
-  for (auto& [op, s] : sums) list.push_back(s);
-  std::stable_sort(list.begin(), list.end(), [](const OpStats& a, const OpStats& b) { return a.ms > b.ms; });
-  return list;
+  return summed([](const Event& e) { return e.op; });
 }
-
-std::string Profiler::table(size_t rows) {
-  std::string out = "op                              calls         ms      MiB\n";
-  const auto list = by_op();
-  for (size_t i = 0; i < std::min(rows, list.size()); ++i) {
-    char line[160];
-    std::snprintf(line, sizeof line, "%-30s %6lld %10.2f %8.1f\n", list[i].op.c_str(),
-                  static_cast<long long>(list[i].calls), list[i].ms, static_cast<double>(list[i].bytes) / (1 << 20));
-    out += line;
-  }
-  return out;
+std::vector<OpStats> Profiler::by_module(int depth) {
+  return summed([depth](const Event& e) {
+    size_t end = 0;
+    for (int i = 0; i < depth && end < e.path.size(); ++i)
+      end = std::min(e.path.find('.', end + (i > 0)), e.path.size());
+    return e.path.empty() ? "(no module)" : e.path.substr(0, end);
+  });
 }
+std::string Profiler::table(size_t rows) { return lines("op", by_op(), rows); }
+std::string Profiler::module_table(int depth) { return lines("module", by_module(depth), SIZE_MAX); }
 
 std::string Profiler::chrome_trace() {
   std::lock_guard lock(events_mutex);

@@ -9,7 +9,7 @@
 namespace fovea {
 
 struct OpStats {
-  std::string op;  // "conv2d", or "conv2d.backward"
+  std::string op;  // "conv2d", or "conv2d.backward"; or a module
   int64_t calls = 0;
   double ms = 0;
   int64_t bytes = 0;  // of the results
@@ -22,7 +22,10 @@ class Profiler {
   static void stop();
   static bool running();
   static std::vector<OpStats> by_op();  // slowest first
+  // The same, with their gradients, by the first `depth` names of the module that they ran in: "backbone.body".
+  static std::vector<OpStats> by_module(int depth = 2);
   static std::string table(size_t rows = 30);
+  static std::string module_table(int depth = 2);
   static std::string chrome_trace();  // JSON
 };
 

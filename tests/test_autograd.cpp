@@ -1,6 +1,7 @@
 // The tape: sums, hooks, graphs that run twice, changes in place, long chains, falling memory; and the profiler.
 #include "core/autograd.h"
 
+#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -306,7 +307,32 @@ TEST_CASE("the profiler counts ops, and its trace is JSON that names their modul
   for (size_t i = 1; i < list.size(); ++i) CHECK(list[i - 1].ms >= list[i].ms);
   const std::string two = Profiler::table(2);
   CHECK(std::count(two.begin(), two.end(), '\n') == 3);
+  const auto modules = Profiler::by_module();
+  REQUIRE(modules.size() == 1);
+  CHECK(modules[0].op == "quo\"te");
+  CHECK(modules[0].calls == int64_t(events.size()));
   Profiler::start(), Profiler::stop();
   CHECK(nlohmann::json::accept(Profiler::chrome_trace()));
   CHECK(Profiler::by_op().empty());
+}
+
+TEST_CASE("the profiler sums by the first names of modules, gradients included") {
+  Tensor x = leaf({1, 2, 3}), y = relu(x);
+  Profiler::start();
+  for (const char* path : {"a.b.c", "a.b", "a.bb", "a"}) {
+    Scope scope(path);
+    y = y * x;
+  }
+  relu(x);
+  backward(sum(y));
+  Profiler::stop();
+  const auto calls = [](int depth) {
+    std::map<std::string, int64_t> calls;
+    for (auto& s : Profiler::by_module(depth)) calls[s.op] = s.calls;
+    return calls;
+  };
+  auto one = calls(1), two = calls(2);
+  CHECK((one.size() == 2 && one["a"] == 8));
+  CHECK((two.size() == 4 && two["a.b"] == 4 && two["a.bb"] == 2 && two["a"] == 2 && two["(no module)"] > 2));
+  CHECK(Profiler::module_table().find("\na.bb ") != std::string::npos);
 }

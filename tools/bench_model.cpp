@@ -143,7 +143,7 @@ void bench_model(const ModelFlags& o) {
               {"ms", times.ms}});
   if (!o.check.empty()) work.write(o.check);
   report.print();
-  if (o.profile) std::cerr << Profiler::table(40);
+  if (o.profile) std::cerr << Profiler::table(40) << "\n" << Profiler::module_table();
   if (!o.trace.empty()) write_file_atomically(o.trace, Profiler::chrome_trace(), false);
 }
 
@@ -167,7 +167,7 @@ void add_bench_model(Command& bench) {
   model.option("--check", o->check, "write weights, images and outputs there, to hold against another program")
       .type("FILE");
   model.option("--trace", o->trace, "write a trace for chrome://tracing to this file").type("FILE");
-  model.flag("--profile", o->profile, "print the time of each op to stderr");
+  model.flag("--profile", o->profile, "print the time of each op, and of each part of the network, to stderr");
   model.run([o] { bench_model(*o); });
 }
 
