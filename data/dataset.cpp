@@ -99,9 +99,7 @@ detail::Source read(const DatasetOptions& options) {
     check(Code::usage, !options.dir.empty(), "no data set was named: give its folder");
     check(Code::data, fs::is_directory(options.dir), options.dir, ": is not a folder; is the path right?");
   }
-  const std::string& format = options.format;
-  if (format == "coco" || format == "shapes" || files) return detail::read_coco(options);
-  const std::string kind = kind_of(options.dir, format);
+  const std::string kind = files ? "coco" : kind_of(options.dir, options.format);
   return kind == "voc"    ? detail::read_voc(options)
          : kind == "yolo" ? detail::read_yolo(options)
                           : detail::read_coco(options);

@@ -28,6 +28,13 @@ Source read_yolo(const DatasetOptions& options);
 
 // The entry of `dir` with one of these names (in small letters), in any case; empty where there is none.
 std::filesystem::path entry_named(const std::filesystem::path& dir, std::initializer_list<const char*> names);
+// Whether a folder holds a file or folder, not a hidden one, of which is(path) holds; false where there is no folder.
+template <class Is> bool any_entry(const std::filesystem::path& dir, Is is) {
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(dir, error))
+    if (!is_hidden(entry.path().string()) && is(entry.path())) return true;
+  return false;
+}
 std::vector<std::string> read_lines(const std::filesystem::path& path);  // of a text file, each trimmed
 
 // Keeps the pictures of "train" or "val" where the data has no splits: by a hash of the file's name, so that adding

@@ -23,17 +23,10 @@ namespace fs = std::filesystem;
 // Hidden files are other programs': macOS puts ._a.xml beside a.xml where a disk has no place for its attributes.
 bool is_xml(const fs::path& path) { return lowered(path.extension().string()) == ".xml" && !is_hidden(path); }
 
-bool has_xml(const fs::path& dir) {
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(dir, error))
-    if (is_xml(entry.path())) return true;
-  return false;
-}
-
 fs::path xml_folder(const fs::path& dir) {  // empty where there is none
   const fs::path folder = entry_named(dir, {"annotations", "xml", "labels"});
-  if (!folder.empty() && has_xml(folder)) return folder;
-  return has_xml(dir) ? dir : fs::path();
+  if (!folder.empty() && any_entry(folder, is_xml)) return folder;
+  return any_entry(dir, is_xml) ? dir : fs::path();
 }
 
 fs::path set_folder(const fs::path& dir) {  // of SPLIT.txt

@@ -114,14 +114,14 @@ std::vector<std::string> yaml_names(const fs::path& path) {
 
 bool is_names_file(const fs::path& path) {
   const std::string name = lowered(path.filename().string());
-  return name == "classes.txt" || name == "_darknet.labels" || (path.extension() == ".names" && !is_hidden(name));
+  return name == "classes.txt" || name == "_darknet.labels" || path.extension() == ".names";
 }
 
-std::vector<fs::path> entries(const fs::path& dir) {  // by name; none where there is no such folder
+std::vector<fs::path> entries(const fs::path& dir) {  // by name, without hidden ones; none where there is no folder
   std::vector<fs::path> all;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(dir, error))
-    if (!is_hidden(entry.path().string()) || is_names_file(entry.path())) all.push_back(entry.path());
+    if (!is_hidden(entry.path().string())) all.push_back(entry.path());
   std::sort(all.begin(), all.end());
   return all;
 }
@@ -162,24 +162,18 @@ struct Place {
 
 bool is_label(const fs::path& path) { return lowered(path.extension().string()) == ".txt" && !is_names_file(path); }
 
-template <class Is> bool any(const fs::path& dir, Is is) {
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(dir, error))
-    if (!is_hidden(entry.path().string()) && is(entry.path())) return true;
-  return false;
-}
 bool is_picture(const fs::path& path) { return is_image_name(path.string()); }
 // Of a folder without splits: pictures, and label files in a folder of their own or beside them. Both are empty where
 // it is none.
 Place place_in(const fs::path& dir) {
   const fs::path labels = entry_named(dir, {"labels"});
   for (const fs::path& images : {entry_named(dir, {"images", "imgs", "img", "jpegimages", "obj_train_data"}), dir}) {
-    if (images.empty() || !any(images, is_picture)) continue;
-    if (!labels.empty() && any(labels, is_label)) return {images, labels};
+    if (images.empty() || !any_entry(images, is_picture)) continue;
+    if (!labels.empty() && any_entry(labels, is_label)) return {images, labels};
     const auto labelled = [](fs::path path) {  // a README.txt is no label
       return is_picture(path) && fs::exists(path.replace_extension(".txt"));
     };
-    if (any(images, labelled)) return {images, images};
+    if (any_entry(images, labelled)) return {images, images};
   }
   return {};
 }
@@ -187,7 +181,7 @@ std::map<std::string, Place> split_places(const fs::path& dir) {
   std::map<std::string, Place> places;
   const fs::path labels = entry_named(dir, {"labels"});
   for (const fs::path& folder : entries(entry_named(dir, {"images"})))
-    if (const fs::path name = folder.filename(); fs::is_directory(folder) && any(labels / name, is_label))
+    if (const fs::path name = folder.filename(); fs::is_directory(folder) && any_entry(labels / name, is_label))
       places[name.string()] = {folder, labels / name};
   for (const fs::path& folder : entries(dir))
     if (fs::is_directory(folder) && folder != labels && folder.filename() != "obj_train_data")
@@ -211,7 +205,7 @@ Object read_object(const fs::path& path, size_t line, const std::string& words, 
     if (!read_number(word, number)) reject(path, line, "\"" + brief(word) + "\" is no number");
     v.push_back(number);
   }
-  if (v.size() < 5 || v.size() == 6 || v.size() % 2 == 0)
+  if (v.size() < 5 || v.size() % 2 == 0)
     reject(path, line, text("has ", v.size(), " numbers; \"class x y w h\" are five, an outline has two a corner"));
   if (!(v[0] >= 0 && v[0] < double(classes)) || v[0] != std::floor(v[0]))
     reject(path, line, text("class ", v[0], " is out of range: there are names for 0 to ", classes - 1));
