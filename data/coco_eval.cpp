@@ -54,17 +54,6 @@ struct Mean {  // of the defined values (> -1)
 double area(const CocoBox& box) { return box.w * box.h; }
 double area(const CocoGroundTruth& truth) { return truth.area.value_or(area(truth.box)); }
 
-// Intersection over union; over the detection's area for a crowd. The order of operations is maskApi.c's.
-double overlap(const CocoBox& detection, const CocoGroundTruth& truth) {
-  const CocoBox &d = detection, &g = truth.box;
-  const double w = std::min(d.w + d.x, g.w + g.x) - std::max(d.x, g.x);
-  if (w <= 0) return 0;
-  const double h = std::min(d.h + d.y, g.h + g.y) - std::max(d.y, g.y);
-  if (h <= 0) return 0;
-  const double both = w * h;
-  return both / (truth.crowd ? area(d) : area(d) + area(g) - both);
-}
-
 struct Candidate {  // a ground truth that overlaps a detection by the lowest threshold or more
   int truth;
   double iou;
@@ -121,6 +110,17 @@ void interpolate(const std::vector<double>& precision, std::int64_t positives, s
 }
 
 }  // namespace
+
+// In maskApi.c's order of operations.
+double coco_overlap(const CocoBox& detection, const CocoGroundTruth& truth) {
+  const CocoBox &d = detection, &g = truth.box;
+  const double w = std::min(d.w + d.x, g.w + g.x) - std::max(d.x, g.x);
+  if (w <= 0) return 0;
+  const double h = std::min(d.h + d.y, g.h + g.y) - std::max(d.y, g.y);
+  if (h <= 0) return 0;
+  const double both = w * h;
+  return both / (truth.crowd ? area(d) : area(d) + area(g) - both);
+}
 
 CocoEvaluator::CocoEvaluator(int num_categories, const CocoOptions& options)
     : CocoEvaluator(
@@ -206,7 +206,7 @@ void CocoEvaluator::match(Category& category, std::int64_t image, std::span<cons
   std::vector<std::size_t> first{0};  // detection d has the candidates first[d] .. first[d + 1]
   for (const CocoDetection* detection : detections) {
     for (std::size_t g = 0; g < ground_truths.size(); ++g) {
-      const double iou = overlap(detection->box, *ground_truths[g]);
+      const double iou = coco_overlap(detection->box, *ground_truths[g]);
       if (iou >= coco_iou_thresholds[0]) candidates.push_back({static_cast<int>(g), iou});
     }
     first.push_back(candidates.size());

@@ -34,6 +34,9 @@ struct CocoDetection {
   double score = 0;
 };
 
+// Intersection over union of a detection with an object; over the detection's area where that is a crowd.
+double coco_overlap(const CocoBox& detection, const CocoGroundTruth& truth);
+
 struct CocoOptions {
   // Repeats two faults of the toolkit: a ground truth with id 0 can never be found, and the first figure exists only
   // where max_dets contains 100.

@@ -97,4 +97,15 @@ CocoResult evaluate_coco_file(const CocoTruthFile& truth, const std::string& det
   return result;
 }
 
+Json to_json(const ErrorReport& report) {
+  Json json{{"ap50", report.ap50},
+            {"objects", report.objects},
+            {"found", report.found},
+            {"detections", report.detections},
+            {"false_positives", {{"gain", report.false_positives}}},
+            {"false_negatives", {{"gain", report.false_negatives}}}};
+  for (const ErrorKind& kind : report.kinds) json[kind.name] = {{"count", kind.count}, {"gain", kind.gain}};
+  return json;
+}
+
 }  // namespace fovea

@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "data/coco_eval.h"
+#include "data/detection_errors.h"
 
 namespace fovea {
 
@@ -35,5 +36,7 @@ CocoResult evaluate_coco_file(const CocoTruthFile& truth, const std::string& det
 
 // {"stats": [12 figures], "per_category_ap": {"id": ap}}; -1 where undefined.
 Json to_json(const CocoResult& result);
+// {"ap50", "objects", "found", "detections", "localisation": {"count", "gain"} ...}.
+Json to_json(const ErrorReport& report);
 
 }  // namespace fovea

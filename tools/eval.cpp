@@ -4,11 +4,9 @@
 #include <iostream>
 
 #include "data/eval_json.h"
-#include "tools/coco_names.h"
 #include "tools/command.h"
 #include "tools/evaluate.h"
 #include "tools/run_dir.h"
-#include "tools/trainer.h"
 #include "tools/weights.h"
 
 namespace fovea {
@@ -17,6 +15,7 @@ namespace fs = std::filesystem;
 
 const char* const kExamples =
     "fovea eval --weights runs/toy --data shapes --split val\n"
+    "fovea eval --weights runs/toy --data shapes --split val --errors   # and what is wrong\n"
     "fovea eval --weights runs/bccd --data bccd --format voc --split test --json\n"
     "fovea eval --weights runs/toy/checkpoints/step-500.safetensors --data shapes --split val --out found.json\n"
     "fovea eval --weights coco.safetensors --preset tv_retinanet_r50 --annotations instances_val2017.json "
@@ -26,7 +25,7 @@ struct Flags {
   WeightsOptions weights;
   DatasetOptions data;
   std::string out;
-  bool json = false;
+  bool json = false, errors = false;
 };
 
 // Before minutes of scoring, not after them.
@@ -37,57 +36,31 @@ void check_out(const std::string& out) {
         folder.string(), "'\n  hint: make it first, or choose another --out");
 }
 
-// Weights whose labels are COCO's ids, on data that numbers its categories in its own way: scored in vain.
-void check_ids(const Dataset& data) {
-  for (size_t k = 0; k < data.classes().size(); ++k) {
-    const int64_t id = data.class_ids()[k];
-    const auto label = static_cast<size_t>(id);
-    const std::string name = label < coco_names().size() ? coco_names()[label] : "";
-    if (name == data.classes()[k]) continue;
-    return warn(text("the weights' label ", id, " is ", name.empty() ? "no class" : "'" + name + "'",
-                     ", the data's category ", id, " is '", data.classes()[k], "'"));
-  }
-}
-
-void print(const Evaluation& result, const LoadedModel& loaded, const Dataset& data) {
-  std::cout << coco_table(result.coco) << "\n"
-            << class_table(result.coco, data) << "\n"
-            << ap_line(result.coco) << "\n";
+void print(const Evaluation& result, const LoadedModel& loaded, const Dataset& data, bool errors) {
+  std::cout << coco_table(result.coco) << "\n" << class_table(result.coco, data) << "\n";
+  if (errors) std::cout << error_table(errors_of(result, data)) << "\n";
+  std::cout << ap_line(result.coco) << "\n";
   std::fprintf(stderr, "%s: %s in %s\n", loaded.path.c_str(), counted(result.images, "picture").c_str(),
                duration(result.seconds).c_str());
 }
 
 void eval(const Flags& flags) {
-  DatasetOptions options = flags.data;
+  const DatasetOptions& options = flags.data;
   check(Code::usage, !options.dir.empty() || !options.annotations.empty(), "--data is required: the data set's folder");
   check_out(flags.out);
   LoadedModel loaded = load_model(flags.weights);
-  if (std::isnan(options.val_fraction)) options.val_fraction = loaded.config.data.val_fraction;
-  options.classes = loaded.classes;
-  const Dataset data = open_dataset(options);
-  const bool ids = loaded.labels_are_ids();
-  const int64_t classes = static_cast<int64_t>(data.classes().size());
-  check(Code::model, ids || classes == loaded.config.model.classes, "'", loaded.path, "' was trained for ",
-        counted(loaded.config.model.classes, "class"), ", '", data.name(), "' has ", classes);
-  if (ids) check_ids(data);
-  if (!data.problems().summary().empty()) warn(data.name() + ": " + data.problems().summary());
-  Progress progress("scoring", data.size());
-  const Evaluation result = evaluate(
-      *loaded.model, data,
-      {.loader = loader_options(loaded.config, false), .labels_are_ids = ids, .progress = [&](int64_t done, int64_t) {
-         progress.update(done);
-         return true;
-       }});
-  progress.clear();
+  const Dataset data = open_for(loaded, options);
+  const Evaluation result = evaluate(loaded, data);
   for (auto& warning : result.coco.warnings) warn(warning);
   if (flags.json) {
     Json json = to_json(result.coco);
     json["classes"] = data.classes();
     json["loss"] = {{"classification", result.classification}, {"box", result.box}};
     json["images"] = result.images, json["seconds"] = result.seconds, json["weights"] = loaded.path;
+    if (flags.errors) json["errors"] = to_json(errors_of(result, data));
     print_json(json);
   } else {
-    print(result, loaded, data);
+    print(result, loaded, data, flags.errors);
   }
   if (!flags.out.empty()) write_coco_detections(flags.out, result.detections);  // last: the figures are safe
 }
@@ -102,6 +75,7 @@ void add_eval(Command& program) {
   add_data_flags(app, flags->data);
   flags->data.val_fraction = NAN;  // without the flag a run's own: pictures of another part were trained on
   app.option("--out", flags->out, "also write the detections there, as COCO's JSON").type("FILE");
+  app.flag("--errors", flags->errors, "what kinds of errors there are, and what each costs (TIDE)");
   app.flag("--json", flags->json, "print the figures as JSON");
   app.run([flags] { eval(*flags); });
 }

@@ -3,14 +3,17 @@
 
 #include <algorithm>
 #include <chrono>
+#include <cmath>
+#include <map>
 
 #include "core/autograd.h"
+#include "tools/coco_names.h"
 #include "tools/trainer.h"
 
 namespace fovea {
 
-void add_data_flags(Command& command, DatasetOptions& data) {
-  command.option("dir,--data", data.dir, "the folder of the data set").type("DIR");
+void add_data_flags(Command& command, DatasetOptions& data, const std::string& folder) {
+  command.option(folder, data.dir, "the folder of the data set").type("DIR");
   command.option("--format", data.format, "auto, coco, voc, yolo or shapes").show_default();
   command.option("--split", data.split, "train, val ...; a VOC folder may do without: all its pictures");
   command.option("--annotations", data.annotations, "a COCO annotation file, instead of DIR").type("FILE");
@@ -20,6 +23,30 @@ void add_data_flags(Command& command, DatasetOptions& data) {
       .option("--val-fraction", data.val_fraction,
               "part that is val where there are no splits: 0.1, or with a run's weights its own")
       .type("X");
+}
+
+// Weights whose labels are COCO's ids, on data that numbers its categories in its own way: scored in vain.
+static void check_ids(const Dataset& data) {
+  for (size_t k = 0; k < data.classes().size(); ++k) {
+    const int64_t id = data.class_ids()[k];
+    const auto label = static_cast<size_t>(id);
+    const std::string name = label < coco_names().size() ? coco_names()[label] : "";
+    if (name == data.classes()[k]) continue;
+    return warn(text("the weights' label ", id, " is ", name.empty() ? "no class" : "'" + name + "'",
+                     ", the data's category ", id, " is '", data.classes()[k], "'"));
+  }
+}
+
+Dataset open_for(const LoadedModel& loaded, DatasetOptions options) {
+  if (std::isnan(options.val_fraction)) options.val_fraction = loaded.config.data.val_fraction;
+  options.classes = loaded.classes;
+  Dataset data = open_dataset(options);
+  const int64_t classes = static_cast<int64_t>(data.classes().size());
+  check(Code::model, loaded.labels_are_ids() || classes == loaded.config.model.classes, "'", loaded.path,
+        "' was trained for ", counted(loaded.config.model.classes, "class"), ", '", data.name(), "' has ", classes);
+  if (loaded.labels_are_ids()) check_ids(data);
+  if (!data.problems().summary().empty()) warn(data.name() + ": " + data.problems().summary());
+  return data;
 }
 
 std::vector<Detection> to_picture(const std::vector<Detection>& detections, const Transform& transform, int width,
@@ -73,6 +100,41 @@ Evaluation evaluate(RetinaNet& model, const Dataset& data, const EvaluationOptio
   all.coco = evaluator.summarize();
   all.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return all;
+}
+
+Evaluation evaluate(const LoadedModel& loaded, const Dataset& data) {
+  Progress progress("scoring", data.size());
+  const auto show = [&](int64_t done, int64_t) { return progress.update(done), true; };
+  return evaluate(
+      *loaded.model, data,
+      {.loader = loader_options(loaded.config, false), .labels_are_ids = loaded.labels_are_ids(), .progress = show});
+}
+
+const std::vector<std::string> kErrorHeads{"error", "count", "AP50 if mended", "what it is"};
+
+ErrorReport errors_of(const Evaluation& result, const Dataset& data) {
+  std::map<int64_t, const std::vector<CocoDetection>*> by_id;
+  for (auto& image : result.detections) by_id[image.image_id] = &image.detections;
+  ErrorAnalysis analysis(data.class_ids());
+  for (int64_t i = 0; i < data.size(); ++i)
+    analysis.add_image(data.annotation(i).id, data.annotation(i).truths, *by_id.at(data.annotation(i).id));
+  return analysis.report();
+}
+
+Rows error_rows(const ErrorReport& report) {
+  Rows rows;
+  for (auto& kind : report.kinds)
+    rows.push_back({kind.name, count_text(kind.count), "+" + number(kind.gain), kind.meaning});
+  return rows;
+}
+
+std::string error_table(const ErrorReport& report) {
+  Table table(kErrorHeads);
+  for (auto& row : error_rows(report)) table.row(row);
+  return text(count_text(report.found), " of ", counted(report.objects, "object"), " found by ",
+              counted(report.detections, "detection"), "; what is wrong (TIDE, at IoU 0.5):\n", table.str(),
+              "all false positives +", number(report.false_positives), ", all objects not found +",
+              number(report.false_negatives), "\n");
 }
 
 std::string ap_line(const CocoResult& result) {

@@ -5,14 +5,16 @@
 #include <string>
 #include <vector>
 
+#include "data/detection_errors.h"
 #include "data/loader.h"
 #include "models/retinanet.h"
 #include "tools/command.h"
+#include "tools/weights.h"
 
 namespace fovea {
 
-// The flags that open a data set.
-void add_data_flags(Command& command, DatasetOptions& data);
+// The flags that open a data set; `folder`: the names of the one for its folder, which may be an argument.
+void add_data_flags(Command& command, DatasetOptions& data, const std::string& folder = "dir,--data");
 
 struct Evaluation {
   CocoResult coco;
@@ -30,9 +32,21 @@ struct EvaluationOptions {
 };
 Evaluation evaluate(RetinaNet& model, const Dataset& data, const EvaluationOptions& options);
 
+// The data set for weights that were trained already: classes in their order, their run's part for validation where
+// val_fraction is NaN; warns of boxes that were mended. Throws as open_dataset(), and Code::model for other classes.
+Dataset open_for(const LoadedModel& loaded, DatasetOptions options);
+// The same weights over all of it, with a progress bar.
+Evaluation evaluate(const LoadedModel& loaded, const Dataset& data);
+
 // Boxes of the network's input back in pixels of the picture, cut to it.
 std::vector<Detection> to_picture(const std::vector<Detection>& detections, const Transform& transform, int width,
                                   int height);
+
+// What is wrong with the detections: of the evaluated data set, and as a table, a kind a line.
+ErrorReport errors_of(const Evaluation& result, const Dataset& data);
+extern const std::vector<std::string> kErrorHeads;
+Rows error_rows(const ErrorReport& report);
+std::string error_table(const ErrorReport& report);
 
 // "AP = 0.612  AP50 = 0.907".
 std::string ap_line(const CocoResult& result);

@@ -21,6 +21,8 @@ bool has_colour(Stream stream);  // a terminal, NO_COLOR unset or empty, TERM no
 enum class Style { plain, bold, dim, red, green, yellow, cyan };
 std::string styled(Style style, const std::string& text, Stream stream = Stream::out);
 
+using Rows = std::vector<std::vector<std::string>>;
+
 // Columns line up; cells that read as numbers go to the right. Widths count characters, not bytes or colour codes.
 class Table {
  public:
@@ -30,7 +32,7 @@ class Table {
 
  private:
   std::vector<std::string> heads_;
-  std::vector<std::vector<std::string>> rows_;
+  Rows rows_;
 };
 
 // On a terminal: one line on stderr, redrawn, with bar and time left, never wider than the terminal. Elsewhere (also
