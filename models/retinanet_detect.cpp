@@ -6,12 +6,11 @@
 #include "core/autograd.h"
 #include "core/error.h"
 #include "core/math.h"
+#include "models/detect_rules.h"
 #include "models/retinanet.h"
 #include "ops/cuda/best.h"
 #include "ops/cuda/detections.h"
 #include "ops/nms.h"
-#include "ops/shape.h"
-#include "ops/softmax.h"
 #include "ops/topk.h"
 
 namespace fovea {
@@ -77,12 +76,6 @@ void add_level(const RetinaNetOptions& o, const std::vector<Candidate>& found, c
   }
 }
 
-// IoU > it suppresses.
-float nms_limit(const RetinaNetOptions& o) {
-  const float highest = static_cast<float>(o.nms_threshold);
-  return o.nms_at_threshold ? std::nextafter(highest, -1.0f) : highest;
-}
-
 std::optional<SoftNmsOptions> soft_nms_options(const RetinaNetOptions& o) {
   if (o.nms == "hard") return {};
   const auto method = o.nms == "linear" ? SoftNmsMethod::linear : SoftNmsMethod::gaussian;
@@ -100,7 +93,7 @@ std::vector<Detection> suppress(const RetinaNetOptions& o, const Candidates& all
     const SoftNms soft = soft_nms(boxes, scores, labels, *options);
     kept = soft.indices.values<int64_t>(), lowered = soft.scores.values<float>();
   } else {
-    const float limit = nms_limit(o);
+    const float limit = detail::nms_limit(o);
     const Tensor order = limit >= 1 ? top_k(scores, n).indices : batched_nms(boxes, scores, labels, limit);
     kept = order.values<int64_t>();
   }
@@ -112,15 +105,6 @@ std::vector<Detection> suppress(const RetinaNetOptions& o, const Candidates& all
   return out;
 }
 
-double threshold_of(const RetinaNetOptions& o, const RetinaNet::Output& output, size_t level) {
-  const bool last = level + 1 == output.logits.size() && o.last_threshold >= 0;
-  return last ? o.last_threshold : o.score_threshold;
-}
-// Logits, or of a softmax the probabilities of the classes.
-Tensor values_of(const RetinaNetOptions& o, const Tensor& logits) {
-  return o.loss.kind == "softmax" ? slice(softmax(logits), 2, 1, o.classes + 1) : logits;
-}
-
 // All of it on the device of the outputs, and one copy back.
 std::vector<std::vector<Detection>> detect_there(const RetinaNetOptions& o, const RetinaNet::Output& output,
                                                  const std::vector<std::pair<int, int>>& image_hw) {
@@ -129,11 +113,11 @@ std::vector<std::vector<Detection>> detect_there(const RetinaNetOptions& o, cons
   for (size_t l = 0; l < output.logits.size(); ++l) {
     const int64_t end = first + output.anchors[l].dim(0);
     const Tensor anchors = output.anchors_there ? output.anchors_there.rows(first, end) : output.anchors[l];
-    levels.push_back(
-        {values_of(o, output.logits[l]), output.deltas[l], anchors, static_cast<float>(threshold_of(o, output, l))});
+    levels.push_back({detail::logits_or_probabilities(o, output.logits[l]), output.deltas[l], anchors,
+                      static_cast<float>(detail::threshold_of(o, output, l))});
     first = end;
   }
-  const float limit = nms_limit(o) < 1 ? nms_limit(o) : 2;  // 2: none
+  const float limit = detail::nms_limit(o) < 1 ? detail::nms_limit(o) : 2;  // 2: none
   const Tensor rows = cuda::detections(levels, image_hw,
                                        {.logits = o.loss.kind != "softmax",
                                         .top = o.level_top,
@@ -175,11 +159,12 @@ std::vector<std::vector<Detection>> detect(const RetinaNetOptions& options, cons
   for (int64_t i = 0; i < images; ++i) {
     Candidates all;
     for (size_t level = 0; level < output.logits.size(); ++level) {
-      const Tensor values = values_of(options, output.logits[level].rows(i, i + 1).to(Device::cpu));
+      const Tensor values =
+          detail::logits_or_probabilities(options, output.logits[level].rows(i, i + 1).to(Device::cpu));
       const Tensor deltas = output.deltas[level].rows(i, i + 1).to(Device::cpu);
       dispatch_float(values.dtype(), [&]<class T>() {
         const auto best = best_scores(values.data<T>(), values.size(), options.loss.kind != "softmax",
-                                      threshold_of(options, output, level), options.level_top);
+                                      detail::threshold_of(options, output, level), options.level_top);
         add_level(options, best, deltas.data<T>(), output.anchors[level].data<float>(), sizes[static_cast<size_t>(i)],
                   all);
       });

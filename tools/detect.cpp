@@ -8,7 +8,6 @@
 
 #include "core/atomic_file.h"
 #include "core/autograd.h"
-#include "tools/coco_names.h"
 #include "tools/command.h"
 #include "tools/evaluate.h"
 #include "tools/report.h"
@@ -94,33 +93,12 @@ std::vector<std::string> out_names(const std::string& out, const std::vector<std
   return names;
 }
 
-struct Names {
-  std::vector<std::string> names;  // by label
-  std::vector<int64_t> ids;        // COCO category ids: 1.. for our own classes, the label itself for torchvision's
-  const std::string& of(int64_t id) const {
-    return names[static_cast<size_t>(std::find(ids.begin(), ids.end(), id) - ids.begin())];
-  }
-};
-
-Names names_of(const LoadedModel& loaded) {
-  Names n;
-  for (int64_t label = 0; label < loaded.config.model.classes; ++label) {
-    const size_t l = static_cast<size_t>(label);
-    const bool coco = loaded.labels_are_ids();
-    n.ids.push_back(coco ? label : label + 1);
-    n.names.push_back(l < loaded.classes.size()         ? loaded.classes[l]
-                      : coco && l < coco_names().size() ? coco_names()[l]
-                                                        : "class " + std::to_string(label));
-  }
-  return n;
-}
-
 Json to_json(const CocoDetection& d, int64_t image, const std::string& file, const std::string& name) {
   return {{"image_id", image}, {"category_id", d.category}, {"bbox", {d.box.x, d.box.y, d.box.w, d.box.h}},
           {"score", d.score},  {"file_name", file},         {"category", name}};
 }
 
-std::string counted(const std::vector<CocoDetection>& found, const Names& names, double threshold) {
+std::string counted(const std::vector<CocoDetection>& found, const ClassNames& names, double threshold) {
   std::map<std::string, int> counts;
   for (auto& d : found)
     if (d.score >= threshold) ++counts[names.of(d.category)];
@@ -129,7 +107,7 @@ std::string counted(const std::vector<CocoDetection>& found, const Names& names,
   return words.empty() ? "nothing" : joined(words);
 }
 
-std::vector<CocoDetection> detect_one(LoadedModel& loaded, const Image& image, const Names& names) {
+std::vector<CocoDetection> detect_one(LoadedModel& loaded, const Image& image, const ClassNames& names) {
   NoGrad no_grad;
   const Batch batch = make_batch(image, loader_options(loaded.config, false));
   const auto output = (*loaded.model)(batch.images);
@@ -151,7 +129,7 @@ void detect(const Flags& flags) {
   };
   auto next = read(0);
   LoadedModel loaded = load_model(flags.weights);
-  const Names names = names_of(loaded);
+  const ClassNames names = names_of(loaded);
   if (!flags.out.empty()) prepare_out(flags.out);
   std::string all;  // as text, a detection a line: as Json they would take ten times the memory
   int64_t id = 0, failed = 0;

@@ -12,7 +12,7 @@ namespace fovea {
 
 // A new command is one line here, and its file.
 #define FOVEA_COMMANDS(X) \
-  X(train) X(eval) X(detect) X(parity) X(gradcheck) X(model) X(coco_eval) X(data) X(bench) X(doctor) X(lab)
+  X(train) X(eval) X(detect) X(explain) X(parity) X(gradcheck) X(model) X(coco_eval) X(data) X(bench) X(doctor) X(lab)
 #define X(name) void add_##name(Command& program);
 FOVEA_COMMANDS(X)
 #undef X

@@ -9,21 +9,11 @@
 #include "core/atomic_file.h"
 #include "data/augment.h"
 #include "data/plot.h"
+#include "tools/html.h"
 #include "tools/terminal.h"
 
 namespace fovea {
 namespace {
-
-std::string base64(const std::vector<uint8_t>& bytes) {
-  static const char* digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-  std::string s;
-  for (size_t i = 0; i < bytes.size(); i += 3) {
-    uint32_t v = 0;
-    for (size_t j = 0; j < 3; ++j) v = v << 8 | (i + j < bytes.size() ? bytes[i + j] : 0);
-    for (size_t j = 0; j < 4; ++j) s += i + j <= bytes.size() ? digits[v >> (18 - 6 * j) & 63] : '=';
-  }
-  return s;
-}
 
 double figure(const Json& event, const char* name) { return event[name].number(NAN); }
 
@@ -52,42 +42,6 @@ Image ap_curves(const std::vector<Json>& evals) {
   return plot_curves({ap, ap50}, options);
 }
 
-const char* const kStyle = R"(<style>
-:root{color-scheme:light dark;--ink:#1c1e22;--soft:#6a707a;--line:#e3e5e9;--page:#fff;--card:#f6f7f9;--mark:#0b7285}
-@media(prefers-color-scheme:dark){:root{--ink:#e7e9ec;--soft:#9aa1ab;--line:#33373d;--page:#16181b;--card:#1f2226;
-  --mark:#66d9e8}}
-body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--page);max-width:62rem;margin:2.5rem auto;
-  padding:0 1rem}
-h1{font-size:1.7rem;margin:0}h2{font-size:1.15rem;margin:2.4rem 0 .7rem}p{margin:.3rem 0;color:var(--soft)}
-h1,td{overflow-wrap:anywhere}
-.cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(8.5rem,1fr));gap:.8rem;margin-top:1.4rem}
-.cards div{background:var(--card);border-radius:.6rem;padding:.8rem 1rem}
-.cards b{display:block;font-size:1.6rem;color:var(--mark)}.cards span{color:var(--soft);font-size:.85rem}
-img{width:100%;border-radius:.5rem;border:1px solid var(--line);margin:.4rem 0}
-.two{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,22rem),1fr));gap:1rem}
-table{border-collapse:collapse;width:100%;font-size:.92rem}
-td,th{padding:.3rem .6rem;border-bottom:1px solid var(--line);text-align:left}
-td.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}code{font-size:.88rem}
-details{margin:1rem 0}summary{cursor:pointer;font-weight:600}
-</style>)";
-
-std::string card(const std::string& value, const std::string& name) {
-  return "<div><b>" + escaped(value) + "</b><span>" + escaped(name) + "</span></div>\n";
-}
-
-std::string picture(const std::vector<uint8_t>& bytes, const char* type, const std::string& alt) {
-  return std::string("<img alt=\"") + escaped(alt) + "\" src=\"data:image/" + type + ";base64," + base64(bytes) +
-         "\">\n";
-}
-
-std::string rows(const std::vector<std::pair<std::string, std::string>>& cells, bool numbers) {
-  std::string s = "<table>\n";
-  for (auto& [name, value] : cells)
-    s += "<tr><td>" + escaped(name) + "</td><td" + (numbers ? " class=n>" : "><code>") + escaped(value) +
-         (numbers ? "" : "</code>") + "</td></tr>\n";
-  return s + "</table>\n";
-}
-
 std::string ap_text(const Json& v) { return v.is_number() ? number(v.number()) : "n/a"; }
 
 std::string figures_section(const Json& best, const Dataset* val) {
@@ -100,12 +54,8 @@ std::string figures_section(const Json& best, const Dataset* val) {
     figures.push_back({names[i], ap_text(best["stats"].items[i])});
   for (size_t c = 0; val && c < val->classes().size() && c < best["class_ap"].items.size(); ++c)
     classes.push_back({val->classes()[c], ap_text(best["class_ap"].items[c])});
-  return "<h2>Figures of the best checkpoint</h2><div class=two><div>" + rows(figures, true) + "</div><div>" +
-         rows(classes, true) + "</div></div>\n";
-}
-
-std::string folded(const std::string& title, const std::string& content) {
-  return "<details><summary>" + escaped(title) + "</summary>" + content + "</details>\n";
+  return "<h2>Figures of the best checkpoint</h2><div class=two><div>" + html_rows(figures, true) + "</div><div>" +
+         html_rows(classes, true) + "</div></div>\n";
 }
 
 std::string settings_section(const Config& config, const RunDirectory& run) {
@@ -117,8 +67,8 @@ std::string settings_section(const Config& config, const RunDirectory& run) {
   for (auto& [name, value] : environment.members)
     machine.push_back({name, value.is(Json::Kind::text) ? value.string : json_text(value)});
   return "<h2>How it was made</h2><p>What was chosen for this run; <code>config.toml</code> has every key.</p>" +
-         rows(chosen, false) + folded("From the preset " + config.preset, rows(of_preset, false)) +
-         folded("The machine", rows(machine, false));
+         html_rows(chosen, false) + html_folded("From the preset " + config.preset, html_rows(of_preset, false)) +
+         html_folded("The machine", html_rows(machine, false));
 }
 
 }  // namespace
@@ -170,10 +120,7 @@ Image validation_page(const Dataset& data, const std::vector<ImageDetections>& f
 void write_report(const RunDirectory& run, const Config& config, const Dataset* val, const Evaluation* evaluation,
                   const std::string& state) {
   const auto steps = run.events("step"), evals = run.events("eval");
-  std::string html = std::string(
-                         "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport "
-                         "content=\"width=device-width\"><title>Fovea: ") +
-                     escaped(run.path()) + "</title>" + kStyle;
+  std::string html = html_head("Fovea: " + run.path());
   html += "<h1>" +
           escaped(config.preset + " on " + (config.data.dir.empty() ? config.data.annotations : config.data.dir)) +
           "</h1><p>" + escaped(state) + "</p><div class=cards>";
@@ -181,30 +128,30 @@ void write_report(const RunDirectory& run, const Config& config, const Dataset* 
   for (auto& e : evals)
     if (e["best"] == true) best = &e;
   if (best) {
-    html += card(ap_text((*best)["AP"]), "AP") + card(ap_text((*best)["AP50"]), "AP50") +
-            card(number(figure(*best, "epoch"), 0), "best epoch");
+    html += html_card(ap_text((*best)["AP"]), "AP") + html_card(ap_text((*best)["AP50"]), "AP50") +
+            html_card(number(figure(*best, "epoch"), 0), "best epoch");
   }
   double seconds = 0;
   for (auto& e : steps) seconds += (figure(e, "step_ms") + figure(e, "wait_ms")) / 1000;
   if (!steps.empty())
-    html += card(count_text(static_cast<int64_t>(figure(steps.back(), "step"))), "steps") +
-            card(number(figure(steps.back(), "loss")), "last loss") + card(duration(seconds), "of training");
+    html += html_card(count_text(static_cast<int64_t>(figure(steps.back(), "step"))), "steps") +
+            html_card(number(figure(steps.back(), "loss")), "last loss") + html_card(duration(seconds), "of training");
   html += "</div><h2>Curves</h2><div class=two>";
   const auto loss = encode_png(loss_curves(steps, evals));
   write_bytes(run.file("loss.png"), loss);
-  html += picture(loss, "png", "loss by step");
+  html += html_picture(loss, "png", "loss by step");
   if (!evals.empty()) {
     const auto ap = encode_png(ap_curves(evals));
     write_bytes(run.file("ap.png"), ap);
-    html += picture(ap, "png", "average precision by epoch");
+    html += html_picture(ap, "png", "average precision by epoch");
   }
   html += "</div>";
   if (val && evaluation && config.eval.pictures > 0)
     write_png(run.file("validation.png"), validation_page(*val, evaluation->detections, config.eval.pictures, 0.4));
   if (std::ifstream(run.file("validation.png")).good())  // of now, or of before an interruption
-    html +=
-        "<h2>Validation pictures</h2><p>Colours: what was found, with its score. White: what is there.</p>" +
-        picture(encode_jpeg(read_image(run.file("validation.png")), 88), "jpeg", "validation pictures with detections");
+    html += "<h2>Validation pictures</h2><p>Colours: what was found, with its score. White: what is there.</p>" +
+            html_picture(encode_jpeg(read_image(run.file("validation.png")), 88), "jpeg",
+                         "validation pictures with detections");
   if (best) html += figures_section(*best, val);
   html += settings_section(config, run) + "</html>\n";
   write_file_atomically(run.file("report.html"), html);

@@ -1,6 +1,7 @@
 // Finding the file that is meant, and building the network that it belongs to.
 #include "tools/weights.h"
 
+#include <algorithm>
 #include <filesystem>
 
 #include "core/error.h"
@@ -8,6 +9,7 @@
 #include "models/names.h"
 #include "nn/checkpoint.h"
 #include "nn/init.h"
+#include "tools/coco_names.h"
 #include "tools/device.h"
 #include "tools/run_dir.h"
 
@@ -93,6 +95,23 @@ LoadedModel load_model(const WeightsOptions& options) {
   if (loaded.model->in_bf16 && device == Device::cpu) loaded.model->round_weights();
   loaded.model->move_to(device);
   return loaded;
+}
+
+const std::string& ClassNames::of(int64_t id) const {
+  return names[static_cast<size_t>(std::find(ids.begin(), ids.end(), id) - ids.begin())];
+}
+
+ClassNames names_of(const LoadedModel& loaded) {
+  ClassNames n;
+  const bool coco = loaded.labels_are_ids();
+  for (int64_t label = 0; label < loaded.config.model.classes; ++label) {
+    const size_t l = static_cast<size_t>(label);
+    n.ids.push_back(coco ? label : label + 1);
+    n.names.push_back(l < loaded.classes.size()         ? loaded.classes[l]
+                      : coco && l < coco_names().size() ? coco_names()[l]
+                                                        : "class " + std::to_string(label));
+  }
+  return n;
 }
 
 }  // namespace fovea

@@ -20,6 +20,14 @@ struct LoadedModel {
   bool labels_are_ids() const { return classes.empty() && config.model.classes == 91; }
 };
 
+// What the network calls its classes.
+struct ClassNames {
+  std::vector<std::string> names;  // by label
+  std::vector<int64_t> ids;        // COCO category ids: 1.. for our own classes, the label itself for torchvision's
+  const std::string& of(int64_t id) const;
+};
+ClassNames names_of(const LoadedModel& loaded);
+
 // The flags that `fovea eval` and `fovea detect` share.
 struct WeightsOptions {
   std::string weights;                // a .safetensors file, or a run's folder: its best checkpoint, else its latest

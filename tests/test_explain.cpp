@@ -1,0 +1,117 @@
+// `fovea explain`, and --errors of the commands that score: what they print, write and refuse.
+#include <filesystem>
+#include <regex>
+
+#include "data/json.h"
+#include "tests/program.h"
+
+using namespace fovea;
+using namespace fovea::test;
+namespace fs = std::filesystem;
+
+namespace {
+
+const std::string kTiny = " --weights done --data tiny --split val ";
+
+// Data and a run whose scores are high enough to have detections: every score counts.
+void make_all() {
+  make_data();
+  static const bool made = run("eval" + kTiny + "--set model.score_threshold=0.01 --out found.json").code == 0;
+  REQUIRE(made);
+}
+
+int64_t count_of(const std::string& text, const std::string& part) {
+  int64_t n = 0;
+  for (size_t at = text.find(part); at != text.npos; at = text.find(part, at + 1)) ++n;
+  return n;
+}
+
+}  // namespace
+
+TEST_CASE("explain: a data set's errors, its worst pictures, and a page with all of it") {
+  make_all();
+  const Result r = run("explain" + kTiny + "-n 3 --threshold 0.02 --set model.score_threshold=0.01 --out page.html");
+  INFO(r.err << r.out);
+  REQUIRE(r.code == 0);
+  require_words(r.out, {"objects found by", "localisation", "missed", "P3", "P5", "anchors of training", "page.html"});
+  CHECK(count_of(r.out, "above threshold") == 3);  // a table for each picture
+  const std::string page = slurp(shared() / "page.html");
+  require_words(page, {"<title>Fovea explain: ", "What became of each object", "</html>"});
+  CHECK(count_of(page, "<h2>tiny/val/images/") == 3);
+  CHECK(count_of(page, "<img ") == 3 * (4 + 4));  // four figures, and a map of each level, P3 to P6
+  CHECK(!std::regex_search(page, std::regex("(src|href)=(?!\"data:)")));  // nothing lies beside it
+  CHECK(run("explain" + kTiny + "-n 0 --out page.html").code == 0);       // its own page may be written again
+  CHECK(count_of(slurp(shared() / "page.html"), "<img ") == 0);
+}
+
+TEST_CASE("explain --json: objects and detections of one picture, by name and by id") {
+  make_all();
+  const std::string name = fs::directory_iterator(shared() / "tiny/val/images")->path().filename();
+  const std::string options = "explain" + kTiny + "--threshold 0 --set model.score_threshold=0.01 --json --image ";
+  const Result r = run(options + name);
+  INFO(r.err << r.out);
+  REQUIRE(r.code == 0);
+  const Json json = parse_json(r.out);
+  CHECK(!json.has("errors"));  // one picture is not scored
+  REQUIRE(json["pictures"].items.size() == 1);
+  const Json& picture = json["pictures"].items[0];
+  CHECK(picture["file_name"] == "tiny/val/images/" + name);
+  int64_t kept = 0, over = 0;
+  for (const Json& level : picture["levels"].items) {
+    kept += level["detections"].integer(), over += level["above_threshold"].integer();
+    CHECK(level["anchors"].integer() == 9 * level["map"].items[0].integer() * level["map"].items[1].integer());
+  }
+  CHECK(kept == int64_t(picture["detections"].items.size()));
+  CHECK(over >= kept);
+  REQUIRE(kept > 0);
+  int64_t won = 0;
+  for (const Json& d : picture["detections"].items) {
+    won += d["suppressed"].integer();
+    CHECK(d["score"].number() > 0.01);
+    CHECK((d.has("verdict") && d["bbox"].items.size() == 4 && d["anchor"].items.size() == 4));
+  }
+  CHECK(won > 0);
+  for (const Json& o : picture["objects"].items) CHECK(o["anchor"]["iou"].number() > 0.1);
+}
+
+TEST_CASE("explain: a picture without labels") {
+  make_all();
+  const std::string picture =
+      "tiny/val/images/" + fs::directory_iterator(shared() / "tiny/val/images")->path().filename().string();
+  const Result r = run("explain --weights done " + picture + " --threshold 0 --json");
+  REQUIRE(r.code == 0);
+  const Json json = parse_json(r.out)["pictures"].items.at(0);
+  CHECK(json["objects"].items.empty());
+  for (const Json& d : json["detections"].items) CHECK(!d.has("verdict"));
+}
+
+TEST_CASE("explain: what cannot be explained, and files of others") {
+  make_all();
+  fails("explain --weights done", 2, {"name a picture", "--data"});
+  fails("explain a.png" + kTiny, 2, {"name a picture", "--data"});
+  fails("explain --weights done a.png --image 3", 2, {"--image", "--data"});
+  fails("explain --weights done gone.png", 3, {"gone.png"});
+  fails("explain" + kTiny + "--image 00000l.png", 2, {"00000l.png", "--image takes"});
+  fails("explain" + kTiny + "--set model.nms=linear -n 1", 2, {"soft-NMS", "model.nms=hard"});
+  shared().write("mine.html", std::string("<title>Mine</title>"));
+  fails("explain" + kTiny + "--out mine.html", 2, {"mine.html", "choose another --out"});
+  CHECK(slurp(shared() / "mine.html") == "<title>Mine</title>");
+  fails("explain" + kTiny + "--out gone/page.html", 2, {"no folder 'gone'"});
+  fails("coco-eval tiny/val/annotations.json found.json --errors --class-agnostic", 2, {"--class-agnostic"});
+}
+
+TEST_CASE("--errors: eval and coco-eval agree, in words and in JSON") {
+  make_all();
+  const Result eval = run("eval" + kTiny + "--set model.score_threshold=0.01 --errors --json");
+  const Result files = run("coco-eval tiny/val/annotations.json found.json --errors --json");
+  INFO(eval.err << files.err);
+  const Json errors = parse_json(eval.out)["errors"];
+  CHECK(errors["objects"].integer() > 0);
+  CHECK(errors["detections"].integer() > 0);
+  CHECK(errors == parse_json(files.out)["errors"]);
+  CHECK(errors["ap50"].number() == Approx(parse_json(files.out)["stats"].items.at(1).number()));
+  const Result words = run("coco-eval tiny/val/annotations.json found.json --errors");
+  require_words(words.out, {"AP50 if mended", "duplicate", "all false positives +"});
+  CHECK(words.out.find("TIDE") != std::string::npos);
+  CHECK(run("coco-eval tiny/val/annotations.json found.json").out.find("TIDE") == std::string::npos);
+}
