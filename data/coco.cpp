@@ -56,9 +56,13 @@ Place place_of(const DatasetOptions& options, bool& divide) {
         ": has no annotations.json (COCO); it is a PASCAL VOC folder, which --format voc reads");
   check(Code::data, !known.empty() || !is_yolo(options.dir), options.dir,
         ": has no annotations.json (COCO); it is a YOLO folder, which --format yolo reads");
+  check(Code::data, !known.empty() || !is_csv(options.dir), options.dir,
+        ": has no annotations.json (COCO); its .csv files are what --format csv reads");
+  const std::string csv = known.empty() ? csv_fault(options.dir) : "";
   check(Code::data, !known.empty(), options.dir,
-        ": has neither annotations.json (COCO) nor Annotations/ (PASCAL VOC) nor labels/ (YOLO); is it the right ",
-        "folder? ", "A COCO file that is called otherwise is named by --annotations, with --images");
+        ": has neither annotations.json (COCO) nor Annotations/ (PASCAL VOC) nor labels/ (YOLO) nor a .csv file of ",
+        "boxes", csv.empty() ? "" : " (" + csv + ")", "; is it the right folder? ",
+        "A COCO file that is called otherwise is named by --annotations, with --images");
   unknown_split(options.split, options.dir, known);
 }
 

@@ -82,13 +82,14 @@ uint64_t name_hash(const std::string& path) {  // of the file's name without its
   return (h ^ h >> 32) * 0x9E3779B97F4A7C15;
 }
 
-// coco, voc or yolo. COCO itself comes with YOLO's labels beside its own.
+// coco, voc, yolo or csv. COCO itself comes with YOLO's labels beside its own.
 std::string kind_of(const std::string& dir, const std::string& format) {
   if (format == "shapes") return "coco";
-  if (format == "coco" || format == "voc" || format == "yolo") return format;
-  check(Code::usage, format == "auto", "data format \"", format, "\": choose auto, coco, voc, yolo or shapes");
+  if (format == "coco" || format == "voc" || format == "yolo" || format == "csv") return format;
+  check(Code::usage, format == "auto", "data format \"", format, "\": choose auto, coco, voc, yolo, csv or shapes");
   if (detail::is_voc(dir)) return "voc";
-  return detail::coco_splits(dir).empty() && detail::is_yolo(dir) ? "yolo" : "coco";
+  if (!detail::coco_splits(dir).empty()) return "coco";
+  return detail::is_yolo(dir) ? "yolo" : detail::is_csv(dir) ? "csv" : "coco";
 }
 
 detail::Source read(const DatasetOptions& options) {
@@ -102,6 +103,7 @@ detail::Source read(const DatasetOptions& options) {
   const std::string kind = files ? "coco" : kind_of(options.dir, options.format);
   return kind == "voc"    ? detail::read_voc(options)
          : kind == "yolo" ? detail::read_yolo(options)
+         : kind == "csv"  ? detail::read_csv(options)
                           : detail::read_coco(options);
 }
 
@@ -180,6 +182,7 @@ std::vector<std::string> find_splits(const std::string& dir, const std::string& 
   const std::string kind = kind_of(dir, format);
   std::vector<std::string> splits = kind == "voc"    ? detail::voc_splits(dir)
                                     : kind == "yolo" ? detail::yolo_splits(dir)
+                                    : kind == "csv"  ? detail::csv_splits(dir)
                                                      : detail::coco_splits(dir);
   std::erase(splits, "");
   return splits;
@@ -195,11 +198,24 @@ fs::path entry_named(const fs::path& dir, std::initializer_list<const char*> nam
   return {};
 }
 
+std::vector<fs::path> entries(const fs::path& dir) {
+  std::vector<fs::path> all;
+  std::error_code error;
+  for (const auto& entry : fs::directory_iterator(dir, error))
+    if (!is_hidden(entry.path().string())) all.push_back(entry.path());
+  std::sort(all.begin(), all.end());
+  return all;
+}
+
 std::vector<std::string> read_lines(const fs::path& path) {
   const std::vector<uint8_t> bytes = read_bytes(path.string());
   std::string all(bytes.begin(), bytes.end());
   if (all.starts_with("\xEF\xBB\xBF")) all.erase(0, 3);  // as Windows begins UTF-8
   return split(all, '\n');
+}
+
+void reject(const fs::path& path, size_t line, const std::string& what) {
+  fail(Code::data, text(path.string(), ":", line, ": ", what));
 }
 
 void keep_fraction(Source& source, const std::string& split, double val_fraction) {

@@ -1,4 +1,4 @@
-// A data set: pictures and their boxes, whatever the format of the files. COCO, PASCAL VOC and YOLO are read.
+// A data set: pictures and their boxes, whatever the format of the files. COCO, PASCAL VOC, YOLO and CSV are read.
 #pragma once
 #include <cstdint>
 #include <string>
@@ -45,7 +45,7 @@ enum class BoxPolicy {
 
 struct DatasetOptions {
   std::string dir{};                    // the folder, unless annotations and images are given
-  std::string format = "auto";          // auto | coco | voc | yolo | shapes (made by `fovea data make shapes`: COCO)
+  std::string format = "auto";          // auto | coco | voc | yolo | csv | shapes (of `fovea data make shapes`: COCO)
   std::string split{};                  // train, val ...; empty: all there is without a split
   std::string annotations{}, images{};  // COCO: a file and the folder of its pictures, instead of dir and split
   std::string policy = "clip";          // error | clip | drop

@@ -25,6 +25,10 @@ Source read_voc(const DatasetOptions& options);
 bool is_yolo(const std::filesystem::path& dir);
 std::vector<std::string> yolo_splits(const std::filesystem::path& dir);
 Source read_yolo(const DatasetOptions& options);
+bool is_csv(const std::filesystem::path& dir);
+std::string csv_fault(const std::filesystem::path& dir);  // why a .csv file there holds no boxes; "" without such
+std::vector<std::string> csv_splits(const std::filesystem::path& dir);
+Source read_csv(const DatasetOptions& options);
 
 // The entry of `dir` with one of these names (in small letters), in any case; empty where there is none.
 std::filesystem::path entry_named(const std::filesystem::path& dir, std::initializer_list<const char*> names);
@@ -35,7 +39,12 @@ template <class Is> bool any_entry(const std::filesystem::path& dir, Is is) {
     if (!is_hidden(entry.path().string()) && is(entry.path())) return true;
   return false;
 }
+// By name, without hidden ones; none where there is no folder.
+std::vector<std::filesystem::path> entries(const std::filesystem::path& dir);
 std::vector<std::string> read_lines(const std::filesystem::path& path);  // of a text file, each trimmed
+
+// Throws Code::data: "path:line: what".
+[[noreturn]] void reject(const std::filesystem::path& path, size_t line, const std::string& what);
 
 // Keeps the pictures of "train" or "val" where the data has no splits: by a hash of the file's name, so that adding
 // pictures moves none of the others (but for a few pictures: where all fall on one side, the nearest goes to the

@@ -24,10 +24,6 @@ namespace {
 
 namespace fs = std::filesystem;
 
-[[noreturn]] void reject(const fs::path& path, size_t line, const std::string& what) {
-  fail(Code::data, text(path.string(), ":", line, ": ", what));
-}
-
 // --- the names of the classes ---
 
 struct Names {
@@ -115,15 +111,6 @@ std::vector<std::string> yaml_names(const fs::path& path) {
 bool is_names_file(const fs::path& path) {
   const std::string name = lowered(path.filename().string());
   return name == "classes.txt" || name == "_darknet.labels" || path.extension() == ".names";
-}
-
-std::vector<fs::path> entries(const fs::path& dir) {  // by name, without hidden ones; none where there is no folder
-  std::vector<fs::path> all;
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(dir, error))
-    if (!is_hidden(entry.path().string())) all.push_back(entry.path());
-  std::sort(all.begin(), all.end());
-  return all;
 }
 
 // The first that is found in DIR, or in a folder in it; empty without one.

@@ -239,8 +239,8 @@ TEST_CASE("COCO files that are broken are refused in one line") {
   const Folder empty;
   require_words(error_of(Code::data, [&] { open_dataset({.dir = empty.path.string()}); }), {"neither", "Annotations/"});
   require_words(error_of(Code::data, [&] { open_dataset({.dir = empty / "none"}); }), {"is not a folder"});
-  require_words(error_of(Code::usage, [&] { open_dataset({.dir = empty.path.string(), .format = "csv"}); }),
-                {"csv", "coco", "yolo"});
+  require_words(error_of(Code::usage, [&] { open_dataset({.dir = empty.path.string(), .format = "tfrecord"}); }),
+                {"tfrecord", "coco", "yolo", "csv"});
   require_words(error_of(Code::usage, [&] { open_dataset({.dir = empty.path.string(), .policy = "ignore"}); }),
                 {"clip"});
 }

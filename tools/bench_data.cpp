@@ -151,7 +151,7 @@ void add_bench_data(Command& bench) {
                                "fovea bench data --data bccd --format voc --split train --pictures 50");
   auto o = std::make_shared<DataFlags>();
   data.option("--data", o->data.dir, "a data set; otherwise made shapes, in a temporary folder").type("DIR");
-  data.option("--format", o->data.format, "auto, coco, voc, yolo or shapes").show_default();
+  data.option("--format", o->data.format, "auto, coco, voc, yolo, csv or shapes").show_default();
   data.option("--split", o->data.split, "train, val ...; a VOC folder may do without: all its pictures");
   data.option("--pictures", o->pictures, "the first so many").show_default().range(1, 1e7);
   data.option("--side", o->side, "short side after augmenting, and the size of made pictures").show_default();

@@ -129,7 +129,7 @@ std::vector<Key> train_keys() {
 std::vector<Key> data_keys() {
   return {
       KEY(data.dir, "the data set's folder"),
-      KEY(data.format, "of its files", {}, "auto | coco | voc | yolo | shapes"),
+      KEY(data.format, "of its files", {}, "auto | coco | voc | yolo | csv | shapes"),
       KEY(data.split, "what to train on"),
       KEY(data.val_split, "what to score on during training; empty: nothing"),
       KEY(data.annotations, "a COCO file, instead of data.dir"),

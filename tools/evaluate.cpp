@@ -14,7 +14,7 @@ namespace fovea {
 
 void add_data_flags(Command& command, DatasetOptions& data, const std::string& folder) {
   command.option(folder, data.dir, "the folder of the data set").type("DIR");
-  command.option("--format", data.format, "auto, coco, voc, yolo or shapes").show_default();
+  command.option("--format", data.format, "auto, coco, voc, yolo, csv or shapes").show_default();
   command.option("--split", data.split, "train, val ...; a VOC folder may do without: all its pictures");
   command.option("--annotations", data.annotations, "a COCO annotation file, instead of DIR").type("FILE");
   command.option("--images", data.images, "the folder of its pictures").type("DIR");

@@ -242,7 +242,7 @@ void add_lab(Command& program) {
   app.option("--seeds", flags->lab.seeds, "of every setting").type("N").range(1, 1000);
   app.option("--data", flags->lab.data, "a data set of boxes instead of the made shapes; for classify, folders")
       .type("DIR");
-  app.option("--format", flags->lab.format, "auto, coco, voc, yolo, shapes, or folders: a folder a class")
+  app.option("--format", flags->lab.format, "auto, coco, voc, yolo, csv, shapes, or folders: a folder a class")
       .show_default();
   app.option("--out", flags->lab.out, "folder of pages and finished cells").type("DIR").show_default();
   app.flag("--json", flags->json, "print verdicts as JSON");

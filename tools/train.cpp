@@ -80,7 +80,7 @@ void add_train(Command& program) {
   Command app = program.command("train", "Trains a detector; --keys lists all that can be set.", kExamples);
   auto flags = std::make_shared<Flags>();
   key_flag(app, flags, "--data", "DIR", "data.dir", "folder of the data set");
-  key_flag(app, flags, "--format", "FORMAT", "data.format", "coco, voc, yolo, shapes; auto: recognised by its files");
+  key_flag(app, flags, "--format", "FORMAT", "data.format", "coco, voc, yolo, csv, shapes; auto: by its files");
   key_flag(app, flags, "--split", "SPLIT", "data.split", "what to train on");
   key_flag(app, flags, "--val-split", "SPLIT", "data.val_split", "what to score on");
   key_flag(app, flags, "--annotations", "FILE", "data.annotations", "a COCO file, with --images, instead of --data");

@@ -1,0 +1,32 @@
+// A CSV file as pictures and objects: quotes, columns by name, numbers checked one by one. Internal to data/.
+#pragma once
+#include <filesystem>
+#include <map>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "data/coco_eval.h"
+
+namespace fovea::detail {
+
+struct CsvTable {
+  struct Object {
+    size_t line;
+    const std::string* label;  // one of the set that read_csv_table() adds to
+    CocoBox box;
+  };
+  struct Picture {
+    size_t line;  // the first that names it
+    std::vector<Object> objects;
+  };
+  std::map<std::string, Picture> pictures;  // by their paths as they are written
+};
+
+// Why the columns of the file are none of boxes, by its first line; empty where they are.
+std::string csv_table_fault(const std::filesystem::path& path);
+CsvTable read_csv_table(const std::filesystem::path& path, std::set<std::string>& labels);
+// Of lines "name,number", in the order of the numbers.
+std::vector<std::string> read_csv_classes(const std::filesystem::path& path);
+
+}  // namespace fovea::detail
