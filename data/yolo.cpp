@@ -3,6 +3,7 @@
 //   DIR/SPLIT/images/*.jpg + DIR/SPLIT/labels/*.txt    Roboflow
 //   DIR/images/*.jpg + DIR/labels/*.txt                without splits
 //   DIR/*.jpg + DIR/*.txt, or both in a folder         labelImg, CVAT (obj_train_data), darknet (a folder a split)
+// Folders within images/ are those within labels/.
 // A line is an object: "class x y w h" (centre and size) or "class x1 y1 x2 y2 x3 y3 ..." (an outline, which is boxed),
 // in parts of the upright picture. A picture without a label file holds no objects. The names of the classes are
 // `names` of DIR/*.yaml, or the lines of a file such as classes.txt.
@@ -145,6 +146,7 @@ void check_names(const Names& found, const fs::path& dir) {
 
 struct Place {
   fs::path images, labels;
+  bool empty() const { return images.empty(); }
 };
 
 bool is_label(const fs::path& path) { return lowered(path.extension().string()) == ".txt" && !is_names_file(path); }
@@ -164,11 +166,36 @@ Place place_in(const fs::path& dir) {
   }
   return {};
 }
+// By name, without hidden ones. What links lead to twice, or in a circle, is found once.
+std::vector<fs::path> files_below(const fs::path& root) {
+  std::vector<fs::path> files, folders{root};
+  std::set<fs::path> seen;
+  std::error_code error;
+  while (!folders.empty()) {
+    std::vector<fs::path> next;
+    for (const fs::path& folder : folders) {
+      if (!seen.insert(fs::canonical(folder, error)).second) continue;
+      for (const auto& entry : fs::directory_iterator(folder, error))
+        if (!is_hidden(entry.path().string())) (entry.is_directory(error) ? next : files).push_back(entry.path());
+    }
+    const auto is_real = [](const fs::path& path) { return !fs::is_symlink(path); };
+    std::sort(next.begin(), next.end());
+    std::stable_partition(next.begin(), next.end(), is_real);  // which then has its own name
+    folders = std::move(next);
+  }
+  std::sort(files.begin(), files.end());
+  return files;
+}
+bool has_labels(const fs::path& dir) {
+  if (any_entry(dir, is_label)) return true;
+  const std::vector<fs::path> files = files_below(dir);
+  return std::any_of(files.begin(), files.end(), is_label);
+}
 std::map<std::string, Place> split_places(const fs::path& dir) {
   std::map<std::string, Place> places;
   const fs::path labels = entry_named(dir, {"labels"});
   for (const fs::path& folder : entries(entry_named(dir, {"images"})))
-    if (const fs::path name = folder.filename(); fs::is_directory(folder) && any_entry(labels / name, is_label))
+    if (const fs::path name = folder.filename(); fs::is_directory(folder) && has_labels(labels / name))
       places[name.string()] = {folder, labels / name};
   for (const fs::path& folder : entries(dir))
     if (fs::is_directory(folder) && folder != labels && folder.filename() != "obj_train_data")
@@ -177,7 +204,41 @@ std::map<std::string, Place> split_places(const fs::path& dir) {
   return places;
 }
 
+struct Layout {
+  std::map<std::string, Place> splits;
+  Place whole;  // where there are no splits
+};
+Layout layout_of(const fs::path& dir) {
+  Layout layout{{}, place_in(dir)};
+  if (layout.whole.empty()) layout.splits = split_places(dir);
+  return layout;
+}
+
 // --- labels ---
+
+struct Pair {
+  fs::path picture, labels;  // which need not exist
+};
+
+std::vector<Pair> pairs_in(const Place& place) {
+  const bool beside = place.labels == place.images;
+  const bool trees = !beside && place.labels.parent_path() != place.images;  // of folders, with one shape
+  const auto files = [&](const fs::path& dir) { return trees ? files_below(dir) : entries(dir); };
+  std::vector<Pair> pairs;
+  std::set<fs::path> wanted;
+  for (const fs::path& path : files(place.images)) {
+    check(Code::data, !is_unread_image_name(path.string()), path.string(),
+          ": a picture of a kind that is not read; convert it to .png or .jpg, or leave it out");
+    if (!is_picture(path)) continue;
+    const fs::path name = trees ? path.lexically_relative(place.images) : path.filename();
+    pairs.push_back({path, (place.labels / name).replace_extension(".txt")});
+    wanted.insert(pairs.back().labels);
+  }
+  for (const fs::path& path : files(place.labels))
+    check(Code::data, beside || !is_label(path) || wanted.count(fs::path(path).replace_extension(".txt")),
+          path.string(), ": its picture is not in ", place.images.string(), "; is the folder complete?");
+  return pairs;
+}
 
 struct Object {
   int64_t label;
@@ -206,11 +267,11 @@ Object read_object(const fs::path& path, size_t line, const std::string& words, 
   return {label, {low[0], low[1], high[0] - low[0], high[1] - low[1]}};
 }
 
-Annotation read_picture(const fs::path& picture, const fs::path& labels, int64_t classes) {
+Annotation read_picture(const Pair& pair, int64_t classes) {
   Annotation a;
-  const ImageSize size = read_image_size(picture.string());
-  a.path = picture.string(), a.width = size.width, a.height = size.height;
-  const fs::path file = labels / picture.filename().replace_extension(".txt");
+  const ImageSize size = read_image_size(pair.picture.string());
+  a.path = pair.picture.string(), a.width = size.width, a.height = size.height;
+  const fs::path& file = pair.labels;
   a.file = file.string();
   if (!fs::exists(file)) return a;
   const std::vector<std::string> lines = read_lines(file);
@@ -223,24 +284,15 @@ Annotation read_picture(const fs::path& picture, const fs::path& labels, int64_t
   return a;
 }
 
-std::vector<Annotation> read_place(const Place& place, int64_t classes) {
-  std::vector<fs::path> pictures;
-  std::set<std::string> stems;
-  for (const fs::path& path : entries(place.images)) {
-    check(Code::data, !is_unread_image_name(path.string()), path.string(),
-          ": a picture of a kind that is not read; convert it to .png or .jpg, or leave it out");
-    if (!is_picture(path)) continue;
-    check(Code::data, stems.insert(path.stem().string()).second, path.string(), ": more than one picture is called ",
-          path.stem().string(), ", which one label file cannot tell apart; rename one");
-    pictures.push_back(path);
-  }
-  for (const fs::path& path : entries(place.labels))
-    check(Code::data, place.labels == place.images || !is_label(path) || stems.count(path.stem().string()),
-          path.string(), ": its picture is not in ", place.images.string(), "; is the folder complete?");
-  std::vector<Annotation> all(pictures.size());
-  parallel_for(int64_t(pictures.size()), 16, [&](int64_t begin, int64_t end) {
+std::vector<Annotation> read_pairs(const std::vector<Pair>& pairs, int64_t classes) {
+  std::set<fs::path> labels;
+  for (const Pair& pair : pairs)
+    check(Code::data, labels.insert(pair.labels).second, pair.picture.string(), ": more than one picture is called ",
+          pair.picture.stem().string(), ", which one label file cannot tell apart; rename one");
+  std::vector<Annotation> all(pairs.size());
+  parallel_for(int64_t(pairs.size()), 16, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      all[size_t(i)] = read_picture(pictures[size_t(i)], place.labels, classes);
+      all[size_t(i)] = read_picture(pairs[size_t(i)], classes);
       all[size_t(i)].id = i + 1;
     }
   });
@@ -249,31 +301,31 @@ std::vector<Annotation> read_place(const Place& place, int64_t classes) {
 
 }  // namespace
 
-bool is_yolo(const fs::path& dir) { return !place_in(dir).images.empty() || !split_places(dir).empty(); }
+bool is_yolo(const fs::path& dir) {
+  const Layout layout = layout_of(dir);
+  return !layout.whole.empty() || !layout.splits.empty();
+}
 
 std::vector<std::string> yolo_splits(const fs::path& dir) {
   std::vector<std::string> names;
-  if (place_in(dir).images.empty())
-    for (auto& [name, place] : split_places(dir)) names.push_back(name);
+  for (auto& [name, place] : layout_of(dir).splits) names.push_back(name);
   return names;
 }
 
 Source read_yolo(const DatasetOptions& options) {
   const fs::path dir = options.dir;
-  Place place = place_in(dir);
-  const bool divide = !place.images.empty();
-  if (!divide) {
-    const std::map<std::string, Place> places = split_places(dir);
-    check(Code::data, !places.empty(), options.dir, ": has no pictures with label files (.txt); is it a YOLO folder?");
-    const auto at = places.find(options.split);
-    if (at == places.end()) unknown_split(options.split, options.dir, yolo_splits(dir));
-    place = at->second;
-  }
+  const Layout layout = layout_of(dir);
+  const bool divide = layout.splits.empty();
+  const auto at = layout.splits.find(options.split);
+  check(Code::data, !divide || !layout.whole.empty(), options.dir,
+        ": has no pictures with label files (.txt); is it a YOLO folder?");
+  if (!divide && at == layout.splits.end()) unknown_split(options.split, options.dir, yolo_splits(dir));
+  const Place& place = divide ? layout.whole : at->second;
   const Names found = find_names(dir);
   check_names(found, dir);
   Source source{divide ? options.dir : place.images.string(), found.names, {}, {}};
   for (size_t k = 1; k <= found.names.size(); ++k) source.class_ids.push_back(int64_t(k));
-  source.annotations = read_place(place, int64_t(found.names.size()));
+  source.annotations = read_pairs(pairs_in(place), int64_t(found.names.size()));
   if (divide) keep_fraction(source, options.split, options.val_fraction);
   return source;
 }

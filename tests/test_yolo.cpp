@@ -98,6 +98,40 @@ TEST_CASE("YOLO in the layouts that it comes in") {
   }
 }
 
+TEST_CASE("YOLO: pictures in folders within those of the splits") {
+  const Folder folder;
+  folder.write("classes.txt", "dog\ncat");
+  for (const char* inside : {"images/train/b/deep/er", "images/train/a", "images/train/.trash", "images/val/c"})
+    add_pictures(folder, inside);
+  folder.write("labels/train/b/deep/er/a.txt", kLabels), folder.write("labels/train/a/b.txt", "0 .5 .5 1 1");
+  folder.write("labels/train/.trash/x.txt", "0 .5 .5 1 1"), folder.write("labels/val/c/a.txt", kLabels);
+  write_png(folder / "images/train/top.png", Image(8, 8, 90));
+  const auto open = [&] { return open_dataset({.dir = folder.path.string(), .split = "train"}); };
+  const auto check_all = [&](const std::vector<std::string>& names) {
+    const Dataset data = open();
+    REQUIRE(data.size() == int64_t(names.size()));
+    for (int64_t i = 0; i < data.size(); ++i)
+      CHECK(data.annotation(i).path == folder / ("images/train/" + names[size_t(i)]));
+    check_objects(data.annotation(2));
+    CHECK(data.annotation(0).boxes.empty());
+    CHECK(data.annotation(1).boxes[0].x2 == 20);
+  };
+  const std::vector<std::string> names{"a/a.png", "a/b.png", "b/deep/er/a.png", "b/deep/er/b.png", "top.png"};
+  CHECK(find_splits(folder.path.string()) == std::vector<std::string>{"train", "val"});
+  check_all(names);
+  std::filesystem::create_directory_symlink(folder.path / "images/train", folder.path / "images/train/a/circle");
+  std::filesystem::create_directory_symlink("a", folder.path / "images/train/0");
+  check_all(names);
+  add_pictures(folder, "elsewhere");
+  std::filesystem::create_directory_symlink(folder.path / "elsewhere", folder.path / "images/train/c");
+  CHECK(open().annotation(4).path == folder / "images/train/c/a.png");
+  folder.write("labels/train/a/deep/c.txt", "");
+  require_words(error_of(Code::data, open), {"a/deep/c.txt", "its picture is not in"});
+  std::filesystem::remove_all(folder.path / "labels/train/a/deep");
+  folder.write("images/train/a/a.jpg", "another a");
+  require_words(error_of(Code::data, open), {"more than one picture is called a"});
+}
+
 TEST_CASE("YOLO: names of classes as people write them") {
   const YoloFolder folder;
   const std::vector<std::string> names{"dog", "it's a cat"};
