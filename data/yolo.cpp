@@ -3,7 +3,9 @@
 //   DIR/SPLIT/images/*.jpg + DIR/SPLIT/labels/*.txt    Roboflow
 //   DIR/images/*.jpg + DIR/labels/*.txt                without splits
 //   DIR/*.jpg + DIR/*.txt, or both in a folder         labelImg, CVAT (obj_train_data), darknet (a folder a split)
-// Folders within images/ are those within labels/.
+//   DIR/train.txt + DIR/val.txt, lists of pictures     darknet; also what train: and val: of a YAML file name
+// Folders within images/ are those within labels/. Of a list, the labels of images/a.jpg are labels/a.txt, else a.txt
+// beside it.
 // A line is an object: "class x y w h" (centre and size) or "class x1 y1 x2 y2 x3 y3 ..." (an outline, which is boxed),
 // in parts of the upright picture. A picture without a label file holds no objects. The names of the classes are
 // `names` of DIR/*.yaml, or the lines of a file such as classes.txt.
@@ -146,7 +148,8 @@ void check_names(const Names& found, const fs::path& dir) {
 
 struct Place {
   fs::path images, labels;
-  bool empty() const { return images.empty(); }
+  fs::path list{};  // of pictures, instead of the two
+  bool empty() const { return images.empty() && list.empty(); }
 };
 
 bool is_label(const fs::path& path) { return lowered(path.extension().string()) == ".txt" && !is_names_file(path); }
@@ -204,6 +207,32 @@ std::map<std::string, Place> split_places(const fs::path& dir) {
   return places;
 }
 
+// --- lists of pictures ---
+
+bool is_list(const fs::path& path) {  // train.txt may as well be the labels of train.jpg
+  const std::vector<std::string> lines = read_lines(path);
+  const auto first = std::find_if(lines.begin(), lines.end(), [](const std::string& line) { return !line.empty(); });
+  return first != lines.end() && (is_image_name(*first) || is_unread_image_name(*first));
+}
+
+// The .txt files that a YAML file names, and those that are called as a split where no folder is.
+void add_lists(const fs::path& dir, std::map<std::string, Place>& splits) {
+  for (const fs::path& path : entries(dir)) {
+    const std::string end = lowered(path.extension().string()), stem = path.stem().string(), name = lowered(stem);
+    const bool called = name == "train" || name == "val" || name == "valid" || name == "test";
+    if (end == ".txt" && called && is_list(path)) splits.emplace(stem, Place{{}, {}, path});
+    if (end != ".yaml" && end != ".yml") continue;
+    for (const std::string& line : read_lines(path))
+      for (const std::string key : {"train", "val", "test"}) {
+        if (!line.starts_with(key + ":")) continue;
+        std::string value = without_comment(line.substr(key.size() + 1));
+        std::erase_if(value, [](char c) { return c == '"' || c == '\''; });
+        for (const fs::path& list : {dir / fs::path(value).filename(), dir / value})
+          if (list.extension() == ".txt" && fs::is_regular_file(list)) splits[key] = {{}, {}, list};
+      }
+  }
+}
+
 struct Layout {
   std::map<std::string, Place> splits;
   Place whole;  // where there are no splits
@@ -211,6 +240,11 @@ struct Layout {
 Layout layout_of(const fs::path& dir) {
   Layout layout{{}, place_in(dir)};
   if (layout.whole.empty()) layout.splits = split_places(dir);
+  add_lists(dir, layout.splits);
+  if (layout.splits.size() == 1 && !layout.splits.begin()->second.list.empty()) {  // all pictures: CVAT's train.txt
+    layout.whole = layout.splits.begin()->second;
+    layout.splits.clear();
+  }
   return layout;
 }
 
@@ -238,6 +272,46 @@ std::vector<Pair> pairs_in(const Place& place) {
     check(Code::data, beside || !is_label(path) || wanted.count(fs::path(path).replace_extension(".txt")),
           path.string(), ": its picture is not in ", place.images.string(), "; is the folder complete?");
   return pairs;
+}
+
+// The label file of a listed picture: the last images/ in its path is labels/, or it is beside the picture.
+fs::path labels_of(const fs::path& picture) {
+  std::vector<fs::path> parts(picture.begin(), picture.end());
+  const auto images = std::find(parts.rbegin(), parts.rend(), "images");
+  if (images != parts.rend()) *images = "labels";
+  fs::path labels;
+  for (const fs::path& part : parts) labels /= part;
+  labels.replace_extension(".txt");
+  const fs::path beside = fs::path(picture).replace_extension(".txt");
+  return fs::exists(labels) || !fs::exists(beside) ? labels : beside;
+}
+
+std::vector<Pair> pairs_of(const fs::path& list, const fs::path& dir) {
+  std::map<fs::path, Pair> pairs;  // by name, each picture once
+  const std::vector<std::string> lines = read_lines(list);
+  bool labelled = false;
+  for (size_t i = 0; i < lines.size(); ++i) {
+    if (lines[i].empty()) continue;
+    const std::string name = brief(lines[i], 200);
+    if (!is_image_name(lines[i]))
+      reject(list, i + 1, "\"" + name + "\" is no picture of a kind that is read; remove the line");
+    // The folder may have had another name where the list was written: data/obj_train_data/a.jpg.
+    const std::string inside = lines[i].substr(lines[i].find('/') + 1);
+    fs::path path;
+    for (const fs::path& each : {dir / lines[i], list.parent_path() / lines[i], dir / inside})
+      if (path.empty() && fs::is_regular_file(each)) path = each;
+    if (path.empty())
+      reject(list, i + 1,
+             "\"" + name + "\" does not exist; write its path from " + dir.string() + " on, or remove the line");
+    const fs::path labels = labels_of(path);
+    labelled = labelled || fs::exists(labels);
+    pairs.emplace(path.lexically_normal(), Pair{path, labels});
+  }
+  check(Code::data, pairs.empty() || labelled, list.string(), ": none of its pictures has a label file, such as ",
+        pairs.empty() ? "" : pairs.begin()->second.labels.string(), "; are they in labels/, or beside the pictures?");
+  std::vector<Pair> all;
+  for (const auto& [path, pair] : pairs) all.push_back(pair);
+  return all;
 }
 
 struct Object {
@@ -323,9 +397,11 @@ Source read_yolo(const DatasetOptions& options) {
   const Place& place = divide ? layout.whole : at->second;
   const Names found = find_names(dir);
   check_names(found, dir);
-  Source source{divide ? options.dir : place.images.string(), found.names, {}, {}};
+  const std::string name = place.list.empty() ? place.images.string() : place.list.string();
+  Source source{divide ? options.dir : name, found.names, {}, {}};
   for (size_t k = 1; k <= found.names.size(); ++k) source.class_ids.push_back(int64_t(k));
-  source.annotations = read_pairs(pairs_in(place), int64_t(found.names.size()));
+  const std::vector<Pair> pairs = place.list.empty() ? pairs_in(place) : pairs_of(place.list, dir);
+  source.annotations = read_pairs(pairs, int64_t(found.names.size()));
   if (divide) keep_fraction(source, options.split, options.val_fraction);
   return source;
 }

@@ -132,6 +132,89 @@ TEST_CASE("YOLO: pictures in folders within those of the splits") {
   require_words(error_of(Code::data, open), {"more than one picture is called a"});
 }
 
+struct ListFolder : Folder {  // pictures and labels, and nothing that says which are to train on
+  ListFolder(const std::string& images, const std::string& labels) {
+    add_pictures(*this, images);
+    write(labels + "/a.txt", kLabels);
+    write("classes.txt", "dog\ncat\n");
+  }
+  Dataset open(const std::string& split) const {
+    return open_dataset({.dir = path.string(), .split = split, .policy = "error"});
+  }
+  std::string error(const std::string& split) const {
+    return error_of(Code::data, [&] { open(split); });
+  }
+  std::vector<std::string> splits() const { return find_splits(path.string()); }
+};
+
+TEST_CASE("YOLO: lists of pictures name the splits") {
+  for (const auto& [images, labels] : std::map<std::string, std::string>{
+           {"images", "labels"}, {"obj", "obj"}, {"images/x", "images/x"}, {"images/x/y", "labels/x/y"}}) {
+    const ListFolder folder(images, labels);
+    for (const std::string& before : {std::string(), std::string("./"), std::string("data/"), folder / ""}) {
+      INFO(before << images);
+      const std::string a = before + images + "/a.png\n";
+      folder.write("train.txt", "\r\n" + a + "\n" + "./" + images + "/a.png");
+      folder.write("Valid.txt", before + images + "/b.png\r\n" + a);
+      CHECK(folder.open("Valid").size() == 2);
+      check_objects(folder.open("Valid").annotation(0));
+      const Dataset data = folder.open("train");
+      REQUIRE(data.size() == 1);
+      check_objects(data.annotation(0));
+      CHECK(data.get(0).image.width == 40);
+    }
+    const std::vector<std::string> splits = folder.splits();
+    CHECK(std::count(splits.begin(), splits.end(), "train") + std::count(splits.begin(), splits.end(), "Valid") == 2);
+  }
+  const ListFolder folder("images", "labels");
+  folder.write("images/a.txt", "0 .5 .5 1 1");  // the one in labels/ comes first
+  folder.write("sets/x/one.txt", "../../images/a.png"), folder.write("two.txt", "images/b.png\nimages/a.png");
+  folder.write("data.yaml",
+               "path: ../x\ntrain: sets/x/one.txt # half\nval: '../x/two.txt'\ntest: none.txt\nnames: [dog, cat]");
+  CHECK(folder.splits() == std::vector<std::string>{"train", "val"});
+  check_objects(folder.open("train").annotation(0));
+  CHECK(folder.open("val").size() == 2);
+  const YoloFolder both;  // folders, too
+  both.write("train.txt", "gone/a.png"), both.write("one.txt", "images/val/a.png\nimages/val/b.png\n");
+  CHECK(both.open().annotation(0).boxes.size() == 2);
+  both.write("data.yaml", "names: [dog, cat]\ntrain: one.txt");
+  CHECK(both.open().annotation(1).path == both / "images/val/b.png");
+}
+
+TEST_CASE("YOLO: one list is divided, and other files are no lists") {
+  const ListFolder folder("obj_train_data", "obj_train_data");  // CVAT's
+  folder.write("train.txt", "data/obj_train_data/b.png\ndata/obj_train_data/a.png\n");
+  CHECK(folder.splits().empty());
+  CHECK(folder.open("").size() == 2);
+  CHECK(open_dataset({.dir = folder.path.string(), .split = "val", .val_fraction = 0.5}).size() == 1);
+  folder.write("bad.txt", "obj_train_data/a.png\n"), folder.write("README.txt", "a.png");
+  folder.write("val.txt", "\n0 .5 .5 1 1\n");  // the labels of a picture that is called val.png
+  folder.write("test.txt", "000012\n");        // VOC's way
+  CHECK(folder.splits().empty());
+  folder.write("val.txt", "obj_train_data/a.png");
+  CHECK(folder.splits() == std::vector<std::string>{"train", "val"});
+}
+
+TEST_CASE("YOLO: broken lists are refused by line") {
+  const ListFolder folder("images", "labels");
+  folder.write("val.txt", "images/a.png");
+  for (const auto& [list, words] : std::map<std::string, std::vector<std::string>>{
+           {"images/a.png\n\nimages/c.png\n", {"train.txt:3", "\"images/c.png\" does not exist", "remove the line"}},
+           {"/far/images/a.png",
+            {"train.txt:1", "\"/far/images/a.png\" does not exist", "from " + folder.path.string()}},
+           {"images/a.png\nimages/c.webp", {"train.txt:2", "\"images/c.webp\" is no picture"}},
+           {"images/b.png", {"train.txt", "none of its pictures has a label file, such as", "labels/b.txt"}}}) {
+    INFO(list);
+    folder.write("train.txt", list);
+    require_words(folder.error("train"), words);
+  }
+  write_jpeg(folder / "images/a.jpg", Image(8, 8, 90));
+  folder.write("train.txt", "images/a.png\nimages/a.jpg");
+  require_words(folder.error("train"), {"more than one picture is called a"});
+  folder.write("train.txt", "images/a.png"), folder.write("labels/a.txt", "7 .5 .5 1 1");
+  require_words(folder.error("train"), {"labels/a.txt:1", "class 7"});
+}
+
 TEST_CASE("YOLO: names of classes as people write them") {
   const YoloFolder folder;
   const std::vector<std::string> names{"dog", "it's a cat"};
