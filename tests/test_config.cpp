@@ -105,3 +105,12 @@ TEST_CASE("going on, the environment stays below what the first command line sai
   require_words(run("train --resume asked-epochs --epochs 3 --stop-after 2", "FOVEA_TRAIN_EPOCHS=4").err,
                 {": 9 steps"});
 }
+
+TEST_CASE("the data are named by a folder or by a file of annotations, not by both") {
+  make_data();
+  const std::string file = "--annotations tiny/train/annotations.json --images tiny/train/images ";
+  for (const std::string command : {"train --out twice ", "eval --weights done ", "data stats ", "data show "})
+    fails(command + file + "--data tiny", 2, {"named twice", "'tiny' (--data)", "'tiny/train/annotations.json'"});
+  fails("train --out twice " + file, 2, {"named twice"}, "FOVEA_DATA_DIR=tiny");
+  REQUIRE(run("train --steps 1 --out undone --data '' " + file + kSmall, "FOVEA_DATA_DIR=tiny").code == 0);
+}

@@ -62,6 +62,7 @@ bool is_jpeg_page(const std::string& out, const Dataset& dataset) {
 
 void run_show(const ShowFlags& flags) {
   check(Code::usage, flags.number >= 1 && flags.cell >= 32, "data show: at least 1 picture and 32 pixels a cell");
+  check_named_once(flags.data.dir, flags.data.annotations);
   const Dataset dataset = open_dataset(flags.data);
   const bool jpeg = is_jpeg_page(flags.out, dataset);
   std::vector<int64_t> order(static_cast<size_t>(dataset.size()));
@@ -251,6 +252,7 @@ void print_anchors(const Dataset& dataset, const Config& config, const AnchorFit
 }
 
 void run_stats(const StatsFlags& flags) {
+  check_named_once(flags.data.dir, flags.data.annotations);
   const Dataset dataset = open_dataset(flags.data);
   Counts counts = count(dataset);
   std::vector<std::string> faults;

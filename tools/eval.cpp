@@ -46,7 +46,7 @@ void print(const Evaluation& result, const LoadedModel& loaded, const Dataset& d
 
 void eval(const Flags& flags) {
   const DatasetOptions& options = flags.data;
-  check(Code::usage, !options.dir.empty() || !options.annotations.empty(), "--data is required: the data set's folder");
+  check_named_once(options.dir, options.annotations);
   check_out(flags.out);
   LoadedModel loaded = load_model(flags.weights);
   const Dataset data = open_for(loaded, options);

@@ -25,6 +25,15 @@ void add_data_flags(Command& command, DatasetOptions& data, const std::string& f
       .type("X");
 }
 
+void check_named_once(const std::string& dir, const std::string& annotations) {
+  check(Code::usage, !dir.empty() || !annotations.empty(), "--data is required: the folder of the data set");
+  check(
+      Code::usage, dir.empty() || annotations.empty(), "the data are named twice: the folder '", dir,
+      "' (--data) and the COCO file '", annotations,
+      "' (--annotations, with --images)\n  hint: leave one out; --data '' or --annotations '' --images '' undoes what ",
+      "a configuration says");
+}
+
 // Weights whose labels are COCO's ids, on data that numbers its categories in its own way: scored in vain.
 static void check_ids(const Dataset& data) {
   for (size_t k = 0; k < data.classes().size(); ++k) {

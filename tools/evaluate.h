@@ -15,6 +15,8 @@ namespace fovea {
 
 // The flags that open a data set; `folder`: the names of the one for its folder, which may be an argument.
 void add_data_flags(Command& command, DatasetOptions& data, const std::string& folder = "dir,--data");
+// Throws Code::usage unless either a folder or a file of annotations says what the data are.
+void check_named_once(const std::string& dir, const std::string& annotations);
 
 struct Evaluation {
   CocoResult coco;

@@ -5,6 +5,7 @@
 
 #include "tools/command.h"
 #include "tools/device.h"
+#include "tools/evaluate.h"
 #include "tools/session.h"
 
 namespace fovea {
@@ -60,8 +61,7 @@ void train(const Flags& flags) {
     std::cout << key_table(request.config);
     return;
   }
-  const auto& data = request.config.data;
-  check(Code::usage, !data.dir.empty() || !data.annotations.empty(), "--data is required: the folder of the data set");
+  check_named_once(request.config.data.dir, request.config.data.annotations);
   check(Code::usage, !request.out.empty(), "--out is required: the folder that the run is to be in");
   Session session(std::move(request));
   session.run();
