@@ -73,6 +73,12 @@ TEST_CASE("numbers in every form replace those of a weaker source") {
   CHECK(value("--config seed.toml --set train.warmup=30", "train.warmup") == "30");
 }
 
+TEST_CASE("a value that does not fit is refused with the flag that it was given to") {
+  fails("train --data tiny --out never --batch 0", 2, {"error: --batch: train.batch: 0 is out of range (1 to"});
+  fails("train --data tiny --out never --format vco", 2, {"error: --format: data.format: 'vco'", "mean 'voc'?"});
+  fails("train --data tiny --out never --set train.batch=0", 2, {"error: --set: train.batch: 0 is out of range"});
+}
+
 TEST_CASE("a setting may have blanks around its equals sign, for every command") {
   CHECK(value("--set 'model.channels = 32'", "model.channels") == "32");
   const Result r = run("model toy --json --set 'model.channels = 32'");
@@ -98,6 +104,10 @@ TEST_CASE("going on, the environment stays below what the first command line sai
     CHECK(said.find("train.steps is now") == said.npos);
   }
   REQUIRE(run(train + "--epochs 2 --out asked-epochs", "FOVEA_TRAIN_STEPS=4").code == 0);
+  std::string config = slurp(shared() / "asked-epochs/config.toml");
+  const size_t at = config.find("# --epochs");
+  REQUIRE(at != config.npos);
+  shared().write("asked-epochs/config.toml", config.replace(at, 10, "# flag"));  // as earlier runs have it
   require_words(goes_on("asked-epochs", "FOVEA_TRAIN_STEPS=4"), {"asked-epochs: 6 steps"});
   // What nobody asked for it still sets, and what is of a machine.
   const std::string said = goes_on("asked-epochs", "FOVEA_TRAIN_LR=0.002 FOVEA_TRAIN_THREADS=2");

@@ -284,7 +284,7 @@ TEST_CASE("going on keeps where each value came from") {
               "FOVEA_TRAIN_SEED=0")
               .code == 0);
   const std::string before = slurp(shared() / "kept#1/config.toml");
-  require_words(before, {"# flag", "# --set", "# first.toml:2", "# FOVEA_TRAIN_SEED", "# preset toy", "# the data"});
+  require_words(before, {"# --steps", "# --set", "# first.toml:2", "# FOVEA_TRAIN_SEED", "# preset toy", "# the data"});
   REQUIRE(run("train --resume 'kept#1' --stop-after 3").code == 0);
   CHECK(slurp(shared() / "kept#1/config.toml") == before);
   // A value that was written by hand comes from that line, one of a flag from the flag.

@@ -407,7 +407,8 @@ Config load_config(const ConfigSources& sources) {
   // Of a run's own file: what its first command line said stays above the environment, but for what is of a machine.
   const auto first_asked = std::stable_partition(layers.begin(), layers.end(), [&](const Entry& e) {
     const Key* k = find_key(e.key);
-    return !sources.own || (e.origin != "flag" && e.origin != "--set") || !k || k->of_machine();
+    const bool said = e.origin.starts_with("--") || e.origin == "flag";  // as earlier runs have it
+    return !sources.own || !said || !k || k->of_machine();
   });
   std::vector<Entry> kept(first_asked, layers.end());
   layers.erase(first_asked, layers.end());
@@ -418,7 +419,7 @@ Config load_config(const ConfigSources& sources) {
     auto [key, value] = setting_of(setting);
     asked.push_back({std::move(key), std::move(value), "--set"});
   }
-  for (auto& [k, value] : sources.flags) asked.push_back({k, value, "flag"});
+  for (auto& [k, value, flag] : sources.flags) asked.push_back({k, value, flag});
   add_layer(layers, std::move(asked));
   Config config;
   const std::string name = preset_of(layers);

@@ -70,12 +70,17 @@ void set_key(Config& config, const std::string& name, const std::string& value, 
 // The key and the value of "key=value", as --set takes it. Throws Code::usage for other text.
 std::pair<std::string, std::string> setting_of(const std::string& text);
 
+// A key's value that has a flag of its own, as it is written: "--epochs".
+struct FlagValue {
+  std::string key, value, flag = "flag";
+};
+
 // What was asked for, weakest first: default < preset < file < environment FOVEA_TRAIN_LR ... < settings of flags.
 struct ConfigSources {
-  std::string file;                                        // TOML; empty: none
-  std::string text, text_name;                             // TOML from elsewhere (a checkpoint), and what it is
-  std::vector<std::pair<std::string, std::string>> flags;  // key, value: of flags of their own, such as --epochs
-  std::vector<std::string> settings;                       // "key=value" of --set
+  std::string file;             // TOML; empty: none
+  std::string text, text_name;  // TOML from elsewhere (a checkpoint), and what it is
+  std::vector<FlagValue> flags;
+  std::vector<std::string> settings;  // "key=value" of --set
   bool environment = true;
   bool own = false;  // the file is the run's own: its comments still say where its values came from, its preset stays
 };

@@ -257,7 +257,7 @@ void run_stats(const StatsFlags& flags) {
   Counts counts = count(dataset);
   std::vector<std::string> faults;
   if (flags.verify) faults = verify(dataset);
-  const Config config = load_config({.flags = {{"preset", flags.preset}}, .settings = flags.settings});
+  const Config config = load_config({.flags = {{"preset", flags.preset, "--preset"}}, .settings = flags.settings});
   check_options(config.model);
   const AnchorFit fit = fit_anchors(dataset, config);
   const auto advice = advise_anchors(dataset, config, fit);

@@ -22,7 +22,7 @@ const char* const kExamples =
 struct Flags {
   std::string resume, out, config;
   std::vector<std::string> settings;
-  std::vector<std::pair<std::string, std::string>> keys;  // flags that stand for a key
+  std::vector<FlagValue> keys;  // flags that stand for a key
   int64_t stop_after = 0;
   bool json = false, show_keys = false;
 };
@@ -31,8 +31,8 @@ void key_flag(Command& app, std::shared_ptr<Flags> flags, const std::string& fla
               const std::string& key, const std::string& help) {
   app.option(
          flag,
-         [flags, key](const std::string& value) {
-           flags->keys.push_back({key, value});
+         [=](const std::string& value) {
+           flags->keys.push_back({key, value, flag});
          },
          help + " (" + key + ")")
       .type(value_name);

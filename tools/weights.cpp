@@ -67,8 +67,8 @@ LoadedModel load_model(const WeightsOptions& options) {
   const auto info = checkpoint_info(file);
   ConfigSources sources;
   sources.settings = options.settings;
-  if (!options.preset.empty()) sources.flags.push_back({"preset", options.preset});
-  if (options.classes > 0) sources.flags.push_back({"model.classes", std::to_string(options.classes)});
+  if (!options.preset.empty()) sources.flags.push_back({"preset", options.preset, "--preset"});
+  if (options.classes > 0) sources.flags.push_back({"model.classes", std::to_string(options.classes), "--classes"});
   if (info && !info->config.empty()) {
     check(Code::usage, options.preset.empty(), "--preset is for foreign weights: '", loaded.path,
           "' knows its own network");

@@ -54,11 +54,11 @@ std::string Bench::described(const Keys& keys) const {
 Config Bench::config(const Keys& keys, uint64_t seed) const {
   ConfigSources sources;
   sources.environment = false;
-  for (const Keys* list : {&kCommon, options.quick ? &kQuick : &kFull})
-    for (auto& entry : *list) sources.flags.push_back(entry);
-  if (!options.data.empty()) sources.flags.insert(sources.flags.end(), kPhotographs.begin(), kPhotographs.end());
-  for (auto& entry : keys)
-    if (!entry.first.starts_with("lab.")) sources.flags.push_back(entry);  // those are for `measure` alone
+  const Keys none;
+  for (const Keys* list :
+       {&kCommon, options.quick ? &kQuick : &kFull, options.data.empty() ? &none : &kPhotographs, &keys})
+    for (auto& [key, value] : *list)
+      if (!key.starts_with("lab.")) sources.flags.push_back({key, value});  // those are for `measure` alone
   sources.flags.push_back({"train.seed", std::to_string(seed)});
   return load_config(sources);
 }
