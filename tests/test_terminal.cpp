@@ -2,6 +2,9 @@
 #include <fcntl.h>
 #include <sys/ioctl.h>
 
+#include <iterator>
+#include <sstream>
+
 #include "core/words.h"
 #include "data/json.h"
 #include "tests/program.h"
@@ -18,8 +21,9 @@ int open_terminal() {
   return close(terminal), -1;
 }
 
-// What the program writes to stderr where that is a terminal of so many columns.
-std::string on_terminal(const std::string& arguments, int columns, const std::string& environment) {
+// What the program writes to stderr (or to stdout) where that is a terminal of so many columns.
+std::string on_terminal(const std::string& arguments, int columns, const std::string& environment,
+                        int stream = STDERR_FILENO) {
   const int terminal = open_terminal();
   REQUIRE(terminal >= 0);
   const int inner = open(ptsname(terminal), O_RDWR | O_NOCTTY);
@@ -28,9 +32,9 @@ std::string on_terminal(const std::string& arguments, int columns, const std::st
   REQUIRE(ioctl(inner, TIOCSWINSZ, &size) == 0);
   const pid_t child = fork();
   if (child == 0) {
-    dup2(inner, STDERR_FILENO);
-    const std::string line =
-        "cd '" + shared().path.string() + "' && exec env " + environment + " " + kProgram + " " + arguments + " >.out";
+    dup2(inner, stream);
+    const std::string line = "cd '" + shared().path.string() + "' && exec env " + environment + " " + kProgram + " " +
+                             arguments + (stream == STDERR_FILENO ? " >.out" : "");
     execl("/bin/sh", "sh", "-c", line.c_str(), nullptr);
     _exit(127);
   }
@@ -62,15 +66,24 @@ int characters(const std::string& s) {
   return int(std::count_if(s.begin(), s.end(), [](char c) { return (c & 0xC0) != 0x80; }));
 }
 
+// In any order.
+std::vector<std::string> words(const std::string& text) {
+  std::istringstream in(text);
+  std::vector<std::string> all(std::istream_iterator<std::string>(in), {});
+  std::sort(all.begin(), all.end());
+  return all;
+}
+
+bool has_terminals() {
+  const int terminal = open_terminal();
+  if (terminal < 0) WARN("skipped: this system has no pseudo-terminals");
+  return terminal >= 0 && close(terminal) == 0;
+}
+
 }  // namespace
 
 TEST_CASE("the progress line is narrower than the terminal, and absent where TERM is dumb") {
-  if (const int terminal = open_terminal(); terminal < 0) {
-    WARN("skipped: this system has no pseudo-terminals");
-    return;
-  } else {
-    close(terminal);
-  }
+  if (!has_terminals()) return;
   make_data();
   for (const int columns : {150, 80, 40, 20}) {
     const std::string text =
@@ -120,6 +133,24 @@ TEST_CASE("the columns of a table stand below one another, whatever the letters"
   const Result r = run("coco-eval wide.json none.json --per-class");
   CHECK(r.code == 0);
   CHECK(r.out.find("\nclass   id  AP\n物体 é   1  n/a\nplain    2  n/a\ne\u0301        3  n/a\n") != r.out.npos);
+}
+
+TEST_CASE("a table is as wide as the terminal at most, and a row a line elsewhere") {
+  if (!has_terminals()) return;
+  for (const std::string command : {"train --keys --preset toy", "lab list"}) {
+    const std::string plain = run(command).out;
+    const std::vector<std::string> rows = split(plain, '\n');
+    CHECK(std::any_of(rows.begin(), rows.end(), [](auto& row) { return characters(row) > 150; }));
+    for (const int columns : {80, 100, 160}) {
+      const std::string folded = on_terminal(command, columns, "NO_COLOR=1", STDOUT_FILENO);
+      for (auto& line : split(folded, '\n')) {
+        INFO(columns << ": " << line);
+        CHECK(characters(line) <= columns);
+      }
+      CHECK(words(folded) == words(plain));
+    }
+    CHECK(on_terminal(command, 400, "NO_COLOR=1 TERM=dumb", STDOUT_FILENO).size() == plain.size() + rows.size());
+  }
 }
 
 TEST_CASE("the keys are JSON where that is asked for") {

@@ -471,7 +471,10 @@ std::string to_toml(const Config& config, bool with_origin) {
 
 std::string key_table(const Config& config) {
   Table table({"key", "value", "what it is", "type"});
-  for (auto& k : config_keys()) table.row({k.name, k.get(config), k.help, k.type});
+  for (auto& k : config_keys()) {
+    const std::string value = k.get(config);
+    table.row({k.name, k.type.empty() ? joined(split(value, ',')) : value, k.help, k.type});  // "1,2" may be folded
+  }
   return table.str();
 }
 

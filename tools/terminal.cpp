@@ -77,9 +77,10 @@ std::string pad(const std::string& s, size_t to, bool right) {
 // A line can be drawn over, as long as it does not wrap.
 bool redraws() { return is_terminal(Stream::err) && !is_dumb(); }
 
-size_t columns() {
+size_t terminal_columns(Stream stream) {
   winsize size{};
-  return ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
+  const int file = stream == Stream::out ? STDOUT_FILENO : STDERR_FILENO;
+  return ioctl(file, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
 }
 
 // As many characters of s as there is room for, which they take.
@@ -88,6 +89,58 @@ std::string cut(const std::string& s, size_t& room) {
   for (; end < s.size() && (room > 0 || !begins_character(s[end])); ++end)
     if (begins_character(s[end])) --room;
   return s.substr(0, end);
+}
+
+// A cell's lines, none wider than `room` but for a longer word. One with colours stays whole.
+std::vector<std::string> folded(const std::string& cell, size_t room) {
+  if (width(cell) <= room || cell.find('\033') != cell.npos) return {cell};
+  std::vector<std::string> lines;
+  for (auto& word : split(cell, ' '))
+    if (!lines.empty() && width(lines.back()) + 1 + width(word) <= room) lines.back() += " " + word;
+    else lines.push_back(word);
+  return lines;
+}
+
+struct Column {
+  std::vector<std::string> cells;  // the head first
+  size_t width = 0, least = 0;     // of its longest cell, and of what is not folded: a word, a short cell
+  bool right = false;              // of numbers, which are not folded either
+  size_t lines(size_t room) const {
+    size_t n = 0;
+    for (auto& cell : cells) n += folded(cell, room).size();
+    return n;
+  }
+};
+
+Column column_of(std::vector<std::string> cells) {
+  Column column{std::move(cells)};
+  bool any = false, numbers = true;
+  for (size_t i = 1; i < column.cells.size(); ++i) {
+    const std::string& cell = column.cells[i];
+    const bool blank = cell.empty() || cell == "n/a" || cell == "-";
+    any = any || !blank, numbers = numbers && (blank || numeric(cell));
+  }
+  column.right = any && numbers;
+  for (auto& cell : column.cells) {
+    const size_t whole = width(cell);
+    column.width = std::max(column.width, whole);
+    for (auto& word : folded(cell, column.right ? whole : 12)) column.least = std::max(column.least, width(word));
+  }
+  return column;
+}
+
+// Makes columns narrower, always the one that then has the fewest lines, until they fit or none can give way.
+void narrow(std::vector<Column>& columns, size_t room) {
+  size_t all = 2 * (columns.size() - 1);
+  for (auto& c : columns) all += c.width;
+  for (; all > room; --all) {
+    Column* best = nullptr;
+    for (size_t fewest = 0; auto& c : columns)
+      if (const size_t n = c.width > c.least ? c.lines(c.width - 1) : 0; n > 0 && (!best || n < fewest))
+        best = &c, fewest = n;
+    if (!best) return;
+    --best->width;
+  }
 }
 
 std::string bar(double share, size_t cells) {
@@ -101,31 +154,26 @@ std::string bar(double share, size_t cells) {
 }  // namespace
 
 std::string Table::str() const {
-  std::vector<size_t> widths;
-  std::vector<bool> right(heads_.size(), true);
+  std::vector<Column> columns;
   for (size_t c = 0; c < heads_.size(); ++c) {
-    widths.push_back(width(heads_[c]));
-    bool any = false;
-    for (auto& row : rows_) {
-      if (c >= row.size()) continue;
-      widths[c] = std::max(widths[c], width(row[c]));
-      const bool blank = row[c].empty() || row[c] == "n/a" || row[c] == "-";
-      any = any || !blank;
-      right[c] = right[c] && (blank || numeric(row[c]));
-    }
-    right[c] = right[c] && any;
+    std::vector<std::string> cells{heads_[c]};
+    for (auto& row : rows_) cells.push_back(c < row.size() ? row[c] : "");
+    columns.push_back(column_of(std::move(cells)));
   }
-  auto line = [&](const std::vector<std::string>& cells, Style style) {
-    std::string s;
-    for (size_t c = 0; c < heads_.size(); ++c) {
-      const std::string cell = pad(c < cells.size() ? cells[c] : "", widths[c], right[c]);
-      s += (c ? "  " : "") + styled(style, cell);
+  if (is_terminal(Stream::out)) narrow(columns, terminal_columns(Stream::out));
+  std::string all;
+  for (size_t row = 0; row <= rows_.size(); ++row)
+    for (size_t line = 0, lines = 1; line < lines; ++line) {
+      std::string s;
+      for (auto& c : columns) {
+        const auto cell = folded(c.cells[row], c.width);
+        lines = std::max(lines, cell.size());
+        s += (&c == columns.data() ? "" : "  ") +
+             styled(row == 0 ? Style::bold : Style::plain, pad(line < cell.size() ? cell[line] : "", c.width, c.right));
+      }
+      while (!s.empty() && s.back() == ' ') s.pop_back();
+      all += s + "\n";
     }
-    while (!s.empty() && s.back() == ' ') s.pop_back();
-    return s + "\n";
-  };
-  std::string all = line(heads_, Style::bold);
-  for (auto& row : rows_) all += line(row, Style::plain);
   return all;
 }
 
@@ -148,7 +196,7 @@ void Progress::update(int64_t done, const std::string& note) {
     std::fprintf(stderr, "%s  %s%s\n", label_.c_str(), after.c_str(), left.c_str());
     return;
   }
-  size_t room = columns() - 1;
+  size_t room = terminal_columns(Stream::err) - 1;
   const size_t others = width(label_ + "   " + after + left), cells = room < others + 4 ? 0 : room - others;
   const std::string first = cut(label_ + "  ", room);
   const std::string middle = cut(cells > 0 ? bar(share, std::min<size_t>(cells, 24)) + " " : "", room);

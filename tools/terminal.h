@@ -23,7 +23,8 @@ std::string styled(Style style, const std::string& text, Stream stream = Stream:
 
 using Rows = std::vector<std::vector<std::string>>;
 
-// Columns line up; cells that read as numbers go to the right. Widths count characters, not bytes or colour codes.
+// Columns line up; cells that read as numbers go to the right. Widths count characters, not bytes or colour codes. On a
+// terminal, texts are folded to its width; elsewhere a row stays a line, for grep.
 class Table {
  public:
   explicit Table(std::vector<std::string> heads) : heads_(std::move(heads)) {}
