@@ -203,9 +203,9 @@ class Pool {
     std::string holders;
     for (auto& [tag, bytes] : stats_.tags)
       if (bytes >> 20) holders += text("\n  ", tag.empty() ? "(no module)" : tag, " holds ", bytes >> 20, " MiB");
-    fail(Code::resource, text("out of memory", device_ == Device::cuda ? " on the GPU" : "", ": ", size >> 20,
-                              " MiB more were asked for, ", stats_.current >> 20, " MiB are in use", holders,
-                              "\n  hint: a smaller batch or image size needs less"));
+    fail(Code::memory, text("out of memory", device_ == Device::cuda ? " on the GPU" : "", ": ", size >> 20,
+                            " MiB more were asked for, ", stats_.current >> 20, " MiB are in use", holders,
+                            "\n  hint: a smaller batch or image size needs less"));
   }
 
   const Device device_;

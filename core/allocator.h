@@ -20,7 +20,7 @@ struct MemoryStats {
   std::map<std::string, size_t> tags;  // current bytes by the first part of the module path ("" outside modules)
 };
 
-// Throws Error{Code::resource} with what holds the memory and what to try.
+// Throws Error{Code::memory} with what holds the memory and what to try.
 void* allocate(size_t bytes, Device device = Device::cpu);  // 64 bytes aligned; never null, also for 0 bytes
 // Memory of the host for one thread of the loops, by its thread_number(), apart from all other: where cores share no
 // cache, what one has written is slow to overwrite for another.

@@ -7,16 +7,18 @@
 
 namespace fovea {
 
-// What went wrong, as the program's exit code.
+// What went wrong, as the program's exit code: see exit_code().
 enum class Code {
   failure = 1,     // anything without a code of its own: a shape that does not fit, an internal error
   usage = 2,       // unknown flag, command or configuration key; an output directory that is in use
   data = 3,        // an image, an annotation or a data set that cannot be used
   model = 4,       // a model file that is damaged or belongs to another network
   not_finite = 5,  // a loss or a gradient became infinite or NaN
-  resource = 6,    // out of memory, or a GPU that does not answer
+  memory = 6,      // there is not enough
   impossible = 7,  // a guarantee that was asked for cannot be given here
+  resource = 8,    // a GPU, OpenBLAS or a thread that does not answer
 };
+constexpr int exit_code(Code code) { return static_cast<int>(code == Code::resource ? Code::memory : code); }
 
 class Error : public std::runtime_error {
  public:

@@ -236,7 +236,7 @@ TEST_CASE("the device's memory is kept, joined, given back when it runs short, a
   }
   const Tensor most(floats(50), DType::f32, Device::cuda);  // needs what is kept
   CHECK(memory_stats(Device::cuda).current == size_t{50} << 20);
-  const std::string message = message_of([&] { Tensor(floats(30), DType::f32, Device::cuda); }, Code::resource);
+  const std::string message = message_of([&] { Tensor(floats(30), DType::f32, Device::cuda); }, Code::memory);
   CHECK(message.find("out of memory on the GPU: 30 MiB more") == 0);
   CHECK(message.find("hint") != std::string::npos);
 }

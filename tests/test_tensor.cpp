@@ -144,7 +144,7 @@ TEST_CASE("the allocator keeps count by tag, reuses blocks, and says who holds t
   trim_cache();
   CHECK(memory_stats().cached == 0);
   CHECK(allocate(0) != nullptr);
-  const std::string m = message_of([] { allocate(size_t{1} << 60); });
+  const std::string m = message_of([] { allocate(size_t{1} << 60); }, Code::memory);
   CHECK(m.find("out of memory") != std::string::npos);
   CHECK(m.find("hint") != std::string::npos);
   CHECK_THROWS_AS(allocate(~size_t{0}), Error);  // which rounds up to 0

@@ -40,14 +40,12 @@ int main(int argc, char** argv) {
   } catch (const Exit& exit) {
     std::cout.flush();
     return exit.code;
-  } catch (const Error& error) {
-    return complain(error.what(), static_cast<int>(error.code));
-  } catch (const std::bad_alloc&) {
+  } catch (const Error& error) { return complain(error.what(), exit_code(error.code)); } catch (const std::bad_alloc&) {
     return complain("out of memory\n  hint: a smaller train.batch or data.short_side needs less",
-                    static_cast<int>(Code::resource));
+                    exit_code(Code::memory));
   } catch (const std::filesystem::filesystem_error& error) {
     return complain(text("'", error.path1().string(), "': ", error.code().message(),
                          "\n  hint: is the path right, and may this user read and write there?"),
-                    static_cast<int>(Code::failure));
-  } catch (const std::exception& error) { return complain(error.what(), static_cast<int>(Code::failure)); }
+                    exit_code(Code::failure));
+  } catch (const std::exception& error) { return complain(error.what(), exit_code(Code::failure)); }
 }

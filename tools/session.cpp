@@ -260,18 +260,17 @@ void Session::run() {
     try {
       loop();
     } catch (const Exit&) { leave(stop_caught()); } catch (const std::bad_alloc&) {
-      fail(Code::resource, "out of memory\n  hint: a smaller data.short_side needs less");
+      fail(Code::memory, "out of memory\n  hint: a smaller data.short_side needs less");
     }
   } catch (const Error& error) {  // also of leave(), whose checkpoint may fail
     progress_->clear();
     const std::string latest = checkpoints_->latest();
     const std::string rest = latest.empty() ? "no checkpoint was written yet" : "last good checkpoint: " + latest;
-    const std::string what = error.what();
-    const char* change = error.code == Code::not_finite      ? " --lr RATE (a lower one)"
-                         : what.starts_with("out of memory") ? " --batch N (a smaller one)"
-                         : error.code == Code::data          ? "\n  fovea data stats --verify names every such picture"
-                                                             : "";
-    fail(error.code, what + "\n  " + rest + "\n  " + how_to_resume() + change);
+    const char* change = error.code == Code::not_finite ? " --lr RATE (a lower one)"
+                         : error.code == Code::memory   ? " --batch N (a smaller one)"
+                         : error.code == Code::data     ? "\n  fovea data stats --verify names every such picture"
+                                                        : "";
+    fail(error.code, text(error.what(), "\n  ", rest, "\n  ", how_to_resume(), change));
   }
   progress_->clear();
   write_report(*run_, config_, val_ ? &*val_ : nullptr, evaluation_ ? &*evaluation_ : nullptr,

@@ -22,7 +22,7 @@ std::string version(int v) { return text(v / 1000, ".", v % 1000 / 10); }
 void need(cudaError_t status, const char* what) {
   if (status == cudaSuccess) return;
   const std::string op = running_op();
-  fail(status == cudaErrorMemoryAllocation ? Code::resource : Code::failure,
+  fail(status == cudaErrorMemoryAllocation ? Code::memory : Code::failure,
        text("CUDA: ", what, ": ", cudaGetErrorString(status), op.empty() ? "" : "\n  in or before " + op,
             "\n  hint: FOVEA_SYNC=1 waits after every loop, and so names the op itself"));
 }
