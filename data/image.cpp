@@ -291,6 +291,7 @@ std::vector<uint8_t> read_bytes(const std::string& path, size_t most) {
   std::error_code error;
   check(Code::data, !std::filesystem::is_directory(path, error), path, ": is a folder, not a file");
   const bool pipe = std::filesystem::is_fifo(path, error);  // has no size, and is read once
+  check(Code::data, !pipe || most == ~size_t{0}, path, ": is a pipe, which can be read only once; make it a file");
   std::ifstream in(path, pipe ? std::ios::binary : std::ios::binary | std::ios::ate);
   check(Code::data, in.good(), path, ": cannot be opened: ", std::strerror(errno));
   if (pipe) return {std::istreambuf_iterator<char>(in), {}};

@@ -48,7 +48,8 @@ std::vector<uint8_t> encode_jpeg(const Image& image, int quality = 92);
 void write_png(const std::string& path, const Image& image);
 void write_jpeg(const std::string& path, const Image& image, int quality = 92);
 
-// The whole file / a whole file, with the same care; used by everything in data/ that touches files.
+// The whole file / a whole file, with the same care; used by everything in data/ that touches files. A pipe is waited
+// for, and read to its end: asking for its beginning is an error, since the rest would be lost.
 std::vector<uint8_t> read_bytes(const std::string& path, size_t most = ~size_t{0});  // or its beginning
 void write_bytes(const std::string& path, std::span<const uint8_t> bytes);
 
