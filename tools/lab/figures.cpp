@@ -140,6 +140,9 @@ void show_cdf(const Results& results, Page& page) {
                             short_number(std::round(100 * mean_of(fl, "hardest_fifth"))),
                             " %; the paper says about half, and that gamma changes it little."));
   page.notes.push_back(
+      "alpha plays no part: it multiplies the losses of all positives by one number and those of all negatives by "
+      "another, and each curve shows parts of one of these sums.");
+  page.notes.push_back(
       "Focus: how many powers of ten fewer samples carry half of the loss "
       "with gamma 2 than with gamma 0, in the same trained network.");
 }
