@@ -67,7 +67,7 @@ template <class Options, class V> void visit(Options& o, V&& v) {
   v("box_weight", o.box_weight, "of the box loss");
   v("normaliser", o.normaliser,
     "per_image | batch | detectron | ema: loss divisor (an image's positives; the batch's; same + images; running "
-    "mean)");
+    "mean of the training batches, in evaluation too)");
   v("score_threshold", o.score_threshold, "detections have a higher score");
   v("last_threshold", o.last_threshold, "the same for the last level (Detectron: 0); negative: as the others");
   v("level_top", o.level_top, "best scores of a level that reach NMS");

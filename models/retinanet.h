@@ -76,7 +76,8 @@ struct RetinaNetOptions {
   // per_image   each image by its own positives, then the mean over images (paper, torchvision)
   // batch       the sum by the batch's positives (mmdetection, keras-retinanet)
   // detectron   the sum by the batch's positives + images
-  // ema         the sum by a running mean of the batch's positives, from 100, momentum 0.9 (detectron2)
+  // ema         the sum by a running mean of the batch's positives, from 100, momentum 0.9 (detectron2); in
+  //             evaluation, where it stands still, by that of the training batches
   std::string normaliser = "per_image";
   // Detection
   double score_threshold = 0.05;  // kept: score > threshold
