@@ -169,10 +169,7 @@ template <class T> void check_levels() {
 
 // Maps of f32 whose factors may be rounded to bf16: nothing else is, where there are tiles; elsewhere nothing at all.
 void check_rounded() {
-  struct Restore {
-    ~Restore() { round_factors(Factors::f32); }
-  } restore;
-  round_factors(Factors::bf16);
+  const WithFactors rounded(Factors::bf16);
   for (uint64_t seed = 0; seed < 40; ++seed) {
     Case<float> c = make<float, bf16>(seed);
     solve(c);
@@ -186,9 +183,8 @@ void check_rounded() {
   for (const auto& [name, kernels] : all_kernels<bf16>()) {  // numbers that bf16 does not have
     Case<float> c = make<float>(9), plain = c;
     run(c, ConvAlgo::direct, kernels, false);
-    round_factors(Factors::f32);
+    const WithFactors whole(Factors::f32);
     run(plain, ConvAlgo::direct, kernels, false);
-    round_factors(Factors::bf16);
     CHECK((c.dw == plain.dw) == !kernels.tiles);
   }
 }
