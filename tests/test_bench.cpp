@@ -81,9 +81,15 @@ TEST_CASE("bench model counts the operations of the network, three times in trai
   for (const char* size : {"0x64", "64x65537", "64x"})
     fails(text("bench model --size ", size), 2, {size, "each 1 to 65536"});
   const std::string quick = "bench model --arch tiny --size 64x64 --rounds 1 --warmup 0 ";
-  fails(quick + "--trace gone/trace.json", 1, {"gone/trace.json: cannot be written", "does the folder exist"});
   CHECK(run(quick + "--trace trace.json").code == 0);
   CHECK(Json::parse(slurp(shared() / "trace.json")).contains("traceEvents"));
+  shared().write("weights.safetensors", std::string("mine"));
+  for (const std::string flag : {"--trace", "--check"}) {
+    fails(quick + flag + " gone/file", 2, {flag + " gone/file: there is no folder 'gone'", "make it first"});
+    fails(quick + flag + " weights.safetensors", 2, {"'weights.safetensors' exists: choose another " + flag});
+  }
+  CHECK(slurp(shared() / "weights.safetensors") == "mine");
+  CHECK(run(quick + "--trace /dev/null").code == 0);
 }
 
 TEST_CASE("bench model --check writes a network that gives the outputs beside it") {

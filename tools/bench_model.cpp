@@ -116,6 +116,7 @@ class Work {
 };
 
 void bench_model(const ModelFlags& o) {
+  check_new_file("--check", o.check), check_new_file("--trace", o.trace);
   Report report("model", o);
   report.head["arch"] = o.arch, report.head["size"] = o.size, report.head["batch"] = o.batch;
   report.head["device"] = o.device, report.head["mode"] = o.mode, report.head["precision"] = o.precision;

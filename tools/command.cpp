@@ -5,6 +5,7 @@
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <iostream>
 #include <sstream>
 
@@ -185,6 +186,15 @@ std::pair<int64_t, int64_t> parse_size(const std::string& size) {
   check(Code::usage, h >= 1 && w >= 1 && h <= 1 << 16 && w <= 1 << 16 && n >= 1 && n <= 2, "--size ", size,
         ": expected HEIGHTxWIDTH, each 1 to 65536, for example 512x640");
   return {h, w};
+}
+
+void check_new_file(const std::string& flag, const std::string& path) {
+  namespace fs = std::filesystem;
+  const fs::path folder = fs::path(path).parent_path();
+  check(Code::usage, path.empty() || !fs::exists(path) || fs::is_other(path), "'", path, "' exists: choose another ",
+        flag);
+  check(Code::usage, folder.empty() || fs::is_directory(folder), flag, " ", path, ": there is no folder '",
+        folder.string(), "'\n  hint: make it first, or choose another ", flag);
 }
 
 void warn(const std::string& message) {

@@ -74,6 +74,10 @@ void print_json(const Json& value);
 // Height and width of "512x640", or of "512": a square. Throws Code::usage for anything else.
 std::pair<int64_t, int64_t> parse_size(const std::string& size);
 
+// Throws Code::usage where the file that a flag asks for cannot be made, or exists and would be lost: before minutes of
+// work, not after them. A device or a pipe may be written to; "" asks for none.
+void check_new_file(const std::string& flag, const std::string& path);
+
 // A line on stderr: "warning: ..." in yellow.
 void warn(const std::string& message);
 

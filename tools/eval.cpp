@@ -1,6 +1,5 @@
 // fovea eval: the COCO figures of trained weights on a data set.
 #include <cmath>
-#include <filesystem>
 #include <iostream>
 
 #include "data/eval_json.h"
@@ -11,7 +10,6 @@
 
 namespace fovea {
 namespace {
-namespace fs = std::filesystem;
 
 const char* const kExamples =
     "fovea eval --weights runs/toy --data shapes --split val\n"
@@ -28,14 +26,6 @@ struct Flags {
   bool json = false, errors = false;
 };
 
-// Before minutes of scoring, not after them.
-void check_out(const std::string& out) {
-  const fs::path folder = fs::path(out).parent_path();
-  check(Code::usage, out.empty() || !fs::exists(out), "'", out, "' exists: choose another --out");
-  check(Code::usage, folder.empty() || fs::is_directory(folder), "--out ", out, ": there is no folder '",
-        folder.string(), "'\n  hint: make it first, or choose another --out");
-}
-
 void print(const Evaluation& result, const LoadedModel& loaded, const Dataset& data, bool errors) {
   std::cout << coco_table(result.coco) << "\n" << class_table(result.coco, data) << "\n";
   if (errors) std::cout << error_table(errors_of(result, data)) << "\n";
@@ -47,7 +37,7 @@ void print(const Evaluation& result, const LoadedModel& loaded, const Dataset& d
 void eval(const Flags& flags) {
   const DatasetOptions& options = flags.data;
   check_named_once(options.dir, options.annotations);
-  check_out(flags.out);
+  check_new_file("--out", flags.out);
   LoadedModel loaded = load_model(flags.weights);
   const Dataset data = open_for(loaded, options);
   const Evaluation result = evaluate(loaded, data);
