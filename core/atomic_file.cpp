@@ -75,6 +75,8 @@ void AtomicFile::write(const void* data, size_t bytes) {
 
 void AtomicFile::commit(bool durable) {
   const bool special = temporary_.empty();
+  // First the content: a rename may reach the disk before it, and a power cut then leaves the name with a part, or
+  // nothing, of the new file, and the old one lost.
   if (durable && !special && fsync(file_) != 0) give_up("could not be written", errno);
   const int file = file_;
   file_ = -1;
@@ -83,6 +85,7 @@ void AtomicFile::commit(bool durable) {
   if (std::rename(temporary_.c_str(), path_.c_str()) != 0) give_up("could not be replaced", errno);
   temporary_.clear();
   if (!durable) return;
+  // Then the name: a power cut may undo a rename that only memory knows of, which leaves the old file, or none.
   const int folder = open(folder_of(path_).c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (folder < 0) return;  // the rename is done; some file systems do not open folders
   fsync(folder);
