@@ -32,16 +32,10 @@ struct Flags {
 };
 
 // A page of an earlier explain may be written again, nothing else.
-void check_out(const std::string& out) {
-  if (out.empty()) return;
-  const fs::path folder = fs::path(out).parent_path();
-  check(Code::usage, folder.empty() || fs::is_directory(folder), "--out ", out, ": there is no folder '",
-        folder.string(), "'\n  hint: make it first, or choose another --out");
-  if (!fs::exists(out)) return;
+bool is_page(const std::string& path) {
   std::string start(400, ' ');
-  std::ifstream(out, std::ios::binary).read(start.data(), static_cast<std::streamsize>(start.size()));
-  check(Code::usage, start.find("<title>Fovea explain: ") != start.npos, "'", out,
-        "' exists and is no page of an earlier explain: choose another --out");
+  std::ifstream(path, std::ios::binary).read(start.data(), static_cast<std::streamsize>(start.size()));
+  return start.find("<title>Fovea explain: ") != start.npos;
 }
 
 // The place in the data set of the picture that is meant: its file's name, or its id.
@@ -172,7 +166,8 @@ void explain(const Flags& flags) {
   const bool data = !flags.data.dir.empty() || !flags.data.annotations.empty();
   check(Code::usage, data != !flags.picture.empty(), "name a picture, or a data set with --data");
   check(Code::usage, data || flags.image.empty(), "--image is a picture of --data");
-  check_out(flags.out);
+  if (data) check_named_once(flags.data.dir, flags.data.annotations);
+  if (flags.out.empty() || !is_page(flags.out)) check_new_file("--out", flags.out);
   LoadedModel loaded = load_model(flags.weights);
   Result result;
   if (data) {
