@@ -23,6 +23,7 @@ case $1 in
     exit "${PLAYED_TRAIN:-0}" ;;
   eval) echo "${PLAYED_SCORE:-AP = 0.700  AP50 = 0.950}" ;;
   bench) echo '{"rows": []}' ;;
+  explain) echo page > "${@: -1}" ;;
   detect) mkdir -p "${@: -1}" && echo drawn > "${@: -1}/1.jpg" ;;
 esac
 """
@@ -45,7 +46,8 @@ with tempfile.TemporaryDirectory() as there:
     code, output = run('quickstart', '--out', 'mine')
     check('the quick start does not work in the folder that it was told', code == 0
           and os.path.exists(at('elsewhere', 'mine', 'found', '1.jpg')), output)
-    check('its summary names other files', at('elsewhere', 'mine', 'run', 'report.html') in output, output)
+    check('its summary names other files', at('elsewhere', 'mine', 'run', 'report.html') in output
+          and at('elsewhere', 'mine', 'why.html') in output, output)
     code, output = run('quickstart', '--out', 'mine')
     check('what was done is done again', code == 0 and output.count('done before') == 4, output)
     code, output = run('quickstart')
