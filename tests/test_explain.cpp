@@ -90,6 +90,7 @@ TEST_CASE("explain: what cannot be explained, and files of others") {
   fails("explain --weights done", 2, {"name a picture", "--data"});
   fails("explain a.png" + kTiny, 2, {"name a picture", "--data"});
   fails("explain --weights done a.png --image 3", 2, {"--image", "--data"});
+  fails("explain --weights done tiny", 2, {"'tiny' is a folder", "--data"});
   fails("explain --weights done gone.png", 3, {"gone.png"});
   fails("explain" + kTiny + "--image 00000l.png", 2, {"00000l.png", "--image takes"});
   fails("explain" + kTiny + "--set model.nms=linear -n 1", 2, {"soft-NMS", "model.nms=hard"});

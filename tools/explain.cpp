@@ -166,6 +166,8 @@ void explain(const Flags& flags) {
   const bool data = !flags.data.dir.empty() || !flags.data.annotations.empty();
   check(Code::usage, data != !flags.picture.empty(), "name a picture, or a data set with --data");
   check(Code::usage, data || flags.image.empty(), "--image is a picture of --data");
+  check(Code::usage, !fs::is_directory(flags.picture), "'", flags.picture,
+        "' is a folder\n  hint: --data takes a data set's; of a picture, name the file");
   if (data) check_named_once(flags.data.dir, flags.data.annotations);
   if (flags.out.empty() || !is_page(flags.out)) check_new_file("--out", flags.out);
   LoadedModel loaded = load_model(flags.weights);
