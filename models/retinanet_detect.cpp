@@ -58,22 +58,11 @@ struct Candidates {
 template <class T>
 void add_level(const RetinaNetOptions& o, const std::vector<Candidate>& found, const T* deltas, const float* anchors,
                std::pair<int, int> hw, Candidates& all) {
-  const int64_t n = static_cast<int64_t>(found.size());
-  Tensor rows({n, 4}, dtype_of<T>), cells({n, 4});
-  for (int64_t i = 0; i < n; ++i) {
-    const int64_t anchor = found[static_cast<size_t>(i)].index / o.classes;
-    std::copy_n(deltas + 4 * anchor, 4, rows.data<T>() + 4 * i);
-    std::copy_n(anchors + 4 * anchor, 4, cells.data<float>() + 4 * i);
-  }
-  const Tensor decoded = decode_boxes(rows, cells.to(dtype_of<T>), o.coder).to(DType::f32);
-  const Tensor clipped = clip_boxes(decoded, hw.first, hw.second);
-  for (int64_t i = 0; i < n; ++i) {
-    Box<float> box;
-    std::memcpy(&box, decoded.data<float>() + 4 * i, sizeof box);
-    if (!std::isfinite(box.x1 + box.y1 + box.x2 + box.y2)) continue;
-    std::memcpy(&box, clipped.data<float>() + 4 * i, sizeof box);
-    all.add(box, found[static_cast<size_t>(i)].score, found[static_cast<size_t>(i)].index % o.classes);
-  }
+  std::vector<int64_t> places;
+  for (const Candidate& c : found) places.push_back(c.index / o.classes);
+  const auto boxes = detail::boxes_of(o, places, deltas, anchors, hw);
+  for (size_t i = 0; i < found.size(); ++i)
+    if (boxes[i]) all.add(*boxes[i], found[i].score, found[i].index % o.classes);
 }
 
 std::optional<SoftNmsOptions> soft_nms_options(const RetinaNetOptions& o) {

@@ -2,7 +2,6 @@
 #include "models/trace.h"
 
 #include <algorithm>
-#include <cmath>
 
 #include "core/autograd.h"
 #include "core/error.h"
@@ -35,8 +34,6 @@ std::vector<int64_t> best_places(const std::vector<float>& scores, float thresho
   return places;
 }
 
-bool finite(const Box<float>& b) { return std::isfinite(b.x1 + b.y1 + b.x2 + b.y2); }
-
 // The candidates of one level, decoded and clipped.
 LevelTrace trace_level(const RetinaNetOptions& o, const RetinaNet::Output& output, size_t l, std::pair<int, int> hw,
                        std::vector<TracedCandidate>& all) {
@@ -56,17 +53,14 @@ LevelTrace trace_level(const RetinaNetOptions& o, const RetinaNet::Output& outpu
   const auto threshold = static_cast<float>(detail::threshold_of(o, output, l));
   const std::vector<int64_t> places = best_places(scores, threshold, o.level_top, level.above);
   const Tensor deltas = output.deltas[l].to(Device::cpu).to(DType::f32), anchors = output.anchors[l].to(Device::cpu);
-  Tensor moves({static_cast<int64_t>(places.size()), 4}), cells(moves.shape());
+  std::vector<int64_t> at;
+  for (const int64_t place : places) at.push_back(place / o.classes);
+  const auto boxes = detail::boxes_of(o, at, deltas.data<float>(), anchors.data<float>(), hw);
   for (size_t i = 0; i < places.size(); ++i) {
-    std::copy_n(deltas.data<float>() + 4 * (places[i] / o.classes), 4, moves.data<float>() + 4 * i);
-    std::copy_n(anchors.data<float>() + 4 * (places[i] / o.classes), 4, cells.data<float>() + 4 * i);
-  }
-  const Tensor boxes = decode_boxes(moves, cells, o.coder), clipped = clip_boxes(boxes, hw.first, hw.second);
-  for (size_t i = 0; i < places.size(); ++i) {
-    if (!finite(box_data(boxes)[i])) continue;
-    const float score = scores[static_cast<size_t>(places[i])];
-    const Detection detection{box_data(clipped)[i], score, static_cast<int>(places[i] % o.classes)};
-    all.push_back({.detection = detection, .level = level.level, .anchor = places[i] / o.classes});
+    if (!boxes[i]) continue;
+    const Detection detection{*boxes[i], scores[static_cast<size_t>(places[i])],
+                              static_cast<int>(places[i] % o.classes)};
+    all.push_back({.detection = detection, .level = level.level, .anchor = at[i]});
     ++level.candidates;
   }
   return level;
