@@ -83,12 +83,12 @@ std::vector<std::vector<CocoDetection>> read_coco_detections(const std::string& 
 
 CocoResult evaluate_coco_files(const std::string& truth_path, const std::string& detections_path,
                                const CocoOptions& options) {
-  return evaluate_coco_file(read_coco_truth(truth_path, options.strict), detections_path, options);
+  const CocoTruthFile truth = read_coco_truth(truth_path, options.strict);
+  return evaluate_coco(truth, read_coco_detections(detections_path, truth), options);
 }
 
-CocoResult evaluate_coco_file(const CocoTruthFile& truth, const std::string& detections_path,
-                              const CocoOptions& options) {
-  const std::vector<std::vector<CocoDetection>> detections = read_coco_detections(detections_path, truth);
+CocoResult evaluate_coco(const CocoTruthFile& truth, const std::vector<std::vector<CocoDetection>>& detections,
+                         const CocoOptions& options) {
   CocoEvaluator evaluator(truth.categories, options);
   for (std::size_t i = 0; i < truth.images.size(); ++i)
     evaluator.add_image(truth.images[i], truth.ground_truths[i], detections[i]);

@@ -31,8 +31,9 @@ std::vector<std::vector<CocoDetection>> read_coco_detections(const std::string& 
 // Both files, read and evaluated; the result's warnings include the files'.
 CocoResult evaluate_coco_files(const std::string& truth_path, const std::string& detections_path,
                                const CocoOptions& options = {});
-CocoResult evaluate_coco_file(const CocoTruthFile& truth, const std::string& detections_path,
-                              const CocoOptions& options = {});
+// ... of detections that were read, one entry per image of truth.
+CocoResult evaluate_coco(const CocoTruthFile& truth, const std::vector<std::vector<CocoDetection>>& detections,
+                         const CocoOptions& options = {});
 
 // {"stats": [12 figures], "per_category_ap": {"id": ap}}; -1 where undefined.
 Json to_json(const CocoResult& result);

@@ -22,8 +22,7 @@ void print_classes(const CocoResult& result, const std::vector<std::string>& nam
   std::cout << "\n" << table.str();
 }
 
-ErrorReport errors_of(const CocoTruthFile& truth, const std::string& path) {
-  const auto detections = read_coco_detections(path, truth);
+ErrorReport errors_of(const CocoTruthFile& truth, const std::vector<std::vector<CocoDetection>>& detections) {
   ErrorAnalysis analysis(truth.categories);
   for (size_t i = 0; i < truth.images.size(); ++i)
     analysis.add_image(truth.images[i], truth.ground_truths[i], detections[i]);
@@ -32,18 +31,19 @@ ErrorReport errors_of(const CocoTruthFile& truth, const std::string& path) {
 
 void run_coco_eval(const CocoEvalFlags& flags) {
   const CocoTruthFile truth = read_coco_truth(flags.truth, flags.options.strict);
-  const CocoResult result = evaluate_coco_file(truth, flags.detections, flags.options);
+  const auto detections = read_coco_detections(flags.detections, truth);
+  const CocoResult result = evaluate_coco(truth, detections, flags.options);
   for (const std::string& warning : result.warnings) warn(warning);
   check(Code::usage, !flags.errors || !flags.agnostic, "--errors tells classes apart: leave out --class-agnostic");
   if (flags.json) {
     Json json = to_json(result);
-    if (flags.errors) json["errors"] = to_json(errors_of(truth, flags.detections));
+    if (flags.errors) json["errors"] = to_json(errors_of(truth, detections));
     std::cout << json_text(json) << "\n";
     return;
   }
   std::cout << coco_table(result);
   if (flags.classes) print_classes(result, flags.agnostic ? std::vector<std::string>() : truth.names);
-  if (flags.errors) std::cout << "\n" << error_table(errors_of(truth, flags.detections));
+  if (flags.errors) std::cout << "\n" << error_table(errors_of(truth, detections));
 }
 
 }  // namespace
