@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <chrono>
 #include <cmath>
-#include <map>
 
 #include "core/autograd.h"
 #include "tools/coco_names.h"
@@ -121,12 +120,17 @@ Evaluation evaluate(const LoadedModel& loaded, const Dataset& data) {
 
 const std::vector<std::string> kErrorHeads{"error", "count", "AP50 if mended", "what it is"};
 
+std::map<int64_t, const std::vector<CocoDetection>*> by_image(const std::vector<ImageDetections>& images) {
+  std::map<int64_t, const std::vector<CocoDetection>*> found;
+  for (auto& image : images) found[image.image_id] = &image.detections;
+  return found;
+}
+
 ErrorReport errors_of(const Evaluation& result, const Dataset& data) {
-  std::map<int64_t, const std::vector<CocoDetection>*> by_id;
-  for (auto& image : result.detections) by_id[image.image_id] = &image.detections;
+  const auto found = by_image(result.detections);
   ErrorAnalysis analysis(data.class_ids());
   for (int64_t i = 0; i < data.size(); ++i)
-    analysis.add_image(data.annotation(i).id, data.annotation(i).truths, *by_id.at(data.annotation(i).id));
+    analysis.add_image(data.annotation(i).id, data.annotation(i).truths, *found.at(data.annotation(i).id));
   return analysis.report();
 }
 

@@ -2,6 +2,7 @@
 // figures, the loss.
 #pragma once
 #include <functional>
+#include <map>
 #include <string>
 #include <vector>
 
@@ -43,6 +44,9 @@ Evaluation evaluate(const LoadedModel& loaded, const Dataset& data);
 // Boxes of the network's input back in pixels of the picture, cut to it.
 std::vector<Detection> to_picture(const std::vector<Detection>& detections, const Transform& transform, int width,
                                   int height);
+
+// The detections of each picture by its id.
+std::map<int64_t, const std::vector<CocoDetection>*> by_image(const std::vector<ImageDetections>& images);
 
 // What is wrong with the detections: of the evaluated data set, and as a table, a kind a line.
 ErrorReport errors_of(const Evaluation& result, const Dataset& data);

@@ -6,7 +6,6 @@
 #include <filesystem>
 #include <fstream>
 #include <iostream>
-#include <map>
 
 #include "core/atomic_file.h"
 #include "data/eval_json.h"
@@ -68,13 +67,11 @@ int64_t mistakes(const std::vector<CocoGroundTruth>& truths, const std::vector<C
 
 // The places of the `number` pictures with the most mistakes, of equals the first.
 std::vector<int64_t> worst(const Dataset& data, const Evaluation& evaluation, const Flags& flags) {
-  std::map<int64_t, int64_t> by_id;
-  for (auto& image : evaluation.detections) by_id[image.image_id] = &image - evaluation.detections.data();
+  const auto found = by_image(evaluation.detections);
   std::vector<std::pair<int64_t, int64_t>> counts;  // mistakes, negative, and the place
   for (int64_t i = 0; i < data.size(); ++i) {
     const Annotation& a = data.annotation(i);
-    const auto& found = evaluation.detections[static_cast<size_t>(by_id.at(a.id))].detections;
-    counts.emplace_back(-mistakes(a.truths, found, flags.threshold), i);
+    counts.emplace_back(-mistakes(a.truths, *found.at(a.id), flags.threshold), i);
   }
   std::sort(counts.begin(), counts.end());
   std::vector<int64_t> places;

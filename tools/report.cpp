@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cmath>
 #include <fstream>
-#include <map>
 
 #include "core/atomic_file.h"
 #include "data/augment.h"
@@ -98,8 +97,7 @@ Image draw_detections(const Image& picture, const std::vector<CocoDetection>& fo
 }
 
 Image validation_page(const Dataset& data, const std::vector<ImageDetections>& found, int64_t count, double threshold) {
-  std::map<int64_t, const ImageDetections*> by_id;
-  for (auto& image : found) by_id[image.image_id] = &image;
+  const auto by_id = by_image(found);
   std::vector<Image> pictures;
   std::vector<std::string> captions;
   count = std::min(count, data.size());
@@ -109,7 +107,7 @@ Image validation_page(const Dataset& data, const std::vector<ImageDetections>& f
     const double scale = 320.0 / std::max(sample.image.width, sample.image.height);  // to the page's cells
     const Annotation truth = data.annotation(index);
     std::vector<CocoDetection> boxes;
-    if (auto it = by_id.find(sample.id); it != by_id.end()) boxes = it->second->detections;
+    if (auto it = by_id.find(sample.id); it != by_id.end()) boxes = *it->second;
     pictures.push_back(
         draw_detections(sample.image, boxes, data.class_ids(), data.classes(), threshold, scale, &truth));
     captions.push_back(sample.path.substr(sample.path.rfind('/') + 1));
