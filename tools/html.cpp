@@ -19,7 +19,9 @@ std::string base64(const std::vector<uint8_t>& bytes) {
   return s;
 }
 
-const char* const kStyle = R"(<style>
+}  // namespace
+
+const char* const kPageStyle = R"(<style>
 :root{color-scheme:light dark;--ink:#1c1e22;--soft:#6a707a;--line:#e3e5e9;--page:#fff;--card:#f6f7f9;--mark:#0b7285}
 @media(prefers-color-scheme:dark){:root{--ink:#e7e9ec;--soft:#9aa1ab;--line:#33373d;--page:#16181b;--card:#1f2226;
   --mark:#66d9e8}}
@@ -41,12 +43,10 @@ td.n,th.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}
 details{margin:1rem 0}summary{cursor:pointer;font-weight:600}
 </style>)";
 
-}  // namespace
-
-std::string html_head(const std::string& title) {
+std::string html_head(const std::string& title, const char* style) {
   return "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">"
          "<link rel=icon href=\"data:,\"><title>" +
-         escaped(title) + "</title>" + kStyle;
+         escaped(title) + "</title>" + style;
 }
 
 std::string html_card(const std::string& value, const std::string& name) {

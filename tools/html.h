@@ -9,8 +9,9 @@
 
 namespace fovea {
 
+extern const char* const kPageStyle;
 // The beginning of a page; "</html>" ends it. All texts are escaped here.
-std::string html_head(const std::string& title);
+std::string html_head(const std::string& title, const char* style = kPageStyle);
 // A figure large, its name small; put some into <div class=cards>.
 std::string html_card(const std::string& value, const std::string& name);
 // An encoded picture; type: png, jpeg.

@@ -2,6 +2,7 @@
 #include <cmath>
 
 #include "core/words.h"
+#include "tools/html.h"
 #include "tools/lab/lab.h"
 #include "tools/lab/svg.h"
 #include "tools/terminal.h"
@@ -30,11 +31,7 @@ border-bottom:1px solid var(--line)}@media(max-width:26rem){td,th{padding:.25rem
 overflow-wrap:anywhere}label{margin-right:1.2rem;white-space:nowrap}input{vertical-align:middle}
 </style>)";
 
-std::string head(const std::string& title) {
-  return "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content=\"width=device-width\">"
-         "<link rel=icon href=\"data:,\"><title>" +
-         escaped(title) + "</title>" + kStyle + "\n";
-}
+std::string head(const std::string& title) { return html_head(title, kStyle) + "\n"; }
 
 bool percent(const std::string& metric) {
   return metric == "ap" || metric == "ap50" || metric == "auc" || metric == "coverage" || metric == "easy_mean" ||
