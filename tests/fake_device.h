@@ -4,6 +4,7 @@
 #pragma once
 #include <sys/mman.h>
 
+#include <atomic>
 #include <cstring>
 #include <deque>
 #include <functional>
@@ -19,9 +20,15 @@ namespace fovea::test {
 
 class FakeDevice final : public Runtime {
  public:
+  struct Shared : std::atomic<int64_t> {  // a loader's threads raise it while a test copies it
+    Shared() : atomic(0) {}
+    Shared(const Shared& o) : atomic(o.load()) {}
+    Shared& operator=(const Shared& o) { return store(o.load()), *this; }
+  };
   struct Counts {
     int64_t loops = 0, products = 0, to_device = 0, to_host = 0, within = 0, synchronizations = 0, allocations = 0,
-            pinned = 0, pageable = 0;
+            pageable = 0;
+    Shared pinned;
   };
   Counts counts;
   std::string last_loop;  // what it was given

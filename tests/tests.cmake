@@ -1,7 +1,7 @@
 # The tests: one program for each tests/test_*.cpp, the examples of the READMEs, an external project, the house rules.
 set(test_seconds 300)
 set(which_cases)
-if(CMAKE_BUILD_TYPE STREQUAL "Sanitize")
+if(CMAKE_BUILD_TYPE MATCHES "^(Sanitize|Race)$")
   set(test_seconds 900)
   set(which_cases "~[long]")  # not those that train for seconds: other cases take the same ways
 endif()
@@ -118,7 +118,7 @@ if(PYTHON3)
   endif()
 endif()
 
-if(NOT CMAKE_BUILD_TYPE STREQUAL "Sanitize" AND NOT CMAKE_CROSSCOMPILING)
+if(NOT CMAKE_BUILD_TYPE MATCHES "^(Sanitize|Race)$" AND NOT CMAKE_CROSSCOMPILING)
   add_test(NAME external_project COMMAND ${CMAKE_COMMAND} -DSOURCE=${PROJECT_SOURCE_DIR} -DBUILD=${PROJECT_BINARY_DIR}
     "-DGENERATOR=${CMAKE_GENERATOR}" -DTYPE=${CMAKE_BUILD_TYPE} -DCOMPILER=${CMAKE_CXX_COMPILER}
     -P ${PROJECT_SOURCE_DIR}/tests/external/run.cmake)
