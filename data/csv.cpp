@@ -47,15 +47,40 @@ std::string split_of(const fs::path& path) {  // train of train_labels.csv
   return joined(words, "_");
 }
 
-void add_files(Files& files, const fs::path& dir, const std::string& folder) {
-  for (const fs::path& path : entries(dir)) {
+// Where the pictures of a file may be.
+std::vector<fs::path> picture_folders(const fs::path& file, const fs::path& dir, const std::string& split) {
+  const fs::path beside = file.parent_path(), images = entry_named(dir, {"images", "imgs", "img", "jpegimages"});
+  std::vector<fs::path> folders{beside, dir, images, entry_named(beside, {"images"})};
+  if (!split.empty()) folders.insert(folders.end(), {dir / split, images / split});
+  std::erase(folders, fs::path());
+  return folders;
+}
+
+// Also where the name has Windows' backslashes, or lacks its ending; empty where there is none.
+fs::path find_picture(const std::vector<fs::path>& folders, std::string name) {
+  std::error_code error;
+  for (const bool windows : {false, true}) {
+    if (windows) std::replace(name.begin(), name.end(), '\\', '/');
+    for (const fs::path& folder : folders)
+      for (const char* ending : {"", ".jpg", ".jpeg", ".png", ".JPG"})
+        if (const fs::path path = folder / (name + ending); fs::is_regular_file(path, error)) return path;
+  }
+  return {};
+}
+
+// Those of `place`, in the data set DIR; `folder`: of the split that they are, "" where their names say it.
+void add_files(Files& files, const fs::path& dir, const fs::path& place, const std::string& folder) {
+  for (const fs::path& path : entries(place)) {
     if (lowered(path.extension().string()) != ".csv" || fs::is_directory(path)) continue;
     const std::string stem = lowered(path.stem().string());
     if (stem == "classes" || stem == "_classes" || stem == "class_list") {
       files.classes.push_back(path);
       continue;
     }
-    const File file{path, folder.empty() ? split_of(path) : folder, csv_table_fault(path)};
+    File file{path, folder.empty() ? split_of(path) : folder, ""};
+    file.fault = csv_table_fault(path, [&](const std::string& name) {
+      return !find_picture(picture_folders(path, dir, file.split), name).empty();
+    });
     (file.fault.empty() ? files.tables : files.others).push_back(file);
   }
 }
@@ -63,12 +88,12 @@ void add_files(Files& files, const fs::path& dir, const std::string& folder) {
 Files find_files(const fs::path& dir) {
   Files files;
   for (const fs::path& place : {dir, entry_named(dir, {"annotations", "labels"})})
-    if (!place.empty()) add_files(files, place, "");
+    if (!place.empty()) add_files(files, dir, place, "");
   if ((files.folders = files.tables.empty()))
     for (const fs::path& folder : entries(dir)) {
       const auto is_picture = [](const fs::path& path) { return is_image_name(path.string()); };
       if (any_entry(folder, is_picture) || any_entry(entry_named(folder, {"images"}), is_picture))
-        add_files(files, folder, folder.filename().string());
+        add_files(files, dir, folder, folder.filename().string());
     }
   for (File& file : files.tables)  // annotations.csv beside val_annotations.csv is what is trained on
     if (file.split.empty() && !files.divide()) file.split = "train";
@@ -106,24 +131,9 @@ std::vector<std::string> find_classes(const Files& files, const std::vector<Tabl
 
 // --- pictures ---
 
-// Also where the name has Windows' backslashes, or lacks its ending; empty where there is none.
-fs::path find_picture(const std::vector<fs::path>& folders, std::string name) {
-  std::error_code error;
-  for (const bool windows : {false, true}) {
-    if (windows) std::replace(name.begin(), name.end(), '\\', '/');
-    for (const fs::path& folder : folders)
-      for (const char* ending : {"", ".jpg", ".jpeg", ".png", ".JPG"})
-        if (const fs::path path = folder / (name + ending); fs::is_regular_file(path, error)) return path;
-  }
-  return {};
-}
-
 std::vector<Annotation> read_pictures(const Table& table, const fs::path& dir,
                                       const std::map<std::string, int64_t>& ids) {
-  const fs::path beside = table.path.parent_path(), images = entry_named(dir, {"images", "imgs", "img", "jpegimages"});
-  std::vector<fs::path> folders{beside, dir, images, entry_named(beside, {"images"})};
-  if (!table.split.empty()) folders.insert(folders.end(), {dir / table.split, images / table.split});
-  std::erase(folders, fs::path());
+  const std::vector<fs::path> folders = picture_folders(table.path, dir, table.split);
   std::map<std::string, Annotation> by_path;  // a.jpg and ./a.jpg are one
   for (const auto& [name, picture] : table.pictures) {
     const fs::path path = find_picture(folders, name);

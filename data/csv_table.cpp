@@ -83,6 +83,7 @@ struct Columns {
 };
 
 using Words = std::vector<const char*>;
+const std::vector<std::string> kSides{"x1", "y1", "x2", "y2"};
 
 bool is_number(const std::string& word, double& number) {
   return read_number(std::string_view(word).substr(word.starts_with('+')), number);
@@ -94,14 +95,30 @@ std::string plain_name(const std::string& name) {  // X_min: xmin
   return s;
 }
 
-Columns columns_of(const std::vector<std::string>& first) {
+// Why a first line without names of columns is none of a box or of a picture without objects: tables of other things
+// have rows of numbers, too.
+std::string row_fault(const std::vector<std::string>& row, const IsPicture& is_picture) {
+  const std::string &name = row[0], quoted = "\"" + brief(name) + "\"";
+  if (row.size() != 6 && row.size() != 8) return text("has ", counted(int64_t(row.size()), "column"));
+  if (!is_image_name(name) && !is_unread_image_name(name) && (name.empty() || !is_picture(name)))
+    return "begins with " + quoted + ", which is no picture";
+  if (std::count(&row[1], &row[5], "") == 4) return "";
+  double v[4];
+  for (size_t i = 0; i < 4; ++i)
+    if (!is_number(row[i + 1], v[i])) return text(kSides[i], " \"", brief(row[i + 1]), "\" is no number");
+  for (size_t i = 0; i < 2; ++i)
+    if (v[i + 2] < v[i]) return text(kSides[i + 2], " ", row[i + 3], " is below ", kSides[i], " ", row[i + 1]);
+  return row[5].empty() ? "has a box without a class" : "";
+}
+
+Columns columns_of(const std::vector<std::string>& first, const IsPicture& is_picture) {
   Columns c{.count = first.size()};
-  if (first.size() == 6 || first.size() == 8) {
-    double number = 0;
-    const auto numbers = std::count_if(&first[1], &first[5], [&](auto& word) { return is_number(word, number); });
-    const auto empty = std::count(&first[1], &first[5], "");
-    if (numbers == 4 || empty == 4)
-      return {false, true, first.size(), 0, 5, {1, 2, 3, 4}, {"x1", "y1", "x2", "y2"}, {}};
+  const std::string format = "; without names of columns, a line is path,x1,y1,x2,y2,class";
+  const auto is_side = [number = 0.0](const std::string& s) mutable { return s.empty() || is_number(s, number); };
+  const bool placed = (first.size() == 6 || first.size() == 8) && std::all_of(&first[1], &first[5], is_side);
+  if (placed || is_image_name(first[0])) {
+    const std::string fault = row_fault(first, is_picture);
+    return {false, true, first.size(), 0, 5, {1, 2, 3, 4}, kSides, fault.empty() ? "" : fault + format};
   }
   const auto find = [&](const Words& words) {  // the first of the words that is there
     for (const std::string word : words)
@@ -124,7 +141,7 @@ Columns columns_of(const std::vector<std::string>& first) {
                      sides(false, {{"x"}, {"y"}, {"width"}, {"height"}});
   if (!boxes) c.fault = "has no columns of a box: xmin, ymin, xmax and ymax; x, y, w and h; or bbox";
   else if (c.picture < 0) c.fault = "has no column of the picture, such as filename, image_id or path";
-  if (!c.fault.empty()) c.fault += "; without such names, a line is path,x1,y1,x2,y2,class";
+  if (!c.fault.empty()) c.fault += format;
   return c;
 }
 
@@ -162,10 +179,10 @@ std::string read_label(const Records& record, int column) {
 
 }  // namespace
 
-std::string csv_table_fault(const fs::path& path) {
+std::string csv_table_fault(const fs::path& path, const IsPicture& is_picture) {
   constexpr size_t kBeginning = 1 << 16;  // the first record of a stranger's file may be long
   Records records(path, kBeginning);
-  return records.next() ? columns_of(records.fields).fault : "is empty";
+  return records.next() ? columns_of(records.fields, is_picture).fault : "is empty";
 }
 
 CsvTable read_csv_table(const fs::path& path, std::set<std::string>& labels) {
@@ -175,7 +192,7 @@ CsvTable read_csv_table(const fs::path& path, std::set<std::string>& labels) {
   size_t normalised = 0;  // the line of the first box, until one is larger than 1
   bool pixels = false;
   for (bool first = true; record.next(); first = false) {
-    if (first && (columns = columns_of(record.fields)).header) continue;
+    if (first && (columns = columns_of(record.fields, [](const std::string&) { return true; })).header) continue;
     if (record.fields.size() != columns.count)
       record.refuse(text("has ", record.fields.size(), " columns, the first line has ", columns.count,
                          "; a name that holds a comma wants quotes, a picture without objects all its commas"));

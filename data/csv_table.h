@@ -1,6 +1,7 @@
 // A CSV file as pictures and objects: quotes, columns by name, numbers checked one by one. Internal to data/.
 #pragma once
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <set>
 #include <string>
@@ -23,8 +24,10 @@ struct CsvTable {
   std::map<std::string, Picture> pictures;  // by their paths as they are written
 };
 
-// Why the columns of the file are none of boxes, by its first line; empty where they are.
-std::string csv_table_fault(const std::filesystem::path& path);
+// Why the file is none of boxes, by its first line; empty where it is. is_picture(name): whether there is one that is
+// called so, which tells where a name has no picture's ending.
+using IsPicture = std::function<bool(const std::string& name)>;
+std::string csv_table_fault(const std::filesystem::path& path, const IsPicture& is_picture);
 CsvTable read_csv_table(const std::filesystem::path& path, std::set<std::string>& labels);
 // Of lines "name,number", in the order of the numbers.
 std::vector<std::string> read_csv_classes(const std::filesystem::path& path);

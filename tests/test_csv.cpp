@@ -224,7 +224,14 @@ TEST_CASE("a .csv file without boxes is no data set") {
            {"", {"train.csv", "is empty"}},
            {"image_id,PredictionString\na,x\n", {"train.csv", "no columns of a box"}},
            {"xmin,ymin,xmax,ymax,class\n1,2,3,4,dog\n", {"train.csv", "no column of the picture"}},
-           {"a.png,1,2,x,4,dog\n", {"train.csv", "path,x1,y1,x2,y2,class"}}}) {
+           {"a.png,1,2,x,4,dog\n", {"train.csv", "x2 \"x\" is no number", "path,x1,y1,x2,y2,class"}},
+           {"1,5.1,3.5,1.4,0.2,setosa\n", {"train.csv", "\"1\", which is no picture", "path,x1,y1,x2,y2,class"}},
+           {"2026-01-31,,,,,\n", {"train.csv", "\"2026-01-31\", which is no picture"}},
+           {",1,2,3,4,dog\n", {"train.csv", "\"\", which is no picture"}},
+           {"a.png,640,480,3,20000,dog\n", {"train.csv", "x2 3 is below x1 640"}},
+           {"a.png,1,,3,4,dog\n", {"train.csv", "y1 \"\" is no number"}},
+           {"a.png,1,2,3,4,\n", {"train.csv", "a box without a class"}},
+           {"a.png,1,2,3,4\n", {"train.csv", "has 5 columns", "path,x1,y1,x2,y2,class"}}}) {
     INFO(csv);
     const CsvFolder folder(csv, "train.csv");
     const std::string message = error(folder, "train");
