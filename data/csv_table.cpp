@@ -24,7 +24,7 @@ struct Records {
   size_t line = 0;  // where the record begins
 
   explicit Records(const fs::path& path, size_t most = ~size_t{0}) : path(path) {
-    const std::vector<uint8_t> bytes = read_bytes(path.string(), most);
+    const std::vector<uint8_t> bytes = read_bytes(path.string(), {.most = most});
     text_.assign(bytes.begin(), bytes.end());
     if (text_.starts_with("\xEF\xBB\xBF")) at_ = 3;  // as Windows begins UTF-8
     const size_t begin = std::min(text_.find_first_not_of(" \t\r\n", at_), text_.size());

@@ -248,7 +248,7 @@ Image read_image(const std::string& path, const ReadOptions& options) {
 
 ImageSize read_image_size(const std::string& path, const ReadOptions& options) {
   constexpr size_t kBeginning = 1 << 15;  // has the header of most JPEGs; other kinds are read whole
-  std::vector<uint8_t> bytes = read_bytes(path, kBeginning);
+  std::vector<uint8_t> bytes = read_bytes(path, {.most = kBeginning});
   detail::ImageHeader header;
   std::string reason;
   const bool found = kind_of(bytes, path) == Kind::jpeg && detail::read_jpeg_header(bytes, header, reason);
@@ -287,17 +287,31 @@ void write_jpeg(const std::string& path, const Image& image, int quality) {
   write_bytes(path, encode_jpeg(image, quality));
 }
 
-std::vector<uint8_t> read_bytes(const std::string& path, size_t most) {
+static std::vector<uint8_t> read_pipe(const std::string& path, uint64_t longest) {
+  std::ifstream in(path, std::ios::binary);
+  check(Code::data, in.good(), path, ": cannot be opened: ", std::strerror(errno));
+  std::vector<uint8_t> bytes, piece(1 << 16);
+  while (in.good()) {
+    const std::streamsize n = in.read(reinterpret_cast<char*>(piece.data()), std::streamsize(piece.size())).gcount();
+    check(Code::data, bytes.size() + size_t(n) <= longest, path, ": is a pipe that goes on after ", longest >> 20,
+          " MiB; if it is the right one, make it a file");
+    bytes.insert(bytes.end(), piece.begin(), piece.begin() + n);
+  }
+  return bytes;
+}
+
+std::vector<uint8_t> read_bytes(const std::string& path, const ReadLimits& limits) {
   std::error_code error;
   check(Code::data, !std::filesystem::is_directory(path, error), path, ": is a folder, not a file");
   const bool pipe = std::filesystem::is_fifo(path, error);  // has no size, and is read once
-  check(Code::data, !pipe || most == ~size_t{0}, path, ": is a pipe, which can be read only once; make it a file");
-  std::ifstream in(path, pipe ? std::ios::binary : std::ios::binary | std::ios::ate);
+  check(Code::data, !pipe || limits.most == ~size_t{0}, path,
+        ": is a pipe, which can be read only once; make it a file");
+  if (pipe) return read_pipe(path, limits.pipe);
+  std::ifstream in(path, std::ios::binary | std::ios::ate);
   check(Code::data, in.good(), path, ": cannot be opened: ", std::strerror(errno));
-  if (pipe) return {std::istreambuf_iterator<char>(in), {}};
   const std::streamoff size = in.tellg();
   check(Code::data, size >= 0 && size < std::streamoff{1} << 40, path, ": is not a file");
-  std::vector<uint8_t> bytes(std::min(static_cast<size_t>(size), most));
+  std::vector<uint8_t> bytes(std::min(static_cast<size_t>(size), limits.most));
   in.seekg(0).read(reinterpret_cast<char*>(bytes.data()), std::streamsize(bytes.size()));
   check(Code::data, in.good(), path, ": cannot be read: ", std::strerror(errno));
   return bytes;

@@ -49,8 +49,13 @@ void write_png(const std::string& path, const Image& image);
 void write_jpeg(const std::string& path, const Image& image, int quality = 92);
 
 // The whole file / a whole file, with the same care; used by everything in data/ that touches files. A pipe is waited
-// for, and read to its end: asking for its beginning is an error, since the rest would be lost.
-std::vector<uint8_t> read_bytes(const std::string& path, size_t most = ~size_t{0});  // or its beginning
+// for, and read to its end: asking for its beginning is an error, since the rest would be lost, and so is one that goes
+// on and on.
+struct ReadLimits {
+  size_t most = ~size_t{0};           // bytes of a file that are read, its beginning
+  uint64_t pipe = uint64_t{1} << 30;  // bytes that a pipe may have: larger than any picture, label file or list
+};
+std::vector<uint8_t> read_bytes(const std::string& path, const ReadLimits& limits = {});
 void write_bytes(const std::string& path, std::span<const uint8_t> bytes);
 
 }  // namespace fovea

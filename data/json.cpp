@@ -131,7 +131,7 @@ class Reader {
   Reader(const std::string& path, int depth, std::string list) : path_(path), list_(std::move(list)), depth_(depth) {}
 
   Parsed read(const std::function<void(const JsonRecord&)>& visit) {
-    const std::vector<uint8_t> file = read_bytes(path_);
+    const std::vector<uint8_t> file = read_bytes(path_, {.pipe = uint64_t{2} << 30});  // of millions of boxes
     const std::string_view bytes(reinterpret_cast<const char*>(file.data()), file.size());
     try {
       return Parsed::parse(bytes,

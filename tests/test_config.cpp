@@ -36,6 +36,10 @@ TEST_CASE("a file whose name begins as a preset's origin does is a file") {
   CHECK(report.find("preset toy</code>") > fold);
 }
 
+TEST_CASE("a configuration file without an end is refused") {
+  fails("train --data x --out y --config /dev/zero", 2, {"configuration file '/dev/zero'", "larger than 1 MiB"});
+}
+
 TEST_CASE("what a file names was chosen, also where the preset says the same, whatever the file's ending") {
   for (const std::string file : {"plain.toml", "plain.cfg"}) {  // toy has 12 epochs, too
     shared().write(file, "preset = 'toy'\n[train]\noverfit = 2\nepochs = 12\n");

@@ -1,14 +1,10 @@
 // Picture files: every kind that is read, orientation, and what is said about damaged ones.
 #include "data/image.h"
 
-#include <fcntl.h>
-#include <sys/stat.h>
-
 #include <cmath>
 #include <cstdlib>
 #include <cstring>
 #include <functional>
-#include <thread>
 
 // jpeglib.h takes size_t and FILE from above.
 #include <jpeglib.h>
@@ -402,35 +398,6 @@ TEST_CASE("a PNG's packed data may not be much more than its pixels") {
   const auto dot = [](int times) { return png(1, 1, 8, 0, {}, {}, {}, packed_zeros(times)); };
   CHECK(pixel(decode_image(dot(2), "dot"), 0, 0) == std::vector<int>{0, 0, 0});
   test::require_words(test::error_of(Code::data, [&] { decode_image(dot(20'000), "bomb"); }), {"bomb", "damaged"});
-}
-
-TEST_CASE("a pipe is read as a file is") {
-  const Folder folder;
-  const std::string pipe = folder / "pipe";
-  REQUIRE(mkfifo(pipe.c_str(), 0600) == 0);
-  const Image image = smooth_picture(300, 200);
-  std::thread writer([&] {
-    const Bytes png = encode_png(image);
-    std::ofstream(pipe, std::ios::binary).write(reinterpret_cast<const char*>(png.data()), std::streamsize(png.size()));
-  });
-  const Image read = read_image(pipe);
-  writer.join();
-  CHECK(read == image);
-}
-
-TEST_CASE("a pipe whose header alone is asked for is refused, since the rest would be lost") {
-  const Folder folder;
-  const std::string pipe = folder / "pipe";
-  REQUIRE(mkfifo(pipe.c_str(), 0600) == 0);
-  std::thread writer([&] {
-    const Bytes png = encode_png(Image(2, 3));
-    std::ofstream(pipe, std::ios::binary).write(reinterpret_cast<const char*>(png.data()), std::streamsize(png.size()));
-  });
-  const std::string message = test::message_of([&] { read_image_size(pipe); }, Code::data);
-  const int released = open(pipe.c_str(), O_RDONLY | O_NONBLOCK);  // the writer, which nobody has read from
-  writer.join();
-  close(released);
-  test::require_words(message, {pipe, "is a pipe"});
 }
 
 TEST_CASE("a huge header is refused before memory is taken") {

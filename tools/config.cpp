@@ -317,7 +317,10 @@ std::string read_text(const std::string& path) {
   check(Code::usage, !std::filesystem::is_directory(path, error), "the configuration file '", path, "' is a folder");
   std::ifstream file(path, std::ios::binary);
   check(Code::usage, file.good(), "cannot read the configuration file '", path, "'");
-  return {std::istreambuf_iterator<char>(file), {}};
+  std::string content((1 << 20) + 1, '\0');  // more than any has; a device or a pipe may have no end
+  content.resize(size_t(file.read(content.data(), std::streamsize(content.size())).gcount()));
+  check(Code::usage, content.size() <= 1 << 20, "the configuration file '", path, "' is larger than 1 MiB; is it one?");
+  return content;
 }
 
 const char* const kFirstLine = "# The configuration of a run";  // of to_toml()
