@@ -209,10 +209,22 @@ std::map<std::string, Place> split_places(const fs::path& dir) {
 
 // --- lists of pictures ---
 
-bool is_list(const fs::path& path) {  // train.txt may as well be the labels of train.jpg
-  const std::vector<std::string> lines = read_lines(path);
+std::string first_of(const fs::path& list) {
+  const std::vector<std::string> lines = read_lines(list);
   const auto first = std::find_if(lines.begin(), lines.end(), [](const std::string& line) { return !line.empty(); });
-  return first != lines.end() && (is_image_name(*first) || is_unread_image_name(*first));
+  return first == lines.end() ? "" : *first;
+}
+bool is_list(const fs::path& path) {  // train.txt may as well be the labels of train.jpg
+  const std::string first = first_of(path);
+  return is_image_name(first) || is_unread_image_name(first);
+}
+// Empty where there is no such file. The folder may have had another name where the list was written:
+// data/obj_train_data/a.jpg.
+fs::path listed_picture(const fs::path& list, const fs::path& dir, const std::string& line) {
+  std::error_code error;  // such as a name that is too long
+  for (const fs::path& path : {dir / line, list.parent_path() / line, dir / line.substr(line.find('/') + 1)})
+    if (fs::is_regular_file(path, error)) return path;
+  return {};
 }
 
 // The .txt files that a YAML file names, and those that are called as a split where no folder is.
@@ -233,6 +245,23 @@ void add_lists(const fs::path& dir, std::map<std::string, Place>& splits) {
   }
 }
 
+// A folder that a list takes its pictures from is no split beside those of the lists, unless it is called as one.
+void drop_listed(const fs::path& dir, std::map<std::string, Place>& splits) {
+  std::vector<fs::path> folders;
+  for (auto& [name, place] : splits)
+    if (const fs::path picture = place.list.empty() ? "" : listed_picture(place.list, dir, first_of(place.list));
+        !picture.empty())
+      folders.push_back(fs::canonical(picture.parent_path()));
+  std::erase_if(splits, [&](const auto& split) {
+    const std::string name = lowered(split.first);
+    if (!split.second.list.empty() || name.starts_with("train") || name.starts_with("val") || name.starts_with("test"))
+      return false;
+    const fs::path images = fs::canonical(split.second.images);
+    return std::any_of(folders.begin(), folders.end(),
+                       [&](const fs::path& folder) { return *folder.lexically_relative(images).begin() != ".."; });
+  });
+}
+
 struct Layout {
   std::map<std::string, Place> splits;
   Place whole;  // where there are no splits
@@ -241,6 +270,7 @@ Layout layout_of(const fs::path& dir) {
   Layout layout{{}, place_in(dir)};
   if (layout.whole.empty()) layout.splits = split_places(dir);
   add_lists(dir, layout.splits);
+  drop_listed(dir, layout.splits);
   if (layout.splits.size() == 1 && !layout.splits.begin()->second.list.empty()) {  // all pictures: CVAT's train.txt
     layout.whole = layout.splits.begin()->second;
     layout.splits.clear();
@@ -295,11 +325,7 @@ std::vector<Pair> pairs_of(const fs::path& list, const fs::path& dir) {
     const std::string name = brief(lines[i], 200);
     if (!is_image_name(lines[i]))
       reject(list, i + 1, "\"" + name + "\" is no picture of a kind that is read; remove the line");
-    // The folder may have had another name where the list was written: data/obj_train_data/a.jpg.
-    const std::string inside = lines[i].substr(lines[i].find('/') + 1);
-    fs::path path;
-    for (const fs::path& each : {dir / lines[i], list.parent_path() / lines[i], dir / inside})
-      if (path.empty() && fs::is_regular_file(each)) path = each;
+    const fs::path path = listed_picture(list, dir, lines[i]);
     if (path.empty())
       reject(list, i + 1,
              "\"" + name + "\" does not exist; write its path from " + dir.string() + " on, or remove the line");

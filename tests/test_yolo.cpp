@@ -163,8 +163,9 @@ TEST_CASE("YOLO: lists of pictures name the splits") {
       check_objects(data.annotation(0));
       CHECK(data.get(0).image.width == 40);
     }
-    const std::vector<std::string> splits = folder.splits();
-    CHECK(std::count(splits.begin(), splits.end(), "train") + std::count(splits.begin(), splits.end(), "Valid") == 2);
+    CHECK(folder.splits() == std::vector<std::string>{"Valid", "train"});  // nor is "obj" one, where the pictures are
+    folder.write("train.txt", folder / images + "/a.png"), std::filesystem::remove(folder.path / "Valid.txt");
+    CHECK(folder.splits().empty());
   }
   const ListFolder folder("images", "labels");
   folder.write("images/a.txt", "0 .5 .5 1 1");  // the one in labels/ comes first
@@ -179,6 +180,7 @@ TEST_CASE("YOLO: lists of pictures name the splits") {
   CHECK(both.open().annotation(0).boxes.size() == 2);
   both.write("data.yaml", "names: [dog, cat]\ntrain: one.txt");
   CHECK(both.open().annotation(1).path == both / "images/val/b.png");
+  CHECK(find_splits(both.path.string()) == std::vector<std::string>{"train", "val"});  // a folder that is called so
 }
 
 TEST_CASE("YOLO: one list is divided, and other files are no lists") {
@@ -202,6 +204,7 @@ TEST_CASE("YOLO: broken lists are refused by line") {
            {"images/a.png\n\nimages/c.png\n", {"train.txt:3", "\"images/c.png\" does not exist", "remove the line"}},
            {"/far/images/a.png",
             {"train.txt:1", "\"/far/images/a.png\" does not exist", "from " + folder.path.string()}},
+           {std::string(5000, 'x') + ".png", {"train.txt:1", "xxx...\" does not exist"}},
            {"images/a.png\nimages/c.webp", {"train.txt:2", "\"images/c.webp\" is no picture"}},
            {"images/b.png", {"train.txt", "none of its pictures has a label file, such as", "labels/b.txt"}}}) {
     INFO(list);
