@@ -4,8 +4,8 @@
 //   DIR/images/*.jpg + DIR/labels/*.txt                without splits
 //   DIR/*.jpg + DIR/*.txt, or both in a folder         labelImg, CVAT (obj_train_data), darknet (a folder a split)
 //   DIR/train.txt + DIR/val.txt, lists of pictures     darknet; also what train: and val: of a YAML file name
-// Folders within images/ are those within labels/. Of a list, the labels of images/a.jpg are labels/a.txt, else a.txt
-// beside it.
+// Folders within a split's images/ are those within its labels/. Of a list, the labels of images/a.jpg are
+// labels/a.txt, else a.txt beside it.
 // A line is an object: "class x y w h" (centre and size) or "class x1 y1 x2 y2 x3 y3 ..." (an outline, which is boxed),
 // in parts of the upright picture. A picture without a label file holds no objects. The names of the classes are
 // `names` of DIR/*.yaml, or the lines of a file such as classes.txt.
@@ -189,21 +189,27 @@ std::vector<fs::path> files_below(const fs::path& root) {
   std::sort(files.begin(), files.end());
   return files;
 }
-bool has_labels(const fs::path& dir) {
-  if (any_entry(dir, is_label)) return true;
+bool any_below(const fs::path& dir, bool (*is)(const fs::path&)) {
+  if (any_entry(dir, is)) return true;
   const std::vector<fs::path> files = files_below(dir);
-  return std::any_of(files.begin(), files.end(), is_label);
+  return std::any_of(files.begin(), files.end(), is);
+}
+// As place_in(), of a split's folder, whose pictures may be in folders within its images/.
+Place place_below(const fs::path& dir) {
+  if (const Place place = place_in(dir); !place.empty()) return place;
+  const fs::path images = entry_named(dir, {"images"}), labels = entry_named(dir, {"labels"});
+  const bool both = !images.empty() && !labels.empty() && any_below(images, is_picture) && any_below(labels, is_label);
+  return both ? Place{images, labels} : Place{};
 }
 std::map<std::string, Place> split_places(const fs::path& dir) {
   std::map<std::string, Place> places;
   const fs::path labels = entry_named(dir, {"labels"});
   for (const fs::path& folder : entries(entry_named(dir, {"images"})))
-    if (const fs::path name = folder.filename(); fs::is_directory(folder) && has_labels(labels / name))
+    if (const fs::path name = folder.filename(); fs::is_directory(folder) && any_below(labels / name, is_label))
       places[name.string()] = {folder, labels / name};
   for (const fs::path& folder : entries(dir))
     if (fs::is_directory(folder) && folder != labels && folder.filename() != "obj_train_data")
-      if (const Place place = place_in(folder); !place.images.empty())
-        places.emplace(folder.filename().string(), place);
+      if (const Place place = place_below(folder); !place.empty()) places.emplace(folder.filename().string(), place);
   return places;
 }
 

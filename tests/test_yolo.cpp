@@ -116,6 +116,16 @@ TEST_CASE("YOLO: pictures in folders within those of the splits") {
     CHECK(data.annotation(0).boxes.empty());
     CHECK(data.annotation(1).boxes[0].x2 == 20);
   };
+  const Folder roboflow;
+  roboflow.write("data.yaml", "names: [dog, cat]");
+  for (const std::string split : {"train", "valid"}) {
+    add_pictures(roboflow, split + "/images/x/y");
+    roboflow.write(split + "/labels/x/y/a.txt", kLabels);
+  }
+  CHECK(find_splits(roboflow.path.string()) == std::vector<std::string>{"train", "valid"});
+  const Dataset train = open_dataset({.dir = roboflow.path.string(), .split = "train"});
+  REQUIRE(train.size() == 2);
+  check_objects(train.annotation(0));
   const std::vector<std::string> names{"a/a.png", "a/b.png", "b/deep/er/a.png", "b/deep/er/b.png", "top.png"};
   CHECK(find_splits(folder.path.string()) == std::vector<std::string>{"train", "val"});
   check_all(names);
