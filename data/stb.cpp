@@ -31,8 +31,31 @@ static void* take_more(void* block, std::size_t size) { return size <= room ? st
 
 namespace fovea::detail {
 
+// A BMP whose header has 52 or 56 bytes (BITMAPV2INFOHEADER and V3) with V4's of 108, which begins as they do and which
+// stb_image knows. It also wants the pixels right after the header or the palette. Empty for other files.
+static std::vector<uint8_t> with_longer_header(std::span<const uint8_t> bytes) {
+  if (bytes.size() <= 30 || bytes[0] != 'B') return {};
+  const auto little = [&](size_t at, int n) {
+    size_t v = 0;
+    for (int i = 0; i < n; ++i) v |= size_t(bytes[at + size_t(i)]) << 8 * i;
+    return v;
+  };
+  constexpr size_t kBefore = 14, kLonger = 108;  // of the file's own header; of V4's
+  const size_t size = little(kBefore, 4), end = kBefore + size, pixels = little(10, 4);
+  if ((size != 52 && size != 56) || pixels < end || pixels > bytes.size()) return {};
+  const size_t palette = little(28, 2) < 16 ? pixels - end : 0;
+  std::vector<uint8_t> out(bytes.begin(), bytes.begin() + std::ptrdiff_t(end));
+  out.resize(kBefore + kLonger);
+  out.insert(out.end(), bytes.begin() + std::ptrdiff_t(pixels - palette), bytes.end());
+  out[kBefore] = kLonger;
+  for (int i = 0; i < 4; ++i) out[size_t(10 + i)] = uint8_t((kBefore + kLonger + palette) >> 8 * i);
+  return out;
+}
+
 bool read_stb_header(std::span<const uint8_t> bytes, ImageSize& size, std::string& reason) {
   int channels = 0;
+  const std::vector<uint8_t> longer = with_longer_header(bytes);
+  if (!longer.empty()) bytes = longer;
   if (bytes.size() > INT_MAX) return reason = "the file is over 2 GiB", false;
   if (stbi_info_from_memory(bytes.data(), int(bytes.size()), &size.width, &size.height, &channels)) {
     if (size.height < 0 && size.height > INT_MIN) size.height = -size.height;  // a BMP from the top
@@ -43,6 +66,8 @@ bool read_stb_header(std::span<const uint8_t> bytes, ImageSize& size, std::strin
 }
 
 Image decode_stb(std::span<const uint8_t> bytes, ImageSize size, std::string& reason) {
+  const std::vector<uint8_t> longer = with_longer_header(bytes);
+  if (!longer.empty()) bytes = longer;
   int width = 0, height = 0, channels = 0;
   // Four channels of 16 bits and a byte a row, and twice that where stb_image doubles a block; so the file itself.
   room = 2 * (8 * size_t(size.width) + 1) * size_t(size.height) + 2 * bytes.size() + (1 << 16);

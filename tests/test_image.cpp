@@ -351,6 +351,41 @@ TEST_CASE("BMP and binary PNM") {
   test::require_words(refusal(text_bytes("P3\n1 1\n255\n1 2 3")), {"PNM", "binary"});
 }
 
+TEST_CASE("BMP with a header of 52 or 56 bytes") {
+  const auto bmp = [](int header, int bits, int gap, const Bytes& palette, const Bytes& pixels) {  // 2 x 1
+    const int offset = 14 + header + int(palette.size()) + gap;
+    Bytes out{'B', 'M', 0, 0, 0, 0, 0, 0, 0, 0, uint8_t(offset), 0, 0, 0, uint8_t(header), 0, 0, 0};
+    for (int v : {2, 0, 0, 0, 1, 0, 0, 0, 1, 0, bits, 0, bits == 16 || bits == 32 ? 3 : 0}) out.push_back(uint8_t(v));
+    out.resize(size_t(14 + header));
+    if (bits == 32) out[54] = out[59] = out[64] = 0xFF;                           // red, green, blue
+    if (bits == 32 && header == 56) out[69] = 0xFF;                               // alpha
+    if (bits == 16) out[55] = 0xF8, out[58] = 0xE0, out[59] = 7, out[62] = 0x1F;  // 5, 6 and 5 bits
+    out.insert(out.end(), palette.begin(), palette.end());
+    out.resize(size_t(offset));
+    out.insert(out.end(), pixels.begin(), pixels.end());
+    return out;
+  };
+  const Folder folder;
+  const auto check = [&](const Bytes& bytes, const std::vector<int>& left, const std::vector<int>& right) {
+    const Image image = decode_image(bytes, "b");
+    REQUIRE((image.width == 2 && image.height == 1));
+    CHECK(pixel(image, 0, 0) == left);
+    CHECK(pixel(image, 1, 0) == right);
+    CHECK(read_image_size(folder.write("b.bmp", bytes)).width == 2);
+    test::require_words(refusal(Bytes(bytes.begin(), bytes.end() - 1)), {"a/b.jpg", "cut-off BMP"});
+    test::require_words(refusal(Bytes(bytes.begin(), bytes.begin() + 50)), {"a/b.jpg", "cut-off BMP"});
+  };
+  for (const int header : {52, 56})
+    for (const int gap : {0, 2}) {
+      INFO(header << " " << gap);
+      check(bmp(header, 24, gap, {}, {1, 2, 3, 4, 5, 6, 0, 0}), {3, 2, 1}, {6, 5, 4});  // blue first
+      check(bmp(header, 16, gap, {}, {0x00, 0xF8, 0xE0, 0x07}), {255, 0, 0}, {0, 255, 0});
+      if (gap == 0) check(bmp(header, 8, 0, {1, 2, 3, 0, 4, 5, 6, 0}, {1, 0, 0, 0}), {6, 5, 4}, {3, 2, 1});
+      const std::vector<int> over_white = header == 56 ? std::vector<int>{130, 130, 129} : std::vector<int>{6, 5, 4};
+      check(bmp(header, 32, gap, {}, {6, 5, 4, 128, 1, 2, 3, 255}), over_white, {1, 2, 3});
+    }
+}
+
 TEST_CASE("damaged and foreign files are refused with the reason") {
   const Bytes good = encode_jpeg(smooth_picture(200, 150));
   for (const double part : {0.02, 0.3, 0.6, 0.9}) {
