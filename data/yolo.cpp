@@ -155,6 +155,16 @@ struct Place {
 bool is_label(const fs::path& path) { return lowered(path.extension().string()) == ".txt" && !is_names_file(path); }
 
 bool is_picture(const fs::path& path) { return is_image_name(path.string()); }
+
+bool is_there(const fs::path& path) {  // also a link to what is not: reading it is then an error
+  std::error_code error;
+  return fs::exists(fs::symlink_status(path, error));
+}
+// a.txt of a.jpg, or a.TXT where that is there.
+fs::path label_file(fs::path path) {
+  const fs::path upper = fs::path(path).replace_extension(".TXT");
+  return is_there(path.replace_extension(".txt")) || !is_there(upper) ? path : upper;
+}
 // Of a folder without splits: pictures, and label files in a folder of their own or beside them. Both are empty where
 // it is none.
 Place place_in(const fs::path& dir) {
@@ -162,8 +172,8 @@ Place place_in(const fs::path& dir) {
   for (const fs::path& images : {entry_named(dir, {"images", "imgs", "img", "jpegimages", "obj_train_data"}), dir}) {
     if (images.empty() || !any_entry(images, is_picture)) continue;
     if (!labels.empty() && any_entry(labels, is_label)) return {images, labels};
-    const auto labelled = [](fs::path path) {  // a README.txt is no label
-      return is_picture(path) && fs::exists(path.replace_extension(".txt"));
+    const auto labelled = [](const fs::path& path) {  // a README.txt is no label
+      return is_picture(path) && is_there(label_file(path));
     };
     if (any_entry(images, labelled)) return {images, images};
   }
@@ -301,8 +311,8 @@ std::vector<Pair> pairs_in(const Place& place) {
           ": a picture of a kind that is not read; convert it to .png or .jpg, or leave it out");
     if (!is_picture(path)) continue;
     const fs::path name = trees ? path.lexically_relative(place.images) : path.filename();
-    pairs.push_back({path, (place.labels / name).replace_extension(".txt")});
-    wanted.insert(pairs.back().labels);
+    pairs.push_back({path, label_file(place.labels / name)});
+    wanted.insert(fs::path(pairs.back().labels).replace_extension(".txt"));
   }
   for (const fs::path& path : files(place.labels))
     check(Code::data, beside || !is_label(path) || wanted.count(fs::path(path).replace_extension(".txt")),
@@ -317,9 +327,9 @@ fs::path labels_of(const fs::path& picture) {
   if (images != parts.rend()) *images = "labels";
   fs::path labels;
   for (const fs::path& part : parts) labels /= part;
-  labels.replace_extension(".txt");
-  const fs::path beside = fs::path(picture).replace_extension(".txt");
-  return fs::exists(labels) || !fs::exists(beside) ? labels : beside;
+  labels = label_file(labels);
+  const fs::path beside = label_file(picture);
+  return is_there(labels) || !is_there(beside) ? labels : beside;
 }
 
 std::vector<Pair> pairs_of(const fs::path& list, const fs::path& dir) {
@@ -336,7 +346,7 @@ std::vector<Pair> pairs_of(const fs::path& list, const fs::path& dir) {
       reject(list, i + 1,
              "\"" + name + "\" does not exist; write its path from " + dir.string() + " on, or remove the line");
     const fs::path labels = labels_of(path);
-    labelled = labelled || fs::exists(labels);
+    labelled = labelled || is_there(labels);
     pairs.emplace(path.lexically_normal(), Pair{path, labels});
   }
   check(Code::data, pairs.empty() || labelled, list.string(), ": none of its pictures has a label file, such as ",
@@ -379,7 +389,7 @@ Annotation read_picture(const Pair& pair, int64_t classes) {
   a.path = pair.picture.string(), a.width = size.width, a.height = size.height;
   const fs::path& file = pair.labels;
   a.file = file.string();
-  if (!fs::exists(file)) return a;
+  if (!is_there(file)) return a;
   const std::vector<std::string> lines = read_lines(file);
   for (size_t i = 0; i < lines.size(); ++i) {
     if (lines[i].empty()) continue;

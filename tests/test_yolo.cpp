@@ -98,6 +98,21 @@ TEST_CASE("YOLO in the layouts that it comes in") {
   }
 }
 
+TEST_CASE("YOLO: label files with endings in capitals, and links to no file") {
+  for (const std::string labels : {"labels", "images", "."}) {
+    const Folder folder;
+    add_pictures(folder, labels == "." ? "." : "images");
+    folder.write("classes.txt", "dog\ncat"), folder.write(labels + "/a.TXT", kLabels);
+    const auto open = [&] { return open_dataset({.dir = folder.path.string()}); };
+    check_objects(open().annotation(0));
+    folder.write("train.txt", labels == "." ? "a.png\n" : "images/a.png\n");
+    check_objects(open().annotation(0));
+    std::filesystem::remove(folder.path / "train.txt");
+    std::filesystem::create_symlink("gone/b.txt", folder.path / labels / "b.txt");
+    require_words(error_of(Code::data, open), {"b.txt", "cannot be opened"});
+  }
+}
+
 TEST_CASE("YOLO: pictures in folders within those of the splits") {
   const Folder folder;
   folder.write("classes.txt", "dog\ncat");
