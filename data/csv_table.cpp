@@ -23,11 +23,8 @@ struct Records {
   std::vector<std::string> fields;
   size_t line = 0;  // where the record begins
 
-  explicit Records(const fs::path& path, size_t most = ~size_t{0}) : path(path) {
-    const std::vector<uint8_t> bytes = read_bytes(path.string(), {.most = most});
-    text_.assign(bytes.begin(), bytes.end());
-    if (text_.starts_with("\xEF\xBB\xBF")) at_ = 3;  // as Windows begins UTF-8
-    const size_t begin = std::min(text_.find_first_not_of(" \t\r\n", at_), text_.size());
+  explicit Records(const fs::path& path, size_t most = ~size_t{0}) : path(path), text_(read_text(path, most)) {
+    const size_t begin = std::min(text_.find_first_not_of(" \t\r\n"), text_.size());
     const std::string first = text_.substr(begin, text_.find('\n', begin) - begin);
     for (const char c : {'\t', ';', ','})
       if (first.find(c) != first.npos) ends_[0] = c;
@@ -182,7 +179,8 @@ std::string read_label(const Records& record, int column) {
 std::string csv_table_fault(const fs::path& path, const IsPicture& is_picture) {
   constexpr size_t kBeginning = 1 << 16;  // the first record of a stranger's file may be long
   Records records(path, kBeginning);
-  return records.next() ? columns_of(records.fields, is_picture).fault : "is empty";
+  if (!records.next()) return "is empty";
+  return is_utf16(records.fields[0]) ? "is UTF-16; save it as UTF-8" : columns_of(records.fields, is_picture).fault;
 }
 
 CsvTable read_csv_table(const fs::path& path, std::set<std::string>& labels) {

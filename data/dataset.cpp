@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "core/words.h"
+#include "data/json.h"
 #include "data/readers.h"
 
 namespace fovea {
@@ -207,10 +208,17 @@ std::vector<fs::path> entries(const fs::path& dir) {
   return all;
 }
 
-std::vector<std::string> read_lines(const fs::path& path) {
-  const std::vector<uint8_t> bytes = read_bytes(path.string());
+std::string read_text(const fs::path& path, size_t most) {
+  const std::vector<uint8_t> bytes = read_bytes(path.string(), {.most = most});
   std::string all(bytes.begin(), bytes.end());
-  if (all.starts_with("\xEF\xBB\xBF")) all.erase(0, 3);  // as Windows begins UTF-8
+  if (all.starts_with("\xEF\xBB\xBF")) all.erase(0, 3);
+  if (all.find('\n') == all.npos) std::replace(all.begin(), all.end(), '\r', '\n');
+  return all;
+}
+
+std::vector<std::string> read_lines(const fs::path& path) {
+  const std::string all = read_text(path);
+  check(Code::data, !is_utf16(all), path.string(), ": is UTF-16; save the file as UTF-8");
   return split(all, '\n');
 }
 

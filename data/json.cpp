@@ -111,6 +111,7 @@ std::string json_text(const Json& value, int indent) {
 }
 
 bool is_utf8(const std::string& text) { return parse_json(json_text(text)).string == text; }
+bool is_utf16(std::string_view text) { return text.starts_with("\xFF\xFE") || text.starts_with("\xFE\xFF"); }
 
 namespace detail {
 
@@ -180,6 +181,7 @@ class Reader {
     if (byte > bytes.size())
       return text(path_, ": ", place(), "the JSON is cut off: the file ends at byte ", bytes.size(),
                   " in the middle; was it copied or written completely?");
+    if (is_utf16(bytes)) return path_ + ": is UTF-16; save the file as UTF-8";
     const std::size_t at = byte > 0 ? byte - 1 : 0;
     for (const std::string word : {"NaN", "Infinity", "nan", "inf"})
       if (bytes.compare(at, word.size(), word) == 0 || bytes.compare(at - (at > 0), word.size(), word) == 0)

@@ -69,6 +69,7 @@ Json parse_json(const std::string& text);  // null where the text is no JSON, or
 // With line breaks where indent >= 0. Text that is not UTF-8 is repaired, NaN becomes null.
 std::string json_text(const Json& value, int indent = -1);
 bool is_utf8(const std::string& text);  // whether json_text() leaves it as it is
+bool is_utf16(std::string_view text);   // by the mark that it begins with
 
 namespace detail {
 

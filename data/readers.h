@@ -41,6 +41,9 @@ template <class Is> bool any_entry(const std::filesystem::path& dir, Is is) {
 }
 // By name, without hidden ones; none where there is no folder.
 std::vector<std::filesystem::path> entries(const std::filesystem::path& dir);
+// The text of a file, or of its beginning, whose lines end in '\n', also where they do in '\r' alone (old Macs'),
+// without the mark that Windows puts before UTF-8.
+std::string read_text(const std::filesystem::path& path, size_t most = ~size_t{0});
 std::vector<std::string> read_lines(const std::filesystem::path& path);  // of a text file, each trimmed
 
 // Throws Code::data: "path:line: what".

@@ -71,6 +71,7 @@ TEST_CASE("CSV: columns by name or by place, and separators") {
            "b.png,,,,,\na.png,1,2,11.5,22,dog\n",
            "a.png , +1, 2.0, 1.15e1, 22 , dog\n\n  \nb.png,,,,,",
            "\xEF\xBB\xBFimage,xmin,ymin,xmax,ymax,class\r\n\r\na.png,1,2,11.5,22,dog\r\nb.png,,,,,\r\n",
+           "image,xmin,ymin,xmax,ymax,class\ra.png,1,2,11.5,22,dog\r\rb.png,,,,,\r",
            "\n\"a.png\",\"1\",\"2\",\"11.5\", \"22\" ,\"dog\"\r\n\"b.png\",\"\",\"\",\"\",\"\",\"\"",
            "image;xmin;ymin;xmax;ymax;class\na.png;1;2;11.5;22;dog\nb.png;;;;;\n",
            "a.png\t1\t2\t11.5\t22\tdog\nb.png\t\t\t\t\t\n",
@@ -222,6 +223,7 @@ TEST_CASE("CSV: broken files are refused by line") {
 TEST_CASE("a .csv file without boxes is no data set") {
   for (const auto& [csv, words] : std::map<std::string, std::vector<std::string>>{
            {"", {"train.csv", "is empty"}},
+           {std::string("\xFF\xFEi\0d\0,\0", 8), {"train.csv", "is UTF-16", "as UTF-8"}},
            {"image_id,PredictionString\na,x\n", {"train.csv", "no columns of a box"}},
            {"xmin,ymin,xmax,ymax,class\n1,2,3,4,dog\n", {"train.csv", "no column of the picture"}},
            {"a.png,1,2,x,4,dog\n", {"train.csv", "x2 \"x\" is no number", "path,x1,y1,x2,y2,class"}},

@@ -199,6 +199,7 @@ TEST_CASE("COCO: a picture that may not be looked at is not called missing") {
 TEST_CASE("COCO files that are broken are refused in one line") {
   const std::string good = good_coco;
   require_words(coco_error(good.substr(0, good.size() / 2)), {"annotations.json", "cut off"});
+  require_words(coco_error(std::string("\xFF\xFE{\0", 4)), {"annotations.json", "is UTF-16", "as UTF-8"});
   require_words(coco_error(replaced(good, "\"image_id\": 7", "\"image_id\": 8")),
                 {"annotations[0] (id 1)", "image 8", "add it"});
   require_words(coco_error(replaced(good, "\"category_id\": 9", "\"category_id\": 5")), {"category 5", "categories"});

@@ -113,6 +113,14 @@ TEST_CASE("YOLO: label files with endings in capitals, and links to no file") {
   }
 }
 
+TEST_CASE("YOLO: texts of other systems") {
+  const YoloFolder folder;
+  folder.write("labels/train/a.txt", "1 .5 .5 .1 .1\r0 .5 .5 .2 .2\r\r1 .5 .5 .3 .3\r");  // not one outline
+  CHECK(folder.open().annotation(0).labels == std::vector<int>{1, 0, 1});
+  require_words(folder.error("1 .5 .5 .1 .1\r0 .5\r"), {"a.txt:2", "has 2 numbers"});
+  require_words(folder.error(std::string("\xFF\xFE\x30\0", 4)), {"labels/train/a.txt", "is UTF-16", "as UTF-8"});
+}
+
 TEST_CASE("YOLO: pictures in folders within those of the splits") {
   const Folder folder;
   folder.write("classes.txt", "dog\ncat");
