@@ -188,17 +188,16 @@ std::vector<std::string> split_folders(const fs::path& dir) {
   return names;
 }
 
-std::vector<std::string> split_files(const fs::path& dir) {
-  std::vector<std::string> all, names;
-  std::error_code error;
-  for (const auto& entry : fs::directory_iterator(set_folder(dir), error))
-    if (entry.path().extension() == ".txt" && !is_hidden(entry.path())) all.push_back(entry.path().stem().string());
-  std::sort(all.begin(), all.end());
-  for (const std::string& name : all) {  // aeroplane_train.txt beside train.txt is of one class
-    const size_t bar = name.rfind('_');
-    if (bar == name.npos || !std::binary_search(all.begin(), all.end(), name.substr(bar + 1))) names.push_back(name);
-  }
-  return names;
+std::map<std::string, fs::path> split_files(const fs::path& dir) {  // by name
+  std::map<std::string, fs::path> files;
+  for (const fs::path& path : entries(set_folder(dir)))
+    if (lowered(path.extension().string()) == ".txt") files[path.stem().string()] = path;
+  std::map<std::string, fs::path> all = files;
+  std::erase_if(files, [&](const auto& file) {  // aeroplane_train.txt beside train.txt is of one class
+    const size_t bar = file.first.rfind('_');
+    return bar != std::string::npos && all.count(file.first.substr(bar + 1)) > 0;
+  });
+  return files;
 }
 
 }  // namespace
@@ -206,7 +205,10 @@ std::vector<std::string> split_files(const fs::path& dir) {
 bool is_voc(const fs::path& dir) { return !xml_folder(dir).empty() || !split_folders(dir).empty(); }
 
 std::vector<std::string> voc_splits(const fs::path& dir) {
-  return xml_folder(dir).empty() ? split_folders(dir) : split_files(dir);
+  if (xml_folder(dir).empty()) return split_folders(dir);
+  std::vector<std::string> names;
+  for (auto& [name, path] : split_files(dir)) names.push_back(name);
+  return names;
 }
 
 Source read_voc(const DatasetOptions& options) {
@@ -227,7 +229,7 @@ Source read_voc(const DatasetOptions& options) {
     }
   } else {
     all = files = parse_folder(xml_folder(dir));
-    if (!known.empty() && !whole) select(files, set_folder(dir) / (options.split + ".txt"));
+    if (!known.empty() && !whole) select(files, split_files(dir).at(options.split));
   }
   Source source{folders ? (dir / options.split).string() : options.dir, {}, {}, {}};
   std::map<std::string, int64_t> ids;

@@ -86,7 +86,7 @@ TEST_CASE("VOC: split files as people write them") {
   }
   folder.write("ImageSets/Main/val.txt", std::string("\xEF\xBB\xBF"
                                                      "b\r\n\r\nb 0\r\nmy cat (1)\r\nrun 1 -1\r\nnight 0 1\r\n"));
-  folder.write("ImageSets/Main/val_small.txt", std::string("run 1\n"));
+  folder.write("ImageSets/Main/val_small.TXT", std::string("run 1\n"));
   CHECK(find_splits(dir) == std::vector<std::string>{"train", "val", "val_small"});  // dog_train is of one class
   CHECK(open_dataset({.dir = dir, .split = "val"}).size() == 4);
   CHECK(open_dataset({.dir = dir, .split = "val_small"}).annotation(0).path == folder / "JPEGImages/run 1.png");
