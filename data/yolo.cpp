@@ -7,8 +7,9 @@
 // Folders within a split's images/ are those within its labels/. Of a list, the labels of images/a.jpg are
 // labels/a.txt, else a.txt beside it.
 // A line is an object: "class x y w h" (centre and size) or "class x1 y1 x2 y2 x3 y3 ..." (an outline, which is boxed),
-// in parts of the upright picture. A picture without a label file holds no objects. The names of the classes are
-// `names` of DIR/*.yaml, or the lines of a file such as classes.txt.
+// in parts of the upright picture. Points after a box are not read where DIR/*.yaml has the `kpt_shape` of poses. A
+// picture without a label file holds no objects. The names of the classes are `names` of DIR/*.yaml, or the lines of a
+// file such as classes.txt.
 #include <algorithm>
 #include <cmath>
 #include <filesystem>
@@ -111,6 +112,11 @@ std::vector<std::string> yaml_names(const fs::path& path) {
   return all;
 }
 
+bool is_yaml(const fs::path& path) {
+  const std::string end = lowered(path.extension().string());
+  return end == ".yaml" || end == ".yml";
+}
+
 bool is_names_file(const fs::path& path) {
   const std::string name = lowered(path.filename().string());
   return name == "classes.txt" || name == "_darknet.labels" || path.extension() == ".names";
@@ -120,7 +126,7 @@ bool is_names_file(const fs::path& path) {
 Names find_names(const fs::path& dir) {
   const std::vector<fs::path> inside = entries(dir);
   for (const fs::path& path : inside)
-    if (const std::string end = lowered(path.extension().string()); end == ".yaml" || end == ".yml")
+    if (is_yaml(path))
       if (std::vector<std::string> names = yaml_names(path); !names.empty()) return {path, names};
   std::vector<fs::path> files = inside;
   for (const fs::path& folder : inside)
@@ -130,6 +136,15 @@ Names find_names(const fs::path& dir) {
   std::vector<std::string> names = read_lines(*file);
   while (!names.empty() && names.back().empty()) names.pop_back();
   return {*file, names};
+}
+
+// Whether points follow each box; those of an outline look the same.
+bool has_poses(const fs::path& dir) {
+  for (const fs::path& path : entries(dir))
+    if (is_yaml(path))
+      for (const std::string& line : read_lines(path))
+        if (line.starts_with("kpt_shape:")) return true;
+  return false;
 }
 
 void check_names(const Names& found, const fs::path& dir) {
@@ -249,7 +264,7 @@ void add_lists(const fs::path& dir, std::map<std::string, Place>& splits) {
     const std::string end = lowered(path.extension().string()), stem = path.stem().string(), name = lowered(stem);
     const bool called = name == "train" || name == "val" || name == "valid" || name == "test";
     if (end == ".txt" && called && is_list(path)) splits.emplace(stem, Place{{}, {}, path});
-    if (end != ".yaml" && end != ".yml") continue;
+    if (!is_yaml(path)) continue;
     for (const std::string& line : read_lines(path))
       for (const std::string key : {"train", "val", "test"}) {
         if (!line.starts_with(key + ":")) continue;
@@ -361,7 +376,12 @@ struct Object {
   CocoBox box;  // in parts of the picture
 };
 
-Object read_object(const fs::path& path, size_t line, const std::string& words, int64_t classes) {
+struct LabelKind {
+  int64_t classes;
+  bool poses;
+};
+
+Object read_object(const fs::path& path, size_t line, const std::string& words, const LabelKind& kind) {
   std::istringstream in(words);
   std::vector<double> v;
   for (std::string word; in >> word;) {
@@ -369,10 +389,11 @@ Object read_object(const fs::path& path, size_t line, const std::string& words, 
     if (!read_number(word, number)) reject(path, line, "\"" + brief(word) + "\" is no number");
     v.push_back(number);
   }
+  if (kind.poses && v.size() > 5) v.resize(5);
   if (v.size() < 5 || v.size() % 2 == 0)
     reject(path, line, text("has ", v.size(), " numbers; \"class x y w h\" are five, an outline has two a corner"));
-  if (!(v[0] >= 0 && v[0] < double(classes)) || v[0] != std::floor(v[0]))
-    reject(path, line, text("class ", v[0], " is out of range: there are names for 0 to ", classes - 1));
+  if (!(v[0] >= 0 && v[0] < double(kind.classes)) || v[0] != std::floor(v[0]))
+    reject(path, line, text("class ", v[0], " is out of range: there are names for 0 to ", kind.classes - 1));
   const auto label = int64_t(v[0]);
   for (size_t i = 1; i < v.size(); ++i)
     if (v[i] > 2) reject(path, line, text(v[i], " is no part of the picture, 0 to 1; were pixels written?"));
@@ -383,7 +404,7 @@ Object read_object(const fs::path& path, size_t line, const std::string& words, 
   return {label, {low[0], low[1], high[0] - low[0], high[1] - low[1]}};
 }
 
-Annotation read_picture(const Pair& pair, int64_t classes) {
+Annotation read_picture(const Pair& pair, const LabelKind& kind) {
   Annotation a;
   const ImageSize size = read_image_size(pair.picture.string());
   a.path = pair.picture.string(), a.width = size.width, a.height = size.height;
@@ -393,14 +414,14 @@ Annotation read_picture(const Pair& pair, int64_t classes) {
   const std::vector<std::string> lines = read_lines(file);
   for (size_t i = 0; i < lines.size(); ++i) {
     if (lines[i].empty()) continue;
-    const auto [label, box] = read_object(file, i + 1, lines[i], classes);
+    const auto [label, box] = read_object(file, i + 1, lines[i], kind);
     a.lines.push_back(int(i + 1));
     a.truths.push_back({label + 1, {box.x * a.width, box.y * a.height, box.w * a.width, box.h * a.height}, {}, false});
   }
   return a;
 }
 
-std::vector<Annotation> read_pairs(const std::vector<Pair>& pairs, int64_t classes) {
+std::vector<Annotation> read_pairs(const std::vector<Pair>& pairs, const LabelKind& kind) {
   std::set<fs::path> labels;
   for (const Pair& pair : pairs)
     check(Code::data, labels.insert(pair.labels).second, pair.picture.string(), ": more than one picture is called ",
@@ -408,7 +429,7 @@ std::vector<Annotation> read_pairs(const std::vector<Pair>& pairs, int64_t class
   std::vector<Annotation> all(pairs.size());
   parallel_for(int64_t(pairs.size()), 16, [&](int64_t begin, int64_t end) {
     for (int64_t i = begin; i < end; ++i) {
-      all[size_t(i)] = read_picture(pairs[size_t(i)], classes);
+      all[size_t(i)] = read_picture(pairs[size_t(i)], kind);
       all[size_t(i)].id = i + 1;
     }
   });
@@ -443,7 +464,7 @@ Source read_yolo(const DatasetOptions& options) {
   Source source{divide ? options.dir : name, found.names, {}, {}};
   for (size_t k = 1; k <= found.names.size(); ++k) source.class_ids.push_back(int64_t(k));
   const std::vector<Pair> pairs = place.list.empty() ? pairs_in(place) : pairs_of(place.list, dir);
-  source.annotations = read_pairs(pairs, int64_t(found.names.size()));
+  source.annotations = read_pairs(pairs, {int64_t(found.names.size()), has_poses(dir)});
   if (divide) keep_fraction(source, options.split, options.val_fraction);
   return source;
 }

@@ -113,6 +113,17 @@ TEST_CASE("YOLO: label files with endings in capitals, and links to no file") {
   }
 }
 
+TEST_CASE("YOLO: the points of a pose are no part of its box") {
+  const YoloFolder folder;
+  for (const std::string points : {" .1 .1 2 .9 .9 1", " .1 .1 .9 .9", " .1 .1 2"}) {
+    folder.write("labels/train/a.txt", "1 .5 .5 .5 .4" + points + "\n");
+    folder.write("data.yaml", "names: [dog, cat]\nkpt_shape: [2, 3]\n");
+    const Box<float> box = folder.open().annotation(0).boxes[0];
+    CHECK((box.x1 == 10 && box.y1 == Approx(9) && box.x2 == 30 && box.y2 == Approx(21)));
+  }
+  require_words(folder.error("1 .5 .5 .5"), {"has 4 numbers"});
+}
+
 TEST_CASE("YOLO: texts of other systems") {
   const YoloFolder folder;
   folder.write("labels/train/a.txt", "1 .5 .5 .1 .1\r0 .5 .5 .2 .2\r\r1 .5 .5 .3 .3\r");  // not one outline
