@@ -25,7 +25,7 @@ struct Place {
 // The folder of the pictures: the first of these that exists.
 fs::path first_folder(std::initializer_list<fs::path> folders) {
   for (const fs::path& folder : folders)
-    if (fs::is_directory(folder)) return folder;
+    if (is_folder(folder)) return folder;
   return *(folders.end() - 1);
 }
 
@@ -33,9 +33,9 @@ fs::path first_folder(std::initializer_list<fs::path> folders) {
 Place find_place(const fs::path& dir, const std::string& split) {
   const fs::path base = split.empty() ? dir : dir / split;
   for (const char* name : {"annotations.json", "_annotations.coco.json"})
-    if (fs::is_regular_file(base / name)) return {base / name, first_folder({base / "images", base})};
+    if (is_file(base / name)) return {base / name, first_folder({base / "images", base})};
   const fs::path instances = dir / "annotations" / ("instances_" + split + ".json");
-  if (split.empty() || !fs::is_regular_file(instances)) return {};
+  if (split.empty() || !is_file(instances)) return {};
   return {instances, first_folder({dir / split, dir / "images" / split, dir / "images", dir})};
 }
 
@@ -137,7 +137,7 @@ std::vector<std::string> coco_splits(const fs::path& dir) {
   if (!find_place(dir, "").annotations.empty()) splits.push_back("");
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(dir, error))
-    if (const std::string name = entry.path().filename().string(); entry.is_directory())
+    if (const std::string name = entry.path().filename().string(); is_folder(entry))
       if (!find_place(dir, name).annotations.empty()) splits.push_back(name);
   for (const auto& entry : fs::directory_iterator(dir / "annotations", error)) {
     const std::string name = entry.path().stem().string();

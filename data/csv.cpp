@@ -58,12 +58,11 @@ std::vector<fs::path> picture_folders(const fs::path& file, const fs::path& dir,
 
 // Also where the name has Windows' backslashes, or lacks its ending; empty where there is none.
 fs::path find_picture(const std::vector<fs::path>& folders, std::string name) {
-  std::error_code error;
   for (const bool windows : {false, true}) {
     if (windows) std::replace(name.begin(), name.end(), '\\', '/');
     for (const fs::path& folder : folders)
       for (const char* ending : {"", ".jpg", ".jpeg", ".png", ".JPG"})
-        if (const fs::path path = folder / (name + ending); fs::is_regular_file(path, error)) return path;
+        if (const fs::path path = folder / (name + ending); is_file(path)) return path;
   }
   return {};
 }
@@ -71,7 +70,7 @@ fs::path find_picture(const std::vector<fs::path>& folders, std::string name) {
 // Those of `place`, in the data set DIR; `folder`: of the split that they are, "" where their names say it.
 void add_files(Files& files, const fs::path& dir, const fs::path& place, const std::string& folder) {
   for (const fs::path& path : entries(place)) {
-    if (lowered(path.extension().string()) != ".csv" || fs::is_directory(path)) continue;
+    if (lowered(path.extension().string()) != ".csv" || is_folder(path)) continue;
     const std::string stem = lowered(path.stem().string());
     if (stem == "classes" || stem == "_classes" || stem == "class_list") {
       files.classes.push_back(path);

@@ -30,6 +30,15 @@ std::string csv_fault(const std::filesystem::path& dir);  // why a .csv file the
 std::vector<std::string> csv_splits(const std::filesystem::path& dir);
 Source read_csv(const DatasetOptions& options);
 
+// Also behind a link. False, too, where this user may not look, as into a disk's lost+found.
+inline bool is_folder(const std::filesystem::path& path) {
+  std::error_code error;
+  return std::filesystem::is_directory(path, error);
+}
+inline bool is_file(const std::filesystem::path& path) {
+  std::error_code error;
+  return std::filesystem::is_regular_file(path, error);
+}
 // The entry of `dir` with one of these names (in small letters), in any case; empty where there is none.
 std::filesystem::path entry_named(const std::filesystem::path& dir, std::initializer_list<const char*> names);
 // Whether a folder holds a file or folder, not a hidden one, of which is(path) holds; false where there is no folder.

@@ -180,7 +180,7 @@ std::vector<std::string> split_folders(const fs::path& dir) {
   std::vector<std::string> names;
   std::error_code error;
   for (const auto& entry : fs::directory_iterator(dir, error))
-    if (entry.is_directory() && !is_hidden(entry.path()) && !xml_folder(entry.path()).empty()) {  // .idea is none
+    if (is_folder(entry) && !is_hidden(entry.path()) && !xml_folder(entry.path()).empty()) {  // .idea is none
       const std::string name = entry.path().filename().string();
       if (entry.path() != xml_folder(dir)) names.push_back(name);
     }

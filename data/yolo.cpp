@@ -171,9 +171,10 @@ bool is_label(const fs::path& path) { return lowered(path.extension().string()) 
 
 bool is_picture(const fs::path& path) { return is_image_name(path.string()); }
 
-bool is_there(const fs::path& path) {  // also a link to what is not: reading it is then an error
+// Also a link to what is not, and what this user may not see: reading it is then an error.
+bool is_there(const fs::path& path) {
   std::error_code error;
-  return fs::exists(fs::symlink_status(path, error));
+  return fs::symlink_status(path, error).type() != fs::file_type::not_found;
 }
 // a.txt of a.jpg, or a.TXT where that is there.
 fs::path label_file(fs::path path) {
@@ -184,11 +185,15 @@ fs::path label_file(fs::path path) {
 // it is none.
 Place place_in(const fs::path& dir) {
   const fs::path labels = entry_named(dir, {"labels"});
+  std::error_code error;
+  fs::directory_iterator(labels, error);
+  check(Code::data, labels.empty() || !error || error == std::errc::not_a_directory, labels.string(),
+        ": cannot be opened: ", error.message());
   for (const fs::path& images : {entry_named(dir, {"images", "imgs", "img", "jpegimages", "obj_train_data"}), dir}) {
     if (images.empty() || !any_entry(images, is_picture)) continue;
     if (!labels.empty() && any_entry(labels, is_label)) return {images, labels};
     const auto labelled = [](const fs::path& path) {  // a README.txt is no label
-      return is_picture(path) && is_there(label_file(path));
+      return is_picture(path) && is_file(label_file(path));
     };
     if (any_entry(images, labelled)) return {images, images};
   }
@@ -230,10 +235,10 @@ std::map<std::string, Place> split_places(const fs::path& dir) {
   std::map<std::string, Place> places;
   const fs::path labels = entry_named(dir, {"labels"});
   for (const fs::path& folder : entries(entry_named(dir, {"images"})))
-    if (const fs::path name = folder.filename(); fs::is_directory(folder) && any_below(labels / name, is_label))
+    if (const fs::path name = folder.filename(); is_folder(folder) && any_below(labels / name, is_label))
       places[name.string()] = {folder, labels / name};
   for (const fs::path& folder : entries(dir))
-    if (fs::is_directory(folder) && folder != labels && folder.filename() != "obj_train_data")
+    if (is_folder(folder) && folder != labels && folder.filename() != "obj_train_data")
       if (const Place place = place_below(folder); !place.empty()) places.emplace(folder.filename().string(), place);
   return places;
 }
@@ -252,9 +257,8 @@ bool is_list(const fs::path& path) {  // train.txt may as well be the labels of 
 // Empty where there is no such file. The folder may have had another name where the list was written:
 // data/obj_train_data/a.jpg.
 fs::path listed_picture(const fs::path& list, const fs::path& dir, const std::string& line) {
-  std::error_code error;  // such as a name that is too long
   for (const fs::path& path : {dir / line, list.parent_path() / line, dir / line.substr(line.find('/') + 1)})
-    if (fs::is_regular_file(path, error)) return path;
+    if (is_file(path)) return path;
   return {};
 }
 
@@ -271,7 +275,7 @@ void add_lists(const fs::path& dir, std::map<std::string, Place>& splits) {
         std::string value = without_comment(line.substr(key.size() + 1));
         std::erase_if(value, [](char c) { return c == '"' || c == '\''; });
         for (const fs::path& list : {dir / fs::path(value).filename(), dir / value})
-          if (list.extension() == ".txt" && fs::is_regular_file(list)) splits[key] = {{}, {}, list};
+          if (list.extension() == ".txt" && is_file(list)) splits[key] = {{}, {}, list};
       }
   }
 }

@@ -2,6 +2,7 @@
 #include "data/dataset.h"
 
 #include <limits>
+#include <map>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -194,6 +195,25 @@ TEST_CASE("COCO: a picture that may not be looked at is not called missing") {
   fs::create_symlink("loop.png", folder.path / "images/loop.png");
   require_words(error_of(Code::data, [&] { open_dataset({.dir = folder.path.string()}); }),
                 {"images/loop.png: cannot be opened: ", "symbolic links"});
+}
+
+TEST_CASE("a folder that may not be looked into hinders no data set beside it") {
+  for (const auto& [name, content] : std::map<std::string, std::string>{
+           {"annotations.json", good_coco},
+           {"a.txt", "0 .5 .5 .4 .4"},
+           {"boxes.csv", "a.png,1,2,3,4,dog"},
+           {"a.xml",
+            "<annotation><size><width>40</width><height>30</height></size><object><name>dog</name><bndbox>"
+            "<xmin>1</xmin><ymin>2</ymin><xmax>3</xmax><ymax>4</ymax></bndbox></object></annotation>"}}) {
+    INFO(name);
+    const Folder folder;
+    add_pictures(folder, ".");
+    folder.write("classes.txt", "dog"), folder.write(name, content);
+    fs::create_symlink("lost+found", folder.path / "lost+found");  // in a circle: root may look into all others
+    CHECK(find_splits(folder.path.string()).empty());
+    const Dataset data = open_dataset({.dir = folder.path.string()});
+    CHECK(data.annotation(0).boxes.size() + data.annotation(data.size() - 1).boxes.size() > 0);
+  }
 }
 
 TEST_CASE("COCO files that are broken are refused in one line") {

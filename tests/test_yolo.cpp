@@ -113,6 +113,18 @@ TEST_CASE("YOLO: label files with endings in capitals, and links to no file") {
   }
 }
 
+TEST_CASE("YOLO: labels that may not be looked at are not called missing") {
+  const YoloFolder folder;  // a link in a circle stands for what is another user's: root may look at that
+  add_pictures(folder, "images/train/sub");
+  std::filesystem::create_symlink("sub", folder.path / "labels/train/sub");
+  require_words(error_of(Code::data, [&] { folder.open(); }), {"labels/train/sub/a.txt", "cannot be opened"});
+  const Folder flat;
+  add_pictures(flat, "images"), flat.write("classes.txt", "dog");
+  std::filesystem::create_symlink("labels", flat.path / "labels");
+  require_words(error_of(Code::data, [&] { open_dataset({.dir = flat.path.string()}); }),
+                {"/labels: cannot be opened"});
+}
+
 TEST_CASE("YOLO: the points of a pose are no part of its box") {
   const YoloFolder folder;
   for (const std::string points : {" .1 .1 2 .9 .9 1", " .1 .1 .9 .9", " .1 .1 2"}) {
