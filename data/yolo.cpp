@@ -122,20 +122,30 @@ bool is_names_file(const fs::path& path) {
   return name == "classes.txt" || name == "_darknet.labels" || path.extension() == ".names";
 }
 
-// The first that is found in DIR, or in a folder in it; empty without one.
+Names read_names(const fs::path& path) {
+  std::vector<std::string> names = read_lines(path);
+  while (!names.empty() && names.back().empty()) names.pop_back();
+  return {path, names};
+}
+
+// The first that is found in DIR, or in folders in it, which then must agree; empty without one.
 Names find_names(const fs::path& dir) {
   const std::vector<fs::path> inside = entries(dir);
   for (const fs::path& path : inside)
     if (is_yaml(path))
       if (std::vector<std::string> names = yaml_names(path); !names.empty()) return {path, names};
-  std::vector<fs::path> files = inside;
+  if (const auto file = std::find_if(inside.begin(), inside.end(), is_names_file); file != inside.end())
+    return read_names(*file);
+  Names found;
   for (const fs::path& folder : inside)
-    for (const fs::path& path : entries(folder)) files.push_back(path);
-  const auto file = std::find_if(files.begin(), files.end(), is_names_file);
-  if (file == files.end()) return {};
-  std::vector<std::string> names = read_lines(*file);
-  while (!names.empty() && names.back().empty()) names.pop_back();
-  return {*file, names};
+    for (const fs::path& path : entries(folder)) {
+      if (!is_names_file(path)) continue;
+      const Names other = read_names(path);
+      if (found.path.empty()) found = other;
+      check(Code::data, other.names == found.names, path.string(), ": differs from ", found.path.string(),
+            "; a data set has one list of classes: write it into ", (dir / "classes.txt").string());
+    }
+  return found;
 }
 
 // Whether points follow each box; those of an outline look the same.

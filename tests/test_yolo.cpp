@@ -94,7 +94,13 @@ TEST_CASE("YOLO in the layouts that it comes in") {
     if (apart) folder.write("data.yaml", "names: ['dog', 'cat']\nnc: 2");
     folder.write("README.dataset.txt", "made by hand");
     CHECK(find_splits(folder.path.string()) == std::vector<std::string>{"test", "train"});
-    check_objects(open_dataset({.dir = folder.path.string(), .split = "test", .policy = "error"}).annotation(0));
+    const auto open = [&] { return open_dataset({.dir = folder.path.string(), .split = "test", .policy = "error"}); };
+    check_objects(open().annotation(0));
+    if (apart) continue;
+    folder.write("train/_darknet.labels", "cat\ndog");
+    require_words(error_of(Code::data, open), {"train/_darknet.labels", "differs from", "test/_darknet.labels"});
+    folder.write("classes.txt", "dog\ncat");
+    check_objects(open().annotation(0));
   }
 }
 
