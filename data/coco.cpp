@@ -157,6 +157,7 @@ Source read_coco(const DatasetOptions& options) {
   std::vector<CocoRecord> records;
   std::vector<std::pair<int64_t, std::string>> categories;
   std::unordered_map<int64_t, size_t> at;
+  std::unordered_map<std::string, std::string> names;  // of the pictures, by path
   read_coco_lists(path, [&](const JsonRecord& record) {
     if (record.list == "annotations") records.push_back(read_annotation(record));
     if (record.list == "categories") {
@@ -169,6 +170,11 @@ Source read_coco(const DatasetOptions& options) {
     Picture picture = read_picture(record, place.images);
     if (!at.emplace(picture.annotation.id, source.annotations.size()).second)
       record.reject("has the id of another image; ids must differ");
+    const std::string name = record.name("file_name");
+    const auto [same, fresh] = names.emplace(picture.annotation.path, name);
+    if (!fresh && same->second != name)  // a/1.jpg and b/1.jpg in one folder
+      record.reject("is of ", same->first, ", as \"", brief(same->second, 200),
+                    "\" is; put the pictures into the folders that their names say");
     source.annotations.push_back(std::move(picture.annotation));
   });
   std::unordered_set<int64_t> used;

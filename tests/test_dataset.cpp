@@ -197,6 +197,16 @@ TEST_CASE("COCO: a picture that may not be looked at is not called missing") {
                 {"images/loop.png: cannot be opened: ", "symbolic links"});
 }
 
+TEST_CASE("COCO: two pictures are not found in one file") {
+  const std::string two = replaced(replaced(good_coco, "a.png", "x/a.png"), "b.png", "y/a.png");
+  require_words(coco_error(two), {"images[1] (id 3)", "images/a.png", "\"x/a.png\"", "folders"});
+  const Folder folder;
+  add_pictures(folder, "images/x"), add_pictures(folder, "images/y"), folder.write("annotations.json", two);
+  CHECK(open_dataset({.dir = folder.path.string()}).size() == 2);
+  folder.write("annotations.json", replaced(two, "y/a.png", "x/a.png"));  // one picture, annotated twice
+  CHECK(open_dataset({.dir = folder.path.string()}).size() == 2);
+}
+
 TEST_CASE("a folder that may not be looked into hinders no data set beside it") {
   for (const auto& [name, content] : std::map<std::string, std::string>{
            {"annotations.json", good_coco},
