@@ -36,7 +36,8 @@ TEST_CASE("explain: a data set's errors, its worst pictures, and a page with all
   require_words(r.out, {"objects found by", "localisation", "missed", "P3", "P5", "anchors of training", "page.html"});
   CHECK(count_of(r.out, "above threshold") == 3);  // a table for each picture
   const std::string page = slurp(shared() / "page.html");
-  require_words(page, {"<title>Fovea explain: ", "What became of each object", "</html>"});
+  require_words(page,
+                {"<title>Fovea explain: ", " finds, and what it misses</h1>", "What became of each object", "</html>"});
   CHECK(count_of(page, "<h2>tiny/val/images/") == 3);
   CHECK(count_of(page, "<img ") == 3 * (4 + 4));  // four figures, and a map of each level, P3 to P6
   CHECK(!std::regex_search(page, std::regex("(src|href)=(?!\"data:)")));  // nothing lies beside it

@@ -136,7 +136,7 @@ void print(const std::vector<Explanation>& explanations) {
 }
 
 struct Result {
-  std::string title;
+  std::string where;
   std::optional<ErrorReport> report;
   std::vector<Explanation> explanations;
 };
@@ -144,7 +144,7 @@ struct Result {
 Result explain_data(const Flags& flags, LoadedModel& loaded) {
   const Dataset data = open_for(loaded, flags.data);
   const std::vector<int64_t> by_label = loaded.labels_are_ids() ? names_of(loaded).ids : data.class_ids();
-  Result result{.title = data.name(), .report = {}, .explanations = {}};
+  Result result{.where = data.name(), .report = {}, .explanations = {}};
   std::vector<int64_t> places;
   if (!flags.image.empty()) {
     places = {find_image(data, flags.image)};
@@ -172,7 +172,7 @@ void explain(const Flags& flags) {
   if (data) {
     result = explain_data(flags, loaded);
   } else {
-    result.title = flags.picture;
+    result.where = flags.picture;
     result.explanations.push_back(
         explain_picture(loaded, read_image(flags.picture), flags.picture, flags.threshold, nullptr, {}));
   }
@@ -187,7 +187,8 @@ void explain(const Flags& flags) {
     print(result.explanations);
   }
   if (flags.out.empty()) return;
-  const std::string page = explain_page(result.title, result.report ? &*result.report : nullptr, result.explanations);
+  const std::string page =
+      explain_page(flags.weights.weights, result.where, result.report ? &*result.report : nullptr, result.explanations);
   write_file_atomically(flags.out, page, false);
   if (!flags.json) std::cout << "\n" << flags.out << "\n";
 }

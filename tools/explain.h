@@ -45,7 +45,7 @@ Rows detection_rows(const Explanation& e);  // those that are shown
 Rows object_rows(const Explanation& e);     // found or not, and why not
 
 // One HTML file. `report`: of the whole data set, or nullptr.
-std::string explain_page(const std::string& title, const ErrorReport* report,
+std::string explain_page(const std::string& weights, const std::string& where, const ErrorReport* report,
                          const std::vector<Explanation>& explanations);
 
 }  // namespace fovea

@@ -144,9 +144,11 @@ std::string report_section(const ErrorReport& r) {
 
 }  // namespace
 
-std::string explain_page(const std::string& title, const ErrorReport* report,
+std::string explain_page(const std::string& weights, const std::string& where, const ErrorReport* report,
                          const std::vector<Explanation>& explanations) {
-  std::string s = html_head("Fovea explain: " + title) + "<h1>" + escaped(title) + "</h1>\n";
+  const bool labelled = !explanations.empty() && explanations[0].labelled;
+  std::string s = html_head("Fovea explain: " + where) + "<h1>What " + escaped(weights) + " finds" +
+                  (report || labelled ? ", and what it misses" : "") + "</h1><p>in " + escaped(where) + "</p>\n";
   if (report) s += report_section(*report);
   if (report && !explanations.empty()) s += "<p>The pictures with the most mistakes follow.</p>";
   for (const Explanation& e : explanations) s += picture_section(e);
