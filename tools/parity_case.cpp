@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "models/presets.h"
 #include "nn/checkpoint.h"
+#include "nn/init.h"
 #include "ops/shape.h"
 #include "tools/parity_kinks.h"
 
@@ -56,11 +57,24 @@ void load(RetinaNet& model, const ParityCase& c) {
   load_weights(model, c.file, options, c.path);
 }
 
-// Parameters take the type that is in force while they are built.
-struct Typed : ParameterType {
-  Typed(const RetinaNetOptions& options, DType type) : ParameterType(type), options(options) {}
+// Parameters take the type that is in force while they are built; all their numbers come from the case.
+struct Built {
+  Built(const RetinaNetOptions& options, DType type) : type(type), options(options) {}
+  ParameterType type;
+  Uninitialised loaded_below;
   const RetinaNetOptions& options;
 };
+
+// max|a - b| and max|b| of n elements; infinity where either is not finite.
+template <class A, class B> std::pair<double, double> furthest(const A* as, const B* bs, int64_t n) {
+  double most = 0, scale = 0;
+  for (int64_t i = 0; i < n; ++i) {
+    const double a = static_cast<double>(as[i]), b = static_cast<double>(bs[i]);
+    if (!std::isfinite(a) || !std::isfinite(b)) return {std::numeric_limits<double>::infinity(), 0};
+    most = std::max(most, std::abs(a - b)), scale = std::max(scale, std::abs(b));
+  }
+  return {most, scale};
+}
 
 }  // namespace
 
@@ -81,7 +95,7 @@ ParityCase::ParityCase(const std::string& path) : file(read_safetensors(path)), 
   }
 }
 
-ParityStep::ParityStep(const ParityCase& c, DType type, Device device) : model(Typed(c.options, type).options) {
+ParityStep::ParityStep(const ParityCase& c, DType type, Device device) : model(Built(c.options, type).options) {
   load(model, c);
   model.move_to(device);
   CallObserver observer([&](const Module& module, const std::vector<Tensor>& results) {
@@ -119,8 +133,7 @@ ParityRun finish(const ParityCase& c, ParityStep& step, const ParityStep& other)
 
 ParityEval evaluate(const ParityCase& c, DType type, Device device) {
   ParityEval result;
-  const ParameterType parameters(type);
-  RetinaNet model(c.options);
+  RetinaNet model(Built(c.options, type).options);
   load(model, c);
   model.move_to(device);
   model.eval();
@@ -137,14 +150,11 @@ ParityEval evaluate(const ParityCase& c, DType type, Device device) {
 }
 
 double difference(const Tensor& value, const Tensor& reference) {
-  constexpr double infinity = std::numeric_limits<double>::infinity();
-  if (!(value.shape() == reference.shape())) return infinity;
-  double most = 0, scale = 0;
-  for (int64_t i = 0; i < value.size(); ++i) {
-    const double a = value.at(i), b = reference.at(i);
-    if (!std::isfinite(a) || !std::isfinite(b)) return infinity;
-    most = std::max(most, std::abs(a - b)), scale = std::max(scale, std::abs(b));
-  }
+  if (!(value.shape() == reference.shape())) return std::numeric_limits<double>::infinity();
+  const auto [most, scale] = dispatch_any(value.dtype(), [&]<class A>() {
+    return dispatch_any(reference.dtype(),
+                        [&]<class B>() { return furthest(value.data<A>(), reference.data<B>(), value.size()); });
+  });
   return scale > 0 ? most / scale : most;
 }
 
