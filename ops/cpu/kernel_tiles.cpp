@@ -39,10 +39,17 @@ struct Unit {
       __builtin_memcpy(static_cast<char*>(to) + r * stride, tiles[t][r], shapes.bytes[t]);
   }
   void multiply(int sums, int a, int b) {
-    for (int r = 0; r < shapes.rows[sums]; ++r)
-      for (int k = 0; k < shapes.bytes[a] / 2; ++k)
-        for (int c = 0; c < shapes.bytes[sums] / 4; ++c)
-          row<float>(sums, r)[c] += float(row<bf16>(a, r)[k]) * float(row<bf16>(b, k / 2)[2 * c + k % 2]);
+    typedef float Line __attribute__((vector_size(4 * kTile)));
+    const int depth = shapes.bytes[a] / 2;
+    Line lines[2 * kTile] = {};  // of B, made once for all rows of A
+    for (int k = 0; k < depth; ++k)
+      for (int c = 0; c < shapes.bytes[sums] / 4; ++c) lines[k][c] = float(row<bf16>(b, k / 2)[2 * c + k % 2]);
+    for (int r = 0; r < shapes.rows[sums]; ++r) {
+      Line sum = {};
+      __builtin_memcpy(&sum, tiles[sums][r], shapes.bytes[sums]);
+      for (int k = 0; k < depth; ++k) sum += float(row<bf16>(a, r)[k]) * lines[k];
+      __builtin_memcpy(tiles[sums][r], &sum, shapes.bytes[sums]);
+    }
   }
 };
 thread_local Unit unit;
