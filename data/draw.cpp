@@ -100,11 +100,16 @@ void draw_disc(Image& image, double x, double y, double radius, Colour colour) {
 void draw_box(Image& image, const Box<float>& box, Colour colour, double width) {
   const double w = width / 2;
   const Area a = area_of(image, box.x1 - w, box.y1 - w, box.x2 + w, box.y2 + w);
-  for (int y = a.y1; y < a.y2; ++y)
+  std::vector<std::pair<double, double>> columns;  // the parts of each that the outer and the inner box cover
+  for (int x = a.x1; x < a.x2; ++x)
+    columns.emplace_back(overlap(x, box.x1 - w, box.x2 + w), overlap(x, box.x1 + w, box.x2 - w));
+  for (int y = a.y1; y < a.y2; ++y) {
+    const double outer = overlap(y, box.y1 - w, box.y2 + w), inner = overlap(y, box.y1 + w, box.y2 - w);
     for (int x = a.x1; x < a.x2; ++x) {
-      const double outer = overlap(x, box.x1 - w, box.x2 + w) * overlap(y, box.y1 - w, box.y2 + w);
-      blend(image, x, y, colour, outer - overlap(x, box.x1 + w, box.x2 - w) * overlap(y, box.y1 + w, box.y2 - w));
+      const auto& [out, in] = columns[static_cast<size_t>(x - a.x1)];
+      blend(image, x, y, colour, out * outer - in * inner);
     }
+  }
 }
 
 void draw_label(Image& image, const Box<float>& box, const std::string& label, Colour colour, int scale) {
