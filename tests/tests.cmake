@@ -14,7 +14,8 @@ if(NOT CMAKE_CROSSCOMPILING)  # a cross compiler has no Catch2 nor rapidcheck fo
   # One object for the main() of all, which is also where they find their precompiled headers.
   add_library(test_main OBJECT tests/main.cpp)
   target_link_libraries(test_main PUBLIC Catch2::Catch2WithMain fovea::fovea fovea_flags)
-  target_compile_options(test_main PUBLIC $<$<CONFIG:Release>:-O1>)  # half the time to compile
+  target_compile_options(test_main PUBLIC $<$<CONFIG:Release>:-O1>
+    $<$<CONFIG:Sanitize>:-Og>)  # half the time to compile
   target_precompile_headers(test_main PRIVATE tests/catch.h <algorithm> <filesystem>)
   file(GLOB test_sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tests/test_*.cpp)
   foreach(source ${test_sources})
