@@ -24,6 +24,13 @@ std::vector<uint8_t> encode_jpeg(const Image& image, int quality, std::string& r
 // EXIF is a TIFF header, then a directory, whose entry 0x0112 is the orientation: 1..8, also 1 where there is none.
 int exif_orientation(std::span<const uint8_t> tiff);
 
+// The number of n bytes, the lowest first, at a place that there is.
+inline size_t little_endian(std::span<const uint8_t> bytes, size_t at, int n) {
+  size_t v = 0;
+  for (int i = 0; i < n; ++i) v |= size_t(bytes[at + size_t(i)]) << 8 * i;
+  return v;
+}
+
 // stb_image: PNG and BMP.
 bool read_stb_header(std::span<const uint8_t> bytes, ImageSize& size, std::string& reason);
 Image decode_stb(std::span<const uint8_t> bytes, ImageSize size, std::string& reason);  // size: of the header

@@ -70,7 +70,7 @@ fs::path find_picture(const std::vector<fs::path>& folders, std::string name) {
 // Those of `place`, in the data set DIR; `folder`: of the split that they are, "" where their names say it.
 void add_files(Files& files, const fs::path& dir, const fs::path& place, const std::string& folder) {
   for (const fs::path& path : entries(place)) {
-    if (lowered(path.extension().string()) != ".csv" || is_folder(path)) continue;
+    if (ending_of(path) != ".csv" || is_folder(path)) continue;
     const std::string stem = lowered(path.stem().string());
     if (stem == "classes" || stem == "_classes" || stem == "class_list") {
       files.classes.push_back(path);

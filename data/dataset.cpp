@@ -208,6 +208,8 @@ std::vector<fs::path> entries(const fs::path& dir) {
   return all;
 }
 
+std::string ending_of(const fs::path& path) { return lowered(path.extension().string()); }
+
 std::string read_text(const fs::path& path, size_t most) {
   const std::vector<uint8_t> bytes = read_bytes(path.string(), {.most = most});
   std::string all(bytes.begin(), bytes.end());

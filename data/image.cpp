@@ -67,11 +67,7 @@ Kind kind_of(Bytes bytes, const std::string& name) {
 
 // stb_image reads zeros past the end of a BMP; this is the size that the header promises.
 size_t bmp_bytes(Bytes bytes, ImageSize size) {
-  const auto little = [&](size_t at, int n) {
-    size_t v = 0;
-    for (int i = 0; i < n; ++i) v |= size_t(bytes[at + i]) << 8 * i;
-    return v;
-  };
+  const auto little = [&](size_t at, int n) { return detail::little_endian(bytes, at, n); };
   const size_t bits = little(14, 4) == 12 ? little(24, 2) : little(28, 2);
   return little(10, 4) + (size_t(size.width) * bits + 31) / 32 * 4 * size_t(size.height);
 }

@@ -35,11 +35,7 @@ namespace fovea::detail {
 // stb_image knows. It also wants the pixels right after the header or the palette. Empty for other files.
 static std::vector<uint8_t> with_longer_header(std::span<const uint8_t> bytes) {
   if (bytes.size() <= 30 || bytes[0] != 'B') return {};
-  const auto little = [&](size_t at, int n) {
-    size_t v = 0;
-    for (int i = 0; i < n; ++i) v |= size_t(bytes[at + size_t(i)]) << 8 * i;
-    return v;
-  };
+  const auto little = [&](size_t at, int n) { return little_endian(bytes, at, n); };
   constexpr size_t kBefore = 14, kLonger = 108;  // of the file's own header; of V4's
   const size_t size = little(kBefore, 4), end = kBefore + size, pixels = little(10, 4);
   if ((size != 52 && size != 56) || pixels < end || pixels > bytes.size()) return {};

@@ -21,7 +21,7 @@ namespace {
 namespace fs = std::filesystem;
 
 // Hidden files are other programs': macOS puts ._a.xml beside a.xml where a disk has no place for its attributes.
-bool is_xml(const fs::path& path) { return lowered(path.extension().string()) == ".xml" && !is_hidden(path); }
+bool is_xml(const fs::path& path) { return ending_of(path) == ".xml" && !is_hidden(path); }
 
 fs::path xml_folder(const fs::path& dir) {  // empty where there is none
   const fs::path folder = entry_named(dir, {"annotations", "xml", "labels"});
@@ -191,7 +191,7 @@ std::vector<std::string> split_folders(const fs::path& dir) {
 std::map<std::string, fs::path> split_files(const fs::path& dir) {  // by name
   std::map<std::string, fs::path> files;
   for (const fs::path& path : entries(set_folder(dir)))
-    if (lowered(path.extension().string()) == ".txt") files[path.stem().string()] = path;
+    if (ending_of(path) == ".txt") files[path.stem().string()] = path;
   std::map<std::string, fs::path> all = files;
   std::erase_if(files, [&](const auto& file) {  // aeroplane_train.txt beside train.txt is of one class
     const size_t bar = file.first.rfind('_');

@@ -113,7 +113,7 @@ std::vector<std::string> yaml_names(const fs::path& path) {
 }
 
 bool is_yaml(const fs::path& path) {
-  const std::string end = lowered(path.extension().string());
+  const std::string end = ending_of(path);
   return end == ".yaml" || end == ".yml";
 }
 
@@ -177,7 +177,7 @@ struct Place {
   bool empty() const { return images.empty() && list.empty(); }
 };
 
-bool is_label(const fs::path& path) { return lowered(path.extension().string()) == ".txt" && !is_names_file(path); }
+bool is_label(const fs::path& path) { return ending_of(path) == ".txt" && !is_names_file(path); }
 
 bool is_picture(const fs::path& path) { return is_image_name(path.string()); }
 
@@ -275,9 +275,9 @@ fs::path listed_picture(const fs::path& list, const fs::path& dir, const std::st
 // The .txt files that a YAML file names, and those that are called as a split where no folder is.
 void add_lists(const fs::path& dir, std::map<std::string, Place>& splits) {
   for (const fs::path& path : entries(dir)) {
-    const std::string end = lowered(path.extension().string()), stem = path.stem().string(), name = lowered(stem);
+    const std::string stem = path.stem().string(), name = lowered(stem);
     const bool called = name == "train" || name == "val" || name == "valid" || name == "test";
-    if (end == ".txt" && called && is_list(path)) splits.emplace(stem, Place{{}, {}, path});
+    if (ending_of(path) == ".txt" && called && is_list(path)) splits.emplace(stem, Place{{}, {}, path});
     if (!is_yaml(path)) continue;
     for (const std::string& line : read_lines(path))
       for (const std::string key : {"train", "val", "test"}) {
