@@ -89,7 +89,7 @@ template <class T, class N = T> Case<T> make(uint64_t seed) {
   if (d.chance(0.1)) s.c = s.groups * 600;
   if (!three && d.chance(0.5)) {  // many narrow groups, of which some are depthwise
     const bool same = d.chance(0.5);
-    s.groups = int(pick(2, 70)), s.c = s.groups * pick(1, 9);
+    s.groups = int(pick(2, 70)), s.c = s.groups * (same && d.chance(0.7) ? int64_t{1} << d.integer(1, 3) : pick(1, 9));
     s.o = same ? s.c : s.groups * (d.chance(0.2) ? 16 * d.integer(1, 2) : pick(1, 9));
   }
   Case<T> c;

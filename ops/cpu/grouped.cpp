@@ -1,8 +1,10 @@
 // Convolution in groups too narrow for products, whose vectors would stay empty: depthwise, and groups of a few
 // channels. Lanes are the outputs of several groups, and blocks of pixels are spread so that below each output lie the
-// inputs that it reads. Then a sum needs nothing but multiply-adds of whole vectors, one a place and input.
+// inputs that it reads. Then a sum needs nothing but multiply-adds of whole vectors, one a place and input. Groups of
+// 2, 4 or 8 inputs and as many outputs need not even be spread: sums change lanes instead, once, at the end.
 #include <algorithm>
 #include <cstdlib>
+#include <functional>
 
 #include "ops/cpu/conv.h"
 
@@ -19,17 +21,23 @@ constexpr int64_t kWidest = 32;   // channels of a group: more than that fill a 
 // Groups of c inputs and o outputs, `per` of them side by side.
 struct Split {
   int64_t groups, c, o, per, blocks, ld;
-  bool single;           // a vector of outputs is of one group, and reads single numbers
-  int64_t input, pixel;  // from one input to the next, from one pixel to the next
+  Below below;
+  int64_t reads;         // of a lane at a place of the kernel
+  int64_t input, pixel;  // from one of these to the next, from one pixel to the next
   int64_t across;        // results of a row that share what is spread for them
   Split(int64_t groups, int64_t c, int64_t o, const Kernels& k) : groups(groups), c(c), o(o) {
-    single = o % k.vector == 0;
-    per = std::min(groups, std::max(kNumbers / (single ? c : c * o), ceil_div(k.vector, o)));
+    below = o % k.vector == 0 ? Below::number : c == o && o > 1 && k.vector % o == 0 ? Below::own : Below::spread;
+    per = std::min(groups, std::max(kNumbers / (below == Below::spread ? c * o : c), ceil_div(k.vector, o)));
     blocks = ceil_div(groups, per), ld = round_up(per * o, k.vector);
-    input = single ? 1 : ld, pixel = single ? per * c : c * ld;
+    reads = below == Below::own ? 1 : c, input = below == Below::spread ? ld : 1;
+    pixel = below == Below::spread ? c * ld : round_up(per * c, k.vector);
     across = std::max<int64_t>(8, kRow / pixel / 8 * 8);
   }
   int64_t lanes(int64_t block) const { return std::min(per, groups - block * per) * o; }
+  // Where the weight of a group's input i and output j lies, from its first lane in the first depth of a place on.
+  int64_t at(int64_t i, int64_t j) const {
+    return below == Below::own ? (j < i ? j - i + c : j - i) * ld + i : i * ld + j;
+  }
 };
 
 // Pixels from the first to the last that so many neighbouring results read.
@@ -50,14 +58,14 @@ template <class T> struct Spreader {
     width = reach(std::min(s.across, p.cols), p.step_w, p.kw, p.delta_w);
     for (int64_t u = 0; u < p.kh; ++u)
       for (int64_t v = 0; v < p.kw; ++v)
-        for (int64_t i = 0; i < s.c; ++i)
+        for (int64_t i = 0; i < s.reads; ++i)
           at.push_back(((u * p.delta_h - low_h) * width + v * p.delta_w - low_w) * s.pixel + i * s.input);
   }
   int64_t size() const { return height * width * s.pixel; }
   // The sums of `m` results of row r, of those that e was filled for, but for what they are multiplied with and become.
   Lanes<T> sums(const float* e, int64_t r, int64_t m, int64_t block) const {
     Lanes<T> l{};
-    l.m = m, l.n = s.lanes(block), l.c = s.c, l.o = s.o, l.single = s.single;
+    l.m = m, l.n = s.lanes(block), l.c = s.c, l.o = s.o, l.below = s.below;
     l.e = e + r * p.step_h * width * s.pixel, l.step = p.step_w * s.pixel;
     l.at = at.data(), l.depth = int64_t(at.size()), l.ld = s.ld;
     return l;
@@ -70,19 +78,44 @@ template <class T> struct Spreader {
       std::fill_n(e, (inside ? from : width) * s.pixel, 0.f);
       if (!inside) continue;
       const T* x = p.x + ((n * p.h + r) * p.w + left + from) * p.ldx + block * s.per * s.c;
-      k.of<T>().spread({x, p.ldx, to - from, s.c, s.o, s.lanes(block), s.ld, s.single, e + from * s.pixel, s.pixel});
+      k.of<T>().spread({x, p.ldx, to - from, s.c, s.o, s.lanes(block), s.ld, s.below, e + from * s.pixel, s.pixel});
       std::fill_n(e + to * s.pixel, (width - to) * s.pixel, 0.f);
     }
   }
 };
 
-// w [blocks, depth, ld]: lane l of depth d of a block is weight(d, l of all)
-template <class F> void pack(const Split& s, int64_t depth, float* w, F weight) {
-  parallel_for(s.blocks * depth, ceil_div(1 << 14, s.ld), [&](int64_t first, int64_t last) {
-    for (int64_t r = first; r < last; ++r)
-      for (int64_t l = 0, b = r / depth; l < s.ld; ++l)
-        w[r * s.ld + l] = l < s.lanes(b) ? weight(r % depth, b * s.per * s.o + l) : 0.f;
+// From a weight to that of the next place of the kernel, group, input and output of a group.
+struct Strides {
+  int64_t tap, group, input, output;
+};
+// Calls f(where it is in w, where it is in [blocks, places * c, ld], as Lanes has it) for the weights at tap(place) of
+// all places.
+template <class Tap, class F>
+void arrange(const Split& s, const Strides& step, int64_t places, const Tap& tap, const F& f) {
+  const int64_t size = s.c * s.ld;
+  parallel_for(s.blocks * places, ceil_div(1 << 14, size), [&](int64_t first, int64_t last) {
+    for (int64_t unit = first; unit < last; ++unit) {
+      const int64_t b = unit / places, lanes = s.lanes(b), to = unit * size;
+      int64_t from = tap(unit % places) * step.tap + b * s.per * step.group;
+      if (s.below != Below::own && step.group == s.o * step.output) {
+        for (int64_t i = 0; i < s.c; ++i)
+          for (int64_t l = 0; l < lanes; ++l) f(from + i * step.input + l * step.output, to + i * s.ld + l);
+      } else {
+        for (int64_t l = 0; l < lanes; l += s.o, from += step.group)
+          for (int64_t o = 0; o < s.o; ++o)
+            for (int64_t i = 0; i < s.c; ++i) f(from + i * step.input + o * step.output, to + l + s.at(i, o));
+      }
+    }
   });
+}
+template <class W, class Tap>
+Workspace packed(const Split& s, const W* w, const Strides& step, int64_t places, const Tap& tap) {
+  const int64_t size = s.blocks * places * s.c * s.ld;
+  Workspace memory(size_t(size) * 4);
+  float* to = memory.as<float>();
+  if (s.groups * s.o < s.blocks * s.ld) std::fill_n(to, size, 0.f);
+  arrange(s, step, places, tap, [=](int64_t from, int64_t at) { to[at] = float(w[from]); });
+  return memory;
 }
 
 // y[pixel, o] for all pixels of the grid
@@ -92,7 +125,7 @@ void convolve(const Patches<T>& p, const Grid<T>& grid, const Split& s, const fl
   if (grid.size() == 0) return;
   const Spreader<T> spreader(p, s);
   const int64_t down = ceil_div(grid.rows, kDown), across = ceil_div(grid.cols, s.across);
-  const int64_t depth = int64_t(spreader.at.size());
+  const int64_t depth = p.kh * p.kw * s.c;
   parallel_for(grid.n * down * across * s.blocks, 1, [&](int64_t first, int64_t last) {
     Workspace memory = scratch(size_t(spreader.size()) * 4);
     for (int64_t unit = first; unit < last; ++unit) {
@@ -127,12 +160,10 @@ bool near(const ConvShape& s) {
 template <class T, class W> void value(const Maps<T>& maps, const W* w, const ConvEnd& end, const Kernels& k) {
   const ConvShape& s0 = maps[0].s;
   const Split split(s0.groups, s0.group_c(), s0.group_o(), k);
-  const int64_t depth = s0.taps() * split.c;
-  Workspace packed(size_t(split.blocks * depth * split.ld) * 4);
-  pack(split, depth, packed.as<float>(), [&](int64_t d, int64_t o) { return float(w[d * s0.o + o]); });
+  Workspace weights = packed(split, w, {split.c * s0.o, split.o, s0.o, 1}, s0.taps(), std::identity{});
   for (const auto& map : maps) {
     const ConvShape& s = map.s;
-    convolve(patches(s, map.x, 0), results(s, map.y, 0), split, packed.as<float>(), epilogue(end, map.residual, map.y),
+    convolve(patches(s, map.x, 0), results(s, map.y, 0), split, weights.as<float>(), epilogue(end, map.residual, map.y),
              k);
   }
 }
@@ -142,14 +173,12 @@ template <class T> void input_gradient(const Maps<T>& maps, const float* w, cons
   const int64_t cg = s0.group_c(), og = s0.group_o();
   const Split split(s0.groups, og, cg, k);
   for (const Residue& part : residues(maps)) {
-    const int64_t depth = part.places() * og;
-    Workspace packed(size_t(split.blocks * depth * split.ld) * 4);
-    pack(split, depth, packed.as<float>(),
-         [&](int64_t d, int64_t c) { return w[(part.tap(d / og) * cg + c % cg) * s0.o + c / cg * og + d % og]; });
+    const auto tap = [&](int64_t place) { return part.tap(place); };
+    Workspace weights = packed(split, w, {cg * s0.o, og, 1, cg == 1 ? og : s0.o}, part.places(), tap);
     for (const auto& map : maps) {
       if (!part.in(map.s)) continue;
       const Grid<T> grid = part.pixels(map.s, map.dx, 0);
-      convolve(part.seen(map.s, map.dy, 0, grid), grid, split, packed.as<float>(), Epilogue<T>{}, k);
+      convolve(part.seen(map.s, map.dy, 0, grid), grid, split, weights.as<float>(), Epilogue<T>{}, k);
     }
   }
 }
@@ -197,16 +226,13 @@ template <class T> void weight_gradient(const Maps<T>& maps, float* dw, const Ke
       }
     }
   });
-  parallel_for(depth, ceil_div(1 << 14, s0.o * shares), [&](int64_t first, int64_t last) {
-    for (int64_t d = first; d < last; ++d)
-      for (int64_t o = 0; o < s0.o; ++o) {
-        const int64_t lane = o % (split.per * split.o), b = o / (split.per * split.o);
-        const float* part = sums.as<float>() + (b * depth + d) * split.ld + lane;
-        float sum = 0;
-        for (int64_t share = 0; share < shares; ++share) sum += part[share * size];
-        dw[d * s0.o + o] = sum;
-      }
+  float* total = sums.as<float>();
+  parallel_for(size, 1 << 14, [&](int64_t first, int64_t last) {
+    for (int64_t share = 1; share < shares; ++share)
+      for (int64_t i = first; i < last; ++i) total[i] += total[share * size + i];
   });
+  arrange(split, {split.c * s0.o, split.o, s0.o, 1}, s0.taps(), std::identity{},
+          [=](int64_t to, int64_t at) { dw[to] = total[at]; });
 }
 
 #define FOVEA_GROUPED(T)                                                             \

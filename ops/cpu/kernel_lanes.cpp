@@ -1,4 +1,7 @@
-// Sums of narrow groups: a lane is an output channel, and what it reads lies spread below it.
+// Sums of narrow groups: a lane is an output channel, and what it reads lies below it; or it is an input channel, and
+// its sums turn to their outputs.
+#include <utility>
+
 #include "ops/cpu/vec.h"
 
 namespace fovea::cpu::FOVEA_KERNELS {
@@ -19,7 +22,9 @@ template <bool kSingle> inline Vec read(const float* e) {
   if constexpr (kSingle) return *e - Vec{};
   else return load(e);
 }
-template <class T> const float* below(const Lanes<T>& s, int64_t j) { return s.e + (s.single ? j / s.o * s.c : j); }
+template <class T> const float* below(const Lanes<T>& s, int64_t j) {
+  return s.e + (s.below == Below::number ? j / s.o * s.c : j);
+}
 
 // kPixels results of a row: what is loaded of the weights serves all of them.
 template <int kPixels, bool kSingle, class T> void results(const Lanes<T>& s, int64_t p, int64_t j) {
@@ -39,6 +44,7 @@ template <bool kSingle, class T> void row(const Lanes<T>& s, int64_t j) {
   int64_t p = 0;
   for (; p + 8 <= s.m; p += 8) results<8, kSingle>(s, p, j);
   for (; p + 4 <= s.m; p += 4) results<4, kSingle>(s, p, j);
+  for (; p + 2 <= s.m; p += 2) results<2, kSingle>(s, p, j);
   for (; p < s.m; ++p) results<1, kSingle>(s, p, j);
 }
 
@@ -63,6 +69,91 @@ template <bool kSingle, class T> void column(const Lanes<T>& s, int64_t j) {
   for (; d < s.depth; ++d) gradients<1, kSingle>(s, d, j);
 }
 
+// Groups of kGroup channels whose lanes read their own, for one output of the group after the other.
+constexpr int kSums = kVector == 16 ? 24 : 12;  // that registers hold
+template <int kGroup, int kTurn, size_t... l> inline Vec turned(Vec v, std::index_sequence<l...>) {
+  return __builtin_shufflevector(v, v, (l / kGroup * kGroup + (l % kGroup + kTurn) % kGroup)...);
+}
+template <int kGroup, int kTurn> inline Vec turned(Vec v) {  // lane i of a group: v[(i + kTurn) % kGroup]
+  return turned<kGroup, kTurn>(v, std::make_index_sequence<kVector>{});
+}
+// Adds the sums of all turns up where their outputs are: those half a group apart, then a quarter.
+template <int kGroup, int kHalf = kGroup / 2> inline Vec gathered(Vec* sum) {
+  if constexpr (kHalf > 0) {
+#pragma GCC unroll 4
+    for (int r = 0; r < kHalf; ++r) sum[r] += turned<kGroup, kGroup - kHalf>(sum[r + kHalf]);
+    return gathered<kGroup, kHalf / 2>(sum);
+  }
+  return sum[0];
+}
+template <int kGroup, int kPixels, class T> void own_results(const Lanes<T>& s, int64_t p, int64_t j) {
+  Vec sum[kPixels][kGroup];
+#pragma GCC unroll 8
+  for (int i = 0; i < kPixels; ++i)
+#pragma GCC unroll 8
+    for (int r = 0; r < kGroup; ++r) sum[i][r] = Vec{};
+  const float* first = below(s, j) + p * s.step;
+  const float* weights = s.w + j;
+  for (int64_t d = 0; d < s.depth; ++d) {
+    Vec x[kPixels];
+#pragma GCC unroll 8
+    for (int i = 0; i < kPixels; ++i) x[i] = load(first + s.at[d] + i * s.step);
+#pragma GCC unroll 8
+    for (int r = 0; r < kGroup; ++r, weights += s.ld) {
+      Vec w = load(weights);
+      hold(w);
+#pragma GCC unroll 8
+      for (int i = 0; i < kPixels; ++i) sum[i][r] += x[i] * w;
+    }
+  }
+  const Finish<T> finish(s.end, j, s.n - j);
+#pragma GCC unroll 8
+  for (int i = 0; i < kPixels; ++i) finish(gathered<kGroup>(sum[i]), s.y + (p + i) * s.pixel + j);
+}
+template <int kGroup, class T> void own_row(const Lanes<T>& s, int64_t j) {
+  constexpr int kPixels = int(least(8, kSums / kGroup)), kHalf = (kPixels + 1) / 2;
+  int64_t p = 0;
+  for (; p + kPixels <= s.m; p += kPixels) own_results<kGroup, kPixels>(s, p, j);
+  for (; p + kHalf <= s.m; p += kHalf) own_results<kGroup, kHalf>(s, p, j);
+  for (; p < s.m; ++p) own_results<kGroup, 1>(s, p, j);
+}
+
+// The gradients of the weights at kPlaces places: what is turned of dy serves all of them.
+template <int kGroup, int kPlaces, class T> void own_gradients(const Lanes<T>& s, int64_t d, int64_t j) {
+  Vec sum[kPlaces][kGroup];
+  const float* e[kPlaces];
+#pragma GCC unroll 3
+  for (int i = 0; i < kPlaces; ++i) {
+    e[i] = below(s, j) + s.at[d + i];
+#pragma GCC unroll 8
+    for (int r = 0; r < kGroup; ++r) sum[i][r] = load(s.dw + ((d + i) * kGroup + r) * s.ld + j);
+  }
+  for (int64_t p = 0; p < s.m; ++p) {
+    Vec dy = load(s.dy + p * s.pixel + j, s.n - j), x[kPlaces];
+#pragma GCC unroll 3
+    for (int i = 0; i < kPlaces; ++i) x[i] = load(e[i] + p * s.step);
+#pragma GCC unroll 8
+    for (int r = 0; r < kGroup; ++r, dy = turned<kGroup, 1>(dy))
+#pragma GCC unroll 3
+      for (int i = 0; i < kPlaces; ++i) sum[i][r] += x[i] * dy;
+  }
+#pragma GCC unroll 3
+  for (int i = 0; i < kPlaces; ++i)
+#pragma GCC unroll 8
+    for (int r = 0; r < kGroup; ++r) store(s.dw + ((d + i) * kGroup + r) * s.ld + j, sum[i][r]);
+}
+template <int kGroup, class T> void own_column(const Lanes<T>& s, int64_t j) {
+  int64_t d = 0;
+  for (; d + 3 <= s.depth; d += 3) own_gradients<kGroup, 3>(s, d, j);
+  for (; d < s.depth; ++d) own_gradients<kGroup, 1>(s, d, j);
+}
+// Calls f with the channels of a group as a constant.
+template <class F> void with_group(int64_t c, F f) {
+  if (c == 2) f.template operator()<2>();
+  else if (c == 4 && kVector > 4) f.template operator()<4>();
+  else if (c == 8 && kVector > 8) f.template operator()<8>();
+}
+
 }  // namespace
 
 template <class T> void spread(const Spread<T>& s) {
@@ -73,8 +164,9 @@ template <class T> void spread(const Spread<T>& s) {
   for (int64_t q = 0; q < s.count; ++q) {
     const T* x = s.x + q * s.ldx;
     float* e = s.e + q * s.pixel;
-    if (s.single) {
-      for (int64_t j = 0; j < inputs; j += kVector) store(e + j, load(x + j, inputs - j), inputs - j);
+    if (s.below != Below::spread) {
+      if (q + 8 < s.count) prefetch(x + 8 * s.ldx, inputs);
+      for (int64_t j = 0; j < inputs; j += kVector) store(e + j, load(x + j, inputs - j));
     } else if (near) {
       for (int64_t j = 0, at = 0; j < lanes; j += kVector, at += some) {
         const Vec v = load(x + at, inputs - at);
@@ -90,10 +182,18 @@ template <class T> void spread(const Spread<T>& s) {
 }
 
 template <class T> void lanes(const Lanes<T>& s) {
-  for (int64_t j = 0; j < s.n; j += kVector) s.single ? row<true>(s, j) : row<false>(s, j);
+  for (int64_t j = 0; j < s.n; j += kVector) switch (s.below) {
+      case Below::number: row<true>(s, j); break;
+      case Below::spread: row<false>(s, j); break;
+      case Below::own: with_group(s.c, [&]<int kGroup> { own_row<kGroup>(s, j); });
+    }
 }
 template <class T> void lanes_gradient(const Lanes<T>& s) {
-  for (int64_t j = 0; j < s.n; j += kVector) s.single ? column<true>(s, j) : column<false>(s, j);
+  for (int64_t j = 0; j < s.n; j += kVector) switch (s.below) {
+      case Below::number: column<true>(s, j); break;
+      case Below::spread: column<false>(s, j); break;
+      case Below::own: with_group(s.c, [&]<int kGroup> { own_column<kGroup>(s, j); });
+    }
 }
 
 #define FOVEA_LANES(T)                    \

@@ -98,25 +98,33 @@ template <class T> struct Tile {
   int r0, r1, c0, c1;
 };
 
-// Pixels of groups side by side, as f32, in which the lanes of output channels find what they read. Where a vector of
-// them is of one group, it reads single numbers, as they lie. Otherwise they are spread, e [count, c, ld]: lane l of
-// number i is what output channel l reads as its input i, x[l / o * c + i].
+// What a vector of output channels reads of groups side by side, for each input of a group:
+//   number: one number, as it lies in the image; the vector is of one group
+//   own:    every lane its own channel, as it lies; groups have as many inputs as outputs, and whole groups fill a
+//           vector. The lane multiplies it for one output of its group after the other, and sums turn to theirs at last
+//   spread: what was spread for it
+enum class Below { number, own, spread };
+
+// Pixels of groups side by side as f32, [count, pixel]: as they lie, or, for Below::spread, [count, c, ld], where lane
+// l of number i is what output channel l reads as its input i, x[l / o * c + i].
 template <class T> struct Spread {
   const T* x;  // of the first group, `ldx` numbers a pixel
   int64_t ldx, count;
   int64_t c, o, lanes, ld;  // inputs and outputs of a group; outputs of all, of which ld (whole vectors) are stored
-  bool single;
+  Below below;
   float* e;
-  int64_t pixel;  // numbers of e from one to the next
+  int64_t pixel;  // numbers of e from one to the next, whole vectors
 };
-// Sums over those, for the results p < m of a row and n lanes; lane l reads e at l, or at l / o * c where single:
+// Sums over those, for the results p < m of a row and n lanes. Lane l reads e at l, or at l / o * c for Below::number:
 //   y[p, l] = sum over d < depth of e[at[d] + p step + ..] w[d, l], then the epilogue
 //   dw[d, l] += sum over p of e[at[d] + p step + ..] dy[p, l]
-// y and dy have `pixel` numbers a result, w and dw `ld` a depth. A sum reads and writes only what it names.
+// For Below::own the depths are places, and c turns for each: what lane l, input i of its group, reads meets in turn r
+// output (i + r) % c of its group, and w[d, l] and dw[d, l] are of these two. y and dy have `pixel` numbers a result, w
+// and dw `ld` a depth. A sum reads and writes only what it names.
 template <class T> struct Lanes {
   int64_t m, n;
   int64_t c, o;
-  bool single;
+  Below below;
   const float* e;
   int64_t step;
   const int64_t* at;

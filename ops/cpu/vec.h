@@ -55,13 +55,20 @@ template <class T> inline void store(T* p, Vec v, int64_t n) {
   store(part, v);
   for (int64_t i = 0; i < n; ++i) p[i] = part[i];
 }
+inline void hold(Vec& v) {  // in a register, where the compiler would rather load it for each use
+#if defined(__x86_64__)
+  asm("" : "+v"(v));
+#elif defined(__aarch64__)
+  asm("" : "+w"(v));
+#endif
+}
 // Asks for n numbers that are needed soon: rows that lie far apart are nothing that the processor foresees.
 template <class T> inline void prefetch(const T* p, int64_t n) {
   for (int64_t i = 0; i < n; i += 64 / int64_t{sizeof(T)}) __builtin_prefetch(p + i);
 }
 inline Vec positive(Vec v) { return v < 0 ? Vec{} : v; }  // NaN stays NaN
-inline int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
-inline int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
+constexpr int64_t least(int64_t a, int64_t b) { return a < b ? a : b; }
+constexpr int64_t most(int64_t a, int64_t b) { return a > b ? a : b; }
 inline int64_t padded(int64_t n) { return (n + kVector - 1) / kVector * kVector; }
 
 // The epilogue of n columns from `column` on, for what is stored at y.
