@@ -62,11 +62,11 @@ template <class T> struct Spreader {
           at.push_back(((u * p.delta_h - low_h) * width + v * p.delta_w - low_w) * s.pixel + i * s.input);
   }
   int64_t size() const { return height * width * s.pixel; }
-  // The sums of `m` results of row r, of those that e was filled for, but for what they are multiplied with and become.
-  Lanes<T> sums(const float* e, int64_t r, int64_t m, int64_t block) const {
+  // The sums of rows of m results that e was filled for, but for what they are multiplied with and become.
+  Lanes<T> sums(const float* e, int64_t rows, int64_t m, int64_t block) const {
     Lanes<T> l{};
-    l.m = m, l.n = s.lanes(block), l.c = s.c, l.o = s.o, l.below = s.below;
-    l.e = e + r * p.step_h * width * s.pixel, l.step = p.step_w * s.pixel;
+    l.rows = rows, l.m = m, l.n = s.lanes(block), l.c = s.c, l.o = s.o, l.below = s.below;
+    l.e = e, l.line = p.step_h * width * s.pixel, l.step = p.step_w * s.pixel;
     l.at = at.data(), l.depth = int64_t(at.size()), l.ld = s.ld;
     return l;
   }
@@ -133,11 +133,10 @@ void convolve(const Patches<T>& p, const Grid<T>& grid, const Split& s, const fl
       const int64_t i = unit / s.blocks / across % down * kDown, n = unit / s.blocks / across / down;
       spreader.fill(n, i, j, b, memory.as<float>(), k);
       T* y = grid.y + n * grid.image + i * grid.row + j * grid.pixel + b * s.per * s.o;
-      for (int64_t r = 0; r < std::min(kDown, grid.rows - i); ++r) {
-        Lanes<T> l = spreader.sums(memory.as<float>(), r, std::min(s.across, grid.cols - j), b);
-        l.w = w + b * depth * s.ld, l.y = y + r * grid.row, l.pixel = grid.pixel, l.end = end.from(b * s.per * s.o);
-        k.of<T>().lanes(l);
-      }
+      const int64_t rows = std::min(kDown, grid.rows - i), m = std::min(s.across, grid.cols - j);
+      Lanes<T> l = spreader.sums(memory.as<float>(), rows, m, b);
+      l.w = w + b * depth * s.ld, l.y = y, l.row = grid.row, l.pixel = grid.pixel, l.end = end.from(b * s.per * s.o);
+      k.of<T>().lanes(l);
     }
   });
 }
@@ -218,11 +217,10 @@ template <class T> void weight_gradient(const Maps<T>& maps, float* dw, const Ke
         const Spreader<T>& spreader = spreaders[m];
         spreader.fill(n, i, j, b, memory.as<float>(), k);
         const T* dy = maps[m].dy + ((n * s.oh + i) * s.ow + j) * s.o + b * split.per * split.o;
-        for (int64_t r = 0; r < std::min(kDown, s.oh - i); ++r) {
-          Lanes<T> l = spreader.sums(memory.as<float>(), r, std::min(split.across, s.ow - j), b);
-          l.dw = sum, l.dy = dy + r * s.ow * s.o, l.pixel = s.o;
-          k.of<T>().lanes_gradient(l);
-        }
+        const int64_t rows = std::min(kDown, s.oh - i), results = std::min(split.across, s.ow - j);
+        Lanes<T> l = spreader.sums(memory.as<float>(), rows, results, b);
+        l.dw = sum, l.dy = dy, l.row = s.ow * s.o, l.pixel = s.o;
+        k.of<T>().lanes_gradient(l);
       }
     }
   });

@@ -26,26 +26,25 @@ template <class T> const float* below(const Lanes<T>& s, int64_t j) {
   return s.e + (s.below == Below::number ? j / s.o * s.c : j);
 }
 
-// kPixels results of a row: what is loaded of the weights serves all of them.
-template <int kPixels, bool kSingle, class T> void results(const Lanes<T>& s, int64_t p, int64_t j) {
+// kPixels results of a row, for the lanes from j on: what is loaded of the weights serves all of them.
+template <int kPixels, bool kSingle, class T> void results(const Lanes<T>& s, const float* e, T* y, int64_t j) {
   Vec sum[kPixels] = {};
-  const float* first = below(s, j) + p * s.step;
   for (int64_t d = 0; d < s.depth; ++d) {
-    const float* e = first + s.at[d];
+    const float* first = e + s.at[d];
     const Vec w = load(s.w + d * s.ld + j);
 #pragma GCC unroll 8
-    for (int i = 0; i < kPixels; ++i) sum[i] += read<kSingle>(e + i * s.step) * w;
+    for (int i = 0; i < kPixels; ++i) sum[i] += read<kSingle>(first + i * s.step) * w;
   }
   const Finish<T> finish(s.end, j, s.n - j);
 #pragma GCC unroll 8
-  for (int i = 0; i < kPixels; ++i) finish(sum[i], s.y + (p + i) * s.pixel + j);
+  for (int i = 0; i < kPixels; ++i) finish(sum[i], y + i * s.pixel);
 }
-template <bool kSingle, class T> void row(const Lanes<T>& s, int64_t j) {
+template <bool kSingle, class T> void row(const Lanes<T>& s, const float* e, T* y, int64_t j) {
   int64_t p = 0;
-  for (; p + 8 <= s.m; p += 8) results<8, kSingle>(s, p, j);
-  for (; p + 4 <= s.m; p += 4) results<4, kSingle>(s, p, j);
-  for (; p + 2 <= s.m; p += 2) results<2, kSingle>(s, p, j);
-  for (; p < s.m; ++p) results<1, kSingle>(s, p, j);
+  for (; p + 8 <= s.m; p += 8) results<8, kSingle>(s, e + p * s.step, y + p * s.pixel, j);
+  for (; p + 4 <= s.m; p += 4) results<4, kSingle>(s, e + p * s.step, y + p * s.pixel, j);
+  for (; p + 2 <= s.m; p += 2) results<2, kSingle>(s, e + p * s.step, y + p * s.pixel, j);
+  for (; p < s.m; ++p) results<1, kSingle>(s, e + p * s.step, y + p * s.pixel, j);
 }
 
 // kDepths gradients of weights: what is loaded of dy serves all of them.
@@ -54,11 +53,12 @@ template <int kDepths, bool kSingle, class T> void gradients(const Lanes<T>& s, 
   const float* e[kDepths];
 #pragma GCC unroll 9
   for (int i = 0; i < kDepths; ++i) sum[i] = load(s.dw + (d + i) * s.ld + j), e[i] = below(s, j) + s.at[d + i];
-  for (int64_t p = 0; p < s.m; ++p) {
-    const Vec dy = load(s.dy + p * s.pixel + j, s.n - j);
+  for (int64_t r = 0; r < s.rows; ++r)
+    for (int64_t p = 0; p < s.m; ++p) {
+      const Vec dy = load(s.dy + r * s.row + p * s.pixel + j, s.n - j);
 #pragma GCC unroll 9
-    for (int i = 0; i < kDepths; ++i) sum[i] += read<kSingle>(e[i] + p * s.step) * dy;
-  }
+      for (int i = 0; i < kDepths; ++i) sum[i] += read<kSingle>(e[i] + r * s.line + p * s.step) * dy;
+    }
 #pragma GCC unroll 9
   for (int i = 0; i < kDepths; ++i) store(s.dw + (d + i) * s.ld + j, sum[i]);
 }
@@ -86,18 +86,17 @@ template <int kGroup, int kHalf = kGroup / 2> inline Vec gathered(Vec* sum) {
   }
   return sum[0];
 }
-template <int kGroup, int kPixels, class T> void own_results(const Lanes<T>& s, int64_t p, int64_t j) {
+template <int kGroup, int kPixels, class T> void own_results(const Lanes<T>& s, const float* e, T* y, int64_t j) {
   Vec sum[kPixels][kGroup];
 #pragma GCC unroll 8
   for (int i = 0; i < kPixels; ++i)
 #pragma GCC unroll 8
     for (int r = 0; r < kGroup; ++r) sum[i][r] = Vec{};
-  const float* first = below(s, j) + p * s.step;
   const float* weights = s.w + j;
   for (int64_t d = 0; d < s.depth; ++d) {
     Vec x[kPixels];
 #pragma GCC unroll 8
-    for (int i = 0; i < kPixels; ++i) x[i] = load(first + s.at[d] + i * s.step);
+    for (int i = 0; i < kPixels; ++i) x[i] = load(e + s.at[d] + i * s.step);
 #pragma GCC unroll 8
     for (int r = 0; r < kGroup; ++r, weights += s.ld) {
       Vec w = load(weights);
@@ -108,14 +107,14 @@ template <int kGroup, int kPixels, class T> void own_results(const Lanes<T>& s, 
   }
   const Finish<T> finish(s.end, j, s.n - j);
 #pragma GCC unroll 8
-  for (int i = 0; i < kPixels; ++i) finish(gathered<kGroup>(sum[i]), s.y + (p + i) * s.pixel + j);
+  for (int i = 0; i < kPixels; ++i) finish(gathered<kGroup>(sum[i]), y + i * s.pixel);
 }
-template <int kGroup, class T> void own_row(const Lanes<T>& s, int64_t j) {
+template <int kGroup, class T> void own_row(const Lanes<T>& s, const float* e, T* y, int64_t j) {
   constexpr int kPixels = int(least(8, kSums / kGroup)), kHalf = (kPixels + 1) / 2;
   int64_t p = 0;
-  for (; p + kPixels <= s.m; p += kPixels) own_results<kGroup, kPixels>(s, p, j);
-  for (; p + kHalf <= s.m; p += kHalf) own_results<kGroup, kHalf>(s, p, j);
-  for (; p < s.m; ++p) own_results<kGroup, 1>(s, p, j);
+  for (; p + kPixels <= s.m; p += kPixels) own_results<kGroup, kPixels>(s, e + p * s.step, y + p * s.pixel, j);
+  for (; p + kHalf <= s.m; p += kHalf) own_results<kGroup, kHalf>(s, e + p * s.step, y + p * s.pixel, j);
+  for (; p < s.m; ++p) own_results<kGroup, 1>(s, e + p * s.step, y + p * s.pixel, j);
 }
 
 // The gradients of the weights at kPlaces places: what is turned of dy serves all of them.
@@ -128,15 +127,16 @@ template <int kGroup, int kPlaces, class T> void own_gradients(const Lanes<T>& s
 #pragma GCC unroll 8
     for (int r = 0; r < kGroup; ++r) sum[i][r] = load(s.dw + ((d + i) * kGroup + r) * s.ld + j);
   }
-  for (int64_t p = 0; p < s.m; ++p) {
-    Vec dy = load(s.dy + p * s.pixel + j, s.n - j), x[kPlaces];
+  for (int64_t line = 0; line < s.rows; ++line)
+    for (int64_t p = 0; p < s.m; ++p) {
+      Vec dy = load(s.dy + line * s.row + p * s.pixel + j, s.n - j), x[kPlaces];
 #pragma GCC unroll 3
-    for (int i = 0; i < kPlaces; ++i) x[i] = load(e[i] + p * s.step);
+      for (int i = 0; i < kPlaces; ++i) x[i] = load(e[i] + line * s.line + p * s.step);
 #pragma GCC unroll 8
-    for (int r = 0; r < kGroup; ++r, dy = turned<kGroup, 1>(dy))
+      for (int r = 0; r < kGroup; ++r, dy = turned<kGroup, 1>(dy))
 #pragma GCC unroll 3
-      for (int i = 0; i < kPlaces; ++i) sum[i][r] += x[i] * dy;
-  }
+        for (int i = 0; i < kPlaces; ++i) sum[i][r] += x[i] * dy;
+    }
 #pragma GCC unroll 3
   for (int i = 0; i < kPlaces; ++i)
 #pragma GCC unroll 8
@@ -182,10 +182,15 @@ template <class T> void spread(const Spread<T>& s) {
 }
 
 template <class T> void lanes(const Lanes<T>& s) {
-  for (int64_t j = 0; j < s.n; j += kVector) switch (s.below) {
-      case Below::number: row<true>(s, j); break;
-      case Below::spread: row<false>(s, j); break;
-      case Below::own: with_group(s.c, [&]<int kGroup> { own_row<kGroup>(s, j); });
+  for (int64_t r = 0; r < s.rows; ++r)
+    for (int64_t j = 0; j < s.n; j += kVector) {
+      const float* e = below(s, j) + r * s.line;
+      T* y = s.y + r * s.row + j;
+      switch (s.below) {
+        case Below::number: row<true>(s, e, y, j); break;
+        case Below::spread: row<false>(s, e, y, j); break;
+        case Below::own: with_group(s.c, [&]<int kGroup> { own_row<kGroup>(s, e, y, j); });
+      }
     }
 }
 template <class T> void lanes_gradient(const Lanes<T>& s) {

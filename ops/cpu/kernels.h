@@ -115,25 +115,26 @@ template <class T> struct Spread {
   float* e;
   int64_t pixel;  // numbers of e from one to the next, whole vectors
 };
-// Sums over those, for the results p < m of a row and n lanes. Lane l reads e at l, or at l / o * c for Below::number:
-//   y[p, l] = sum over d < depth of e[at[d] + p step + ..] w[d, l], then the epilogue
-//   dw[d, l] += sum over p of e[at[d] + p step + ..] dy[p, l]
+// Sums over those, for the results p < m of each row r < rows and n lanes. Lane l reads e at l, or at l / o * c for
+// Below::number:
+//   y[r, p, l] = sum over d < depth of e[r line + p step + at[d] + ..] w[d, l], then the epilogue
+//   dw[d, l] += sum over r and p of e[r line + p step + at[d] + ..] dy[r, p, l]
 // For Below::own the depths are places, and c turns for each: what lane l, input i of its group, reads meets in turn r
-// output (i + r) % c of its group, and w[d, l] and dw[d, l] are of these two. y and dy have `pixel` numbers a result, w
-// and dw `ld` a depth. A sum reads and writes only what it names.
+// output (i + r) % c of its group, and w[d, l] and dw[d, l] are of these two. y and dy have `pixel` numbers a result
+// and `row` a row, w and dw `ld` a depth. A sum reads and writes only what it names.
 template <class T> struct Lanes {
-  int64_t m, n;
+  int64_t rows, m, n;
   int64_t c, o;
   Below below;
   const float* e;
-  int64_t step;
+  int64_t line, step;
   const int64_t* at;
   int64_t depth, ld;
   const float* w;
   float* dw;
   T* y;
   const T* dy;
-  int64_t pixel;
+  int64_t row, pixel;
   Epilogue<T> end;
 };
 
