@@ -26,47 +26,77 @@ template <class T> const float* below(const Lanes<T>& s, int64_t j) {
   return s.e + (s.below == Below::number ? j / s.o * s.c : j);
 }
 
-// kPixels results of a row, for the lanes from j on: what is loaded of the weights serves all of them.
-template <int kPixels, bool kSingle, class T> void results(const Lanes<T>& s, const float* e, T* y, int64_t j) {
-  Vec sum[kPixels] = {};
+template <class T> bool wide(const Lanes<T>& s) { return s.below == Below::number && s.o % (2 * kVector) == 0; }
+
+// kPixels results of a row, for kWide vectors of lanes from j on: what is loaded of the weights serves all pixels, and
+// a single number all vectors, which are whole ones.
+template <int kPixels, int kWide, bool kSingle, class T>
+void results(const Lanes<T>& s, const float* e, T* y, int64_t j) {
+  Vec sum[kPixels][kWide] = {};
   for (int64_t d = 0; d < s.depth; ++d) {
     const float* first = e + s.at[d];
-    const Vec w = load(s.w + d * s.ld + j);
+    Vec w[kWide];
+#pragma GCC unroll 2
+    for (int v = 0; v < kWide; ++v) w[v] = load(s.w + d * s.ld + j + v * kVector);
 #pragma GCC unroll 8
-    for (int i = 0; i < kPixels; ++i) sum[i] += read<kSingle>(first + i * s.step) * w;
+    for (int i = 0; i < kPixels; ++i) {
+      const Vec x = read<kSingle>(first + i * s.step);
+#pragma GCC unroll 2
+      for (int v = 0; v < kWide; ++v) sum[i][v] += x * w[v];
+    }
   }
-  const Finish<T> finish(s.end, j, s.n - j);
+#pragma GCC unroll 2
+  for (int v = 0; v < kWide; ++v) {
+    const Finish<T> finish(s.end, j + v * kVector, kSingle ? kVector : s.n - j);
 #pragma GCC unroll 8
-  for (int i = 0; i < kPixels; ++i) finish(sum[i], y + i * s.pixel);
+    for (int i = 0; i < kPixels; ++i) finish(sum[i][v], y + i * s.pixel + v * kVector);
+  }
 }
-template <bool kSingle, class T> void row(const Lanes<T>& s, const float* e, T* y, int64_t j) {
+template <int kWide, bool kSingle, class T> void row(const Lanes<T>& s, const float* e, T* y, int64_t j) {
+  constexpr int kMost = kWide == 2 && kVector < 16 ? 6 : 8;
   int64_t p = 0;
-  for (; p + 8 <= s.m; p += 8) results<8, kSingle>(s, e + p * s.step, y + p * s.pixel, j);
-  for (; p + 4 <= s.m; p += 4) results<4, kSingle>(s, e + p * s.step, y + p * s.pixel, j);
-  for (; p + 2 <= s.m; p += 2) results<2, kSingle>(s, e + p * s.step, y + p * s.pixel, j);
-  for (; p < s.m; ++p) results<1, kSingle>(s, e + p * s.step, y + p * s.pixel, j);
+  for (; p + kMost <= s.m; p += kMost) results<kMost, kWide, kSingle>(s, e + p * s.step, y + p * s.pixel, j);
+  for (; p + 4 <= s.m; p += 4) results<4, kWide, kSingle>(s, e + p * s.step, y + p * s.pixel, j);
+  for (; p + 2 <= s.m; p += 2) results<2, kWide, kSingle>(s, e + p * s.step, y + p * s.pixel, j);
+  for (; p < s.m; ++p) results<1, kWide, kSingle>(s, e + p * s.step, y + p * s.pixel, j);
 }
 
-// kDepths gradients of weights: what is loaded of dy serves all of them.
-template <int kDepths, bool kSingle, class T> void gradients(const Lanes<T>& s, int64_t d, int64_t j) {
-  Vec sum[kDepths];
+// kDepths gradients of weights, for kWide vectors of lanes: what is loaded of dy serves all depths.
+template <int kDepths, int kWide, bool kSingle, class T> void gradients(const Lanes<T>& s, int64_t d, int64_t j) {
+  Vec sum[kDepths][kWide];
   const float* e[kDepths];
 #pragma GCC unroll 9
-  for (int i = 0; i < kDepths; ++i) sum[i] = load(s.dw + (d + i) * s.ld + j), e[i] = below(s, j) + s.at[d + i];
+  for (int i = 0; i < kDepths; ++i) {
+    e[i] = below(s, j) + s.at[d + i];
+#pragma GCC unroll 2
+    for (int v = 0; v < kWide; ++v) sum[i][v] = load(s.dw + (d + i) * s.ld + j + v * kVector);
+  }
   for (int64_t r = 0; r < s.rows; ++r)
     for (int64_t p = 0; p < s.m; ++p) {
-      const Vec dy = load(s.dy + r * s.row + p * s.pixel + j, s.n - j);
+      Vec dy[kWide];
+#pragma GCC unroll 2
+      for (int v = 0; v < kWide; ++v) {
+        const int64_t at = j + v * kVector;  // of whole vectors, but for AVX-512 the loop that asks is the faster one
+        dy[v] = load(s.dy + r * s.row + p * s.pixel + at, kSingle && kVector < 16 ? kVector : s.n - at);
+      }
 #pragma GCC unroll 9
-      for (int i = 0; i < kDepths; ++i) sum[i] += read<kSingle>(e[i] + r * s.line + p * s.step) * dy;
+      for (int i = 0; i < kDepths; ++i) {
+        const Vec x = read<kSingle>(e[i] + r * s.line + p * s.step);
+#pragma GCC unroll 2
+        for (int v = 0; v < kWide; ++v) sum[i][v] += x * dy[v];
+      }
     }
 #pragma GCC unroll 9
-  for (int i = 0; i < kDepths; ++i) store(s.dw + (d + i) * s.ld + j, sum[i]);
+  for (int i = 0; i < kDepths; ++i)
+#pragma GCC unroll 2
+    for (int v = 0; v < kWide; ++v) store(s.dw + (d + i) * s.ld + j + v * kVector, sum[i][v]);
 }
-template <bool kSingle, class T> void column(const Lanes<T>& s, int64_t j) {
+template <int kWide, bool kSingle, class T> void column(const Lanes<T>& s, int64_t j) {
+  constexpr int kMost = kWide == 2 && kVector < 16 ? 6 : 9;
   int64_t d = 0;
-  for (; d + 9 <= s.depth; d += 9) gradients<9, kSingle>(s, d, j);
-  for (; d + 3 <= s.depth; d += 3) gradients<3, kSingle>(s, d, j);
-  for (; d < s.depth; ++d) gradients<1, kSingle>(s, d, j);
+  for (; d + kMost <= s.depth; d += kMost) gradients<kMost, kWide, kSingle>(s, d, j);
+  for (; d + 3 <= s.depth; d += 3) gradients<3, kWide, kSingle>(s, d, j);
+  for (; d < s.depth; ++d) gradients<1, kWide, kSingle>(s, d, j);
 }
 
 // Groups of kGroup channels whose lanes read their own, for one output of the group after the other.
@@ -183,20 +213,20 @@ template <class T> void spread(const Spread<T>& s) {
 
 template <class T> void lanes(const Lanes<T>& s) {
   for (int64_t r = 0; r < s.rows; ++r)
-    for (int64_t j = 0; j < s.n; j += kVector) {
+    for (int64_t j = 0; j < s.n; j += wide(s) ? 2 * kVector : kVector) {
       const float* e = below(s, j) + r * s.line;
       T* y = s.y + r * s.row + j;
       switch (s.below) {
-        case Below::number: row<true>(s, e, y, j); break;
-        case Below::spread: row<false>(s, e, y, j); break;
+        case Below::number: wide(s) ? row<2, true>(s, e, y, j) : row<1, true>(s, e, y, j); break;
+        case Below::spread: row<1, false>(s, e, y, j); break;
         case Below::own: with_group(s.c, [&]<int kGroup> { own_row<kGroup>(s, e, y, j); });
       }
     }
 }
 template <class T> void lanes_gradient(const Lanes<T>& s) {
-  for (int64_t j = 0; j < s.n; j += kVector) switch (s.below) {
-      case Below::number: column<true>(s, j); break;
-      case Below::spread: column<false>(s, j); break;
+  for (int64_t j = 0; j < s.n; j += wide(s) ? 2 * kVector : kVector) switch (s.below) {
+      case Below::number: wide(s) ? column<2, true>(s, j) : column<1, true>(s, j); break;
+      case Below::spread: column<1, false>(s, j); break;
       case Below::own: with_group(s.c, [&]<int kGroup> { own_column<kGroup>(s, j); });
     }
 }
