@@ -216,6 +216,13 @@ template <class T> void multiply_pixels(Product<T> p, T* pairs, const Kernels& k
   }
 }
 
+// Whether the patches of pixels are the image itself, whose rows lie near enough to stay in L1.
+template <class T> bool is_image(const ConvShape& s) {
+  constexpr int64_t kNear = 256;
+  const bool all = s.oh == s.h && s.ow == s.w && s.pad == Int2(0);
+  return sizeof(T) == 4 && s.c <= kNear && s.taps() == 1 && s.stride == Int2(1) && all;
+}
+
 // dw [depth,o] = sum over pixels of patches' dy, in parts of rows x columns; where those are few, over fixed shares of
 // the pixels too, which are added up in order.
 template <class T, class R> void weight_gradient(const Maps<T, R>& maps, float* dw, const Kernels& k) {
@@ -251,14 +258,16 @@ template <class T, class R> void weight_gradient(const Maps<T, R>& maps, float* 
       for (size_t q = from; q < to; ++q) {
         const auto& map = maps[blocks[q].map];
         const int64_t begin = blocks[q].begin, count = blocks[q].count, even = round_up(count, 2);
-        images.gather(patches(map.s, map.x, g), begin, count, i, m, a, rows + 16);
+        const Patches<T> p = patches(map.s, map.x, g);
+        const bool whole = is_image<T>(map.s);
+        if (!whole) images.gather(p, begin, count, i, m, a, rows + 16);
         images.pack(map.dy + begin * s.o + g * og + j, s.o, count, n, b, even, 0);
         const Run all{0, 0, count};
         multiply_pixels({.m = m,
                          .n = n,
                          .runs = &all,
-                         .a = a,
-                         .lda = rows + 16,
+                         .a = whole ? p.x + begin * p.ldx + i : a,
+                         .lda = whole ? p.ldx : rows + 16,
                          .transposed = true,
                          .b = b,
                          .depth = even,
