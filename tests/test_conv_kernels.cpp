@@ -87,6 +87,7 @@ template <class T, class N = T> Case<T> make(uint64_t seed) {
   s.pad = Int2(int(pick(0, d.chance(0.1) ? 9 : 3)), int(pick(0, 3)));
   s.c = s.groups * channels(three ? 90 : 40), s.o = s.groups * channels(d.chance(0.1) ? 700 : 140);
   if (d.chance(0.1)) s.c = s.groups * 600;
+  if (!three && d.chance(0.3)) s.kernel = s.stride = s.dilation = Int2(1), s.pad = Int2(0);  // pixels as they are
   if (!three && d.chance(0.5)) {  // many narrow groups, of which some are depthwise
     const bool same = d.chance(0.5);
     s.groups = int(pick(2, 70)), s.c = s.groups * (same && d.chance(0.7) ? int64_t{1} << d.integer(1, 3) : pick(1, 9));
@@ -97,6 +98,7 @@ template <class T, class N = T> Case<T> make(uint64_t seed) {
     s.n = pick(0, 3);
     s.h = pick(1, 15) + s.dilation.h * (s.kernel.h - 1), s.w = pick(1, 15) + s.dilation.w * (s.kernel.w - 1);
     set_results(s);
+    if (d.chance(0.2)) s.h += d.integer(0, 2), s.w += d.integer(0, 2);  // beyond all patches, as if transposed
     c.maps.push_back(map_of<T, N>(s, d));
   }
   set_weights<N>(c, d);
