@@ -32,6 +32,29 @@ inline Vec multiply_add(const bf16*, Vec sum, Vec a, Vec b) {
 #endif
 template <class T> inline Vec load_bits(const T* p) { return *reinterpret_cast<const Loose*>(p); }
 
+// Takes the sums of a whole tile where they go, straight from the registers.
+template <int R, int N, class T> inline void deliver(const Job<T>& job, Vec (&sum)[R][N]) {
+  if (job.add) {
+#pragma GCC unroll 8
+    for (int i = 0; i < R; ++i)
+#pragma GCC unroll 8
+      for (int j = 0; j < N; ++j) sum[i][j] += load(job.c[i] + j * kVector);
+  }
+  if (!job.y[0]) {
+#pragma GCC unroll 8
+    for (int i = 0; i < R; ++i)
+#pragma GCC unroll 8
+      for (int j = 0; j < N; ++j) store(job.c[i] + j * kVector, sum[i][j]);
+    return;
+  }
+#pragma GCC unroll 8
+  for (int j = 0; j < N; ++j) {
+    const Finish<T> finish(job.end, j * kVector, kVector);
+#pragma GCC unroll 8
+    for (int i = 0; i < R; ++i) finish(sum[i][j], job.y[i] + j * kVector);
+  }
+}
+
 // c[i,j] (+)= sum_k a[i,k] b[k,j]: R rows, N vectors of columns; a is [k,i] where kTransposed.
 template <class T, int R, int N, bool kTransposed> void tile(const Job<T>& job) {
   constexpr int64_t depths = kDepths<T>, width = N * kVector;
@@ -51,6 +74,7 @@ template <class T, int R, int N, bool kTransposed> void tile(const Job<T>& job) 
       }
     }
   }
+  if (R == kRows && N == kVectors && job.n == width) return deliver(job, sum);  // most are whole
   Vec done[R][N];  // in memory, so that the sums themselves, never indexed by a variable, need not be
 #pragma GCC unroll 8
   for (int i = 0; i < R; ++i)
