@@ -118,6 +118,24 @@ void gradient(const Tile<T>& t, int64_t channels, float* d, int64_t plane, int64
   }
 }
 
+// The pixels that exist, of the channels that are left from c on. Where all 16 do and fill vectors, nothing is asked.
+template <bool kWhole, class T>
+inline void output(const float* m, int64_t plane, int64_t c, int64_t left, T* y, int64_t row, int64_t pixel, int rows,
+                   int cols, const Epilogue<T>& end) {
+  const int64_t n = kWhole ? kVector : left;
+  Vec x[6][6], z[4][4];
+  read_planes(m + c, plane, n, x);
+  square<6, 4>(x, z, output4);
+  const Finish<T> finish(end, c, n);
+#pragma GCC unroll 4
+  for (int i = 0; i < 4; ++i) {
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) {
+      if (kWhole || (i < rows && j < cols)) finish(z[i][j], y + i * row + j * pixel + c);
+    }
+  }
+}
+
 }  // namespace
 
 template <class T> void tile_input(const Tile<T>& t, int64_t channels, float* v, int64_t plane, Points points) {
@@ -131,20 +149,10 @@ template <class T> void tile_input(const Tile<T>& t, int64_t channels, float* v,
 template <class T>
 void tile_output(const float* m, int64_t plane, int64_t channels, T* y, int64_t row, int64_t pixel, int rows, int cols,
                  const Epilogue<T>& end) {
-  for (int64_t c = 0; c < channels; c += kVector) {
-    const int64_t n = channels - c;
-    Vec x[6][6], z[4][4];
-    read_planes(m + c, plane, n, x);
-    square<6, 4>(x, z, output4);
-    const Finish<T> finish(end, c, n);
-#pragma GCC unroll 4
-    for (int i = 0; i < 4; ++i) {
-#pragma GCC unroll 4
-      for (int j = 0; j < 4; ++j) {
-        if (i < rows && j < cols) finish(z[i][j], y + i * row + j * pixel + c);
-      }
-    }
-  }
+  int64_t c = 0;
+  if (rows == 4 && cols == 4)
+    for (; c + kVector <= channels; c += kVector) output<true>(m, plane, c, kVector, y, row, pixel, 4, 4, end);
+  for (; c < channels; c += kVector) output<false>(m, plane, c, channels - c, y, row, pixel, rows, cols, end);
 }
 
 template <class T>

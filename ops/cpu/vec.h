@@ -74,7 +74,7 @@ inline int64_t padded(int64_t n) { return (n + kVector - 1) / kVector * kVector;
 // The epilogue of n columns from `column` on, for what is stored at y.
 template <class T> struct Finish {
   Vec scale, bias;
-  const Epilogue<T>& end;
+  const Epilogue<T> end;  // a copy, or every store could change it
   int64_t n;
   Finish(const Epilogue<T>& e, int64_t column, int64_t count)
       : scale(e.scale ? load(e.scale + column, count) : Vec{} + 1.f),
