@@ -67,11 +67,15 @@ template <class T> bool can_lie(const Patches<T>& p) {
   return pairs && p.run() > 0 && p.step_w * p.ldx * int64_t{sizeof(T)} <= kApart;
 }
 
-// Where each result reads the pixel at its own place, all images are one line.
+// Whether each pixel of the grid reads the one at its own place, and those are all.
+template <class T> bool is_image(const Patches<T>& p) {
+  return p.kh * p.kw == 1 && p.step_h == 1 && p.step_w == 1 && p.base_h == 0 && p.base_w == 0 && p.rows == p.h &&
+         p.cols == p.w;
+}
+
+// Then all images are one line, if the results are.
 template <class T> void flatten(Patches<T>& p, Grid<T>& g) {
-  if (p.kh * p.kw != 1 || p.step_h != 1 || p.step_w != 1 || p.base_h != 0 || p.base_w != 0 || p.rows != p.h ||
-      p.cols != p.w || g.row != g.cols * g.pixel || g.image != g.rows * g.row)
-    return;
+  if (!is_image(p) || g.row != g.cols * g.pixel || g.image != g.rows * g.row) return;
   p.w = p.cols = g.cols = g.size();
   p.h = p.rows = g.rows = g.n = 1;
 }
@@ -216,19 +220,12 @@ template <class T> void multiply_pixels(Product<T> p, T* pairs, const Kernels& k
   }
 }
 
-// Whether the patches of pixels are the image itself, whose rows lie near enough to stay in L1.
-template <class T> bool is_image(const ConvShape& s) {
-  constexpr int64_t kNear = 256;
-  const bool all = s.oh == s.h && s.ow == s.w && s.pad == Int2(0);
-  return sizeof(T) == 4 && s.c <= kNear && s.taps() == 1 && s.stride == Int2(1) && all;
-}
-
 // dw [depth,o] = sum over pixels of patches' dy, in parts of rows x columns; where those are few, over fixed shares of
 // the pixels too, which are added up in order.
 template <class T, class R> void weight_gradient(const Maps<T, R>& maps, float* dw, const Kernels& k) {
   if constexpr (std::is_same_v<T, bf16>)
     if (k.tiles) return tiles::weight_gradient(maps, dw, k);
-  constexpr int64_t kRows = 192, kColumns = 512;
+  constexpr int64_t kRows = 192, kColumns = 512, kNear = 256;  // channels of pixels that stay in L1 as they lie
   struct Block {
     size_t map;
     int64_t begin, count;
@@ -259,7 +256,7 @@ template <class T, class R> void weight_gradient(const Maps<T, R>& maps, float* 
         const auto& map = maps[blocks[q].map];
         const int64_t begin = blocks[q].begin, count = blocks[q].count, even = round_up(count, 2);
         const Patches<T> p = patches(map.s, map.x, g);
-        const bool whole = is_image<T>(map.s);
+        const bool whole = sizeof(T) == 4 && p.ldx <= kNear && is_image(p);
         if (!whole) images.gather(p, begin, count, i, m, a, rows + 16);
         images.pack(map.dy + begin * s.o + g * og + j, s.o, count, n, b, even, 0);
         const Run all{0, 0, count};

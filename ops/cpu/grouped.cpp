@@ -226,8 +226,7 @@ template <class T> void weight_gradient(const Maps<T>& maps, float* dw, const Ke
   });
   float* total = sums.as<float>();
   parallel_for(size, 1 << 14, [&](int64_t first, int64_t last) {
-    for (int64_t share = 1; share < shares; ++share)
-      for (int64_t i = first; i < last; ++i) total[i] += total[share * size + i];
+    for (int64_t share = 1; share < shares; ++share) k.add(total + share * size + first, last - first, total + first);
   });
   arrange(split, {split.c * s0.o, split.o, s0.o, 1}, s0.taps(), std::identity{},
           [=](int64_t to, int64_t at) { dw[to] = total[at]; });
