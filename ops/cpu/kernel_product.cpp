@@ -55,6 +55,20 @@ template <int R, int N, class T> inline void deliver(const Job<T>& job, Vec (&su
   }
 }
 
+// The same for tiles at the matrix' edges, of `rows` x `vectors` sums; the last vector may be cut off. Once for all of
+// these: in each of their functions it would be most of the code.
+template <class T> [[gnu::noinline]] void deliver_rest(const Job<T>& job, const Vec* sums, int rows, int vectors) {
+  for (int j = 0; j < vectors; ++j) {
+    const int64_t at = j * kVector, cols = job.n - at;
+    const Finish<T> finish(job.end, at, cols);
+    for (int i = 0; i < rows; ++i) {
+      const Vec sum = sums[i * vectors + j], v = job.add ? sum + load(job.c[i] + at, cols) : sum;
+      if (job.y[i]) finish(v, job.y[i] + at);
+      else store(job.c[i] + at, v, cols);
+    }
+  }
+}
+
 // c[i,j] (+)= sum_k a[i,k] b[k,j]: R rows, N vectors of columns; a is [k,i] where kTransposed.
 template <class T, int R, int N, bool kTransposed> void tile(const Job<T>& job) {
   constexpr int64_t depths = kDepths<T>, width = N * kVector;
@@ -80,16 +94,7 @@ template <class T, int R, int N, bool kTransposed> void tile(const Job<T>& job) 
   for (int i = 0; i < R; ++i)
 #pragma GCC unroll 8
     for (int j = 0; j < N; ++j) done[i][j] = sum[i][j];
-  for (int j = 0; j < N; ++j) {  // the last vector may be cut off by the matrix' edge
-    const int64_t at = j * kVector, cols = job.n - at;
-    const Finish<T> finish(job.end, at, cols);
-#pragma GCC unroll 8
-    for (int i = 0; i < R; ++i) {
-      const Vec v = job.add ? done[i][j] + load(job.c[i] + at, cols) : done[i][j];
-      if (job.y[i]) finish(v, job.y[i] + at);
-      else store(job.c[i] + at, v, cols);
-    }
-  }
+  deliver_rest(job, done[0], R, N);
 }
 
 template <class T> using Function = void (*)(const Job<T>&);
