@@ -198,7 +198,8 @@ void detail::check_device(const char* op, const Tensor*& first, const Tensor& t)
   if (!t) return;
   if (!first) first = &t;
   check(t.device() == first->device(), op, ": an input ", first->shape(), " is on ", name_of(first->device()),
-        ", another one ", t.shape(), " on ", name_of(t.device()), "\n  hint: move it with .to(device)");
+        ", another one ", t.shape(), " on ", name_of(t.device()),
+        "\n  hint: move a network's weights with move_to(), data with .to(device)");
 }
 
 void detail::link(std::unique_ptr<Node> made, std::vector<Edge> inputs, std::vector<Tensor*> outputs) {
@@ -217,7 +218,9 @@ void detail::link(std::unique_ptr<Node> made, std::vector<Edge> inputs, std::vec
 }
 
 void backward(const Tensor& loss, Tensor seed, BackwardOptions options) {
-  check(loss.requires_grad(), "backward: the tensor depends on nothing that requires a gradient");
+  check(loss.requires_grad(), "backward: the tensor depends on nothing that requires a gradient\n  hint: ",
+        "set_requires_grad() on a leaf; reshape(), slice() and cast() stay on the tape, but view(), rows(), to(), ",
+        "clone(), detach() and whatever runs under NoGrad leave it");
   if (!seed) {
     check(loss.size() == 1, "backward: a loss of shape ", loss.shape(), " needs a seed of the same shape");
     seed = Tensor::full(loss.shape(), 1, loss.dtype(), loss.device());

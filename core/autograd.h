@@ -129,8 +129,9 @@ void link(std::unique_ptr<Node> node, std::vector<Edge> inputs, std::vector<Tens
 //     void backward(const Tensor& dy, Grads& g) const;
 //   };
 // An op with several outputs has backward(const std::vector<Tensor>& dy, Grads& g). An op without backward() is for
-// values only. Inputs are Tensors (may be undefined: an absent bias) or vectors of them, all on one device.
-// Cold, as is a node's backward(): made small, not fast. What takes time are the loops that an op calls.
+// values only. Inputs are Tensors (may be undefined: an absent bias) or vectors of them, all on one device. Neither
+// they nor dy may be changed: other ops share them. Cold, as is a node's backward(): made small, not fast. What takes
+// time are the loops that an op calls.
 template <class Op, class... In> __attribute__((cold)) auto apply(Op op, const In&... in) {
   const Tensor* first = nullptr;
   (detail::check_device(Op::name, first, in), ...);

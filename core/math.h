@@ -36,7 +36,7 @@ template <class T, class... Rest> HD inline T polynomial(T t, T first, T second,
 HD inline float abs(float x) { return bits_to_float(float_to_bits(x) & 0x7fffffffu); }
 HD inline double abs(double x) { return x < 0 ? -x : x; }
 
-// e^x = 2^k e^r with k = round(x / ln 2), |r| <= ln 2 / 2, e^r by a polynomial of degree 6; at most 0.9 ulp.
+// e^x = 2^k e^r with k = round(x / ln 2), |r| <= ln 2 / 2, e^r by a polynomial of degree 6; at most 0.91 ulp.
 struct ExpParts {
   float p;     // e^r
   uint32_t k;  // its lower 9 bits: k, for |x| below 177

@@ -52,6 +52,7 @@ double Tensor::item() const {
 }
 
 Tensor Tensor::view(const Shape& shape) const {
+  check(bool(*this), "view: the tensor is undefined");
   check(shape.numel() == size(), "view: ", shape_, " has ", size(), " elements, ", shape, " has ", shape.numel());
   Tensor t = detach();
   t.shape_ = shape;

@@ -93,7 +93,7 @@ class Tensor {
   Tensor rows(int64_t begin, int64_t end) const;  // [begin, end) of the leading axis
   Tensor detach() const;
   Tensor clone() const;            // copies the elements, drops the record
-  Tensor to(DType dtype) const;    // converts the elements, drops the record
+  Tensor to(DType dtype) const;    // converts the elements, drops the record; an integer out of range may become any
   Tensor to(Device device) const;  // copies them there, drops the record; the same storage where it is there already
 
   // Of a pinned tensor: a copy on the device by the copy stream, while the device computes. May be let go of at once.

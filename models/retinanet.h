@@ -124,7 +124,8 @@ struct ClassTerms {
   Tensor gradient;  // [N,R,K]: of the whole classification loss, normaliser included
 };
 
-// What the prior predicts for the classification loss at step 0 (all logits equal to the initial bias).
+// What the prior predicts for the classification loss at step 0 (all logits equal to the initial bias). Of `stats` it
+// reads anchors, image_positives, image_scale and image_ignored; throws where those of the images differ in number.
 double expected_initial_loss(const RetinaNetOptions& options, const LossStats& stats);
 
 class RetinaNet : public Layer<RetinaNet> {

@@ -217,8 +217,13 @@ double expected_initial_loss(const RetinaNetOptions& o, const LossStats& stats) 
   }
   const bool softmax = o.loss.kind == "softmax";  // p / K a class, 1 - p for the background
   if (softmax) positive = -alpha * std::pow(1 - p / o.classes, gamma) * std::log(p / o.classes);
+  const size_t images = stats.image_scale.size();
+  check(images > 0 && stats.image_positives.size() == images && stats.image_ignored.size() == images,
+        "expected_initial_loss: image_scale, image_positives and image_ignored are of ", images, ", ",
+        stats.image_positives.size(), " and ", stats.image_ignored.size(),
+        " images, expected as many, and one at least");
   double loss = 0;
-  for (size_t i = 0; i < stats.image_scale.size(); ++i) {
+  for (size_t i = 0; i < images; ++i) {
     const double found = static_cast<double>(stats.image_positives[i]);
     const double terms = static_cast<double>(stats.anchors - stats.image_ignored[i]) * (softmax ? 1 : o.classes);
     loss += stats.image_scale[i] * (found * positive + (terms - found) * negative);

@@ -28,6 +28,9 @@ std::vector<ParamGroup> groups_by_pattern(const Module& module, const std::vecto
     while (i < rules.size() && !matches(rules[i].pattern, p.name)) ++i;
     groups[i].params.push_back(p);
   }
+  for (size_t i = 0; i < rules.size(); ++i)
+    check(Code::usage, !groups[i].params.empty(), "groups_by_pattern: '", rules[i].pattern,
+          "' matches no parameter that no rule before it has");
   return groups;
 }
 
@@ -36,10 +39,12 @@ Optimizer::Optimizer(std::vector<ParamGroup> groups, const std::vector<std::stri
   state_.push_back({"steps", Tensor::zeros({}, DType::i64)});
   std::set<const Record*> seen;
   for (auto& group : groups_) {
+    check(Code::usage, group.weight_decay >= 0, "optimizer: weight decay ", group.weight_decay, " is negative");
     std::erase_if(group.params, [](const Module::Named& p) { return !p.value.requires_grad(); });
     for (auto& p : group.params) {
       check(seen.insert(p.value.record().get()).second, "optimizer: the parameter ", p.name,
-            " is given twice: each step would move it twice");
+            " is given twice: each step would move it twice\n  hint: a tensor that two modules share belongs into one "
+            "group, once");
       check(p.value.dtype() != DType::bf16, "optimizer: the parameter ", p.name, " is bf16, expected f32 or f64");
       for (auto& slot : slots) state_.push_back({slot + "/" + p.name, zeros_like(p.value)});
     }
@@ -47,6 +52,7 @@ Optimizer::Optimizer(std::vector<ParamGroup> groups, const std::vector<std::stri
 }
 
 void Optimizer::step(double lr) {
+  check(std::isfinite(lr), "optimizer: a learning rate of ", lr);
   Tensor& steps = state_[0].value;
   steps.fill(steps.item() + 1);
   std::vector<Update> all;
@@ -159,6 +165,7 @@ AdamW::AdamW(std::vector<ParamGroup> groups, const Options& options)
   const auto fraction = [](double b) { return b >= 0 && b < 1; };
   check(Code::usage, fraction(options.beta1) && fraction(options.beta2), "adamw: the betas ", options.beta1, " and ",
         options.beta2, " are not in [0, 1)");
+  check(Code::usage, options.eps >= 0, "adamw: eps ", options.eps, " is negative");
 }
 void AdamW::update(const std::vector<Update>& all) {
   const double t = static_cast<double>(steps()), mean = 1 - std::pow(options_.beta1, t),

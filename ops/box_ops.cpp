@@ -225,6 +225,7 @@ Tensor decode_boxes(const Tensor& deltas, const Tensor& anchors, BoxCoder coder)
   for (int i = 1; fits && i <= anchors.rank(); ++i) fits = anchors.dim(-i) == deltas.dim(-i);
   check(fits, "decode_boxes: anchors must have the trailing axes of deltas\n  deltas ", deltas.shape(), "\n  anchors ",
         anchors.shape());
+  check(coder.wx != 0 && coder.wy != 0 && coder.ww != 0 && coder.wh != 0, "decode_boxes: a weight is 0");
   return apply(Decode(coder), deltas, anchors.detach());
 }
 

@@ -278,7 +278,8 @@ void check_tensors(const char* op, const Tensor& x, const Tensor& w, const Tenso
   const DType type = compute_type(x.dtype());
   const bool rounded = x.dtype() == DType::bf16 && w.dtype() == DType::bf16;  // see conv2d
   check((w.dtype() == type || rounded) && (!b || b.dtype() == type), op, ": input is ", name_of(x.dtype()), ", weight ",
-        name_of(w.dtype()), b ? ", bias " : "", b ? name_of(b.dtype()) : "", "\n  hint: convert one with to()");
+        name_of(w.dtype()), b ? ", bias " : "", b ? name_of(b.dtype()) : "",
+        "\n  hint: convert one with cast(), which stays on the tape");
   check(is_float(x.dtype()), op, ": expected f32, f64 or bf16, got ", name_of(x.dtype()));
 }
 void check_window(const char* op, const Tensor& w, Int2 stride, Int2 pad, Int2 dilation, int groups) {
@@ -397,7 +398,7 @@ Tensor conv2d_norm(const Tensor& x, const Tensor& w, const Tensor& scale, const 
   check(!scale || (scale.shape() == Shape{s.o} && scale.dtype() == type), "conv2d_norm: scale ", scale.shape(),
         ", expected ", name_of(type), " [", s.o, "], one an output channel");
   check(!scale || scale.device() == w.device(), "conv2d_norm: scale is on ", name_of(scale.device()), ", weight on ",
-        name_of(w.device()), "\n  hint: move it with .to(device)");
+        name_of(w.device()), "\n  hint: move a network's weights with move_to(), data with .to(device)");
   const Shape out{s.n, s.oh, s.ow, s.o};
   check(!residual || (residual.shape() == out && residual.dtype() == x.dtype()), "conv2d_norm: residual ",
         residual.shape(), ", expected ", out, " as the result");

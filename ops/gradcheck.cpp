@@ -95,7 +95,12 @@ class Check {
     at_ = text("sample ", k, ": ", shapes_of(sample));
     Tensor weight;
     const Run base = run(sample, DType::f64, weight, draw);
+    require(bool(base.y), "the result is undefined");
     require(distance(base.y, base.y) == 0, "the result is not finite");
+    const bool taped = std::any_of(base.grads.begin(), base.grads.end(), [](auto& g) { return bool(g); });
+    for (size_t i = 0; i < sample.inputs.size(); ++i)
+      require(!taped || base.grads[i] || !sample.inputs[i] || sample.inputs[i].dtype() != DType::f64,
+              text("input ", i, " gets no gradient"));
     for (size_t i = 0; i < sample.inputs.size(); ++i)
       if (base.grads[i]) result_.differentiable = true, differences(sample, i, base.grads[i], weight);
     rehearsal() = true;

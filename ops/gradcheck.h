@@ -16,7 +16,8 @@ struct CheckResult {
 };
 
 // Draws `shapes` samples of the row. For each:
-//  - dL/dx of every element of every f64 input, L a random linear functional of the output, against differences of
+//  - dL/dx of every element of every f64 input (all get one, or none does), L a random linear functional of the output,
+//  against differences of
 //    fourth order: |analytic - numeric| / max(|analytic|, |numeric|, a thousandth of the input's largest gradient or of
 //    1);
 //  - value and gradient are finite, and equal under rehearsal() up to the order of sums;

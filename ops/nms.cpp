@@ -180,6 +180,7 @@ void check_inputs(const char* op, const Tensor& boxes, const Tensor& scores, con
 
 Tensor batched_nms(const Tensor& boxes, const Tensor& scores, const Tensor& classes, double iou) {
   check_inputs("nms", boxes, scores, classes);
+  check(!std::isnan(iou), "nms: an IoU of ", iou);
   return apply(HardOp{iou}, boxes.detach(), scores.detach(), classes);
 }
 Tensor nms(const Tensor& boxes, const Tensor& scores, double iou) { return batched_nms(boxes, scores, {}, iou); }

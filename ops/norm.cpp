@@ -102,7 +102,7 @@ template <class T> struct GroupStats {
       mean[at + c] = T(middle), inv[at + c] = T(rate), scale[at + c] = T(rate * gamma[c0 + c]);
     if (running_mean == nullptr) return;
     running_mean[c0] = T((1 - momentum) * running_mean[c0] + momentum * middle);
-    running_var[c0] = T((1 - momentum) * running_var[c0] + momentum * m2 / (count > 1 ? count - 1 : 1));
+    if (count > 1) running_var[c0] = T((1 - momentum) * running_var[c0] + momentum * m2 / (count - 1));
   }
 };
 
@@ -390,7 +390,7 @@ void check_channels(const char* op, const Tensor& x, std::initializer_list<std::
     check(p.dtype() == compute_type(x.dtype()), op, ": x is ", name_of(x.dtype()), ", ", what, " is ",
           name_of(p.dtype()));
     check(p.device() == x.device(), op, ": x is on ", name_of(x.device()), ", ", what, " on ", name_of(p.device()),
-          "\n  hint: move it with .to(device)");
+          "\n  hint: move a network's weights with move_to(), data with .to(device)");
   }
 }
 

@@ -17,8 +17,8 @@ struct BatchNormOptions {
 };
 
 // Ioffe and Szegedy 2015. gamma, beta, running_mean, running_var [C]. In training the running ones (may be undefined)
-// are updated in place, with the unbiased variance; they never get a gradient. An empty batch updates nothing. Throws
-// where only one of the two is given.
+// are updated in place, with the unbiased variance, which one value a channel does not have: it leaves running_var.
+// They never get a gradient. An empty batch updates nothing. Throws where only one of the two is given.
 Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, const Tensor& running_mean,
                   const Tensor& running_var, BatchNormOptions options = {});
 

@@ -179,7 +179,8 @@ struct Pick {
 }  // namespace
 
 Tensor reshape(const Tensor& x, const Shape& shape) {
-  check(x && shape.numel() == x.size(), "reshape: ", x.shape(), " has ", x.size(), " elements, ", shape, " has ",
+  check(bool(x), "reshape: the input is undefined");
+  check(shape.numel() == x.size(), "reshape: ", x.shape(), " has ", x.size(), " elements, ", shape, " has ",
         shape.numel());
   return apply(Reshape{shape, {}}, x);
 }
@@ -193,10 +194,11 @@ Tensor slice(const Tensor& x, int axis, int64_t begin, int64_t end) {
 }
 
 Tensor concat(const std::vector<Tensor>& parts, int axis) {
-  check(!parts.empty() && parts[0], "concat: needs at least one tensor");
+  check(!parts.empty(), "concat: needs at least one tensor");
+  check(std::all_of(parts.begin(), parts.end(), [](auto& p) { return bool(p); }), "concat: an input is undefined");
   const int a = parts[0].shape().axis(axis);
   for (auto& p : parts)
-    check(p && p.dtype() == parts[0].dtype() && p.rank() == parts[0].rank() &&
+    check(p.dtype() == parts[0].dtype() && p.rank() == parts[0].rank() &&
               p.shape().with(a, 0) == parts[0].shape().with(a, 0),
           "concat: parts must have one type and agree in all axes but ", axis, "\n  first ", name_of(parts[0].dtype()),
           " ", parts[0].shape(), "\n  other ", name_of(p.dtype()), " ", p.shape());
@@ -204,9 +206,10 @@ Tensor concat(const std::vector<Tensor>& parts, int axis) {
 }
 
 Tensor permute(const Tensor& x, const std::vector<int>& order) {
+  check(bool(x), "permute: the input is undefined");
   std::vector<int> sorted = order;
   std::sort(sorted.begin(), sorted.end());
-  bool ok = x && static_cast<int>(order.size()) == x.rank();
+  bool ok = static_cast<int>(order.size()) == x.rank();
   for (size_t i = 0; i < sorted.size(); ++i) ok = ok && sorted[i] == static_cast<int>(i);
   check(ok, "permute: the order must name each axis of ", x.shape(), " once, from 0");
   return apply(Permute{order}, x);

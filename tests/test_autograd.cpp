@@ -62,6 +62,14 @@ TEST_CASE("NoGrad and detach cut the graph") {
   CHECK_THROWS_AS((x * x).set_requires_grad(false), Error);
 }
 
+TEST_CASE("what left the tape has no gradient, and the error says what leaves it") {
+  const Tensor x = Tensor::full({2}, 3, DType::f64).set_requires_grad();
+  for (auto& y : {x.view({2, 1}), x.to(DType::f32), x.clone()})
+    CHECK(message_of([&] { backward(y, y); }).find("hint: set_requires_grad() on a leaf") != std::string::npos);
+  backward(sum(cast(reshape(x, {2, 1}), DType::f32)));
+  CHECK(x.grad().at(1) == 1);
+}
+
 TEST_CASE("hooks see complete gradients, in a fixed order, and may replace them") {
   Tensor x = leaf({1, 2}), w = leaf({3, 4});
   std::vector<std::string> order;

@@ -55,8 +55,7 @@ TEST_CASE("batch norm matches the textbook and updates the running statistics wi
           REQUIRE(std::abs(relu.at(i) - std::max(0.0, expected)) < tolerance);
         }
         REQUIRE(mean.at(k) == Approx(0.7 * mean0.at(k) + 0.3 * s.mean).epsilon(1e-5).margin(1e-6));
-        REQUIRE(var.at(k) ==
-                Approx(0.7 * 0.5 + 0.3 * s.var * double(n) / double(std::max<int64_t>(n - 1, 1))).epsilon(1e-5));
+        REQUIRE(var.at(k) == Approx(n > 1 ? 0.7 * 0.5 + 0.3 * s.var * double(n) / double(n - 1) : 0.5).epsilon(1e-5));
       }
     }
 }

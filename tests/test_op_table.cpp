@@ -252,6 +252,12 @@ TEST_CASE("the check finds wrong gradients, loops that lean on an order, and fai
                          return OpSample{{d.normal({3})}, [](auto& x) { return scale(x[0].detach(), NAN); }};
                        }};
   CHECK(gradcheck(nowhere, 1).where.find("the result is not finite") != std::string::npos);
+  const OpCase deaf{"deaf", [](Draw& d) {
+                      return OpSample{{d.normal({3}), d.normal({3})}, [](auto& x) { return x[0] * x[1].detach(); }};
+                    }};
+  CHECK(gradcheck(deaf, 1).where.find("input 1 gets no gradient") != std::string::npos);
+  const OpCase mute{"mute", [](Draw& d) { return OpSample{{d.normal({3})}, [](auto&) { return Tensor(); }}; }};
+  CHECK(gradcheck(mute, 1).where.find("the result is undefined") != std::string::npos);
   const OpCase throwing{"throwing", [](Draw& d) {
                           return OpSample{{d.normal({2, 3})}, [](auto& x) { return reshape(x[0], {7}); }};
                         }};

@@ -312,6 +312,15 @@ TEST_CASE("errors name the op, both shapes and a way out") {
   CHECK(says([&] { dropout(Tensor(), 0.5, 1, 1); }, {"dropout:"}));
 }
 
+TEST_CASE("an input that is undefined is called so") {
+  const Tensor none, x = Tensor::zeros({2, 2});
+  CHECK_THROWS_WITH(reshape(none, {1}), "reshape: the input is undefined");
+  CHECK_THROWS_WITH(permute(none, {}), "permute: the input is undefined");
+  CHECK_THROWS_WITH(slice(none, 0, 0, 0), "slice: the input is undefined");
+  CHECK_THROWS_WITH(concat({x, none}, 0), "concat: an input is undefined");
+  CHECK_THROWS_WITH(none.view({1}), "view: the tensor is undefined");
+}
+
 TEST_CASE("focal loss written from sigmoid, log and mul equals the fused op, value and gradient") {
   Draw draw(21);
   for (double gamma : {0.0, 0.5, 2.0, 3.0}) {

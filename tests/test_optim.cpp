@@ -159,6 +159,10 @@ TEST_CASE("options that no optimiser, average or schedule can have are refused")
   CHECK_THROWS_WITH(SGD({}, {.momentum = 0, .nesterov = true}), contains("nesterov needs"));
   for (const AdamW::Options& betas : {AdamW::Options{1, 0.9}, {0.9, 1}, {-0.1, 0.9}, {0.9, -0.1}})
     CHECK_THROWS_WITH(AdamW({}, betas), contains("adamw: the betas"));
+  CHECK_THROWS_WITH(AdamW({}, {.eps = -1}), contains("adamw: eps -1 is negative"));
+  CHECK_THROWS_WITH(SGD(decay_groups(net, -1)), contains("weight decay -1 is negative"));
+  CHECK_THROWS_WITH(SGD(decay_groups(net, 0)).step(NAN), contains("a learning rate of nan"));
+  CHECK_THROWS_WITH(groups_by_pattern(net, {{"*", 1, 0}, {"bias", 1, 0}}, 0), contains("'bias' matches no parameter"));
   CHECK_THROWS_WITH(clip_grad_value({net.w}, 0), contains("limit 0"));
   for (const double decay : {-0.1, 1.0}) CHECK_THROWS_WITH(Ema(net, decay), contains("ema: the decay"));
   CHECK_THROWS_WITH(cosine(1, 0), contains("cosine: 0 steps"));
@@ -172,7 +176,8 @@ TEST_CASE("parameters that come twice and those of bf16 are refused, not moved t
   Pair net;
   std::vector<ParamGroup> twice = decay_groups(net, 0);
   twice.push_back({{net.parameters()[1]}, 0.1});
-  CHECK_THROWS_WITH(SGD(twice), "optimizer: the parameter bias is given twice: each step would move it twice");
+  CHECK_THROWS_WITH(SGD(twice),
+                    contains("optimizer: the parameter bias is given twice: each step would move it twice"));
   Tensor half = Tensor::full({2}, 1, DType::bf16).set_requires_grad();
   CHECK_THROWS_WITH(AdamW({{{{"half", half}}}}), "optimizer: the parameter half is bf16, expected f32 or f64");
   half.set_grad(Tensor::full({2}, 1, DType::bf16));

@@ -336,6 +336,7 @@ TEST_CASE("the prior predicts the first classification loss") {
                   .image_scale = {1.0 / 50},
                   .image_ignored = {0}};
   CHECK(expected_initial_loss(o, stats) == Approx(1.12838 + 201600 * 80 * 7.5378e-7 / 50).epsilon(1e-4));
+  CHECK_THROWS_WITH(expected_initial_loss(o, {.image_positives = {50}}), contains("are of 0, 1 and 0 images"));
   o.loss.gamma = 0, o.loss.alpha = 0.5;
   CHECK(expected_initial_loss(o, stats) == Approx(201600 * 80 * 0.005025 / 50 + 0.5 * -std::log(0.01)).epsilon(1e-3));
 
