@@ -66,6 +66,8 @@ fs::path find_picture(const std::vector<fs::path>& folders, std::string name) {
   }
   return {};
 }
+// Where the folders of the name are not there: of another machine.
+std::string without_folders(const std::string& name) { return name.substr(name.find_last_of("/\\") + 1); }
 
 // Those of `place`, in the data set DIR; `folder`: of the split that they are, "" where their names say it.
 void add_files(Files& files, const fs::path& dir, const fs::path& place, const std::string& folder) {
@@ -78,7 +80,8 @@ void add_files(Files& files, const fs::path& dir, const fs::path& place, const s
     }
     File file{path, folder.empty() ? split_of(path) : folder, ""};
     file.fault = csv_table_fault(path, [&](const std::string& name) {
-      return !find_picture(picture_folders(path, dir, file.split), name).empty();
+      const auto folders = picture_folders(path, dir, file.split);
+      return !find_picture(folders, name).empty() || !find_picture(folders, without_folders(name)).empty();
     });
     (file.fault.empty() ? files.tables : files.others).push_back(file);
   }
@@ -134,15 +137,24 @@ std::vector<Annotation> read_pictures(const Table& table, const fs::path& dir,
                                       const std::map<std::string, int64_t>& ids) {
   const std::vector<fs::path> folders = picture_folders(table.path, dir, table.split);
   std::map<std::string, Annotation> by_path;  // a.jpg and ./a.jpg are one
+  std::map<std::string, std::string> moved;   // names whose folders are not there, by path
   for (const auto& [name, picture] : table.pictures) {
-    const fs::path path = find_picture(folders, name);
+    fs::path path = find_picture(folders, name);
+    const bool there = !path.empty();
+    if (!there) path = find_picture(folders, without_folders(name));
     if (path.empty())
       reject(table.path, picture.line,
              "there is no picture \"" + brief(name, 200) + "\", neither beside this file nor in " + dir.string() +
                  " or its images/; correct the path, or remove its lines");
     if (is_unread_image_name(path.string()))
       reject(table.path, picture.line, path.string() + " is of a kind that is not read; convert it to .png or .jpg");
-    Annotation& a = by_path[path.lexically_normal().string()];
+    const std::string normal = path.lexically_normal().string();
+    if (by_path.count(normal) > 0 && (!there || moved.count(normal) > 0))
+      reject(table.path, picture.line,
+             "\"" + brief(name, 200) + "\" and another picture may both be " + normal +
+                 "; put the pictures where their paths say");
+    if (!there) moved[normal] = name;
+    Annotation& a = by_path[normal];
     a.path = path.string(), a.file = table.path.string();
     for (const CsvTable::Object& object : picture.objects) {
       a.lines.push_back(int(object.line));

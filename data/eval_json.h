@@ -15,6 +15,7 @@ struct Json;
 struct CocoTruthFile {
   std::string path;
   std::vector<std::int64_t> images;                         // ids, ascending
+  std::vector<std::string> files;                           // one entry per image: its file_name, or ""
   std::vector<std::vector<CocoGroundTruth>> ground_truths;  // one entry per image
   std::vector<std::int64_t> categories;                     // ids, ascending
   std::vector<std::string> names;                           // one entry per category
@@ -25,7 +26,9 @@ struct CocoTruthFile {
 // off, a missing field, a value of the wrong type, a number that is not finite, an unknown image, and (in ground truth
 // only) an unknown category. strict: see CocoOptions; also, annotations that share an id all become the last of them.
 CocoTruthFile read_coco_truth(const std::string& path, bool strict = false);
-// Detections in file order, one entry per image of truth.
+// Detections in file order, one entry per image of truth. A record that names its picture (file_name) and class
+// (category), as those of `fovea detect` do, whose ids are its own, is of that picture, by the end of its path, and of
+// the truth's class of that name; it is refused where the truth names its pictures and has none that is called so.
 std::vector<std::vector<CocoDetection>> read_coco_detections(const std::string& path, const CocoTruthFile& truth);
 
 // Both files, read and evaluated; the result's warnings include the files'.

@@ -234,6 +234,9 @@ std::string JsonRecord::name(const char* key) const {
   if (!value.is_string()) reject("has ", key, " ", shown(value), ", which is not a text");
   return value.get<std::string>();
 }
+std::string JsonRecord::name_if_any(const char* key) const {
+  return has(key) && field(key).is_string() ? field(key).get<std::string>() : "";
+}
 CocoBox JsonRecord::box() const {
   const Parsed& value = field("bbox");
   if (!value.is_array() || value.size() != 4) reject("has bbox ", shown(value), ", not [x, y, width, height]");

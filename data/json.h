@@ -91,6 +91,7 @@ struct JsonRecord {
   double number(const char* key) const;
   std::int64_t integer(const char* key) const;
   std::string name(const char* key) const;
+  std::string name_if_any(const char* key) const;  // "" where it has none, or no text
   CocoBox box() const;
 };
 

@@ -63,8 +63,8 @@ class Parser {
               size.child("height").text().as_int(),
               root.child("filename").text().as_string(),
               {}};
-    if (!size) reject(root.offset_debug(), "has no <size>; add the picture's <width> and <height>");
-    if (file.width < 1 || file.height < 1)
+    const bool unknown = file.width == 0 && file.height == 0;  // some programs leave it out, or so: see read_voc
+    if (!unknown && (file.width < 1 || file.height < 1))
       reject(size.offset_debug(), text("its <size> says ", file.width, " x ", file.height, "; correct it"));
     for (const pugi::xml_node object : root.children("object")) file.objects.push_back(read_object(object));
     return file;
@@ -248,6 +248,10 @@ Source read_voc(const DatasetOptions& options) {
     a.path = pictures.find(file).string();
     a.file = file.path.string();
     a.id = int64_t(source.annotations.size()) + 1, a.width = file.width, a.height = file.height;
+    if (a.width == 0) {
+      const ImageSize size = read_image_size(a.path);
+      a.width = size.width, a.height = size.height;
+    }
     // A point is a slip of the mouse, not one pixel.
     const auto end = [&](double low, double high) { return high > low ? high : std::min(high, low - first); };
     for (const auto& [name, box, difficult, line] : file.objects) {

@@ -80,7 +80,9 @@ std::vector<std::string> yaml_names(const fs::path& path) {
   std::map<int64_t, std::string> names;
   const auto put = [&](int64_t number, std::string name) {
     const bool quoted = name.size() > 1 && (name[0] == '"' || name[0] == '\'') && name.back() == name[0];
+    const char quote = quoted ? name[0] : '\0';
     if (quoted) name = name.substr(1, name.size() - 2);
+    for (size_t at = 0; quote == '\'' && (at = name.find("''", at)) != name.npos; ++at) name.erase(at, 1);
     if (!names.emplace(number, name).second) reject(path, at + 1, text("two names have the number ", number));
   };
   int64_t number = 0;
@@ -266,9 +268,12 @@ bool is_list(const fs::path& path) {  // train.txt may as well be the labels of 
 }
 // Empty where there is no such file. The folder may have had another name where the list was written:
 // data/obj_train_data/a.jpg.
-fs::path listed_picture(const fs::path& list, const fs::path& dir, const std::string& line) {
-  for (const fs::path& path : {dir / line, list.parent_path() / line, dir / line.substr(line.find('/') + 1)})
-    if (is_file(path)) return path;
+fs::path listed_picture(const fs::path& list, const fs::path& dir, std::string line) {
+  for (const bool windows : {false, true}) {
+    if (windows) std::replace(line.begin(), line.end(), '\\', '/');
+    for (const fs::path& path : {dir / line, list.parent_path() / line, dir / line.substr(line.find('/') + 1)})
+      if (is_file(path)) return path;
+  }
   return {};
 }
 

@@ -76,6 +76,7 @@ Preset light(const std::string& name, const std::string& backbone, const std::st
            {"warmup", "100"},
            {"clip_norm", "10"},
            {"short_side", "320"},
+           {"max_side", "640"},
            {"flip", "0.5"}}};
 }
 // From scratch on hundreds of images: norms everywhere, overlap as the box loss, averaged weights.
@@ -102,6 +103,7 @@ Preset small() {
            {"clip_norm", "10"},
            {"ema", "0.99"},
            {"short_side", "320"},
+           {"max_side", "640"},
            {"flip", "0.5"},
            {"scale_min", "0.8"},
            {"scale_max", "1.25"},

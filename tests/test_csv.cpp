@@ -140,7 +140,8 @@ TEST_CASE("CSV in the layouts that it comes in") {
 TEST_CASE("CSV: pictures that a path may mean") {
   const Folder elsewhere;
   add_pictures(elsewhere, "far");
-  for (const std::string name : {"sub/a.png", "sub\\a.png", "sub/a", "in.2020", "turned.jpg"}) {
+  for (const std::string name :
+       {"sub/a.png", "sub\\a.png", "sub/a", "in.2020", "turned.jpg", "/gone/turned.jpg", "C:\\gone\\turned.jpg"}) {
     INFO(name);
     const CsvFolder folder(name + ",1,2,3,4,dog\n");
     add_pictures(folder, "images/sub");
@@ -149,6 +150,10 @@ TEST_CASE("CSV: pictures that a path may mean") {
     CHECK(open(folder).annotation(0).width == 40);
   }
   CHECK(open(CsvFolder(elsewhere / "far/b.png" + ",1,2,3,4,dog\n")).annotation(0).width == 20);
+  require_words(error(CsvFolder("x/a.png,1,2,3,4,dog\ny/a.png,1,2,3,4,dog\n")),
+                {"boxes.csv:2", "y/a.png", "may both be"});
+  require_words(error(CsvFolder("a.png,1,2,3,4,dog\ny/a.png,1,2,3,4,dog\n")),
+                {"boxes.csv:2", "y/a.png", "may both be"});
   const CsvFolder comma("\"a,b.png\",1,2,3,4,dog\na.png,,,,,\n");
   write_png(comma / "a,b.png", Image(8, 8, 90));
   CHECK(open(comma).size() == 2);

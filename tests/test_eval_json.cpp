@@ -58,6 +58,28 @@ std::pair<Json, nlohmann::ordered_json> random_json(Dice& dice, int depth) {
 
 }  // namespace
 
+TEST_CASE("eval_json: detections that name their pictures and classes are of those, whatever their ids") {
+  const Folder folder;
+  const std::string gt = folder.write("gt.json", R"({"images": [{"id": 7, "file_name": "a/x.jpg"},
+      {"id": 3, "file_name": "b/x.jpg"}, {"id": 4, "file_name": "y.jpg"}], "annotations": [],
+      "categories": [{"id": 2, "name": "cat"}, {"id": 9, "name": "dog"}]})");
+  const CocoTruthFile truth = read_coco_truth(gt);
+  CHECK((truth.files == std::vector<std::string>{"b/x.jpg", "y.jpg", "a/x.jpg"}));
+  const auto detections = [&](const std::string& file, const std::string& name) {
+    const std::string dt = folder.write(
+        "dt.json", R"([{"image_id": 3, "category_id": 2, "bbox": [0, 0, 1, 1], "score": 1)" + file + name + "}]");
+    return read_coco_detections(dt, truth);
+  };
+  const auto named = [](const std::string& file) { return R"(, "file_name": ")" + file + '"'; };
+  CHECK(detections("", "")[0][0].category == 2);
+  CHECK(detections(named("data/a/x.jpg"), R"(, "category": "dog")")[2].at(0).category == 9);
+  CHECK(detections(named("/data/b/x.jpg"), R"(, "category": "cow")")[0].at(0).category == 2);
+  CHECK(detections(named("elsewhere/y.jpg"), "")[1].size() == 1);
+  for (const char* file : {"x.jpg", "c/x.jpg", "z.jpg"})  // either, or none
+    require_words(message_of([&] { detections(named(file), ""); }, Code::data),
+                  {"is of the picture", file, "does not have"});
+}
+
 TEST_CASE("eval_json: equals the COCO toolkit on the shared cases") {
   const char* named = std::getenv("FOVEA_SHARED");
   const fs::path shared = named ? fs::path(named) : fs::path(FOVEA_SOURCE_DIR) / ".." / "shared";

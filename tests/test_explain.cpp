@@ -2,6 +2,7 @@
 #include <filesystem>
 #include <regex>
 
+#include "data/image.h"
 #include "data/json.h"
 #include "tests/program.h"
 
@@ -117,3 +118,37 @@ TEST_CASE("--errors: eval and coco-eval agree, in words and in JSON") {
   CHECK(words.out.find("TIDE") != std::string::npos);
   CHECK(run("coco-eval tiny/val/annotations.json found.json").out.find("TIDE") == std::string::npos);
 }
+
+TEST_CASE("explain counts what it shows: pictures that no other one pads") {
+  make_all();
+  const Json all =
+      parse_json(run("explain" + kTiny + "-n 100 --threshold 0 --set model.score_threshold=0.01 --json").out);
+  int64_t shown = 0;
+  for (auto& picture : all["pictures"].items) shown += int64_t(picture["detections"].items.size());
+  CHECK(shown > 0);
+  CHECK(all["errors"]["detections"] == shown);
+}
+
+TEST_CASE("a part of a file of annotations that was named is said to be one") {
+  make_data();
+  const std::string file = " --annotations tiny/train/annotations.json --images tiny/train/images";
+  for (const char* command : {"eval --weights done", "data stats"}) {
+    require_words(run(command + file + " --split val").err, {"has no splits: \"val\" is", "without --split all are"});
+    CHECK(run(command + file).err.find("has no splits") == std::string::npos);
+  }
+}
+
+#ifndef __SANITIZE_ADDRESS__  // which reserves more than the limit
+TEST_CASE("detect: a picture that memory does not hold does not stop the others") {
+  make_data();
+  write_png(shared() / "thin.png", Image(9000, 2, 90));
+  const Result r =
+      run("detect thin.png thin.png tiny/val/images --weights done --set data.max_side=0 "
+          "--set model.score_threshold=0.01 --json",
+          "sh -c 'ulimit -v 800000; exec \"$@\"' sh");
+  INFO(r.err);
+  CHECK(r.code == 6);
+  CHECK(count_of(r.err, "error: thin.png: out of memory") == 2);
+  CHECK(parse_json(r.out).items.size() > 0);
+}
+#endif

@@ -145,6 +145,10 @@ TEST_CASE("weights keep their classes where the data has these in another order"
         .at("head.classification_head.cls_logits.bias");
   };
   CHECK(weights("crossed").values<float>() == weights("straight").values<float>());
+  turned.replace(turned.find("\"circle\""), 8, "\"disc\"");
+  shared().write("turned/train/annotations.json", turned);
+  require_words(run("train --data turned --out renamed" + more).err,
+                {"the weights' classes are circle, square, triangle, the data's", "disc", "train.skip_weights"});
 }
 
 TEST_CASE("files of annotations are whole splits; one alone is divided") {
@@ -175,6 +179,8 @@ TEST_CASE("files of annotations are whole splits; one alone is divided") {
   fs::create_directories(shared() / "roboflow");
   fs::copy(shared() / "tiny/train", shared() / "roboflow/train", fs::copy_options::recursive);
   fs::copy(shared() / "tiny/val", shared() / "roboflow/valid", fs::copy_options::recursive);
+  require_words(pictures("--data tiny --val-split train", "seen"),
+                {"12 pictures of the 12 to score on are trained on"});
   require_words(pictures("--data roboflow ", "unscored"), {"no split 'val'", "--val-split: there are train, valid"});
 }
 

@@ -213,7 +213,8 @@ TEST_CASE("YOLO: lists of pictures name the splits") {
   for (const auto& [images, labels] : std::map<std::string, std::string>{
            {"images", "labels"}, {"obj", "obj"}, {"images/x", "images/x"}, {"images/x/y", "labels/x/y"}}) {
     const ListFolder folder(images, labels);
-    for (const std::string& before : {std::string(), std::string("./"), std::string("data/"), folder / ""}) {
+    for (const std::string& before :
+         {std::string(), std::string("./"), std::string("data/"), std::string("data\\"), folder / ""}) {
       INFO(before << images);
       const std::string a = before + images + "/a.png\n";
       folder.write("train.txt", "\r\n" + a + "\n" + "./" + images + "/a.png");
@@ -288,7 +289,7 @@ TEST_CASE("YOLO: names of classes as people write them") {
         "names: {1: it's a cat, 0: dog}", "names:\n- dog\n- it's a cat\nroboflow:\n  - x",
         "nc: 2\nnames:\n\n  # two\n"
         "  1: \"it's a cat\"  # the second\n  0: dog\ntrain: x",
-        "names:\n  0: dog\n  1: it's a cat"}) {
+        "names:\n  0: dog\n  1: it's a cat", "names: ['dog', 'it''s a cat']"}) {
     INFO(yaml);
     folder.write("data.yaml", yaml);
     CHECK(folder.open().classes() == names);

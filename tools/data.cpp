@@ -64,6 +64,7 @@ void run_show(const ShowFlags& flags) {
   check(Code::usage, flags.number >= 1 && flags.cell >= 32, "data show: at least 1 picture and 32 pixels a cell");
   check_named_once(flags.data.dir, flags.data.annotations);
   const Dataset dataset = open_dataset(flags.data);
+  note_part(flags.data, dataset);
   const bool jpeg = is_jpeg_page(flags.out, dataset);
   std::vector<int64_t> order(static_cast<size_t>(dataset.size()));
   for (size_t i = 0; i < order.size(); ++i) order[i] = int64_t(i);
@@ -254,6 +255,7 @@ void print_anchors(const Dataset& dataset, const Config& config, const AnchorFit
 void run_stats(const StatsFlags& flags) {
   check_named_once(flags.data.dir, flags.data.annotations);
   const Dataset dataset = open_dataset(flags.data);
+  note_part(flags.data, dataset);
   Counts counts = count(dataset);
   std::vector<std::string> faults;
   if (flags.verify) faults = verify(dataset);

@@ -4,6 +4,7 @@
 #include <future>
 #include <iostream>
 #include <map>
+#include <new>
 #include <set>
 
 #include "core/atomic_file.h"
@@ -132,7 +133,8 @@ void detect(const Flags& flags) {
   const ClassNames names = names_of(loaded);
   if (!flags.out.empty()) prepare_out(flags.out);
   std::string all;  // as text, a detection a line: as Json they would take ten times the memory
-  int64_t id = 0, failed = 0;
+  int64_t id = 0;
+  Code failed{};
   for (auto& file : files) {
     auto coming = std::move(next);
     if (static_cast<size_t>(++id) < files.size()) next = read(static_cast<size_t>(id));
@@ -148,16 +150,19 @@ void detect(const Flags& flags) {
         write_jpeg(path, draw_detections(image, found, names.ids, names.names, flags.threshold, scale));
         if (!flags.json) std::cout << path << "  " << counted(found, names, flags.threshold) << "\n";
       }
-    } catch (const Error& error) {  // one bad picture does not stop the others
-      if (error.code != Code::data) throw;
-      ++failed;
-      complain(error.what(), 0);
+    } catch (const Error& error) {  // one bad picture, or one that is too large, does not stop the others
+      if (error.code != Code::data && error.code != Code::memory) throw;
+      failed = std::max(failed, error.code);
+      complain(error.code == Code::data ? error.what() : text(file, ": ", error.what()), 0);
+    } catch (const std::bad_alloc&) {
+      failed = Code::memory;
+      complain(file + ": out of memory\n  hint: --set data.max_side=1333 makes it smaller", 0);
     }
   }
   all += all.empty() ? "[]\n" : "\n]\n";
   if (!flags.out.empty()) write_file_atomically(flags.out + "/detections.json", all, false);
   if (flags.json) std::cout << all;
-  if (failed > 0) throw Exit{static_cast<int>(Code::data)};
+  if (failed != Code{}) throw Exit{static_cast<int>(failed)};
 }
 
 }  // namespace

@@ -45,10 +45,17 @@ static void check_ids(const Dataset& data) {
   }
 }
 
+void note_part(const DatasetOptions& options, const Dataset& data) {
+  if (options.annotations.empty() || options.split.empty() || options.split == "all") return;
+  warn(text(options.annotations, " has no splits: \"", options.split, "\" is ", counted(data.size(), "picture"),
+            " of it, by a val_fraction of ", options.val_fraction, "; without --split all are taken"));
+}
+
 Dataset open_for(const LoadedModel& loaded, DatasetOptions options) {
   if (std::isnan(options.val_fraction)) options.val_fraction = loaded.config.data.val_fraction;
   options.classes = loaded.classes;
   Dataset data = open_dataset(options);
+  note_part(options, data);
   const int64_t classes = static_cast<int64_t>(data.classes().size());
   check(Code::model, loaded.labels_are_ids() || classes == loaded.config.model.classes, "'", loaded.path,
         "' was trained for ", counted(loaded.config.model.classes, "class"), ", '", data.name(), "' has ", classes);

@@ -38,6 +38,8 @@ Evaluation evaluate(RetinaNet& model, const Dataset& data, const EvaluationOptio
 // The data set for weights that were trained already: classes in their order, their run's part for validation where
 // val_fraction is NaN; warns of boxes that were mended. Throws as open_dataset(), and Code::model for other classes.
 Dataset open_for(const LoadedModel& loaded, DatasetOptions options);
+// Says that a file of annotations that was named is scored or shown in part, where it is.
+void note_part(const DatasetOptions& options, const Dataset& data);
 // The same weights over all of it, with a progress bar.
 Evaluation evaluate(const LoadedModel& loaded, const Dataset& data);
 

@@ -149,6 +149,7 @@ Result explain_data(const Flags& flags, LoadedModel& loaded) {
   if (!flags.image.empty()) {
     places = {find_image(data, flags.image)};
   } else {
+    loaded.config.eval.batch = 1;  // as explain_picture() sees each: padded by no other
     const Evaluation evaluation = evaluate(loaded, data);
     result.report = errors_of(evaluation, data);
     places = worst(data, evaluation, flags);

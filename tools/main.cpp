@@ -41,7 +41,7 @@ int main(int argc, char** argv) {
     std::cout.flush();
     return exit.code;
   } catch (const Error& error) { return complain(error.what(), exit_code(error.code)); } catch (const std::bad_alloc&) {
-    return complain("out of memory\n  hint: a smaller train.batch or data.short_side needs less",
+    return complain("out of memory\n  hint: a smaller train.batch, data.short_side or data.max_side needs less",
                     exit_code(Code::memory));
   } catch (const std::filesystem::filesystem_error& error) {
     return complain(text("'", error.path1().string(), "': ", error.code().message(),

@@ -6,6 +6,7 @@
 #include <filesystem>
 #include <fstream>
 #include <new>
+#include <set>
 
 #include "core/atomic_file.h"
 #include "core/isa.h"
@@ -105,6 +106,11 @@ void Session::open_data(const std::string& weights) {
                           train_->classes().end())) {
     say("notice: the classes are in the order of the weights: %s\n", joined(of_train.classes).c_str());
     train_ = open_dataset(of_train);
+  } else if (train_->classes() != of_train.classes && train_->classes().size() == of_train.classes.size() &&
+             config_.train.skip_weights.empty()) {
+    warn(text("the weights' classes are ", joined(of_train.classes), ", the data's ", joined(train_->classes()),
+              ": each takes over the weights of the one at its place; --set 'train.skip_weights=*cls_logits*' begins ",
+              "that layer afresh"));
   }
   const int64_t all = train_->size();
   train_ = train_->filtered(c.data.filter);
@@ -135,6 +141,13 @@ void Session::open_data(const std::string& weights) {
   }
   options.classes = train_->classes();
   val_ = open_dataset(options);
+  std::set<std::string> known;
+  for (int64_t i = 0; i < train_->size(); ++i) known.insert(train_->annotation(i).path);
+  int64_t shared = 0;
+  for (int64_t i = 0; i < val_->size(); ++i) shared += known.count(val_->annotation(i).path) > 0;
+  if (shared > 0)
+    warn(text(counted(shared, "picture"), " of the ", val_->size(), " to score on ", shared == 1 ? "is" : "are",
+              " trained on, too: such scores say nothing of other pictures; --val-split names a split"));
 }
 
 // What config.toml and the checkpoints will hold: a text that they cannot is better found before the first epoch.
@@ -260,7 +273,7 @@ void Session::run() {
     try {
       loop();
     } catch (const Exit&) { leave(stop_caught()); } catch (const std::bad_alloc&) {
-      fail(Code::memory, "out of memory\n  hint: a smaller data.short_side needs less");
+      fail(Code::memory, "out of memory\n  hint: a smaller data.short_side or data.max_side needs less");
     }
   } catch (const Error& error) {  // also of leave(), whose checkpoint may fail
     progress_->clear();
