@@ -189,6 +189,15 @@ std::vector<std::string> find_splits(const std::string& dir, const std::string& 
   return splits;
 }
 
+std::string val_split_of(const std::vector<std::string>& splits) {
+  const auto has = [&](const char* name) { return std::find(splits.begin(), splits.end(), name) != splits.end(); };
+  if (has("val")) return "val";
+  std::vector<std::string> called;
+  for (const char* name : {"valid", "validation", "val2017", "dev"})
+    if (has(name)) called.push_back(name);
+  return called.size() == 1 ? called[0] : "";
+}
+
 namespace detail {
 
 fs::path entry_named(const fs::path& dir, std::initializer_list<const char*> names) {

@@ -93,6 +93,10 @@ Dataset open_dataset(const DatasetOptions& options);
 // The splits that open_dataset() would find there: e.g. {"train", "val"}; empty where there are none.
 std::vector<std::string> find_splits(const std::string& dir, const std::string& format = "auto");
 
+// Of `splits`, what is trained without and scored on where nothing else is said: val, or the only one that is called
+// valid, validation, val2017 or dev; empty where there is none.
+std::string val_split_of(const std::vector<std::string>& splits);
+
 // {"images", "categories", "annotations"} of a data set, as the COCO toolkit reads it (ids are kept).
 void write_coco_truth(const std::string& path, const Dataset& dataset);
 struct ImageDetections {

@@ -218,8 +218,12 @@ Source read_voc(const DatasetOptions& options) {
   check(Code::data, !folders || !known.empty(), options.dir,
         ": has no Annotations/ with XML files; is it a VOC folder?");
   const bool whole = options.split.empty() || options.split == "all";
-  if (!known.empty() && std::find(known.begin(), known.end(), options.split) == known.end() && (folders || !whole))
+  if (!known.empty() && std::find(known.begin(), known.end(), options.split) == known.end() && (folders || !whole)) {
+    for (const std::string& name : known)  // VOCdevkit, where VOCdevkit/VOC2007 is meant
+      check(Code::data, !folders || set_folder(dir / name).empty(), options.dir, ": holds whole VOC folders, with ",
+            "splits of their own; name one, such as ", (dir / name).string());
     unknown_split(options.split, options.dir, known);
+  }
   std::vector<File> files, all;  // the classes are those of all splits, so that their order is the same in each
   if (folders) {
     for (const std::string& name : known) {

@@ -25,6 +25,14 @@ std::string coco_error(const std::string& json, const std::string& policy = "cli
 
 }  // namespace
 
+TEST_CASE("the split to score on is val, or the only one that is called so otherwise") {
+  CHECK(val_split_of({"train", "val", "valid"}) == "val");
+  CHECK(val_split_of({"test", "train", "valid"}) == "valid");
+  CHECK(val_split_of({"train2017", "val2017"}) == "val2017");
+  CHECK(val_split_of({"dev", "train", "valid"}).empty());
+  CHECK(val_split_of({}).empty());
+}
+
 TEST_CASE("COCO: null is as good as nothing where a field may be missing") {
   const Folder folder;
   add_pictures(folder, "images");

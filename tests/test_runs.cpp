@@ -181,7 +181,9 @@ TEST_CASE("files of annotations are whole splits; one alone is divided") {
   fs::copy(shared() / "tiny/val", shared() / "roboflow/valid", fs::copy_options::recursive);
   require_words(pictures("--data tiny --val-split train", "seen"),
                 {"12 pictures of the 12 to score on are trained on"});
-  require_words(pictures("--data roboflow ", "unscored"), {"no split 'val'", "--val-split: there are train, valid"});
+  require_words(pictures("--data roboflow ", "valid"), {": 12 pictures to train on, 4 to score on"});
+  fs::rename(shared() / "roboflow/valid", shared() / "roboflow/held");
+  require_words(pictures("--data roboflow ", "unscored"), {"no split 'val'", "--val-split: there are held, train"});
 }
 
 TEST_CASE("each class has its own AP in the report, also where the ids of val are others") {

@@ -122,6 +122,16 @@ TEST_CASE("VOC in the layouts that it comes in") {
   CHECK(part.annotation(0).labels == std::vector<int>{1});
 }
 
+TEST_CASE("VOC: of a folder of whole ones, one is to be named") {
+  const VocFolder folder;
+  fs::create_directories(folder.path / "VOC2007");
+  for (const char* part : {"Annotations", "ImageSets", "JPEGImages"})
+    fs::rename(folder.path / part, folder.path / "VOC2007" / part);
+  require_words(error_of(Code::data, [&] { open_dataset({.dir = folder.path.string(), .split = "train"}); }),
+                {"whole VOC folders", folder / "VOC2007"});
+  CHECK(open_dataset({.dir = folder / "VOC2007", .split = "train"}).size() > 0);
+}
+
 TEST_CASE("hidden files are neither annotations nor a reason to take a folder for VOC") {
   const Folder folder;
   fs::create_directories(folder.path / ".idea");

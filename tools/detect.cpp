@@ -168,8 +168,10 @@ void detect(const Flags& flags) {
 }  // namespace
 
 void add_detect(Command& program) {
-  Command app =
-      program.command("detect", "Finds objects in pictures, draws them and writes COCO-style JSON.", kExamples);
+  Command app = program.command("detect",
+                                "Finds objects in pictures, draws them and writes COCO-style JSON. Its ids are its "
+                                "own; coco-eval goes by the names that it writes, too.",
+                                kExamples);
   auto flags = std::make_shared<Flags>();
   add_weights_flags(app, flags->weights);
   app.option("inputs", flags->inputs, "pictures, or folders of pictures").type("FILE|DIR");

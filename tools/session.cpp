@@ -135,9 +135,13 @@ void Session::open_data(const std::string& weights) {
   const bool chosen = c.origin.count("data.val_split") || !options.annotations.empty() || !options.images.empty();
   const auto splits = chosen ? std::vector<std::string>{} : find_splits(c.data.dir, c.data.format);
   if (!chosen && !splits.empty() && std::find(splits.begin(), splits.end(), c.data.val_split) == splits.end()) {
-    warn("no split '" + c.data.val_split + "' to score on during training; name one with --val-split: there are " +
-         joined(splits));
-    return;
+    const std::string other = val_split_of(splits);
+    if (other.empty() || other == c.data.split) {
+      warn("no split '" + c.data.val_split + "' to score on during training; name one with --val-split: there are " +
+           joined(splits));
+      return;
+    }
+    options.split = c.data.val_split = other, c.origin["data.val_split"] = "the data";
   }
   options.classes = train_->classes();
   val_ = open_dataset(options);

@@ -152,6 +152,8 @@ const Dataset& Bench::open(const Keys& keys, bool val) {
   std::optional<Dataset>& data = data_[rare][val];
   if (data) return *data;
   DatasetOptions o{.dir = options.data, .format = options.format, .split = val ? "val" : "train"};
+  if (val && !options.data.empty())
+    if (const std::string called = val_split_of(find_splits(o.dir, o.format)); !called.empty()) o.split = called;
   if (options.data.empty()) {
     o.dir = options.out + (options.quick ? "/shapes-quick" : "/shapes-full") + (rare ? "-rare" : "");
     const FolderLock lock(options.out);
