@@ -198,8 +198,7 @@ void detail::check_device(const char* op, const Tensor*& first, const Tensor& t)
   if (!t) return;
   if (!first) first = &t;
   check(t.device() == first->device(), op, ": an input ", first->shape(), " is on ", name_of(first->device()),
-        ", another one ", t.shape(), " on ", name_of(t.device()),
-        "\n  hint: move a network's weights with move_to(), data with .to(device)");
+        ", another one ", t.shape(), " on ", name_of(t.device()), kMoveHint);
 }
 
 void detail::link(std::unique_ptr<Node> made, std::vector<Edge> inputs, std::vector<Tensor*> outputs) {

@@ -10,6 +10,8 @@ namespace fovea {
 
 enum class Device : uint8_t { cpu, cuda };
 constexpr const char* name_of(Device device) { return device == Device::cuda ? "cuda" : "cpu"; }
+// For messages about tensors on different devices.
+inline constexpr const char* kMoveHint = "\n  hint: move a network's weights with move_to(), data with .to(device)";
 
 enum class Trans : bool { no, yes };
 // What follows a product, while it is at hand: C = relu(alpha op(A) op(B) + beta added + bias). Null: C itself, none.

@@ -72,17 +72,15 @@ struct Picture {
 };
 
 // The file that is called so, also where the name has folders that are not there or Windows' backslashes; else empty.
-fs::path find_picture(const fs::path& folder, std::string name) {
+fs::path find_picture(const fs::path& folder, const std::string& file) {
   std::string trouble;
-  for (const bool windows : {false, true}) {
-    if (windows) std::replace(name.begin(), name.end(), '\\', '/');
+  for (const std::string& name : spellings(file))
     for (const fs::path& path : {folder / name, folder / fs::path(name).filename()}) {
       std::error_code error;
       if (fs::exists(path, error) && !fs::is_directory(path, error)) return path;
       const bool there = error && error != std::errc::filename_too_long;  // too long a name is none of a file either
       if (there && trouble.empty()) trouble = path.string() + ": cannot be opened: " + error.message();
     }
-  }
   check(Code::data, trouble.empty(), trouble);
   return {};
 }

@@ -1,7 +1,7 @@
 // CSV data sets, a line an object, in the layouts that they come in:
 //   DIR/train.csv + DIR/val.csv (train_labels.csv, annotations-val.csv ...), or both in DIR/annotations
 //   DIR/SPLIT/_annotations.csv + DIR/SPLIT/*.jpg       Roboflow
-//   DIR/boxes.csv                                      a single file: without splits
+//   DIR/boxes.csv                                      a single file: without splits, or with a column of them
 // The first line names the columns (filename, class, xmin, ymin, xmax, ymax, in any order), or there is none, and they
 // are path,x1,y1,x2,y2,class (keras-retinanet), followed by the picture's size (SKU-110K). Corners are edges in pixels.
 // Four empty sides: a picture without objects. Pictures that no line names are not read. The names of the classes are
@@ -27,14 +27,15 @@ namespace fs = std::filesystem;
 
 struct File {
   fs::path path;
-  std::string split;  // "" of a file that is called annotations.csv or the like
-  std::string fault;  // why it holds no boxes
+  std::string split;       // "" of a file that is called annotations.csv or the like
+  std::string fault;       // why it holds no boxes
+  bool by_column = false;  // the split is that of some of its lines
 };
 struct Files {
   std::vector<File> tables, others;
   std::vector<fs::path> classes;
   bool folders = false;  // DIR/SPLIT/ holds each split
-  bool divide() const { return tables.size() == 1 && !folders; }
+  bool divide() const { return tables.size() == 1 && !folders && !tables[0].by_column; }
 };
 
 std::string split_of(const fs::path& path) {  // train of train_labels.csv
@@ -56,18 +57,22 @@ std::vector<fs::path> picture_folders(const fs::path& file, const fs::path& dir,
   return folders;
 }
 
-// Also where the name has Windows' backslashes, or lacks its ending; empty where there is none.
-fs::path find_picture(const std::vector<fs::path>& folders, std::string name) {
-  for (const bool windows : {false, true}) {
-    if (windows) std::replace(name.begin(), name.end(), '\\', '/');
+fs::path find_below(const std::vector<fs::path>& folders, const std::string& file) {
+  for (const std::string& name : spellings(file))
     for (const fs::path& folder : folders)
       for (const char* ending : {"", ".jpg", ".jpeg", ".png", ".JPG"})
         if (const fs::path path = folder / (name + ending); is_file(path)) return path;
-  }
   return {};
 }
-// Where the folders of the name are not there: of another machine.
-std::string without_folders(const std::string& name) { return name.substr(name.find_last_of("/\\") + 1); }
+
+struct Found {
+  fs::path path;       // empty where there is none
+  bool moved = false;  // the folders of its name are not there: those of another machine
+};
+Found find_picture(const std::vector<fs::path>& folders, const std::string& name) {
+  if (const fs::path path = find_below(folders, name); !path.empty()) return {path, false};
+  return {find_below(folders, without_folders(name)), true};
+}
 
 // Those of `place`, in the data set DIR; `folder`: of the split that they are, "" where their names say it.
 void add_files(Files& files, const fs::path& dir, const fs::path& place, const std::string& folder) {
@@ -80,10 +85,11 @@ void add_files(Files& files, const fs::path& dir, const fs::path& place, const s
     }
     File file{path, folder.empty() ? split_of(path) : folder, ""};
     file.fault = csv_table_fault(path, [&](const std::string& name) {
-      const auto folders = picture_folders(path, dir, file.split);
-      return !find_picture(folders, name).empty() || !find_picture(folders, without_folders(name)).empty();
+      return !find_picture(picture_folders(path, dir, file.split), name).path.empty();
     });
-    (file.fault.empty() ? files.tables : files.others).push_back(file);
+    const auto splits = file.fault.empty() && file.split.empty() ? csv_table_splits(path) : std::vector<std::string>{};
+    for (const std::string& split : splits) files.tables.push_back({path, split, "", true});
+    if (splits.empty()) (file.fault.empty() ? files.tables : files.others).push_back(file);
   }
 }
 
@@ -137,11 +143,9 @@ std::vector<Annotation> read_pictures(const Table& table, const fs::path& dir,
                                       const std::map<std::string, int64_t>& ids) {
   const std::vector<fs::path> folders = picture_folders(table.path, dir, table.split);
   std::map<std::string, Annotation> by_path;  // a.jpg and ./a.jpg are one
-  std::map<std::string, std::string> moved;   // names whose folders are not there, by path
+  std::set<std::string> moved;
   for (const auto& [name, picture] : table.pictures) {
-    fs::path path = find_picture(folders, name);
-    const bool there = !path.empty();
-    if (!there) path = find_picture(folders, without_folders(name));
+    const auto [path, is_moved] = find_picture(folders, name);
     if (path.empty())
       reject(table.path, picture.line,
              "there is no picture \"" + brief(name, 200) + "\", neither beside this file nor in " + dir.string() +
@@ -149,11 +153,11 @@ std::vector<Annotation> read_pictures(const Table& table, const fs::path& dir,
     if (is_unread_image_name(path.string()))
       reject(table.path, picture.line, path.string() + " is of a kind that is not read; convert it to .png or .jpg");
     const std::string normal = path.lexically_normal().string();
-    if (by_path.count(normal) > 0 && (!there || moved.count(normal) > 0))
+    if (by_path.count(normal) > 0 && (is_moved || moved.count(normal) > 0))
       reject(table.path, picture.line,
              "\"" + brief(name, 200) + "\" and another picture may both be " + normal +
                  "; put the pictures where their paths say");
-    if (!there) moved[normal] = name;
+    if (is_moved) moved.insert(normal);
     Annotation& a = by_path[normal];
     a.path = path.string(), a.file = table.path.string();
     for (const CsvTable::Object& object : picture.objects) {
@@ -204,7 +208,7 @@ Source read_csv(const DatasetOptions& options) {
     for (const Table& other : tables)
       check(Code::data, other.split != file.split, file.path.string(), ": is split \"", file.split, "\" as ",
             other.path.string(), " is; rename or remove one");
-    tables.push_back({file, read_csv_table(file.path, labels)});
+    tables.push_back({file, read_csv_table(file.path, file.by_column ? file.split : "", labels)});
   }
   const auto table = std::find_if(tables.begin(), tables.end(),
                                   [&](const Table& each) { return files.divide() || each.split == options.split; });

@@ -73,7 +73,8 @@ struct Records {
 struct Columns {
   bool header = true, corners = true;
   size_t count = 0;
-  int picture = -1, label = -1;      // no label: all objects are of one class
+  int picture = -1, label = -1;  // no label: all objects are of one class
+  int split = -1;
   std::vector<int> sides{};          // four, or one that is a list of four
   std::vector<std::string> names{};  // of these, for messages
   std::string fault{};               // why these are no columns of boxes
@@ -115,7 +116,7 @@ Columns columns_of(const std::vector<std::string>& first, const IsPicture& is_pi
   const bool placed = (first.size() == 6 || first.size() == 8) && std::all_of(&first[1], &first[5], is_side);
   if (placed || is_image_name(first[0])) {
     const std::string fault = row_fault(first, is_picture);
-    return {false, true, first.size(), 0, 5, {1, 2, 3, 4}, kSides, fault.empty() ? "" : fault + format};
+    return {false, true, first.size(), 0, 5, -1, {1, 2, 3, 4}, kSides, fault.empty() ? "" : fault + format};
   }
   const auto find = [&](const Words& words) {  // the first of the words that is there
     for (const std::string word : words)
@@ -132,6 +133,7 @@ Columns columns_of(const std::vector<std::string>& first, const IsPicture& is_pi
   c.picture = find({"filename", "image", "imagepath", "imagename", "imageid", "path", "file"});
   c.label = find({"class", "label", "classname", "name", "category", "labelname", "categoryname", "classid", "labelid",
                   "categoryid"});
+  c.split = find({"split", "set", "subset"});
   const bool boxes = sides(true, {{"xmin", "x1"}, {"ymin", "y1"}, {"xmax", "x2"}, {"ymax", "y2"}}) ||
                      sides(false, {{"x", "bboxx"}, {"y", "bboxy"}, {"w", "bboxwidth"}, {"h", "bboxheight"}}) ||
                      sides(false, {{"bbox"}}) ||  // before width and height, which are then the picture's
@@ -166,6 +168,15 @@ std::vector<double> read_sides(const Records& record, const Columns& c) {
   return numbers;
 }
 
+// "" of a word that names no split.
+std::string split_called(const std::string& word) {
+  std::string name = lowered(word);
+  if (name == "training" || name == "testing") name.resize(name.size() - 3);
+  for (const char* known : {"train", "val", "valid", "validation", "dev", "test"})
+    if (name == known) return name;
+  return "";
+}
+
 std::string read_label(const Records& record, int column) {
   const std::string label = column < 0 ? "object" : record.fields[size_t(column)];
   if (trimmed(label).empty()) record.refuse("the object has no class; add it, or leave its box empty, too");
@@ -183,7 +194,21 @@ std::string csv_table_fault(const fs::path& path, const IsPicture& is_picture) {
   return is_utf16(records.fields[0]) ? "is UTF-16; save it as UTF-8" : columns_of(records.fields, is_picture).fault;
 }
 
-CsvTable read_csv_table(const fs::path& path, std::set<std::string>& labels) {
+std::vector<std::string> csv_table_splits(const fs::path& path) {
+  std::set<std::string> splits;
+  Records record(path);
+  if (!record.next()) return {};
+  const Columns columns = columns_of(record.fields, [](const std::string&) { return true; });
+  if (columns.split < 0) return {};
+  try {
+    while (record.next())
+      if (record.fields.size() == columns.count) splits.insert(split_called(record.fields[size_t(columns.split)]));
+  } catch (const Error&) {}  // read_csv_table() meets it, too
+  splits.erase("");
+  return {splits.begin(), splits.end()};
+}
+
+CsvTable read_csv_table(const fs::path& path, const std::string& split, std::set<std::string>& labels) {
   CsvTable table;
   Records record(path);
   Columns columns;
@@ -196,6 +221,12 @@ CsvTable read_csv_table(const fs::path& path, std::set<std::string>& labels) {
                          "; a name that holds a comma wants quotes, a picture without objects all its commas"));
     const std::string& name = record.fields[size_t(columns.picture)];
     if (name.empty()) record.refuse("names no picture; add its path, or remove the line");
+    if (!split.empty()) {
+      const std::string &word = record.fields[size_t(columns.split)], called = split_called(word);
+      if (called.empty())
+        record.refuse("the split \"" + brief(word) + "\" is none of train, val and test, as those of other lines are");
+      if (called != split) continue;
+    }
     CsvTable::Picture& picture = table.pictures.emplace(name, CsvTable::Picture{record.line, {}}).first->second;
     const std::vector<double> v = read_sides(record, columns);
     if (v.empty()) continue;

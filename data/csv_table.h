@@ -28,7 +28,10 @@ struct CsvTable {
 // called so, which tells where a name has no picture's ending.
 using IsPicture = std::function<bool(const std::string& name)>;
 std::string csv_table_fault(const std::filesystem::path& path, const IsPicture& is_picture);
-CsvTable read_csv_table(const std::filesystem::path& path, std::set<std::string>& labels);
+// By a column "split", "set" or "subset" whose words are those of splits (train, valid, TEST); empty without one.
+std::vector<std::string> csv_table_splits(const std::filesystem::path& path);
+// All of it, or the lines of one of its splits.
+CsvTable read_csv_table(const std::filesystem::path& path, const std::string& split, std::set<std::string>& labels);
 // Of lines "name,number", in the order of the numbers.
 std::vector<std::string> read_csv_classes(const std::filesystem::path& path);
 

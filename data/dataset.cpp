@@ -208,6 +208,14 @@ fs::path entry_named(const fs::path& dir, std::initializer_list<const char*> nam
   return {};
 }
 
+std::string without_folders(const std::string& path) { return path.substr(path.find_last_of("/\\") + 1); }
+
+std::vector<std::string> spellings(const std::string& path) {
+  std::string turned = path;
+  std::replace(turned.begin(), turned.end(), '\\', '/');
+  return turned == path ? std::vector{path} : std::vector{path, turned};
+}
+
 std::vector<fs::path> entries(const fs::path& dir) {
   std::vector<fs::path> all;
   std::error_code error;

@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "core/words.h"
 #include "data/json.h"
+#include "data/readers.h"
 
 namespace fovea {
 
@@ -38,39 +39,34 @@ std::unordered_map<std::int64_t, std::size_t> places(const std::vector<std::int6
   return at;
 }
 
-// Pictures by the longest end of a path that names one: a/b/c.jpg, b/c.jpg, c.jpg, then by the file alone.
+// The truth's pictures and categories by what they are called.
 class Names {
  public:
   explicit Names(const CocoTruthFile& truth) {
     for (std::size_t i = 0; i < truth.files.size(); ++i) {
       if (truth.files[i].empty()) continue;
       whole_.emplace(truth.files[i], i);
-      const auto [at, first] = last_.emplace(after_slash(truth.files[i]), i);
+      const auto [at, first] = last_.emplace(without_folders(truth.files[i]), i);
       if (!first) at->second = kSeveral;
     }
     for (std::size_t k = 0; k < truth.names.size(); ++k) categories_.emplace(truth.names[k], truth.categories[k]);
   }
-  // Those of the record, where it names them.
-  void find(const JsonRecord& record, const std::string& truth, std::size_t& image, std::int64_t& category) const {
-    const std::string file = record.name_if_any("file_name");
-    if (file.empty() || whole_.empty()) return;
-    const auto found = place(file);
-    if (!found) record.reject("is of the picture ", file, ", which ", truth, " does not have");
-    image = *found;
-    if (const auto at = categories_.find(record.name_if_any("category")); at != categories_.end())
-      category = at->second;
+  bool any_picture() const { return !whole_.empty(); }
+  // By the longest end of the path that is one's name: a/b/c.jpg, b/c.jpg, c.jpg; then by the file alone.
+  std::optional<std::size_t> picture(const std::string& path) const {
+    std::string end = path;
+    for (std::size_t slash = 0; slash != end.npos; slash = end.find('/'), end = end.substr(slash + 1))
+      if (const auto at = whole_.find(end); at != whole_.end()) return at->second;
+    const auto at = last_.find(without_folders(path));
+    return at == last_.end() || at->second == kSeveral ? std::nullopt : std::optional(at->second);
+  }
+  std::optional<std::int64_t> category(const std::string& name) const {
+    const auto at = categories_.find(name);
+    return at == categories_.end() ? std::nullopt : std::optional(at->second);
   }
 
  private:
   static constexpr std::size_t kSeveral = SIZE_MAX;
-  static std::string after_slash(const std::string& path) { return path.substr(path.find_last_of("/\\") + 1); }
-  std::optional<std::size_t> place(std::string path) const {
-    const std::string file = after_slash(path);
-    for (std::size_t slash = 0; slash != path.npos; slash = path.find('/'), path = path.substr(slash + 1))
-      if (const auto at = whole_.find(path); at != whole_.end()) return at->second;
-    const auto at = last_.find(file);
-    return at == last_.end() || at->second == kSeveral ? std::nullopt : std::optional(at->second);
-  }
   std::unordered_map<std::string, std::size_t> whole_, last_;
   std::unordered_map<std::string, std::int64_t> categories_;
 };
@@ -107,20 +103,23 @@ std::vector<std::vector<CocoDetection>> read_coco_detections(const std::string& 
   const auto at = places(truth.images);
   const Names names(truth);
   read_coco_results(path, [&](const JsonRecord& record) {
-    constexpr std::size_t kUnnamed = SIZE_MAX;
     const std::int64_t image = record.integer("image_id");
-    std::size_t place = kUnnamed;
     CocoDetection detection;
     detection.category = record.integer("category_id");
-    names.find(record, truth.path, place, detection.category);
-    if (place == kUnnamed) {
-      const auto by_id = at.find(image);
-      if (by_id == at.end()) record.reject("is of image ", image, ", which ", truth.path, " does not have");
-      place = by_id->second;
-    }
     detection.box = record.box();
     detection.score = record.number("score");
-    detections[place].push_back(detection);
+    const std::string file = record.name_if_any("file_name");
+    if (file.empty() || !names.any_picture()) {
+      const auto by_id = at.find(image);
+      if (by_id == at.end()) record.reject("is of image ", image, ", which ", truth.path, " does not have");
+      detections[by_id->second].push_back(detection);
+      return;
+    }
+    // Named: its numbers may be another file's.
+    const auto picture = names.picture(file);
+    if (!picture) record.reject("is of the picture ", file, ", which ", truth.path, " does not have");
+    detection.category = names.category(record.name_if_any("category")).value_or(detection.category);
+    detections[*picture].push_back(detection);
   });
   return detections;
 }

@@ -39,7 +39,9 @@ inline bool is_file(const std::filesystem::path& path) {
   std::error_code error;
   return std::filesystem::is_regular_file(path, error);
 }
-std::string ending_of(const std::filesystem::path& path);  // ".jpg" of a.JPG
+std::string ending_of(const std::filesystem::path& path);     // ".jpg" of a.JPG
+std::string without_folders(const std::string& path);         // c.jpg of a/b/c.jpg, also of a\b\c.jpg
+std::vector<std::string> spellings(const std::string& path);  // as it is, then with / for Windows' backslashes
 // The entry of `dir` with one of these names (in small letters), in any case; empty where there is none.
 std::filesystem::path entry_named(const std::filesystem::path& dir, std::initializer_list<const char*> names);
 // Whether a folder holds a file or folder, not a hidden one, of which is(path) holds; false where there is no folder.

@@ -268,12 +268,10 @@ bool is_list(const fs::path& path) {  // train.txt may as well be the labels of 
 }
 // Empty where there is no such file. The folder may have had another name where the list was written:
 // data/obj_train_data/a.jpg.
-fs::path listed_picture(const fs::path& list, const fs::path& dir, std::string line) {
-  for (const bool windows : {false, true}) {
-    if (windows) std::replace(line.begin(), line.end(), '\\', '/');
-    for (const fs::path& path : {dir / line, list.parent_path() / line, dir / line.substr(line.find('/') + 1)})
+fs::path listed_picture(const fs::path& list, const fs::path& dir, const std::string& line) {
+  for (const std::string& name : spellings(line))
+    for (const fs::path& path : {dir / name, list.parent_path() / name, dir / name.substr(name.find('/') + 1)})
       if (is_file(path)) return path;
-  }
   return {};
 }
 

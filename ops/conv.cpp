@@ -398,7 +398,7 @@ Tensor conv2d_norm(const Tensor& x, const Tensor& w, const Tensor& scale, const 
   check(!scale || (scale.shape() == Shape{s.o} && scale.dtype() == type), "conv2d_norm: scale ", scale.shape(),
         ", expected ", name_of(type), " [", s.o, "], one an output channel");
   check(!scale || scale.device() == w.device(), "conv2d_norm: scale is on ", name_of(scale.device()), ", weight on ",
-        name_of(w.device()), "\n  hint: move a network's weights with move_to(), data with .to(device)");
+        name_of(w.device()), kMoveHint);
   const Shape out{s.n, s.oh, s.ow, s.o};
   check(!residual || (residual.shape() == out && residual.dtype() == x.dtype()), "conv2d_norm: residual ",
         residual.shape(), ", expected ", out, " as the result");

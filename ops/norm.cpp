@@ -390,7 +390,7 @@ void check_channels(const char* op, const Tensor& x, std::initializer_list<std::
     check(p.dtype() == compute_type(x.dtype()), op, ": x is ", name_of(x.dtype()), ", ", what, " is ",
           name_of(p.dtype()));
     check(p.device() == x.device(), op, ": x is on ", name_of(x.device()), ", ", what, " on ", name_of(p.device()),
-          "\n  hint: move a network's weights with move_to(), data with .to(device)");
+          kMoveHint);
   }
 }
 

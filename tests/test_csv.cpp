@@ -1,4 +1,5 @@
 // CSV data sets: their layouts, columns and quotes, the names of the classes, and broken files.
+#include <array>
 #include <map>
 #include <set>
 
@@ -135,6 +136,34 @@ TEST_CASE("CSV in the layouts that it comes in") {
     folder.write("valid/_classes.csv", "dog,0\ncat,1\n");
     require_words(error(folder, "train"), {"valid/_classes.csv", "differs from", "train/_classes.csv"});
   }
+}
+
+TEST_CASE("CSV: a column says which split a line is of") {
+  const std::string header = "Set,image,xmin,ymin,xmax,ymax,class\n";
+  for (const auto& [first, second, name] : std::vector<std::array<std::string, 3>>{
+           {"train", "val", "val"}, {"TRAIN", "Validation", "validation"}, {"training", "Testing", "test"}}) {
+    const CsvFolder folder(header + first + ",a.png,1,2,11.5,22,dog\n" + second + ",b.png,1,2,3,4,cat\n" + first +
+                           ",a.png,2,2,3,4,dog\n");
+    INFO(first);
+    CHECK((find_splits(folder.path.string()) == std::vector{name, std::string("train")}) == (name == "test"));
+    const Dataset data = open(folder, "train"), other = open(folder, name);
+    REQUIRE((data.size() == 1 && other.size() == 1));
+    CHECK((data.annotation(0).width == 40 && other.annotation(0).width == 20));
+    CHECK((data.annotation(0).boxes.size() == 2 && other.annotation(0).boxes.size() == 1));
+    CHECK(data.classes() == std::vector<std::string>{"cat", "dog"});  // of all lines
+    CHECK(other.classes() == data.classes());
+  }
+  // The only one that there is is not divided, and the name of a file goes before its columns.
+  const std::string lines = "train,a.png,1,2,3,4,dog\nTrain,b.png,,,,,\n";
+  CHECK(find_splits(CsvFolder(header + lines).path.string()) == std::vector<std::string>{"train"});
+  CHECK(find_splits(CsvFolder(header + lines, "val.csv").path.string()).empty());
+  CHECK(open(CsvFolder(header + lines + "test,c.png,1,2,3,4,dog\n"), "train").size() == 2);
+  // Words that are no splits are of something else.
+  CHECK(find_splits(CsvFolder(header + "3,a.png,1,2,3,4,dog\nwinter,b.png,,,,,\n").path.string()).empty());
+  require_words(error(CsvFolder(header + lines + ",b.png,1,2,3,4,dog\n"), "train"),
+                {"boxes.csv:4", "split \"\" is none of train"});
+  require_words(error(CsvFolder(header + lines + "val,b.png,1,2,x,4,dog\n"), "train"), {"boxes.csv:4", "no number"});
+  require_words(error(CsvFolder(header + lines + "val,\"b.png,1,2,x,4,dog\n"), "train"), {"boxes.csv:4", "closed"});
 }
 
 TEST_CASE("CSV: pictures that a path may mean") {
