@@ -37,18 +37,23 @@ double overlap(int i, double low, double high) {
 
 double luma(Colour c) { return 0.299 * c.r + 0.587 * c.g + 0.114 * c.b; }
 
-uint64_t glyph(char c) {
-  const int i = static_cast<unsigned char>(c) - 32;
+uint64_t glyph(const char* c) {  // of the character of UTF-8 that begins there, in a text that ends with a zero
+  const auto byte = [&](int i) { return static_cast<unsigned char>(c[i]); };
+  char plain = c[0];
+  if (byte(0) >= 0xC3 && byte(0) <= 0xC5 && !begins_character(c[1]))
+    plain = detail::kWithoutMarks[((byte(0) & 0x1F) << 6 | (byte(1) & 0x3F)) - 0xC0];
+  const int i = static_cast<unsigned char>(plain) - 32;
   return i >= 0 && i < 95 ? detail::kGlyphs[i] : detail::kNoGlyph;
 }
 
 // Calls dot(column, row) for each dot of ink, in cells of 6 columns a character.
 template <class Dot> void each_dot(const std::string& text, const Dot& dot) {
   int left = 0;
-  for (char c : text) {
+  for (const char& c : text) {
     if (!begins_character(c)) continue;
+    const uint64_t ink = glyph(&c);
     for (int bit = 0; bit < detail::kGlyphWidth * detail::kGlyphHeight; ++bit)
-      if (glyph(c) >> bit & 1) dot(left + bit % detail::kGlyphWidth, bit / detail::kGlyphWidth);
+      if (ink >> bit & 1) dot(left + bit % detail::kGlyphWidth, bit / detail::kGlyphWidth);
     left += 6;
   }
 }

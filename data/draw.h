@@ -24,7 +24,8 @@ void draw_label(Image& image, const Box<float>& box, const std::string& label, C
 // A dashed outline, for regions that are neither object nor background.
 void draw_ignore(Image& image, const Box<float>& box);
 
-// Text of glyphs in 6 x 10 cells (printable ASCII; anything else is shown as a box), (x, y) the upper left corner.
+// Text of glyphs in 6 x 10 cells (ASCII, and Latin letters without their marks; anything else is shown as a box), (x,
+// y) the upper left corner.
 void draw_text(Image& image, int x, int y, const std::string& text, Colour colour, int scale = 1);
 void draw_text_up(Image& image, int x, int y, const std::string& text, Colour colour);  // turned left
 int text_width(const std::string& text, int scale = 1);

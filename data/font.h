@@ -1,4 +1,5 @@
 // The embedded font: 95 printable ASCII glyphs of 5 x 9 pixels, in 6 x 10 cells. Internal to data/draw.cpp.
+// Latin letters with marks are drawn without them.
 #pragma once
 #include <cstdint>
 
@@ -25,6 +26,11 @@ inline constexpr uint64_t kGlyphs[95] = {
     0x608411098, 0x108421084, 0xc8441083, 0x9ac800,
 };
 // clang-format on
+// U+00C0 to U+017F.
+inline constexpr char kWithoutMarks[] =
+    "AAAAAAACEEEEIIIIDNOOOOOxOUUUUYTsaaaaaaaceeeeiiiidnooooo/ouuuuyty"
+    "AaAaAaCcCcCcCcDdDdEeEeEeEeEeGgGgGgGgHhHhIiIiIiIiIiIiJjKkkLlLlLlL"
+    "lLlNnNnNnnNnOoOoOoOoRrRrRrSsSsSsSsTtTtTtUuUuUuUuUuUuWwYyYZzZzZzs";
 inline constexpr uint64_t kNoGlyph = 0x7e318c63f;  // a box, for what is not in the table
 
 }  // namespace fovea::detail
