@@ -36,6 +36,17 @@ TEST_CASE("a file whose name begins as a preset's origin does is a file") {
   CHECK(report.find("preset toy</code>") > fold);
 }
 
+TEST_CASE("no preset lets a picture of any shape grow beyond twice the area of a square one") {
+  for (const char* preset :
+       {"toy", "retinanet_small", "retinanet_r18", "retinanet_r34", "retinanet_r50", "retinanet_r101"}) {
+    const std::string named = std::string("--preset ") + preset;
+    const double shorter = std::stod(value(named, "data.short_side")),
+                 longer = std::stod(value(named, "data.max_side"));
+    INFO(preset);
+    CHECK((shorter > 0 && longer >= shorter && longer <= 2 * shorter));
+  }
+}
+
 TEST_CASE("a configuration file without an end is refused") {
   fails("train --data x --out y --config /dev/zero", 2, {"configuration file '/dev/zero'", "larger than 1 MiB"});
 }

@@ -52,6 +52,14 @@ std::string without(const CheckpointFolder& folder, const std::string& latest) {
   return "\n  hint: remove this file to go on from " + before;
 }
 
+int64_t in_both(const Dataset& train, const Dataset& val) {  // pictures
+  std::set<std::string> scored;
+  for (int64_t i = 0; i < val.size(); ++i) scored.insert(val.annotation(i).path);
+  int64_t shared = 0;
+  for (int64_t i = 0; i < train.size(); ++i) shared += scored.count(train.annotation(i).path) > 0;
+  return shared;
+}
+
 // What a file or a run of weights calls its outputs; nothing where it does not say, or cannot be read (loading says
 // why).
 std::vector<std::string> classes_of(const std::string& weights) {
@@ -101,14 +109,12 @@ void Session::open_data(const std::string& weights) {
   DatasetOptions of_train = dataset_options(c, false);
   train_ = open_dataset(of_train);
   of_train.classes = classes_of(weights);
-  if (train_->classes() != of_train.classes &&
-      std::is_permutation(of_train.classes.begin(), of_train.classes.end(), train_->classes().begin(),
-                          train_->classes().end())) {
-    say("notice: the classes are in the order of the weights: %s\n", joined(of_train.classes).c_str());
+  const auto &ours = train_->classes(), &theirs = of_train.classes;
+  if (ours != theirs && std::is_permutation(theirs.begin(), theirs.end(), ours.begin(), ours.end())) {
+    say("notice: the classes are in the order of the weights: %s\n", joined(theirs).c_str());
     train_ = open_dataset(of_train);
-  } else if (train_->classes() != of_train.classes && train_->classes().size() == of_train.classes.size() &&
-             config_.train.skip_weights.empty()) {
-    warn(text("the weights' classes are ", joined(of_train.classes), ", the data's ", joined(train_->classes()),
+  } else if (ours != theirs && ours.size() == theirs.size() && !request_.resume && c.train.skip_weights.empty()) {
+    warn(text("the weights' classes are ", joined(theirs), ", the data's ", joined(ours),
               ": each takes over the weights of the one at its place; --set 'train.skip_weights=*cls_logits*' begins ",
               "that layer afresh"));
   }
@@ -137,19 +143,17 @@ void Session::open_data(const std::string& weights) {
   if (!chosen && !splits.empty() && std::find(splits.begin(), splits.end(), c.data.val_split) == splits.end()) {
     const std::string other = val_split_of(splits);
     if (other.empty() || other == c.data.split) {
-      warn("no split '" + c.data.val_split + "' to score on during training; name one with --val-split: there are " +
-           joined(splits));
+      warn("no split '" + c.data.val_split + "' to score on during training; " +
+           (splits == std::vector{c.data.split}
+                ? "there is only '" + c.data.split + "': pictures that are trained on say nothing of others"
+                : "name one with --val-split: there are " + joined(splits)));
       return;
     }
     options.split = c.data.val_split = other, c.origin["data.val_split"] = "the data";
   }
   options.classes = train_->classes();
   val_ = open_dataset(options);
-  std::set<std::string> known;
-  for (int64_t i = 0; i < train_->size(); ++i) known.insert(train_->annotation(i).path);
-  int64_t shared = 0;
-  for (int64_t i = 0; i < val_->size(); ++i) shared += known.count(val_->annotation(i).path) > 0;
-  if (shared > 0)
+  if (const int64_t shared = in_both(*train_, *val_); shared > 0)
     warn(text(counted(shared, "picture"), " of the ", val_->size(), " to score on ", shared == 1 ? "is" : "are",
               " trained on, too: such scores say nothing of other pictures; --val-split names a split"));
 }
