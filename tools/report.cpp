@@ -14,16 +14,16 @@
 namespace fovea {
 namespace {
 
-double figure(const Json& event, const char* name) { return event[name].number(NAN); }
-
-Series series(const std::string& name, const std::vector<Json>& events, const char* x, const char* y) {
+template <class Figures>
+Series series(const std::string& name, const std::vector<Figures>& events, double Figures::*x, double Figures::*y) {
   Series s{.name = name, .x = {}, .y = {}};
-  for (auto& e : events) s.x.push_back(figure(e, x)), s.y.push_back(figure(e, y));
+  for (auto& e : events) s.x.push_back(e.*x), s.y.push_back(e.*y);
   return s;
 }
 
-Image loss_curves(const std::vector<Json>& steps, const std::vector<Json>& evals) {
-  Series raw = series("", steps, "step", "loss"), val = series("validation", evals, "step", "loss");
+Image loss_curves(const std::vector<StepFigures>& steps, const std::vector<ScoreFigures>& scores) {
+  Series raw = series("", steps, &StepFigures::step, &StepFigures::loss);
+  Series val = series("validation", scores, &ScoreFigures::step, &ScoreFigures::loss);
   const double span =
       std::clamp(static_cast<double>(raw.y.size()) / 25, 1.0, 20.0);  // 4 % of the run, at most 20 steps
   Series smooth{.name = "training", .x = raw.x, .y = smoothed(raw.y, 1 - 1 / span)};
@@ -33,8 +33,9 @@ Image loss_curves(const std::vector<Json>& steps, const std::vector<Json>& evals
       {.title = "Loss", .x_axis = "step", .y_axis = "loss (log)", .width = 660, .height = 400, .log_y = true});
 }
 
-Image ap_curves(const std::vector<Json>& evals) {
-  Series ap = series("AP", evals, "epoch", "AP"), ap50 = series("AP50", evals, "epoch", "AP50");
+Image ap_curves(const std::vector<ScoreFigures>& scores) {
+  Series ap = series("AP", scores, &ScoreFigures::epoch, &ScoreFigures::ap);
+  Series ap50 = series("AP50", scores, &ScoreFigures::epoch, &ScoreFigures::ap50);
   ap.marks = ap50.marks = true;
   PlotOptions options{.title = "Average precision", .x_axis = "epoch", .y_axis = "AP", .width = 660, .height = 400};
   options.y_min = 0, options.y_max = 1;
@@ -117,29 +118,29 @@ Image validation_page(const Dataset& data, const std::vector<ImageDetections>& f
 
 void write_report(const RunDirectory& run, const Config& config, const Dataset* val, const Evaluation* evaluation,
                   const std::string& state) {
-  const auto steps = run.events("step"), evals = run.events("eval");
+  const auto& steps = run.steps();
+  const auto& scores = run.scores();
   std::string html = html_head("Fovea: " + run.path());
   html += "<h1>" +
           escaped(config.preset + " on " + (config.data.dir.empty() ? config.data.annotations : config.data.dir)) +
           "</h1><p>" + escaped(state) + "</p><div class=cards>";
-  const Json* best = nullptr;
-  for (auto& e : evals)
-    if (e["best"] == true) best = &e;
-  if (best) {
-    html += html_card(ap_text((*best)["AP"]), "AP") + html_card(ap_text((*best)["AP50"]), "AP50") +
-            html_card(number(figure(*best, "epoch"), 0), "best epoch");
+  const Json& best = run.best();
+  const bool scored = !best.is(Json::Kind::null);
+  if (scored) {
+    html += html_card(ap_text(best["AP"]), "AP") + html_card(ap_text(best["AP50"]), "AP50") +
+            html_card(number(best["epoch"].number(NAN), 0), "best epoch");
   }
   double seconds = 0;
-  for (auto& e : steps) seconds += (figure(e, "step_ms") + figure(e, "wait_ms")) / 1000;
+  for (auto& s : steps) seconds += s.ms / 1000;
   if (!steps.empty())
-    html += html_card(count_text(static_cast<int64_t>(figure(steps.back(), "step"))), "steps") +
-            html_card(number(figure(steps.back(), "loss")), "last loss") + html_card(duration(seconds), "of training");
+    html += html_card(count_text(static_cast<int64_t>(steps.back().step)), "steps") +
+            html_card(number(steps.back().loss), "last loss") + html_card(duration(seconds), "of training");
   html += "</div><h2>Curves</h2><div class=two>";
-  const auto loss = encode_png(loss_curves(steps, evals));
+  const auto loss = encode_png(loss_curves(steps, scores));
   write_bytes(run.file("loss.png"), loss);
   html += html_picture(loss, "png", "loss by step");
-  if (!evals.empty()) {
-    const auto ap = encode_png(ap_curves(evals));
+  if (!scores.empty()) {
+    const auto ap = encode_png(ap_curves(scores));
     write_bytes(run.file("ap.png"), ap);
     html += html_picture(ap, "png", "average precision by epoch");
   }
@@ -150,7 +151,7 @@ void write_report(const RunDirectory& run, const Config& config, const Dataset* 
     html += "<h2>Validation pictures</h2><p>Colours: what was found, with its score. White: what is there.</p>" +
             html_picture(encode_jpeg(read_image(run.file("validation.png")), 88), "jpeg",
                          "validation pictures with detections");
-  if (best) html += figures_section(*best, val);
+  if (scored) html += figures_section(best, val);
   html += settings_section(config, run) + "</html>\n";
   write_file_atomically(run.file("report.html"), html);
 }

@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cmath>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -83,10 +84,12 @@ RunDirectory RunDirectory::reopen(const std::string& path) {
 void RunDirectory::drop_after(int64_t step) {
   std::vector<std::string> kept;
   int64_t scored = 0;
+  steps_.clear(), scores_.clear(), best_ = Json();
   for (auto& line : read_lines(file("log.jsonl")))
     if (const Json event = parse_json(line); step_of(event) <= step) {
       kept.push_back(line + "\n");
       if (event["event"] == "eval") scored = step_of(event);
+      note(event);
     }
   write_file_atomically(file("log.jsonl"), joined(kept, ""));
   kept.clear();
@@ -104,7 +107,19 @@ void RunDirectory::append(const std::string& name, const std::string& line) {
   check(written == static_cast<ssize_t>(line.size()), "cannot write '", file(name), "': ", std::strerror(problem));
 }
 
-void RunDirectory::event(const Json& event) { append("log.jsonl", json_text(event) + "\n"); }
+void RunDirectory::event(const Json& event) {
+  append("log.jsonl", json_text(event) + "\n");
+  note(event);
+}
+
+void RunDirectory::note(const Json& event) {
+  const auto figure = [&](const char* name) { return event[name].number(NAN); };
+  if (event["event"] == "step")
+    steps_.push_back({figure("step"), figure("loss"), figure("step_ms") + figure("wait_ms")});
+  if (event["event"] != "eval") return;
+  scores_.push_back({figure("step"), figure("epoch"), figure("loss"), figure("AP"), figure("AP50")});
+  if (event["best"] == true) best_ = event;
+}
 
 void RunDirectory::metrics(const Json& row) {
   std::vector<std::string> heads, values;
@@ -115,13 +130,6 @@ void RunDirectory::metrics(const Json& row) {
   std::error_code error;
   const bool fresh = !fs::exists(file("metrics.csv")) || fs::file_size(file("metrics.csv"), error) == 0;
   append("metrics.csv", (fresh ? joined(heads, ",") + "\n" : "") + joined(values, ",") + "\n");
-}
-
-std::vector<Json> RunDirectory::events(const std::string& kind) const {
-  std::vector<Json> found;
-  for (auto& line : read_lines(file("log.jsonl")))
-    if (Json event = parse_json(line); event["event"] == kind) found.push_back(std::move(event));
-  return found;
 }
 
 Json RunDirectory::environment() const { return parse_json(joined(read_lines(file("env.json")), "")); }

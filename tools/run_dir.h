@@ -9,6 +9,14 @@
 
 namespace fovea {
 
+// What the report shows of an event. NaN where it says none.
+struct StepFigures {
+  double step, loss, ms;  // ms: with the wait for data
+};
+struct ScoreFigures {
+  double step, epoch, loss, ap, ap50;
+};
+
 // As long as one lives it is the only one of its folder, whatever the program: create() and reopen() throw Code::usage
 // where another trains there.
 class RunDirectory {
@@ -21,8 +29,12 @@ class RunDirectory {
 
   // Both reach the file at once. Throw Code::failure where it cannot be written.
   void event(const Json& event);
-  void metrics(const Json& row);                            // its keys are the columns
-  std::vector<Json> events(const std::string& kind) const;  // "step", "eval" ...
+  void metrics(const Json& row);  // its keys are the columns
+  // Of the events "step" and "eval", and the last one of these that is the best. Of a run that goes on, after
+  // drop_after(). Kept in memory: to read a log of 100,000 steps for each score would take longer than an epoch.
+  const std::vector<StepFigures>& steps() const { return steps_; }
+  const std::vector<ScoreFigures>& scores() const { return scores_; }
+  const Json& best() const { return best_; }  // null where there is none
   Json environment() const;
   std::string file(const std::string& name) const { return path_ + "/" + name; }
   const std::string& path() const { return path_; }
@@ -30,7 +42,11 @@ class RunDirectory {
  private:
   explicit RunDirectory(std::string path);
   void append(const std::string& name, const std::string& line);
+  void note(const Json& event);
   std::string path_;
+  std::vector<StepFigures> steps_;
+  std::vector<ScoreFigures> scores_;
+  Json best_;
   std::shared_ptr<const int> lock_;  // the open file `.lock`
 };
 

@@ -224,14 +224,12 @@ void Session::restore(const std::string& latest) {
         counted(train_->size(), "picture").c_str(), static_cast<long long>(begun_with),
         counted(per_epoch_, "step").c_str());
   int64_t scored = 0;
-  for (const Json& e : run_->events("eval")) {
-    scored = e["step"].integer();
-    if (e["best"] == true)
-      best_ap_ = e["AP"].number(-1), best_ap50_ = e["AP50"].number(-1), best_epoch_ = e["epoch"].integer();
-  }
+  if (!run_->scores().empty()) scored = static_cast<int64_t>(run_->scores().back().step);
+  if (const Json& best = run_->best(); !best.is(Json::Kind::null))
+    best_ap_ = best["AP"].number(-1), best_ap50_ = best["AP50"].number(-1), best_epoch_ = best["epoch"].integer();
   const int64_t told = val_ ? scored : step_ / per_epoch_ * per_epoch_;  // by the last closing line
-  for (const Json& e : run_->events("step"))                             // the mean loss goes on where it was
-    if (e["step"].integer() > told) loss_sum_ += e["loss"].number(), ++loss_count_;
+  for (const StepFigures& s : run_->steps())                             // the mean loss goes on where it was
+    if (s.step > static_cast<double>(told)) loss_sum_ += s.loss, ++loss_count_;
 }
 
 // What a flag or the environment changes in the middle of a run is said aloud.
@@ -383,9 +381,8 @@ void Session::save() {
 bool Session::evaluation_due() const {
   if (!val_ || (step_ % per_epoch_ != 0 && step_ != total_)) return false;
   if (step_ != total_ && (config_.eval.every == 0 || step_ / per_epoch_ % config_.eval.every != 0)) return false;
-  for (const Json& e : run_->events("eval"))
-    if (e["step"] == step_) return false;
-  return true;
+  return std::none_of(run_->scores().begin(), run_->scores().end(),
+                      [this](const ScoreFigures& s) { return s.step == static_cast<double>(step_); });
 }
 
 void Session::evaluate_now() {
