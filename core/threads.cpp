@@ -200,14 +200,31 @@ int processors_in(std::string_view quota) {
     return INT_MAX;
   return static_cast<int>(std::min<int64_t>((time - 1) / period + 1, INT_MAX));
 }
+std::vector<std::string> groups_with_limits(const std::string& line) {
+  const size_t kinds = line.find(':') + 1, path = line.find(':', kinds) + 1;
+  if (kinds == 0 || path == 0) return {};
+  const bool second = path == kinds + 1;
+  const std::vector<std::string> all = split(line.substr(kinds, path - 1 - kinds), ',');
+  if (!second && std::find(all.begin(), all.end(), "cpu") == all.end()) return {};
+  std::vector<std::string> folders{second ? "/sys/fs/cgroup" : "/sys/fs/cgroup/cpu"};
+  for (const std::string& name : split(line.substr(path), '/'))
+    if (!name.empty()) folders.push_back(folders.back() + "/" + name);
+  return folders;
+}
 int processors() {
   int n = static_cast<int>(std::thread::hardware_concurrency());
 #if defined(__linux__)
   cpu_set_t allowed;  // fails on machines of more than it can hold
   if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) n = CPU_COUNT(&allowed);
-  const std::string v1 = "/sys/fs/cgroup/cpu/cpu.cfs_";
-  n = std::min(n, processors_in(line_of("/sys/fs/cgroup/cpu.max")));
-  n = std::min(n, processors_in(line_of(v1 + "quota_us") + " " + line_of(v1 + "period_us")));
+  std::ifstream groups("/proc/self/cgroup");  // a service of systemd sees its own below those of all others
+  std::vector<std::string> folders{"/sys/fs/cgroup", "/sys/fs/cgroup/cpu"};  // a container may see its own as these
+  for (std::string line; std::getline(groups, line);)
+    for (std::string& folder : groups_with_limits(line)) folders.push_back(std::move(folder));
+  for (const std::string& folder : folders) {
+    const std::string first = folder + "/cpu.cfs_";
+    n = std::min(n, processors_in(line_of(folder + "/cpu.max")));
+    n = std::min(n, processors_in(line_of(first + "quota_us") + " " + line_of(first + "period_us")));
+  }
 #endif
   return std::max(n, 1);
 }

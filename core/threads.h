@@ -1,7 +1,9 @@
 // A thread pool with fixed chunks: what a chunk is depends on the work alone, so results do not depend on the threads.
 #pragma once
 #include <cstdint>
+#include <string>
 #include <string_view>
+#include <vector>
 
 namespace fovea {
 
@@ -11,6 +13,9 @@ int processors();
 // How many such a limit is, rounded up: 2 for "150000 100000", the microseconds of all threads in each period of so
 // many. INT_MAX where the text is no limit: "max 100000", "-1 100000".
 int processors_in(std::string_view quota);
+// Where such limits of a control group and of those that it is in are, the outermost first, by a line of
+// /proc/self/cgroup: "4:cpu,cpuacct:/a/b" of version 1, "0::/a/b" of version 2. None where it is of something else.
+std::vector<std::string> groups_with_limits(const std::string& line);
 
 int num_threads();
 // The caller counts as one. Throws below 1, above 256, and where the system starts no more. Not while another thread

@@ -238,6 +238,17 @@ TEST_CASE("a limit on time is as many processors as it lets run at once, rounded
     CHECK(processors_in(none) == INT_MAX);
 }
 
+TEST_CASE("limits on time are looked for in the group of the process and in those around it") {
+  using Folders = std::vector<std::string>;
+  CHECK(groups_with_limits("0::/system.slice/fovea.service") ==
+        Folders{"/sys/fs/cgroup", "/sys/fs/cgroup/system.slice", "/sys/fs/cgroup/system.slice/fovea.service"});
+  CHECK(groups_with_limits("4:cpu,cpuacct:/a b") == Folders{"/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu/a b"});
+  CHECK(groups_with_limits("1:cpu:/a:b") == Folders{"/sys/fs/cgroup/cpu", "/sys/fs/cgroup/cpu/a:b"});
+  CHECK(groups_with_limits("0::/") == Folders{"/sys/fs/cgroup"});
+  for (const char* other : {"9:name=systemd:/a", "3:cpuset:/a", "2:cpuacct:/a", "", "0", "0:"})
+    CHECK(groups_with_limits(other).empty());
+}
+
 #if defined(__x86_64__)
 TEST_CASE("denormals are flushed inside the scope, on every thread, and not outside") {
   const ThreadCount restored(3);
