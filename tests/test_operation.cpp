@@ -1,0 +1,45 @@
+// The program where machines are shared: few threads, names from elsewhere, signals, and what power cuts leave.
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <thread>
+
+#include "core/atomic_file.h"
+#include "tests/program.h"
+
+using namespace fovea;
+using namespace fovea::test;
+namespace fs = std::filesystem;
+
+namespace {
+
+std::string some_picture() { return (*fs::directory_iterator(shared() / "tiny/val/images")).path().string(); }
+
+}  // namespace
+
+TEST_CASE("scores and reports of a long run do not read its log again") {
+  make_data();
+  std::vector<long> kib;  // at their peak
+  for (const int more : {0, 40'000}) {
+    const std::string name = text("logged-", more);
+    fs::copy(shared() / "done", shared() / name, fs::copy_options::recursive);
+    const std::string log = slurp(shared() / (name + "/log.jsonl"));
+    const size_t at = log.find("{\"event\":\"step\"");
+    std::string all = log;
+    for (int i = 0; i < more; ++i) all += log.substr(at, log.find('\n', at) + 1 - at);
+    shared().write(name + "/log.jsonl", all);
+    const pid_t child = start("train --steps 12 --threads 1 --resume " + name);
+    int status = 0;
+    rusage usage{};
+    REQUIRE(wait4(child, &status, 0, &usage) == child);
+    CHECK(status == 0);
+    kib.push_back(usage.ru_maxrss);
+  }
+#ifndef __SANITIZE_ADDRESS__  // it keeps what was freed
+  CHECK(kib[1] - kib[0] < 100'000);
+#endif
+}
