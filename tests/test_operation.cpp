@@ -21,6 +21,17 @@ std::string some_picture() { return (*fs::directory_iterator(shared() / "tiny/va
 
 }  // namespace
 
+TEST_CASE("a signal that the caller ignores does not stop a run") {
+  make_data();
+  std::signal(SIGINT, SIG_IGN);  // as a shell does for a job in the background
+  const pid_t child = start("train --data tiny --steps 40 --out background" + kSmall + "--set eval.every=0");
+  std::signal(SIGINT, SIG_DFL);
+  for (int i = 0; i < 3000 && slurp(shared() / "background/log.jsonl").empty(); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  kill(child, SIGINT);
+  CHECK(wait_for(child) == 0);
+}
+
 TEST_CASE("scores and reports of a long run do not read its log again") {
   make_data();
   std::vector<long> kib;  // at their peak

@@ -419,10 +419,10 @@ TEST_CASE("a run that is killed at any moment goes on to the same bits") {
   }
 }
 
-TEST_CASE("Ctrl-C and SIGTERM write a checkpoint and say how to go on") {
+TEST_CASE("Ctrl-C, SIGTERM and a closed terminal or pipe write a checkpoint and say how to go on") {
   make_data();
-  for (const int signal : {SIGINT, SIGTERM}) {
-    const std::string name = signal == SIGINT ? "stopped" : "ended";
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGPIPE}) {
+    const std::string name = text("stopped-", signal);
     const pid_t child = start("train --data tiny --steps 2000 --out " + name + kSmall + "--set eval.every=0");
     wait_for_lines(name, 4);
     kill(child, signal);

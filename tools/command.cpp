@@ -165,10 +165,13 @@ namespace {
 volatile std::sig_atomic_t caught = 0;
 extern "C" void on_stop(int signal) {
   caught = signal;
-  std::signal(signal, SIG_DFL);
+  std::signal(signal, signal == SIGPIPE ? SIG_IGN : SIG_DFL);  // what is said from then on is lost, the checkpoint not
 }
 }  // namespace
-void catch_stops() { std::signal(SIGINT, on_stop), std::signal(SIGTERM, on_stop); }
+void catch_stops() {
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGPIPE})
+    if (std::signal(signal, on_stop) == SIG_IGN) std::signal(signal, SIG_IGN);  // of nohup, or in the background
+}
 int stop_caught() { return caught; }
 
 int complain(const std::string& message, int code) {

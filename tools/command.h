@@ -24,7 +24,9 @@ struct Exit {
   int code;
 };
 
-// From here on the first Ctrl-C or SIGTERM is only kept, for a loop to ask after; a second one ends the program.
+// From here on the first Ctrl-C, SIGTERM, hang-up of the terminal or loss of who reads what is printed is only kept,
+// for a loop to ask after; a second one ends the program. What the caller ignores (nohup, a job in the background)
+// stays so.
 void catch_stops();
 int stop_caught();  // the number of the signal, or 0
 
