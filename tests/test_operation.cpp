@@ -32,6 +32,19 @@ TEST_CASE("a signal that the caller ignores does not stop a run") {
   CHECK(wait_for(child) == 0);
 }
 
+TEST_CASE("detect needs no thread beside its own") {
+  make_data();
+  if (geteuid() != 0) return;  // a limit on processes does not count root's, so it takes another user
+  const std::string as_other = "cd '" + shared().path.string() +
+                               "' && FOVEA_THREADS=1 setpriv --reuid=54321 --clear-groups prlimit --nproc=1 " +
+                               kProgram;
+  if (std::system((as_other + " --version >.out 2>.err").c_str()) != 0) return;
+  const int status = std::system((as_other + " detect --weights done tiny/val/images --json >.out 2>.err").c_str());
+  INFO(slurp(shared() / ".err"));
+  CHECK(WEXITSTATUS(status) == 0);
+  CHECK(slurp(shared() / ".out").starts_with("["));
+}
+
 TEST_CASE("scores and reports of a long run do not read its log again") {
   make_data();
   std::vector<long> kib;  // at their peak

@@ -6,6 +6,7 @@
 #include <map>
 #include <new>
 #include <set>
+#include <system_error>
 
 #include "core/atomic_file.h"
 #include "core/autograd.h"
@@ -126,7 +127,10 @@ void detect(const Flags& flags) {
   const auto drawings = flags.out.empty() ? std::vector<std::string>{} : out_names(flags.out, files);
   // The next picture is read while the model is, or looks at the one before.
   const auto read = [&](size_t i) {
-    return std::async(std::launch::async, [&files, i] { return read_image(files[i]); });
+    const auto work = [&files, i] { return read_image(files[i]); };
+    try {
+      return std::async(std::launch::async, work);
+    } catch (const std::system_error&) { return std::async(std::launch::deferred, work); }  // there are no more threads
   };
   auto next = read(0);
   LoadedModel loaded = load_model(flags.weights);
