@@ -45,6 +45,12 @@ TEST_CASE("detect needs no thread beside its own") {
   CHECK(slurp(shared() / ".out").starts_with("["));
 }
 
+TEST_CASE("what Kubernetes says of services is no key") {
+  CHECK(run("train --keys", "FOVEA_TRAIN_SERVICE_HOST=10.0.0.1 FOVEA_TRAIN_PORT=tcp://10.0.0.1:80").code == 0);
+  CHECK(run("train --keys", "FOVEA_DATA_PORT_80_TCP_ADDR=10.0.0.1 FOVEA_EVAL_SERVICE_PORT_HTTP=80").code == 0);
+  fails("train --keys", 2, {"FOVEA_TRAIN_STEP ", "FOVEA_TRAIN_STEPS"}, "FOVEA_TRAIN_STEP=3");
+}
+
 TEST_CASE("scores and reports of a long run do not read its log again") {
   make_data();
   std::vector<long> kib;  // at their peak

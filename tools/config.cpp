@@ -200,6 +200,11 @@ std::string environment_name(const std::string& key) {
   return s;
 }
 
+// Kubernetes tells each container of each service: FOVEA_TRAIN_PORT and others are of one that is called fovea-train.
+bool is_of_service(const std::string& variable) {
+  return variable.ends_with("_SERVICE_HOST") || (variable + "_").find("_PORT_") != variable.npos;
+}
+
 // The preset's network and its training keys, given without their section ("lr" is train.lr).
 void apply_preset(Config& config, const std::string& name) {
   const Preset found = preset(name);
@@ -304,7 +309,7 @@ std::vector<Entry> environment_entries() {
     } else {
       for (const char* section :
            {"FOVEA_TRAIN_", "FOVEA_DATA_", "FOVEA_AUGMENT_", "FOVEA_EVAL_", "FOVEA_CONV_", "FOVEA_MODEL_"})
-        if (variable.starts_with(section))
+        if (variable.starts_with(section) && !is_of_service(variable))
           fail(Code::usage,
                text("the environment variable ", variable, " names no configuration key", suggestion(variable, names)));
     }
