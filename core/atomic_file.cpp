@@ -39,7 +39,8 @@ AtomicFile::AtomicFile(std::string path) : path_(std::move(path)) {
     if (file_ < 0) give_up("cannot be written", errno);
     return;
   }
-  const std::string name = text(".", fs::path(path_).filename().string(), ".tmp-", getpid());
+  const std::string whole = fs::path(path_).filename().string();  // of 255 bytes at most, of which the end needs some
+  const std::string name = text(".", whole.size() < 220 ? whole : whole.substr(0, 200), ".tmp-", getpid());
   temporary_ = (folder_of(path_) / name).string();
   file_ = open(temporary_.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
   if (file_ < 0) give_up("cannot be written", errno);

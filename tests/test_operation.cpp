@@ -51,6 +51,18 @@ TEST_CASE("what Kubernetes says of services is no key") {
   fails("train --keys", 2, {"FOVEA_TRAIN_STEP ", "FOVEA_TRAIN_STEPS"}, "FOVEA_TRAIN_STEP=3");
 }
 
+TEST_CASE("a name as long as a file can have is written") {
+  make_data();
+  const Folder folder;
+  const std::string name(251, 'n');
+  write_file_atomically(folder / (name + ".txt"), "one");
+  write_file_atomically(folder / (name + ".txt"), "two");
+  CHECK(slurp(folder / (name + ".txt")) == "two");
+  fs::copy_file(some_picture(), folder / (name + ".jpg"));
+  CHECK(run("detect --weights done '" + (folder / (name + ".jpg")) + "' --out long-name").code == 0);
+  CHECK(fs::exists(shared() / ("long-name/" + name + ".jpg")));
+}
+
 TEST_CASE("scores and reports of a long run do not read its log again") {
   make_data();
   std::vector<long> kib;  // at their peak
