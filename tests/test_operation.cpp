@@ -63,6 +63,16 @@ TEST_CASE("a name as long as a file can have is written") {
   CHECK(fs::exists(shared() / ("long-name/" + name + ".jpg")));
 }
 
+TEST_CASE("a page of pictures that a power cut left empty does not stop a run") {
+  make_data();
+  fs::copy(shared() / "done", shared() / "cut", fs::copy_options::recursive);
+  fs::resize_file(shared() / "cut/validation.png", 0);
+  const Result r = run("train --resume cut");
+  INFO(r.err);
+  CHECK(r.code == 0);
+  CHECK(slurp(shared() / "cut/report.html").find("Figures of the best checkpoint") != std::string::npos);
+}
+
 TEST_CASE("scores and reports of a long run do not read its log again") {
   make_data();
   std::vector<long> kib;  // at their peak

@@ -58,6 +58,18 @@ std::string figures_section(const Json& best, const Dataset* val) {
          html_rows(classes, true) + "</div></div>\n";
 }
 
+// Of now, or of before an interruption. Of one that a power cut has left in part the next scores make another.
+std::string pictures_section(const std::string& path) {
+  if (!std::ifstream(path).good()) return "";
+  try {
+    return "<h2>Validation pictures</h2><p>Colours: what was found, with its score. White: what is there.</p>" +
+           html_picture(encode_jpeg(read_image(path), 88), "jpeg", "validation pictures with detections");
+  } catch (const Error& error) {
+    if (error.code != Code::data) throw;
+    return "";
+  }
+}
+
 std::string settings_section(const Config& config, const RunDirectory& run) {
   std::vector<std::pair<std::string, std::string>> chosen, of_preset, machine;
   for (auto& k : config_keys())
@@ -147,10 +159,7 @@ void write_report(const RunDirectory& run, const Config& config, const Dataset* 
   html += "</div>";
   if (val && evaluation && config.eval.pictures > 0)
     write_png(run.file("validation.png"), validation_page(*val, evaluation->detections, config.eval.pictures, 0.4));
-  if (std::ifstream(run.file("validation.png")).good())  // of now, or of before an interruption
-    html += "<h2>Validation pictures</h2><p>Colours: what was found, with its score. White: what is there.</p>" +
-            html_picture(encode_jpeg(read_image(run.file("validation.png")), 88), "jpeg",
-                         "validation pictures with detections");
+  html += pictures_section(run.file("validation.png"));
   if (scored) html += figures_section(best, val);
   html += settings_section(config, run) + "</html>\n";
   write_file_atomically(run.file("report.html"), html);
