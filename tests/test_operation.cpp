@@ -95,3 +95,13 @@ TEST_CASE("scores and reports of a long run do not read its log again") {
   CHECK(kib[1] - kib[0] < 100'000);
 #endif
 }
+
+TEST_CASE("weights that are cut off while they are read end the program with a message") {
+  make_data();
+  const pid_t child = start("train --data tiny --steps 2000 --out bus" + kSmall);
+  for (int i = 0; i < 3000 && !fs::exists(shared() / "bus/log.jsonl"); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  kill(child, SIGBUS);  // as the system does where a mapped file is shorter than it was
+  CHECK(wait_for(child) == 4);
+  require_words(slurp(shared() / ".err"), {"error: a file of weights was cut off", "hint:"});
+}

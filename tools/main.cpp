@@ -1,5 +1,6 @@
 // The fovea program: lists the commands, runs the one that was asked for, and turns what went wrong into an exit code.
 #include <fcntl.h>
+#include <unistd.h>
 
 #include <csignal>
 #include <filesystem>
@@ -29,11 +30,21 @@ static void hold_streams() {
     if (fcntl(stream, F_GETFD) < 0) open("/dev/null", O_RDONLY);  // writing fails, as it does where one is closed
 }
 
+// Weights are read where the system shows their file as memory: there is no call that could fail.
+extern "C" void on_bus_error(int) {
+  static const char message[] =
+      "error: a file of weights was cut off or written over while it was read, or its disk failed\n"
+      "  hint: put a new file in the place of an old one with mv, which a reader does not notice\n";
+  if (write(STDERR_FILENO, message, sizeof message - 1) < 0) {}
+  _exit(exit_code(Code::model));
+}
+
 }  // namespace fovea
 
 int main(int argc, char** argv) {
   using namespace fovea;
   hold_streams();
+  std::signal(SIGBUS, on_bus_error);
   std::signal(SIGXFSZ, SIG_IGN);  // over the limit of ulimit -f, writing fails with a message instead
   try {
     return run_command_line(argc, argv, declare);
