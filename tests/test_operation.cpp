@@ -105,3 +105,23 @@ TEST_CASE("weights that are cut off while they are read end the program with a m
   CHECK(wait_for(child) == 4);
   require_words(slurp(shared() / ".err"), {"error: a file of weights was cut off", "hint:"});
 }
+
+TEST_CASE("a picture that is gone: the command that looks for others can be typed") {
+  make_data();
+  for (const std::string split : {"train", "val"}) {
+    fs::copy(shared() / "tiny", shared() / ("of " + split), fs::copy_options::recursive);
+    const pid_t child = start("train --data 'of " + split + "' --steps 2000 --out lacks-" + split + kSmall);
+    for (int i = 0; i < 3000 && !fs::exists(shared() / ("lacks-" + split + "/log.jsonl")); ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    for (auto& entry : fs::directory_iterator(shared() / ("of " + split + "/" + split + "/images")))
+      fs::resize_file(entry.path(), 10);
+    CHECK(wait_for(child) == 3);
+    const std::string said = slurp(shared() / ".err");
+    const size_t at = said.find("fovea data stats 'of " + split + "' --split " + split + " --verify\n");
+    INFO(said);
+    REQUIRE(at != std::string::npos);
+    const Result r = run(said.substr(at + 6, said.find('\n', at) - at - 6));
+    CHECK(r.code == 3);
+    CHECK(r.out.find("cannot be used") != std::string::npos);
+  }
+}

@@ -287,9 +287,9 @@ void Session::run() {
     const std::string rest = latest.empty() ? "no checkpoint was written yet" : "last good checkpoint: " + latest;
     const char* change = error.code == Code::not_finite ? " --lr RATE (a lower one)"
                          : error.code == Code::memory   ? " --batch N (a smaller one)"
-                         : error.code == Code::data     ? "\n  fovea data stats --verify names every such picture"
                                                         : "";
-    fail(error.code, text(error.what(), "\n  ", rest, "\n  ", how_to_resume(), change));
+    const std::string others = error.code == Code::data ? "\n  are there others? " + how_to_verify() : "";
+    fail(error.code, text(error.what(), "\n  ", rest, "\n  ", how_to_resume(), change, others));
   }
   progress_->clear();
   write_report(*run_, config_, val_ ? &*val_ : nullptr, evaluation_ ? &*evaluation_ : nullptr,
@@ -386,6 +386,7 @@ bool Session::evaluation_due() const {
 }
 
 void Session::evaluate_now() {
+  scoring_ = true;
   std::optional<Ema::Swap> averaged;
   if (trainer_->ema()) averaged.emplace(*trainer_->ema());
   evaluation_ =
@@ -406,6 +407,7 @@ void Session::evaluate_now() {
   say_epoch(text("  val ", number(evaluation_->classification + evaluation_->box), "  ", ap_line(evaluation_->coco),
                  best && best_ap_ >= 0 ? styled(Style::green, "  best so far", Stream::err) : ""));
   write_report(*run_, config_, &*val_, &*evaluation_, text(step_, " of ", counted(total_, "step")));
+  scoring_ = false;
 }
 
 void Session::log_scores(bool best) {
@@ -447,6 +449,20 @@ void Session::say_epoch(const std::string& scores) {
   say("epoch %3lld  loss %s%s\n", static_cast<long long>((step_ + per_epoch_ - 1) / per_epoch_),
       number(loss_sum_ / static_cast<double>(loss_count_)).c_str(), scores.c_str());
   loss_sum_ = 0, loss_count_ = 0;
+}
+
+// Of the data that were being read: those to score on, or those to train on.
+std::string Session::how_to_verify() const {
+  const DatasetOptions o = dataset_options(config_, scoring_ && config_.train.overfit == 0);
+  std::string s = "fovea data stats";
+  if (!o.dir.empty()) s += " " + shell_word(o.dir);
+  if (o.format != "auto") s += " --format " + o.format;
+  const auto add = [&s](const char* flag, const std::string& value) {
+    if (!value.empty()) s += flag + shell_word(value);
+  };
+  add(" --split ", o.split), add(" --annotations ", o.annotations), add(" --images ", o.images);
+  if (o.val_fraction != DatasetOptions().val_fraction) s += " --val-fraction " + shortest(o.val_fraction);
+  return s + " --verify";
 }
 
 std::string Session::how_to_resume() const { return "go on with: fovea train --resume " + shell_word(request_.out); }

@@ -48,6 +48,7 @@ class Session {
   void say_epoch(const std::string& scores);
   void leave(int signal);
   std::string how_to_resume() const;
+  std::string how_to_verify() const;
 
   SessionRequest request_;
   Config& config_;
@@ -58,6 +59,7 @@ class Session {
   std::optional<CheckpointFolder> checkpoints_;
   std::unique_ptr<Progress> progress_;
   std::optional<Evaluation> evaluation_;  // the last
+  bool scoring_ = false;
   int64_t step_ = 0, saved_ = -1, total_ = 0, per_epoch_ = 1;
   double best_ap_ = -1, best_ap50_ = -1, loss_sum_ = 0;
   int64_t best_epoch_ = 0, loss_count_ = 0;
