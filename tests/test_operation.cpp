@@ -125,3 +125,26 @@ TEST_CASE("a picture that is gone: the command that looks for others can be type
     CHECK(r.out.find("cannot be used") != std::string::npos);
   }
 }
+
+TEST_CASE("the first process of a container is ended by SIGTERM and Ctrl-C") {
+  make_data();
+  if (std::system("unshare -pf true 2>/dev/null") != 0) return;  // not allowed here
+  for (const int signal : {SIGINT, SIGTERM}) {
+    std::string many;  // of one picture, so that it is still at work
+    for (int i = 0; i < 3000; ++i) many += " first.jpg";
+    fs::copy_file(some_picture(), shared() / "first.jpg", fs::copy_options::skip_existing);
+    const std::string out = text("contained-", signal);
+    const std::string line = "cd '" + shared().path.string() + "' && exec unshare -pf " + kProgram +
+                             " detect --weights done" + many + " --out " + out + " >.out 2>.err";
+    const pid_t child = fork();
+    if (child == 0) execl("/bin/sh", "sh", "-c", line.c_str(), nullptr), _exit(127);
+    for (int i = 0; i < 3000 && !fs::exists(shared() / (out + "/first.jpg")); ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    const std::string name = std::to_string(child);
+    const std::string inside = slurp("/proc/" + name + "/task/" + name + "/children");
+    REQUIRE(std::atoi(inside.c_str()) > 0);
+    kill(std::atoi(inside.c_str()), signal);
+    CHECK(wait_for(child) == 128 + signal);
+    CHECK(slurp(shared() / (out + "/detections.json")) == "[]\n");
+  }
+}

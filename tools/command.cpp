@@ -1,6 +1,8 @@
 // Commands and flags on top of CLI11: help that starts with examples, mistakes that name the nearest right word.
 #include "tools/command.h"
 
+#include <unistd.h>
+
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
@@ -163,11 +165,17 @@ int run_command_line(int argc, char** argv, const std::function<void(Command& pr
 
 namespace {
 volatile std::sig_atomic_t caught = 0;
+extern "C" void end_now(int signal) { _exit(128 + signal); }
 extern "C" void on_stop(int signal) {
   caught = signal;
-  std::signal(signal, signal == SIGPIPE ? SIG_IGN : SIG_DFL);  // what is said from then on is lost, the checkpoint not
+  // What is said to a pipe from then on is lost, the checkpoint not.
+  std::signal(signal, signal == SIGPIPE ? SIG_IGN : getpid() == 1 ? end_now : SIG_DFL);
 }
 }  // namespace
+void end_by_signals() {
+  if (getpid() != 1) return;
+  for (const int signal : {SIGINT, SIGTERM, SIGHUP}) std::signal(signal, end_now);
+}
 void catch_stops() {
   for (const int signal : {SIGINT, SIGTERM, SIGHUP, SIGPIPE})
     if (std::signal(signal, on_stop) == SIG_IGN) std::signal(signal, SIG_IGN);  // of nohup, or in the background

@@ -24,6 +24,8 @@ struct Exit {
   int code;
 };
 
+// The first process of a container gets only signals that it asks for: here it asks for those that end others.
+void end_by_signals();
 // From here on the first Ctrl-C, SIGTERM, hang-up of the terminal or loss of who reads what is printed is only kept,
 // for a loop to ask after; a second one ends the program. What the caller ignores (nohup, a job in the background)
 // stays so.

@@ -44,6 +44,7 @@ extern "C" void on_bus_error(int) {
 int main(int argc, char** argv) {
   using namespace fovea;
   hold_streams();
+  end_by_signals();
   std::signal(SIGBUS, on_bus_error);
   std::signal(SIGXFSZ, SIG_IGN);  // over the limit of ulimit -f, writing fails with a message instead
   try {
