@@ -148,3 +148,15 @@ TEST_CASE("the first process of a container is ended by SIGTERM and Ctrl-C") {
     CHECK(slurp(shared() / (out + "/detections.json")) == "[]\n");
   }
 }
+
+TEST_CASE("a new volume is an empty folder") {
+  make_data();
+  for (const char* name : {"volume-1", "volume-2"})
+    fs::create_directories(shared() / (std::string(name) + "/lost+found"));
+  CHECK(run("train --data tiny --steps 1 --out volume-1" + kSmall).code == 0);
+  CHECK(run("detect --weights done tiny/val/images --out volume-2").code == 0);
+  shared().write("volume-3/lost+found/file", std::string());
+  shared().write("volume-3/other", std::string());
+  fails("train --data tiny --steps 1 --out volume-3" + kSmall, 2, {"not an empty folder"});
+  fails("detect --weights done tiny/val/images --out volume-3", 2, {"choose another --out"});
+}

@@ -13,6 +13,7 @@
 #include "tools/command.h"
 #include "tools/evaluate.h"
 #include "tools/report.h"
+#include "tools/run_dir.h"
 #include "tools/trainer.h"
 #include "tools/weights.h"
 
@@ -65,7 +66,7 @@ std::vector<std::string> find_pictures(const std::vector<std::string>& inputs) {
 void prepare_out(const std::string& out) {
   std::error_code error;
   const bool ours = fs::exists(out + "/detections.json");
-  check(Code::usage, !fs::exists(out) || ours || (fs::is_directory(out) && fs::is_empty(out, error)), "'", out,
+  check(Code::usage, !fs::exists(out) || ours || holds_nothing(out), "'", out,
         "' exists and is not the folder of an earlier detect: choose another --out");
   fs::create_directories(out, error);
   check(!error, "cannot make the folder '", out, "': ", error.message());

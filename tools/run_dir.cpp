@@ -45,12 +45,20 @@ bool is_as_good_as_empty(const std::string& path) {
   const fs::directory_iterator entries(path, error);
   return !error && std::all_of(begin(entries), end(entries), [](const fs::directory_entry& entry) {
     const std::string name = entry.path().filename().string();
-    return name == ".lock" || name == "env.json" || name.starts_with(".env.json.tmp-") ||
+    return name == ".lock" || name == "lost+found" || name == "env.json" || name.starts_with(".env.json.tmp-") ||
            name.starts_with(".config.toml.tmp-");
   });
 }
 
 }  // namespace
+
+bool holds_nothing(const std::string& path) {
+  std::error_code error;
+  const fs::directory_iterator entries(path, error);
+  return !error && std::all_of(begin(entries), end(entries), [](const fs::directory_entry& entry) {
+    return entry.path().filename() == "lost+found";
+  });
+}
 
 // The lock ends with the process, also by kill -9. Some file systems have none: there a run goes on without.
 RunDirectory::RunDirectory(std::string path) : path_(std::move(path)) {

@@ -50,6 +50,8 @@ class RunDirectory {
   std::shared_ptr<const int> lock_;  // the open file `.lock`
 };
 
+// Whether it is a folder without anything in it, or a new volume, which has lost+found alone.
+bool holds_nothing(const std::string& path);
 // What a run ran on: version, compiler, processor, instruction set, BLAS, threads.
 Json environment_json(const std::string& device = "cpu");
 
