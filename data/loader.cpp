@@ -198,6 +198,12 @@ struct Loader::State {
     return result;
   }
 
+  bool wait(std::chrono::milliseconds most) {
+    if (workers.empty() || ahead || delivered >= end) return true;
+    std::unique_lock lock(mutex);
+    return ready.wait_for(lock, most, [&] { return results.count(delivered) > 0; });
+  }
+
   // What the device computes from now on finds what was sent.
   static void arrive() { runtime().wait(Runtime::Stream::compute, Runtime::Stream::copy); }
   void send_next() {
@@ -237,6 +243,8 @@ std::optional<Batch> Loader::next() {
   if (result.error) std::rethrow_exception(result.error);
   return std::move(result.batch);
 }
+
+bool Loader::wait(std::chrono::milliseconds most) { return state_->wait(most); }
 
 int64_t Loader::steps_per_epoch() const { return state_->steps; }
 

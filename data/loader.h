@@ -1,6 +1,7 @@
 // Batches for training and evaluation: worker threads, a bounded queue, and an order that depends on the seed alone.
 #pragma once
 #include <array>
+#include <chrono>
 #include <memory>
 #include <optional>
 
@@ -55,6 +56,8 @@ class Loader {
   // The next batch; none after the last epoch. What went wrong in a worker (an unreadable picture, say) is thrown here,
   // when the batch is its turn.
   std::optional<Batch> next();
+  // Waits at most so long for what next() gives: whether it is there. Where the loader has no threads it always is.
+  bool wait(std::chrono::milliseconds most);
   int64_t steps_per_epoch() const;
 
  private:

@@ -1,5 +1,6 @@
 // The program where machines are shared: few threads, names from elsewhere, signals, and what power cuts leave.
 #include <sys/resource.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -159,4 +160,29 @@ TEST_CASE("a new volume is an empty folder") {
   shared().write("volume-3/other", std::string());
   fails("train --data tiny --steps 1 --out volume-3" + kSmall, 2, {"not an empty folder"});
   fails("detect --weights done tiny/val/images --out volume-3", 2, {"choose another --out"});
+}
+
+TEST_CASE("SIGTERM writes a checkpoint also while a disk does not answer") {
+  make_data();
+  fs::copy(shared() / "tiny", shared() / "slow", fs::copy_options::recursive);
+  const pid_t child = start("train --data slow --steps 2000 --out waits" + kSmall + "--set eval.every=0");
+  for (int i = 0; i < 3000 && !fs::exists(shared() / "waits/log.jsonl"); ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  const fs::path picture = fs::directory_iterator(shared() / "slow/train/images")->path();
+  fs::remove(picture);
+  REQUIRE(mkfifo(picture.c_str(), 0600) == 0);  // to open it waits for a writer
+  std::string log, before;
+  for (int i = 0; i < 100 && (log.empty() || log != before); ++i) {
+    before = log;
+    std::this_thread::sleep_for(std::chrono::milliseconds(500));
+    log = slurp(shared() / "waits/log.jsonl");
+  }
+  const size_t at = log.rfind("\"step\":") + 7;
+  const std::string step = "step-" + log.substr(at, log.find(',', at) - at) + ".safetensors\n";
+  kill(child, SIGTERM);
+  for (int i = 0; i < 1000 && slurp(shared() / "waits/checkpoints/latest") != step; ++i)
+    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  CHECK(slurp(shared() / "waits/checkpoints/latest") == step);
+  kill(child, SIGKILL);
+  wait_for(child);
 }

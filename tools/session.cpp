@@ -318,6 +318,11 @@ void Session::loop() {
 
 void Session::one_step(Loader& loader) {
   const auto start = Clock::now();
+  while (!loader.wait(std::chrono::milliseconds(100)))
+    if (stop_caught()) {
+      save();  // now: where a disk does not answer, the loader's end waits for it, too
+      throw Exit{128 + stop_caught()};
+    }
   const auto batch = loader.next();
   const double wait = ms_since(start);
   const auto begin = Clock::now();
