@@ -85,14 +85,20 @@ fs::path find_picture(const fs::path& folder, const std::string& file) {
   return {};
 }
 
-Picture read_picture(const JsonRecord& record, const fs::path& folder) {
+// Records whose picture is not there: how many tells a wrong folder from a download that was cut off.
+struct Missing {
+  size_t count = 0;
+  std::string first;  // what is said of it
+  void check_none(size_t pictures) const {
+    if (count == 0) return;
+    const std::string others = count > 1 ? text(", as ", count - 1, " of the ", pictures - 1, " others do not") : "";
+    fail(Code::data, first + ", which does not exist" + others + "; is the folder of pictures right?");
+  }
+};
+
+Picture read_picture(const JsonRecord& record, const fs::path& path) {
   Picture picture;
   picture.annotation.id = record.integer("id");
-  const std::string name = record.name("file_name");
-  const fs::path path = find_picture(folder, name);
-  if (path.empty())
-    record.reject("is of the picture ", (folder / brief(name, 200)).string(),
-                  ", which does not exist; is the folder of pictures right?");
   picture.annotation.path = path.string();
   picture.sized = record.has("width") && record.has("height");
   if (!picture.sized) {
@@ -156,6 +162,8 @@ Source read_coco(const DatasetOptions& options) {
   std::vector<std::pair<int64_t, std::string>> categories;
   std::unordered_map<int64_t, size_t> at;
   std::unordered_map<std::string, std::string> names;  // of the pictures, by path
+  size_t pictures = 0;
+  Missing missing;
   read_coco_lists(path, [&](const JsonRecord& record) {
     if (record.list == "annotations") records.push_back(read_annotation(record));
     if (record.list == "categories") {
@@ -165,16 +173,22 @@ Source read_coco(const DatasetOptions& options) {
         record.reject("has a line break in its name; remove it");
     }
     if (record.list != "images") return;
-    Picture picture = read_picture(record, place.images);
+    const std::string name = record.name("file_name");
+    const fs::path file = find_picture(place.images, name);
+    ++pictures;
+    if (file.empty() && missing.count++ == 0)
+      missing.first = text(record.called(), " is of the picture ", (place.images / brief(name, 200)).string());
+    if (file.empty()) return;
+    Picture picture = read_picture(record, file);
     if (!at.emplace(picture.annotation.id, source.annotations.size()).second)
       record.reject("has the id of another image; ids must differ");
-    const std::string name = record.name("file_name");
     const auto [same, fresh] = names.emplace(picture.annotation.path, name);
     if (!fresh && same->second != name)  // a/1.jpg and b/1.jpg in one folder
       record.reject("is of ", same->first, ", as \"", brief(same->second, 200),
                     "\" is; put the pictures into the folders that their names say");
     source.annotations.push_back(std::move(picture.annotation));
   });
+  missing.check_none(pictures);
   std::unordered_set<int64_t> used;
   for (const CocoRecord& record : records) used.insert(record.truth.category);
   add_classes(source, std::move(categories), used);

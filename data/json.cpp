@@ -204,11 +204,12 @@ double number_in(const JsonRecord& record, const Parsed& value, const std::strin
 
 }  // namespace
 
-void JsonRecord::reject_as(const std::string& what) const {
+std::string JsonRecord::called() const {
   std::string name = text(path, ": ", list, "[", index, "]");
   if (const auto id = json.find("id"); json.is_object() && id != json.end()) name += " (id " + shown(*id) + ")";
-  fail(Code::data, name + " " + what);
+  return name;
 }
+void JsonRecord::reject_as(const std::string& what) const { fail(Code::data, called() + " " + what); }
 bool JsonRecord::has(const char* key) const {  // null is as good as nothing: pandas writes it for what is missing
   const auto at = json.find(key);
   return at != json.end() && !at->is_null();

@@ -86,6 +86,7 @@ struct JsonRecord {
 
   template <class... A> [[noreturn]] void reject(const A&... what) const { reject_as(text(what...)); }
   [[noreturn]] void reject_as(const std::string& what) const;
+  std::string called() const;  // "val.json: annotations[12] (id 7)"
   bool has(const char* key) const;
   const Parsed& field(const char* key) const;
   double number(const char* key) const;

@@ -10,6 +10,7 @@
 #include <thread>
 
 #include "core/atomic_file.h"
+#include "data/json.h"
 #include "tests/program.h"
 
 using namespace fovea;
@@ -62,6 +63,20 @@ TEST_CASE("a name as long as a file can have is written") {
   fs::copy_file(some_picture(), folder / (name + ".jpg"));
   CHECK(run("detect --weights done '" + (folder / (name + ".jpg")) + "' --out long-name").code == 0);
   CHECK(fs::exists(shared() / ("long-name/" + name + ".jpg")));
+}
+
+TEST_CASE("what was found until a drawing cannot be written is kept") {
+  make_data();
+  const std::string detect = "detect --weights done tiny/val/images --set model.score_threshold=0.001 --out kept";
+  REQUIRE(run(detect).code == 0);
+  const auto count = [] { return parse_json(slurp(shared() / "kept/detections.json")).items.size(); };
+  const size_t all = count();
+  fs::path last;
+  for (auto& entry : fs::directory_iterator(shared() / "kept"))
+    if (entry.path().extension() == ".jpg") last = std::max(last, entry.path());
+  fs::remove(last), fs::create_directories(last / "in the way");
+  fails(detect, 1, {last.filename().string(), "detections.json holds"});
+  CHECK((count() > 0 && count() <= all));
 }
 
 TEST_CASE("a page of pictures that a power cut left empty does not stop a run") {

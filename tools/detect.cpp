@@ -138,6 +138,7 @@ void detect(const Flags& flags) {
   const ClassNames names = names_of(loaded);
   if (!flags.out.empty()) prepare_out(flags.out);
   std::string all;  // as text, a detection a line: as Json they would take ten times the memory
+  const auto list = [&all] { return all.empty() ? "[]\n" : all + "\n]\n"; };
   int64_t id = 0;
   Code failed{};
   for (auto& file : files) {
@@ -156,7 +157,10 @@ void detect(const Flags& flags) {
         if (!flags.json) std::cout << path << "  " << counted(found, names, flags.threshold) << "\n";
       }
     } catch (const Error& error) {  // one bad picture, or one that is too large, does not stop the others
-      if (error.code != Code::data && error.code != Code::memory) throw;
+      if (error.code != Code::data && error.code != Code::memory) {
+        write_file_atomically(flags.out + "/detections.json", list(), false);
+        fail(error.code, text(error.what(), "\n  detections.json holds what was found until then"));
+      }
       failed = std::max(failed, error.code);
       complain(error.code == Code::data ? error.what() : text(file, ": ", error.what()), 0);
     } catch (const std::bad_alloc&) {
@@ -164,9 +168,8 @@ void detect(const Flags& flags) {
       complain(file + ": out of memory\n  hint: --set data.max_side=1333 makes it smaller", 0);
     }
   }
-  all += all.empty() ? "[]\n" : "\n]\n";
-  if (!flags.out.empty()) write_file_atomically(flags.out + "/detections.json", all, false);
-  if (flags.json) std::cout << all;
+  if (!flags.out.empty()) write_file_atomically(flags.out + "/detections.json", list(), false);
+  if (flags.json) std::cout << list();
   if (failed != Code{}) throw Exit{static_cast<int>(failed)};
 }
 
