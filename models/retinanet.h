@@ -39,7 +39,8 @@ struct ClassLossOptions {
   double margin = 0.9;  // of hinge: above this p_t there is no loss
 };
 
-// Every choice that papers and frameworks disagree on, by name; the defaults are the paper's. See models/README.md.
+// Every choice that papers and frameworks disagree on, by name; the defaults are the paper's where it says which. See
+// models/README.md.
 struct RetinaNetOptions {
   // Network
   std::string backbone = "resnet50";  // tiny | resnet18 | resnet34 | resnet50 | resnet101 | resnext101_32x8d

@@ -1,4 +1,5 @@
-// The layers: parameters with torchvision's names and torch's default initial values, around the ops.
+// The layers: parameters with torchvision's names and torch's default initial values, around the ops. Their tensors are
+// handles to what is trained and saved: change them in place (copy_from(), nn/init.h) instead of assigning others.
 #pragma once
 #include <functional>
 #include <memory>
