@@ -49,7 +49,8 @@ class Loader {
   // Begins at `step` of `epoch`: the same batches as a loader that got there from the start. The data set must outlive
   // the loader.
   Loader(const Dataset& dataset, const LoaderOptions& options, int64_t epoch = 0, int64_t step = 0);
-  ~Loader();  // stops and joins the workers
+  Loader(Dataset&&, const LoaderOptions&, int64_t = 0, int64_t = 0) = delete;  // it would be gone at the first batch
+  ~Loader();                                                                   // stops and joins the workers
   Loader(const Loader&) = delete;
   Loader& operator=(const Loader&) = delete;
 

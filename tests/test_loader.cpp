@@ -17,6 +17,8 @@
 using namespace fovea;
 using test::Folder;
 
+static_assert(!std::is_constructible_v<Loader, Dataset, LoaderOptions>);  // a data set that nothing else holds
+
 namespace {
 
 // A made data set of 13 pictures, once for all tests.
