@@ -47,6 +47,11 @@ TEST_CASE("no preset lets a picture of any shape grow beyond twice the area of a
   }
 }
 
+TEST_CASE("the nearest key is named as the mistyped one was, with or without its model.") {
+  fails("train --data x --out y --set los.kind=ce", 2, {"unknown key 'los.kind'", "did you mean 'loss.kind'?"});
+  fails("train --data x --out y --set model.los.kind=ce", 2, {"did you mean 'model.loss.kind'?"});
+}
+
 TEST_CASE("a configuration file without an end is refused") {
   fails("train --data x --out y --config /dev/zero", 2, {"configuration file '/dev/zero'", "larger than 1 MiB"});
 }

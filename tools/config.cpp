@@ -193,6 +193,14 @@ std::vector<std::string> key_names() {
   for (auto& k : config_keys()) names.push_back(k.name);
   return names;
 }
+// For suggestions: those of the network without "model." too, unless a name has it.
+std::vector<std::string> names_as(const std::string& name) {
+  std::vector<std::string> names = key_names();
+  if (!name.starts_with("model."))
+    for (auto& k : key_names())
+      if (k.starts_with("model.")) names.push_back(k.substr(6));
+  return names;
+}
 
 std::string environment_name(const std::string& key) {
   std::string s = "FOVEA_" + key;
@@ -374,7 +382,7 @@ std::pair<std::string, std::string> setting_of(const std::string& text) {
 
 void set_key(Config& config, const std::string& name, const std::string& value, const std::string& origin) {
   const Key* k = find_key(name);
-  if (!k) fail(Code::usage, text(origin, ": unknown key '", name, "'", suggestion(name, key_names())));
+  if (!k) fail(Code::usage, text(origin, ": unknown key '", name, "'", suggestion(name, names_as(name))));
   try {
     k->set(config, value);
   } catch (const Error& error) { fail(error.code, origin + ": " + name + ": " + error.what()); }
