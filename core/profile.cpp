@@ -101,7 +101,8 @@ std::string running_op() {
 
 void reject_type(DType t) {
   const std::string op = running_op();
-  fail(Code::failure, text(op, op.empty() ? "" : ": ", "expected a tensor of f32 or f64, got ", name_of(t)));
+  fail(Code::failure,
+       text(op, op.empty() ? "" : ": ", "expected a tensor of f32 or f64, got ", name_of(t), type_hint(t, t)));
 }
 
 void OpTimer::begin(const char* op, Pass pass) { op_ = op, pass_ = pass, start_ = now_us(); }

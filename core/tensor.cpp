@@ -38,8 +38,14 @@ Tensor Tensor::send() const {
   return t;
 }
 
+void check_defined(const char* what, const Tensor& x) {
+  check(bool(x), what, ": the tensor is undefined\n  hint: so is grad() of a leaf before backward() and after ",
+        "zero_grad(), of one that requires no gradient, and of every result of an op");
+}
+
 double Tensor::at(int64_t i) const {
-  check(storage_ && i >= 0 && i < size(), "tensor: element ", i, " of a tensor of shape ", shape_);
+  check_defined("at", *this);
+  check(i >= 0 && i < size(), "tensor: element ", i, " of a tensor of shape ", shape_);
   if (device() == Device::cuda) {
     Tensor one = view({size()}).rows(i, i + 1);
     return one.to(Device::cpu).at(0);
@@ -47,7 +53,8 @@ double Tensor::at(int64_t i) const {
   return dispatch_any(dtype_, [&]<class T>() { return static_cast<double>(data<T>()[i]); });
 }
 double Tensor::item() const {
-  check(size() == 1 && storage_, "item: needs exactly one element, the tensor has shape ", shape_);
+  check_defined("item", *this);
+  check(size() == 1, "item: needs exactly one element, the tensor has shape ", shape_);
   return at(0);
 }
 
@@ -174,7 +181,12 @@ void Tensor::copy_from(const Tensor& source) {
 }
 
 void check_float(const char* op, const Tensor& x) {
-  check(x && is_float(x.dtype()), op, ": expected a floating-point tensor, got ", x ? name_of(x.dtype()) : "none");
+  check(x && is_float(x.dtype()), op, ": expected a floating-point tensor, got ", x ? name_of(x.dtype()) : "none",
+        type_hint(x, x));
+}
+const char* type_hint(DType a, DType b) {
+  if (!is_float(a) || !is_float(b)) return "\n  hint: to(DType::f32) makes numbers of integers, which have no gradient";
+  return a == b ? "" : "\n  hint: convert one with cast(), which stays on the tape";
 }
 
 Tensor& Tensor::set_requires_grad(bool on) {

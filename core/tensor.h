@@ -14,6 +14,7 @@ namespace fovea {
 
 struct Node;  // core/autograd.h
 class Tensor;
+void check_defined(const char* what, const Tensor& x);  // throws where it is undefined, as grad() often is
 
 // A block of memory that several tensors may share. `version` counts in-place changes. move() changes where it is.
 struct Storage {
@@ -83,7 +84,7 @@ class Tensor {
   double item() const;         // the only element, of any type. Throws if there is not exactly one
   double at(int64_t i) const;  // element i in row-major order, of any type
   template <class T> std::vector<T> values() const {
-    check(bool(*this), "values: the tensor is undefined");
+    check_defined("values", *this);
     const Tensor here = to(Device::cpu);
     return {here.data<T>(), here.data<T>() + size()};
   }
@@ -130,6 +131,9 @@ class Tensor {
 };
 
 void check_float(const char* op, const Tensor& x);  // throws where it is undefined, and of integers
+// How to get from these types to one that an op takes: the end of a message, or "".
+const char* type_hint(DType a, DType b);
+inline const char* type_hint(const Tensor& a, const Tensor& b) { return a && b ? type_hint(a.dtype(), b.dtype()) : ""; }
 inline Tensor empty_like(const Tensor& x) { return Tensor(x.shape(), x.dtype(), x.device()); }
 inline Tensor zeros_like(const Tensor& x) { return Tensor::zeros(x.shape(), x.dtype(), x.device()); }
 

@@ -279,8 +279,8 @@ void check_tensors(const char* op, const Tensor& x, const Tensor& w, const Tenso
   const bool rounded = x.dtype() == DType::bf16 && w.dtype() == DType::bf16;  // see conv2d
   check((w.dtype() == type || rounded) && (!b || b.dtype() == type), op, ": input is ", name_of(x.dtype()), ", weight ",
         name_of(w.dtype()), b ? ", bias " : "", b ? name_of(b.dtype()) : "",
-        "\n  hint: convert one with cast(), which stays on the tape");
-  check(is_float(x.dtype()), op, ": expected f32, f64 or bf16, got ", name_of(x.dtype()));
+        is_float(x.dtype()) && is_float(w.dtype()) ? type_hint(DType::f32, DType::f64) : type_hint(x, w));
+  check(is_float(x.dtype()), op, ": expected f32, f64 or bf16, got ", name_of(x.dtype()), type_hint(x, x));
 }
 void check_window(const char* op, const Tensor& w, Int2 stride, Int2 pad, Int2 dilation, int groups) {
   check(w.size() > 0, op, ": weight ", w.shape(), " is empty");

@@ -9,6 +9,7 @@
 #include "core/autograd.h"
 #include "core/gemm.h"
 #include "core/loops.h"
+#include "core/words.h"
 
 namespace fovea {
 
@@ -203,7 +204,7 @@ class Check {
         numeric += w[i] * (8 * (a.at(i) - b.at(i)) - (c.at(i) - d.at(i))) / (12 * h);
       const double size = std::max({std::abs(g[j]), std::abs(numeric), 1e-3 * largest});
       note(std::abs(g[j] - numeric) / size,
-           text("input ", input, ", element ", j, ": gradient ", g[j], ", differences ", numeric));
+           text("input ", input, ", element ", j, ": gradient ", shortest(g[j]), ", differences ", shortest(numeric)));
     }
   }
 

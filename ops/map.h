@@ -177,7 +177,7 @@ template <class F> struct Binary {
   Tensor forward(const Tensor& a_, const Tensor& b_) {
     check(a_ && b_ && is_float(a_.dtype()) && a_.dtype() == b_.dtype(), name,
           ": expected two floating-point tensors of one type, got ", a_ ? name_of(a_.dtype()) : "none", " and ",
-          b_ ? name_of(b_.dtype()) : "none", "\n  hint: cast() converts");
+          b_ ? name_of(b_.dtype()) : "none", type_hint(a_, b_));
     a_shape = a_.shape(), b_shape = b_.shape();
     const Tensor u = loop_copy<F>(a_), v = loop_copy<F>(b_);
     const Tensor full(broadcast(name, a_shape, b_shape), u.dtype(), u.device());

@@ -92,7 +92,7 @@ struct Linear {  // y = x w + b: dx = dy w^T, dw = x^T dy, db = the column sums 
 void check_pair(const char* op, const Tensor& a, const Tensor& b) {
   check(a && b && a.dtype() == b.dtype() && (a.dtype() == DType::f32 || a.dtype() == DType::f64), op,
         ": expected two tensors of f32 or of f64, got ", a ? name_of(a.dtype()) : "none", " and ",
-        b ? name_of(b.dtype()) : "none");
+        b ? name_of(b.dtype()) : "none", type_hint(a, b));
 }
 
 }  // namespace

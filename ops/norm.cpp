@@ -400,9 +400,9 @@ Tensor batch_norm(const Tensor& x, const Tensor& gamma, const Tensor& beta, cons
                   const Tensor& running_var, BatchNormOptions o) {
   check(bool(running_mean) == bool(running_var), "batch_norm: give both running_mean and running_var, or neither");
   check(o.training || running_mean, "batch_norm: where it is not training it needs running_mean and running_var");
-  if (!o.training) return frozen_batch_norm(x, gamma, beta, running_mean, running_var, o.eps, o.relu);
   check_channels("batch_norm", x, {{"gamma", gamma}, {"beta", beta}});
   if (running_mean) check_channels("batch_norm", x, {{"running_mean", running_mean}, {"running_var", running_var}});
+  if (!o.training) return frozen_batch_norm(x, gamma, beta, running_mean, running_var, o.eps, o.relu);
   BatchNorm op;
   op.groups = x.dim(-1), op.eps = o.eps, op.momentum = o.momentum, op.relu = o.relu;
   op.running_mean = running_mean.detach(), op.running_var = running_var.detach();

@@ -250,7 +250,7 @@ struct Cast {
   DType to, from = to;
   Tensor forward(const Tensor& x) {
     check(x && is_float(x.dtype()) && is_float(to), name, ": from ", x ? name_of(x.dtype()) : "none", " to ",
-          name_of(to), ": expected floating-point types");
+          name_of(to), ": expected floating-point types", x ? type_hint(x.dtype(), to) : "");
     return from = x.dtype(), from == to ? x : x.to(to);
   }
   void backward(const Tensor& dy, Grads& g) const { g[0] = from == to ? dy : dy.to(from); }

@@ -208,6 +208,7 @@ TEST_CASE("norms name what does not fit") {
   REQUIRE_THROWS_WITH(batch_norm(x, five, four, {}, {}, {.training = true}), contains("gamma [5]"));
   REQUIRE_THROWS_WITH(batch_norm(x, four, four, {}, {}), contains("batch_norm: where it is not training it needs"));
   REQUIRE_THROWS_WITH(batch_norm(x, four, four, {}, four), contains("both running_mean and running_var"));
+  REQUIRE_THROWS_WITH(batch_norm(x, five, four, four, four), contains("batch_norm: gamma") && !contains("frozen"));
   REQUIRE_THROWS_WITH(frozen_batch_norm(x, four, four, {}, four), contains("mean"));
   REQUIRE_THROWS_WITH(group_norm(x, four, four, 3), contains("3 groups"));
   REQUIRE_THROWS_WITH(layer_norm(x, four, five), contains("[5]"));

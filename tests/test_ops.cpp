@@ -296,9 +296,13 @@ TEST_CASE("errors name the op, both shapes and a way out") {
   CHECK(says([&] { add(a, b); }, {"add: shapes do not broadcast", "[2, 3]", "[4, 5]", "axis -2 is 2 and 4", "hint"}));
   CHECK(says([&] { matmul(a, b); }, {"matmul: a has 3 columns, b has 4 rows", "[2, 3]", "[4, 5]"}));
   CHECK(says([&] { linear(a, b); }, {"linear: the input has 3 features, the weight expects 4", "(in,out)"}));
-  CHECK(says([&] { relu(i); }, {"relu: expected a floating-point tensor, got i64"}));
-  CHECK(says([&] { add(a, a.to(DType::f64)); },
-             {"add: expected two floating-point tensors of one type, got f32 and f64"}));
+  CHECK(says([&] { relu(i); }, {"relu: expected a floating-point tensor, got i64", "hint: to(DType::f32)"}));
+  CHECK(
+      says([&] { add(a, a.to(DType::f64)); },
+           {"add: expected two floating-point tensors of one type, got f32 and f64", "hint: convert one with cast()"}));
+  CHECK(says([&] { add(i, i); }, {"got i64 and i64", "hint: to(DType::f32)"}));  // cast() takes no integers
+  CHECK(says([&] { cast(i, DType::f32); }, {"cast: from i64 to f32", "hint: to(DType::f32)"}));
+  CHECK(says([&] { matmul(a, a.to(DType::f64)); }, {"got f32 and f64", "hint: convert one with cast()"}));
   CHECK(says([&] { sum(a, {0, 0}); }, {"sum: axis 0 is given twice for [2, 3]"}));
   CHECK(says([&] { sum(a, {2}); }, {"sum: axis 2 is out of range for [2, 3]"}));
   CHECK(says([&] { slice(a, 1, 2, 5); }, {"slice: [2, 5) does not fit axis 1 of [2, 3]"}));
