@@ -1,6 +1,8 @@
 // Every row of the op table passes the gradient check, and every op has a row.
 #include <algorithm>
 #include <atomic>
+#include <cmath>
+#include <cstdio>
 #include <cstring>
 #include <filesystem>
 #include <fstream>
@@ -236,6 +238,10 @@ TEST_CASE("the check finds wrong gradients, loops that lean on an order, and fai
   CHECK(!r.ok());
   CHECK(r.worst == Approx(1e-5).epsilon(0.1));
   CHECK(r.differentiable);
+  double slope = 0, numeric = 0;  // shown to the last digit: six would show an error of 1.1e-6 as two equal numbers
+  REQUIRE(std::sscanf(r.where.c_str() + r.where.find("gradient "), "gradient %lf, differences %lf", &slope, &numeric) ==
+          2);
+  CHECK(std::abs(slope / numeric - 1) == Approx(r.worst).epsilon(1e-3));
   const OpCase leaning{"leaning", [](Draw& d) { return OpSample{{d.uniform({5}, 1, 2)}, running_sum}; }};
   CHECK(gradcheck(leaning, 1).where.find("rehearsal") != std::string::npos);
   const auto finds = [](double (*more)(DType), const char* words) {
