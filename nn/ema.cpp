@@ -35,6 +35,8 @@ void Ema::update(int64_t step) {
   std::vector<Tensor> averages, weights;
   for (size_t i = 0; i < weights_.size(); ++i) {
     Tensor &a = average_[i].value, &w = weights_[i].value;
+    check(a.device() == w.device(), "ema: the weight ", weights_[i].name, " is on ", name_of(w.device()),
+          ", its average is not\n  hint: move_to() before the Ema is made");
     if (is_float(a.dtype())) averages.push_back(a), weights.push_back(w);
     else a.copy_from(w);
   }

@@ -92,8 +92,8 @@ class Module {
   int64_t parameter_count() const;  // elements
   void zero_grad() const;
 
-  // Moves parameters and buffers to a device, for all handles to them, and drops gradients: before an optimiser is
-  // made.
+  // Moves parameters and buffers to a device, for all handles to them, and drops gradients: before an optimiser or
+  // an Ema is made.
   void move_to(Device device) const;
   Device device() const;  // where they are
 

@@ -59,6 +59,9 @@ void Optimizer::step(double lr) {
   const Module::Named* slots = state_.data() + 1;
   for (auto& group : groups_)
     for (auto& p : group.params) {
+      check(slots_ == 0 || slots->value.device() == p.value.device(), "optimizer: the parameter ", p.name, " is on ",
+            name_of(p.value.device()),
+            ", what a step remembers of it is not\n  hint: move_to() before the optimiser is made");
       if (const Tensor g = p.value.grad()) all.push_back({p.value, g, slots, lr * group.lr_scale, group.weight_decay});
       slots += slots_;
     }

@@ -147,6 +147,21 @@ TEST_CASE("what is made of nothing is on the device, too") {
   CHECK(model.detect(model(Tensor({0, 64, 64, 3}, DType::f64, Device::cuda)), {}).empty());
 }
 
+TEST_CASE("an optimiser and an average that were made on another device say so") {
+  WithFakeDevice fake;
+  const ParameterType f64(DType::f64);
+  struct Net : Module {
+    Tensor w = parameter("w", Tensor::full({2}, 1, DType::f64));
+  } net;
+  AdamW adam(decay_groups(net, 0));
+  Ema ema(net);
+  net.move_to(Device::cuda);
+  net.w.set_grad(Tensor::full({2}, 1, DType::f64, Device::cuda));
+  CHECK(
+      message_of([&] { adam.step(0.1); }).starts_with("optimizer: the parameter w is on cuda, what a step remembers"));
+  CHECK(message_of([&] { ema.update(0); }).starts_with("ema: the weight w is on cuda, its average is not\n  hint"));
+}
+
 TEST_CASE("fills, conversions and copies work on the device, and only reading waits") {
   WithFakeDevice fake;
   Tensor x = Tensor::full({5}, 2.5, DType::f64, Device::cuda);
