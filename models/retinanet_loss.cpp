@@ -27,6 +27,9 @@ void check_target(const Target& target, size_t image, const RetinaNetOptions& op
           " is outside 0..", options.classes - 1, "\n  hint: was the network built for the classes of this data set?");
     const Box<float>& v = target.boxes[b];
     check(Code::data, std::isfinite(v.x1 + v.y1 + v.x2 + v.y2), "loss: box ", b, " of image ", image, " is not finite");
+    check(Code::data, v.x1 <= v.x2 && v.y1 <= v.y2, "loss: box ", b, " of image ", image, " is ", v.x1, ", ", v.y1,
+          ", ", v.x2, ", ", v.y2,
+          ": it ends before it begins\n  hint: a box is x1, y1, x2, y2, not x, y, width, height");
     check(Code::data, options.matcher.floor >= 0 || v.area() > 0, "loss: box ", b, " of image ", image,
           " has no area, and with matcher.floor below 0 every anchor would be trained to find it",
           "\n  hint: drop such boxes");

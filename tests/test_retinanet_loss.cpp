@@ -308,6 +308,10 @@ TEST_CASE("losses: bad targets are named") {
   CHECK_THROWS_AS(s.loss(), Error);
   s.targets[0].labels.clear();
   CHECK_THROWS_AS(s.loss(), Error);
+  s.targets[0] = {.boxes = {{5, 6, 4, 3}}, .labels = {1}};  // x, y, width, height
+  CHECK_THROWS_WITH(s.loss(),
+                    "loss: box 0 of image 0 is 5, 6, 4, 3: it ends before it begins\n  hint: a box is x1, y1, x2, "
+                    "y2, not x, y, width, height");
   s.targets[0] = {.boxes = {{5, 0, 5, 10}}, .labels = {1}};  // no area: found by nothing ...
   CHECK(s.loss().stats().unmatched == 1);
   s.options.matcher.floor = -1;  // ... or by everything
