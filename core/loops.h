@@ -18,7 +18,7 @@ namespace fovea {
 constexpr int64_t kGrain = 1 << 14;  // elements of a chunk: below it a loop is not worth threads
 
 // While on, CPU loops run as CUDA would: blocks of lanes, in reverse order (finds bodies that lean on an order). Bodies
-// of f32 and bf16 do not play: their twins of f64 do.
+// whose type names f32 or bf16 do not play: their twins of f64 do.
 inline bool& rehearsal() {
   static bool on = false;
   return on;

@@ -35,7 +35,7 @@ struct Storage {
   std::shared_ptr<void> owner;  // null: the pool
 };
 
-// What the tape knows of a tensor: shared by all handles to it.
+// What the tape knows of a tensor: shared by the handles that were copied since there is one.
 struct Record {
   bool requires_grad = false;
   std::shared_ptr<Node> node;                     // the op that made it; null for a leaf
