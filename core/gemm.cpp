@@ -9,6 +9,10 @@
 #ifdef FOVEA_OPENBLAS
 #include <cblas.h>
 #include <dlfcn.h>
+#include <sys/mman.h>
+
+#include "core/threads.h"
+#include "core/words.h"
 #endif
 
 namespace fovea {
@@ -26,13 +30,26 @@ struct OpenBlas {
     const auto find = [&]<class F>(const char* name, F& f) {
       f = reinterpret_cast<F>(library ? dlsym(library, name) : nullptr);
       check(Code::resource, f != nullptr, "OpenBLAS cannot be used: ", dlerror(),
-            "\n  hint: install libopenblas0, or build with -DFOVEA_BLAS=builtin");
+            "\n  hint: install libopenblas0 (or, where it is, raise the limit on memory), or build with ",
+            "-DFOVEA_BLAS=builtin");
     };
     find("cblas_sgemm", sgemm);
     find("cblas_dgemm", dgemm);
     find("openblas_get_config", config);
     find("openblas_set_num_threads", set_threads);
     set_threads(1);  // where something else had loaded it
+    check_room();
+  }
+  // A buffer for each thread that multiplies. Refused one, OpenBLAS asks for it again without an end.
+  static void check_room() {
+    constexpr size_t kMiB = 1 << 20, kBuffer = 129 * kMiB;
+    const size_t bytes = kBuffer * static_cast<size_t>(num_threads());
+    void* room = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    check(Code::memory, room != MAP_FAILED, "out of memory: OpenBLAS wants ", bytes / kMiB, " MiB of addresses for ",
+          counted(num_threads(), "thread"),
+          "\n  hint: raise the limit (ulimit -v), ask for fewer threads (FOVEA_THREADS=1), or ",
+          "build with -DFOVEA_BLAS=builtin");
+    munmap(room, bytes);
   }
   decltype(&cblas_sgemm) sgemm;
   decltype(&cblas_dgemm) dgemm;

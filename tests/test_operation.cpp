@@ -53,6 +53,20 @@ TEST_CASE("what Kubernetes says of services is no key") {
   fails("train --keys", 2, {"FOVEA_TRAIN_STEP ", "FOVEA_TRAIN_STEPS"}, "FOVEA_TRAIN_STEP=3");
 }
 
+#ifndef __SANITIZE_ADDRESS__  // it takes more addresses than any limit leaves
+TEST_CASE("a limit on addresses that OpenBLAS would wait at for ever is an error") {
+  make_data();
+  if (slurp(shared() / "done/env.json").find("OpenBLAS") == std::string::npos) return;
+  const std::string line = "cd '" + shared().path.string() + "' && ulimit -v 110000 && FOVEA_THREADS=1 timeout 60 " +
+                           kProgram + " gradcheck --op linear >.out 2>.err";
+  const int status = std::system(line.c_str());
+  const std::string said = slurp(shared() / ".out");
+  INFO(said);
+  CHECK(WEXITSTATUS(status) == 1);  // of the check that failed
+  require_words(said, {"out of memory: OpenBLAS wants", "ulimit -v"});
+}
+#endif
+
 TEST_CASE("a name as long as a file can have is written") {
   make_data();
   const Folder folder;
