@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <numeric>
+#include <set>
 
 namespace fovea {
 namespace {
@@ -113,17 +114,29 @@ void ErrorAnalysis::add_image(std::int64_t image, const std::vector<CocoGroundTr
   images_.push_back({image, truths, std::move(known), std::move(judged)});
 }
 
-// AP50 of what mend() makes of each picture: the objects and the detections that it adds.
+// AP50 of what mend() makes of each picture: the objects and the detections that it adds. As in TIDE a category that
+// has lost all its objects, but not its detections, does not leave the mean: its AP is 0.
 template <class Mend> double ErrorAnalysis::ap50(Mend mend) const {
   CocoEvaluator evaluator(categories_);
   std::vector<CocoGroundTruth> truths;
   std::vector<CocoDetection> detections;
+  std::set<std::int64_t> wanted, claimed;  // categories with objects, and with detections, before it
   for (const Image& image : images_) {
     truths.clear(), detections.clear();
     mend(image, truths, detections);
     evaluator.add_image(image.id, truths, detections);
+    for (const CocoGroundTruth& truth : image.truths)
+      if (!truth.crowd) wanted.insert(truth.category);
+    for (size_t d = 0; d < image.detections.size(); ++d)
+      if (const Verdict v = image.judged.detections[d].verdict; v != Verdict::ignored && v != Verdict::left_out)
+        claimed.insert(image.detections[d].category);
   }
-  return evaluator.summarize().stats[1];
+  const CocoResult result = evaluator.summarize();
+  double left = 0, lost = 0;
+  for (size_t k = 0; k < result.categories.size(); ++k)
+    if (result.category_ap[k] >= 0) ++left;
+    else lost += double(wanted.count(result.categories[k]) * claimed.count(result.categories[k]));
+  return left + lost > 0 ? std::max(result.stats[1], 0.0) * left / (left + lost) : -1;
 }
 
 ErrorReport ErrorAnalysis::report() const {

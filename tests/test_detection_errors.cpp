@@ -67,8 +67,10 @@ template <class Uniform> std::vector<Picture> scenes(Uniform uniform, int pictur
 struct Points {
   std::map<int64_t, std::vector<std::pair<double, bool>>> of;  // by category
   std::map<int64_t, int> positives;
-  double ap50() const {
-    double sum = 0;
+  // Of the categories of `whole` also those whose objects are gone, where points are left: TIDE gives them 0.
+  double ap50(const Points& whole) const {
+    double sum = 0, categories = double(positives.size());
+    for (auto& [category, n] : whole.positives) categories += !positives.count(category) && of.count(category);
     for (auto& [category, n] : positives) {
       auto points = of.count(category) ? of.at(category) : std::vector<std::pair<double, bool>>{};
       std::sort(points.begin(), points.end(), [](auto& a, auto& b) { return a.first > b.first; });
@@ -81,7 +83,7 @@ struct Points {
         sum += best / 101;
       }
     }
-    return positives.empty() ? -1 : sum / double(positives.size());
+    return categories == 0 ? -1 : sum / categories;
   }
 };
 
@@ -204,6 +206,19 @@ TEST_CASE("errors at the edges: no pictures, no objects, too many detections, un
   CHECK(judged.detections[130].verdict == Verdict::left_out);
 }
 
+TEST_CASE("a class whose only object is missed stays in the mean with its false positives") {
+  Picture p{{{.category = 1, .box = {0, 0, 10, 10}}, {.category = 2, .box = {100, 0, 10, 10}}}, {}};
+  p.detections.push_back({1, {0, 0, 10, 10}, 0.9});
+  const ErrorReport silent = report_of({p}, 2);  // of class 2 nothing is said: without its object it leaves the mean
+  CHECK(silent.kinds[5].gain == Approx(0.5));
+  p.detections.push_back({2, {500, 0, 10, 10}, 0.8});
+  const ErrorReport report = report_of({p}, 2);
+  CHECK(report.ap50 == Approx(0.5));
+  CHECK(report.kinds[5].count == 1);  // missed
+  CHECK(report.kinds[5].gain == 0);   // as tidecv 1.0.1 has it; and so all objects not found
+  CHECK(report.false_negatives == 0);
+}
+
 TEST_CASE("counts and gains are those of a plain count of data points") {
   for (uint64_t seed = 0; seed < 60; ++seed) {
     Dice dice{seed, 5};
@@ -214,13 +229,14 @@ TEST_CASE("counts and gains are those of a plain count of data points") {
     for (const Picture& p : pictures) judge_plainly(p, plain);
     const ErrorReport report = report_of(pictures, categories);
     INFO("seed " << seed);
-    const double before = plain.mended[""].ap50();
+    const Points& whole = plain.mended[""];
+    const double before = whole.ap50(whole);
     CHECK(report.ap50 == Approx(before).margin(1e-12));
     CHECK(report.found == plain.counts[""]);
     for (const ErrorKind& kind : report.kinds) {
       INFO(kind.name);
       CHECK(kind.count == plain.counts[kind.name]);
-      const double after = plain.mended[kind.name].ap50();
+      const double after = plain.mended[kind.name].ap50(whole);
       CHECK(kind.gain == Approx(after < 0 ? 0 : std::max(0.0, after - before)).margin(1e-12));
     }
   }
