@@ -341,6 +341,9 @@ TEST_CASE("data without a box: scores are n/a, and a filter that leaves nothing 
   const Result parts = run("data stats --annotations parts.json --images bare/train/images --preset toy");
   require_words(parts.err, {"100.0 % of the boxes overlap no anchor", "are they in pixels?"});
   CHECK(parts.err.find("--set") == std::string::npos);
+  const std::string sides = "data stats tiny --split val --preset toy --set data.short_side=";
+  require_words(run(sides + "64").out, {"of toy, short side 64\n"});
+  require_words(run(sides + "64,32,128").out, {"of toy, short side 64, the middle one of 64, 32, 128\n"});
   fails(train + "--set data.filter=empty --out no-run", 3, {"data.filter = empty leaves none of the 4 pictures"});
 }
 

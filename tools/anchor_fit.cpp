@@ -40,12 +40,13 @@ std::vector<AnchorAdvice> candidates(const Config& c) {
 AnchorFit fit_anchors(const Dataset& dataset, const Config& config) {
   const LoaderOptions loader = loader_options(config, true);
   AugmentOptions size = loader.augment;
+  AnchorFit fit;
   if (auto& sides = size.short_sides; !sides.empty()) {
     std::sort(sides.begin(), sides.end());
-    sides = {sides[sides.size() / 2]};
+    fit.short_side = sides[sides.size() / 2];
+    sides = {fit.short_side};
   }
   size = size.without_random();
-  AnchorFit fit;
   fit.classes.resize(dataset.classes().size());
   for (int64_t i = 0; i < dataset.size(); ++i) {
     const Annotation& a = dataset.annotation(i);

@@ -19,6 +19,7 @@ struct AnchorFit {
   Share all;
   std::vector<Share> classes;
   std::array<int64_t, 10> histogram{};  // of the best IoU: [0, 0.1) .. [0.9, 1]
+  int short_side = 0;                   // that it was taken at; 0: of each picture its own
   bool poor() const { return all.low_part() > 0.05; }
 };
 

@@ -221,6 +221,7 @@ Json anchors_json(const Dataset& dataset, const Config& config, const AnchorFit&
   };
   Json json = parts(fit.all);
   json["preset"] = config.preset, json["short_side"] = config.data.short_side, json["histogram"] = fit.histogram;
+  if (config.data.short_side.size() > 1) json["short_side_used"] = fit.short_side;
   json["classes"] = json["advice"] = Json::list();
   for (size_t k = 0; k < fit.classes.size(); ++k) {
     json["classes"].add({{"name", dataset.classes()[k]}});
@@ -237,7 +238,9 @@ Json anchors_json(const Dataset& dataset, const Config& config, const AnchorFit&
 void print_anchors(const Dataset& dataset, const Config& config, const AnchorFit& fit) {
   std::vector<std::string> sides;
   for (int64_t side : config.data.short_side) sides.push_back(std::to_string(side));
-  std::cout << "\nbest IoU of each box with an anchor of " << config.preset << ", short side " << joined(sides) << "\n";
+  std::cout << "\nbest IoU of each box with an anchor of " << config.preset << ", short side ";
+  if (sides.size() > 1) std::cout << fit.short_side << ", the middle one of ";
+  std::cout << joined(sides) << "\n";
   Table histogram({"from", "0", "0.1", "0.2", "0.3", "0.4", "0.5", "0.6", "0.7", "0.8", "0.9"});
   std::vector<std::string> row{"boxes"};
   for (int64_t n : fit.histogram) row.push_back(count_text(n));
