@@ -2,6 +2,7 @@
 #include <filesystem>
 #include <regex>
 
+#include "core/words.h"
 #include "data/image.h"
 #include "data/json.h"
 #include "tests/program.h"
@@ -35,7 +36,8 @@ TEST_CASE("explain: a data set's errors, its worst pictures, and a page with all
   INFO(r.err << r.out);
   REQUIRE(r.code == 0);
   require_words(r.out, {"objects found by", "localisation", "missed", "P3", "P5", "anchors of training", "page.html"});
-  CHECK(count_of(r.out, "above threshold") == 3);  // a table for each picture
+  CHECK(count_of(r.out, "above score_threshold") ==
+        3);  // a table for each picture; of the network's, not of --threshold
   const std::string page = slurp(shared() / "page.html");
   require_words(page,
                 {"<title>Fovea explain: ", " finds, and what it misses</h1>", "What became of each object", "</html>"});
@@ -74,6 +76,26 @@ TEST_CASE("explain --json: objects and detections of one picture, by name and by
   }
   CHECK(won > 0);
   for (const Json& o : picture["objects"].items) CHECK(o["anchor"]["iou"].number() > 0.1);
+}
+
+TEST_CASE("explain: a score that is just too low is shown with the digits that tell") {
+  make_all();
+  const std::string options = "explain" + kTiny + "--set model.score_threshold=0.001 -n 100 ";
+  const Json all = parse_json(run(options + "--threshold 0 --json").out);
+  double score = 0;
+  for (const Json& picture : all["pictures"].items)
+    for (const Json& d : picture["detections"].items)
+      if (d["verdict"] == "correct") score = std::max(score, d["score"].number());
+  REQUIRE(score > 0);
+  const double threshold = score + 1e-5;
+  const std::string page = run(options + "--threshold " + shortest(threshold)).out;
+  const std::regex said("has a score of ([0-9.]+) only, below (\\S+)");
+  int64_t objects = 0;
+  for (std::sregex_iterator it(page.begin(), page.end(), said), none; it != none; ++it, ++objects) {
+    CHECK(std::stod((*it)[1]) < threshold);
+    CHECK((*it)[2] == shortest(threshold));
+  }
+  CHECK(objects > 0);
 }
 
 TEST_CASE("explain: a picture without labels") {

@@ -51,20 +51,23 @@ std::string found_figure(const Explanation& e) {
       draw_label(c.image, c(e.detections[d].box),
                  e.classes[static_cast<size_t>(e.detections[d].category)] + " " + number(e.detections[d].score, 2),
                  class_colour(static_cast<int>(e.detections[d].category)), kLetters);
-  return figure(c.image, text("Detections with a score of ", number(e.threshold, 2), " or more",
+  return figure(c.image, text("Detections with a score of ", shortest(e.threshold), " or more",
                               e.labelled ? "; white: the objects, red: those that were missed" : ""));
 }
 
 std::string candidates_figure(const Explanation& e) {
   Canvas c(e.picture, kLarge);
-  int64_t suppressed = 0;
+  int64_t suppressed = 0, over = 0;
   for (auto it = e.trace.candidates.rbegin(); it != e.trace.candidates.rend(); ++it) {
-    suppressed += it->fate == Fate::suppressed;
+    suppressed += it->fate == Fate::suppressed, over += it->fate == Fate::over_limit;
     draw_box(c.image, c(e.transform.inverse(it->detection.box)), class_colour(it->detection.label),
              it->fate == Fate::kept ? 2 : 0.7);
   }
   return figure(c.image, text("Before suppression: ", counted(int64_t(e.trace.candidates.size()), "candidate"),
-                              ", of which ", count_text(suppressed), " (thin) lost to a better one that they overlap"));
+                              ", of which (thin) ", count_text(suppressed), " lost to a better one that they overlap",
+                              over ? text(" and ", count_text(over), " came after the ",
+                                          count_text(int64_t(e.detections.size())), " that are kept")
+                                   : ""));
 }
 
 std::string anchors_figure(const Explanation& e) {

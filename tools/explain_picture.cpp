@@ -15,6 +15,13 @@ constexpr double kFits = 0.5;  // the IoU at which a box has found an object
 
 std::string plain(double v) { return number(v, 2); }
 
+// Of a score below the threshold: as many digits as tell it from that.
+std::string too_low(double score, double threshold) {
+  int digits = 2;
+  while (digits < 9 && std::stod(number(score, digits)) >= threshold) ++digits;
+  return text("its box has a score of ", number(score, digits), " only, below ", shortest(threshold));
+}
+
 CocoBox picture_box(const Explanation& e, const Box<float>& box) {
   const Detection d{box, 0, 0};
   const Box<float> b = to_picture({d}, e.transform, e.picture.width, e.picture.height)[0].box;
@@ -67,9 +74,7 @@ std::string anchors_words(const Explanation& e, const ObjectTrace& o) {
 // Why an object is not found, the nearest reason first.
 std::string why_not(const Explanation& e, size_t object) {
   const int found = e.judged.found_by[object], nearly = e.judged.nearly_by[object];
-  if (found >= 0)
-    return text("its box has a score of ", plain(e.detections[static_cast<size_t>(found)].score), " only, below ",
-                plain(e.threshold));
+  if (found >= 0) return too_low(e.detections[static_cast<size_t>(found)].score, e.threshold);
   std::vector<std::string> reasons;
   if (nearly >= 0) {
     const CocoDetection& d = e.detections[static_cast<size_t>(nearly)];
@@ -137,8 +142,8 @@ Explanation explain_picture(LoadedModel& loaded, const Image& picture, const std
   return e;
 }
 
-const std::vector<std::string> kLevelHeads{"level",           "cells",      "anchors",   "best score",
-                                           "above threshold", "candidates", "detections"};
+const std::vector<std::string> kLevelHeads{"level",      "cells",     "anchors", "best score", "above score_threshold",
+                                           "candidates", "detections"};
 Rows level_rows(const Explanation& e) {
   Rows rows;
   for (const LevelTrace& l : e.trace.levels) {
