@@ -186,7 +186,7 @@ ErrorReport ErrorAnalysis::report() const {
       r.kinds.back().count += image.judged.missed(image.truths, g);
     }
     for (const Judgement& j : image.judged.detections) {
-      r.detections += j.verdict != Verdict::left_out;
+      ++(j.verdict == Verdict::left_out ? r.left_out : r.detections);
       for (size_t k = 0; k + 1 < kKinds.size(); ++k) r.kinds[k].count += j.verdict == kKinds[k].verdict;
     }
   }

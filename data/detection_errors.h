@@ -56,6 +56,7 @@ struct ErrorKind {
 struct ErrorReport {
   double ap50 = -1;  // of what was judged; -1 without an object
   std::int64_t objects = 0, found = 0, detections = 0;
+  std::int64_t left_out = 0;  // detections that were not judged: ap50 is without them, unlike COCO's
   // localisation, classification, both, duplicate, background, missed. They are mended one kind at a time, so that
   // their gains need not add up to 1 - ap50.
   std::array<ErrorKind, 6> kinds;

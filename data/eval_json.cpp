@@ -145,6 +145,7 @@ Json to_json(const ErrorReport& report) {
             {"objects", report.objects},
             {"found", report.found},
             {"detections", report.detections},
+            {"left_out", report.left_out},
             {"false_positives", {{"gain", report.false_positives}}},
             {"false_negatives", {{"gain", report.false_negatives}}}};
   for (const ErrorKind& kind : report.kinds) json[kind.name] = {{"count", kind.count}, {"gain", kind.gain}};

@@ -197,6 +197,7 @@ TEST_CASE("errors at the edges: no pictures, no objects, too many detections, un
   many.detections.push_back({1, {0, 0, 10, 10}, 0.4});  // the 131st by its score
   const ErrorReport cut = report_of({many}, 1);
   CHECK(cut.detections == 100);
+  CHECK(cut.left_out == 31);
   CHECK(cut.found == 0);
   CHECK(cut.kinds[5].count == 1);   // missed
   CHECK(cut.false_negatives == 0);  // without the object nothing is left to average

@@ -141,6 +141,20 @@ TEST_CASE("--errors: eval and coco-eval agree, in words and in JSON") {
   CHECK(run("coco-eval tiny/val/annotations.json found.json").out.find("TIDE") == std::string::npos);
 }
 
+TEST_CASE("--errors says where its AP50 is not COCO's: of more than 100 detections of a picture") {
+  make_all();
+  const std::string many = kTiny + "--set model.score_threshold=0.001 --set model.detections=300 ";
+  const Json json = parse_json(run("eval" + many + "--errors --json").out);
+  const int64_t left_out = json["errors"]["left_out"].integer();
+  REQUIRE(left_out > 0);
+  const std::string said = count_text(left_out) + " left out)";
+  require_words(run("eval" + many + "--errors").out, {"the 100 best of each picture, with an AP50 of ", said});
+  CHECK(run("explain" + many + "-n 0 --out many.html").code == 0);
+  require_words(slurp(shared() / "many.html"), {"AP50, the 100 best of each picture"});
+  CHECK(parse_json(run("coco-eval tiny/val/annotations.json found.json --errors --json").out)["errors"]["left_out"] ==
+        0);
+}
+
 TEST_CASE("explain counts what it shows: pictures that no other one pads") {
   make_all();
   const Json all =

@@ -148,11 +148,17 @@ Rows error_rows(const ErrorReport& report) {
   return rows;
 }
 
+std::string ap50_text(const ErrorReport& report) { return report.ap50 < 0 ? "n/a" : number(report.ap50); }
+
 std::string error_table(const ErrorReport& report) {
   Table table(kErrorHeads);
   for (auto& row : error_rows(report)) table.row(row);
+  const std::string best = report.left_out
+                               ? text(", the ", kJudgedDetections, " best of each picture, with an AP50 of ",
+                                      ap50_text(report), " (", count_text(report.left_out), " left out)")
+                               : "";
   return text(count_text(report.found), " of ", counted(report.objects, "object"), " found by ",
-              counted(report.detections, "detection"), "; what is wrong (TIDE, at IoU 0.5):\n", table.str(),
+              counted(report.detections, "detection"), best, "; what is wrong (TIDE, at IoU 0.5):\n", table.str(),
               "all false positives +", number(report.false_positives), ", all objects not found +",
               number(report.false_negatives), "\n");
 }

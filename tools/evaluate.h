@@ -55,6 +55,7 @@ ErrorReport errors_of(const Evaluation& result, const Dataset& data);
 extern const std::vector<std::string> kErrorHeads;
 Rows error_rows(const ErrorReport& report);
 std::string error_table(const ErrorReport& report);
+std::string ap50_text(const ErrorReport& report);
 
 // "AP = 0.612  AP50 = 0.907".
 std::string ap_line(const CocoResult& result);

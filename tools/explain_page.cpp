@@ -135,9 +135,10 @@ std::string picture_section(const Explanation& e) {
 }
 
 std::string report_section(const ErrorReport& r) {
-  std::string s = "<div class=cards>" + html_card(r.ap50 < 0 ? "n/a" : number(r.ap50), "AP50") +
+  const std::string best = r.left_out ? text(", the ", kJudgedDetections, " best of each picture") : "";
+  std::string s = "<div class=cards>" + html_card(ap50_text(r), "AP50" + best) +
                   html_card(count_text(r.found) + " / " + count_text(r.objects), "objects found, whatever the score") +
-                  html_card(count_text(r.detections), "detections") + "</div>\n";
+                  html_card(count_text(r.detections), "detections" + best) + "</div>\n";
   s += "<h2>What is wrong, and what it costs</h2>" + html_table(kErrorHeads, error_rows(r));
   return s +
          "<p>The kinds of error of TIDE (Bolya et al. 2020), at IoU 0.5: each is mended alone, so the gains need not "
