@@ -155,6 +155,20 @@ TEST_CASE("--errors says where its AP50 is not COCO's: of more than 100 detectio
         0);
 }
 
+TEST_CASE("eval says that boxes without area, which COCO's evaluator counts as missed, are not in its figures") {
+  make_all();
+  std::string file = slurp(shared() / "tiny/val/annotations.json");
+  const size_t list = file.find('[', file.find("\"annotations\"")) + 1, id = file.find("\"image_id\"");
+  const std::string image = file.substr(id, file.find_first_of(",}", id) - id);
+  file.insert(list, R"({"id": 999, "category_id": 1, "bbox": [9, 9, 0, 9], "iscrowd": 0, )" + image + "},");
+  shared().write("flat.json", file);
+  const std::string of_file = "eval --weights done --annotations flat.json --images tiny/val/images --errors --json ";
+  const Result eval = run(of_file + "--set model.score_threshold=0.01 --out flat-found.json");
+  require_words(eval.err, {"1 box dropped; what is dropped is no object of the figures"});
+  const Json files = parse_json(run("coco-eval flat.json flat-found.json --errors --json").out);
+  CHECK(files["errors"]["objects"].integer() == parse_json(eval.out)["errors"]["objects"].integer() + 1);
+}
+
 TEST_CASE("explain counts what it shows: pictures that no other one pads") {
   make_all();
   const Json all =

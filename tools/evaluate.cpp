@@ -60,7 +60,10 @@ Dataset open_for(const LoadedModel& loaded, DatasetOptions options) {
   check(Code::model, loaded.labels_are_ids() || classes == loaded.config.model.classes, "'", loaded.path,
         "' was trained for ", counted(loaded.config.model.classes, "class"), ", '", data.name(), "' has ", classes);
   if (loaded.labels_are_ids()) check_ids(data);
-  if (!data.problems().summary().empty()) warn(data.name() + ": " + data.problems().summary());
+  if (!data.problems().summary().empty())
+    warn(
+        data.name() + ": " + data.problems().summary() +
+        (data.problems().dropped ? "; what is dropped is no object of the figures, unlike in COCO's (coco-eval)" : ""));
   return data;
 }
 
