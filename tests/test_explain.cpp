@@ -123,6 +123,7 @@ TEST_CASE("explain: what cannot be explained, and files of others") {
   CHECK(slurp(shared() / "mine.html") == "<title>Mine</title>");
   fails("explain" + kTiny + "--out gone/page.html", 2, {"no folder 'gone'"});
   fails("coco-eval tiny/val/annotations.json found.json --errors --class-agnostic", 2, {"--class-agnostic"});
+  fails("coco-eval tiny/val/annotations.json found.json --errors --max-dets 1 2 3", 2, {"--max-dets"});
 }
 
 TEST_CASE("--errors: eval and coco-eval agree, in words and in JSON") {

@@ -35,6 +35,8 @@ void run_coco_eval(const CocoEvalFlags& flags) {
   const CocoResult result = evaluate_coco(truth, detections, flags.options);
   for (const std::string& warning : result.warnings) warn(warning);
   check(Code::usage, !flags.errors || !flags.agnostic, "--errors tells classes apart: leave out --class-agnostic");
+  check(Code::usage, !flags.errors || flags.options.max_dets == CocoOptions().max_dets, "--errors judges the best ",
+        kJudgedDetections, " of each picture: leave out --max-dets");
   if (flags.json) {
     Json json = to_json(result);
     if (flags.errors) json["errors"] = to_json(errors_of(truth, detections));
