@@ -37,7 +37,11 @@ struct OpenBlas {
     find("cblas_dgemm", dgemm);
     find("openblas_get_config", config);
     find("openblas_set_num_threads", set_threads);
+    own_threads = reinterpret_cast<decltype(own_threads)>(dlsym(library, "omp_get_max_threads"));
+    set_own_threads = reinterpret_cast<decltype(set_own_threads)>(dlsym(library, "omp_set_num_threads"));
+    const int own = set_own_threads ? own_threads() : 1;
     set_threads(1);  // where something else had loaded it
+    if (set_own_threads) set_own_threads(own);
     check_room();
   }
   // A buffer for each thread that multiplies. Refused one, OpenBLAS asks for it again without an end.
@@ -55,18 +59,38 @@ struct OpenBlas {
   decltype(&cblas_dgemm) dgemm;
   decltype(&openblas_get_config) config;
   decltype(&openblas_set_num_threads) set_threads;
+  int (*own_threads)();  // of OpenMP; null without it
+  void (*set_own_threads)(int);
 };
 const OpenBlas& openblas() {
   static const OpenBlas once;
   return once;
 }
+// OpenBLAS with OpenMP (libopenblas0-openmp) asks OpenMP how many threads the caller may have, which each thread says
+// for itself: one, until this ends.
+class Alone {
+ public:
+  Alone() {
+    if (openblas().set_own_threads) before = openblas().own_threads(), openblas().set_own_threads(1);
+  }
+  ~Alone() {
+    if (openblas().set_own_threads) openblas().set_own_threads(before);
+  }
+  Alone(const Alone&) = delete;
+  Alone& operator=(const Alone&) = delete;
+
+ private:
+  int before = 1;
+};
 CBLAS_TRANSPOSE flag(Trans t) { return t == Trans::yes ? CblasTrans : CblasNoTrans; }
 void block(Trans ta, Trans tb, int m, int n, int k, float alpha, const float* a, int lda, const float* b, int ldb,
            float beta, float* c, int ldc) {
+  const Alone alone;
   openblas().sgemm(CblasRowMajor, flag(ta), flag(tb), m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
 void block(Trans ta, Trans tb, int m, int n, int k, double alpha, const double* a, int lda, const double* b, int ldb,
            double beta, double* c, int ldc) {
+  const Alone alone;
   openblas().dgemm(CblasRowMajor, flag(ta), flag(tb), m, n, k, alpha, a, lda, b, ldb, beta, c, ldc);
 }
 #else

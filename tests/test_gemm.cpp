@@ -3,6 +3,8 @@
 #include "core/gemm.h"
 
 #include <cmath>
+#include <filesystem>
+#include <thread>
 
 #include "core/cuda/plans.h"
 #include "core/random.h"
@@ -129,6 +131,27 @@ TEST_CASE("a product in chunks of its rows or of its columns, and what follows i
     gemm(Device::cpu, g);
     drawn.check(y);
   }
+}
+
+// Of OpenBLAS's flavours that of OpenMP would start some, for each thread of the caller anew.
+TEST_CASE("a product starts no threads, whoever asks for it") {
+  const auto multiply = [] {
+    const int64_t n = 256;
+    std::vector<float> a(size_t(n * n), 0.5f), c(a.size());
+    gemm(Device::cpu,
+         Gemm<float>{.m = n, .n = n, .k = n, .a = {a.data(), n}, .b = {a.data(), n}, .c = c.data(), .ldc = n});
+    return c[0];
+  };
+  const auto threads = [] {
+    return std::distance(std::filesystem::directory_iterator("/proc/self/task"), std::filesystem::directory_iterator());
+  };
+  multiply();  // the library starts its own, and so does the pool
+  for (int i = 0; i < 3; ++i)
+    std::thread([&] {
+      const auto before = threads();
+      CHECK(multiply() == 64);
+      CHECK(threads() == before);
+    }).join();
 }
 
 TEST_CASE("what cuBLASLt chose is asked once for each product that differs in more than its numbers") {
