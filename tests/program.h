@@ -9,7 +9,7 @@
 
 namespace fovea::test {
 
-inline const std::string kProgram = FOVEA_BINARY_DIR "/fovea";
+inline const std::string kProgram = "'" FOVEA_BINARY_DIR "/fovea'";  // for a shell
 
 struct Result {
   int code;
