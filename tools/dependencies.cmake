@@ -1,10 +1,8 @@
-# The libraries that Fovea links: found here for the build, and again by the installed package for who uses it.
-find_package(Threads REQUIRED)
+# The libraries that Fovea links: found for the build, and again by the installed package for who uses it.
+set(FOVEA_DEPENDENCIES Threads)
 if(FOVEA_CUDA)
-  find_package(CUDAToolkit REQUIRED)
+  list(APPEND FOVEA_DEPENDENCIES CUDAToolkit)
 endif()
 if(FOVEA_IO)
-  find_package(JPEG REQUIRED)
-  find_package(nlohmann_json REQUIRED)
-  find_package(pugixml REQUIRED)
+  list(APPEND FOVEA_DEPENDENCIES JPEG nlohmann_json pugixml)
 endif()

@@ -17,6 +17,9 @@ set(configure ${CMAKE_COMMAND} -G "${GENERATOR}" -S ${SOURCE}/tests/external -DC
 run(${configure} -B ${BUILD}/external/build -DCMAKE_PREFIX_PATH=${prefix})
 run(${CMAKE_COMMAND} --build ${BUILD}/external/build)
 run(${BUILD}/external/build/snake)
+set(ask ${configure} -B ${BUILD}/external/ask -DCMAKE_PREFIX_PATH=${prefix})
+run(${ask} -DFOVEA_ASK=no_such_library)
+run(${ask} -DFOVEA_ASK=core -DCMAKE_DISABLE_FIND_PACKAGE_Threads=ON)
 if(NOT GENERATOR MATCHES "Ninja")
   return()  # make would build all of Fovea before
 endif()
