@@ -25,7 +25,7 @@ def problem(path, line, text):
 
 
 def tracked():
-    """Files that git knows or would add; every file where there is no git (an unpacked archive)."""
+    """Files that git knows or would add; every file where there is no git (an unpacked archive). None of a build."""
     try:
         out = subprocess.run(['git', 'ls-files', '-z', '--cached', '--others', '--exclude-standard'], cwd=ROOT,
                              check=True, capture_output=True).stdout.decode()
@@ -34,6 +34,8 @@ def tracked():
         names = [os.path.relpath(os.path.join(folder, name), ROOT)
                  for folder, _, files in os.walk(ROOT) for name in files]
         names = [name for name in names if not re.match(r'(\.git|\.gpu|runs|build[^/]*)/', name)]
+    builds = {os.path.dirname(name) for name in names if os.path.basename(name) == 'CMakeCache.txt'} - {''}
+    names = [name for name in names if not name.startswith(tuple(build + '/' for build in builds))]
     return sorted(name for name in names if os.path.isfile(os.path.join(ROOT, name)))
 
 
