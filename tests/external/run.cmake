@@ -1,5 +1,5 @@
 # Installs Fovea into a folder of the build, then configures, builds and runs the external project against it.
-# Then compiles it as a project of C++17 that has Fovea's source as a subdirectory.
+# Then compiles it as a project of C++17, with flags of its own, that has Fovea's source as a subdirectory.
 # cmake -DSOURCE=.. -DBUILD=.. -DGENERATOR=.. -DTYPE=.. -DCOMPILER=.. -P run.cmake
 function(run)
   execute_process(COMMAND ${ARGV} RESULT_VARIABLE result)
@@ -23,5 +23,6 @@ run(${ask} -DFOVEA_ASK=core -DCMAKE_DISABLE_FIND_PACKAGE_Threads=ON)
 if(NOT GENERATOR MATCHES "Ninja")
   return()  # make would build all of Fovea before
 endif()
-run(${configure} -B ${BUILD}/external/tree -DFOVEA_TREE=${SOURCE} -DFOVEA_IO=OFF -DCMAKE_CXX_STANDARD=17)
+run(${configure} -B ${BUILD}/external/tree -DFOVEA_TREE=${SOURCE} -DFOVEA_IO=OFF -DCMAKE_CXX_STANDARD=17
+  -DCMAKE_UNITY_BUILD=ON -DCMAKE_CXX_FLAGS_RELEASE=-O1)
 run(${CMAKE_COMMAND} --build ${BUILD}/external/tree --target snake)
