@@ -59,7 +59,7 @@ struct OpenBlas {
   decltype(&cblas_dgemm) dgemm;
   decltype(&openblas_get_config) config;
   decltype(&openblas_set_num_threads) set_threads;
-  int (*own_threads)();  // of OpenMP; null without it
+  int (*own_threads)();  // of OpenMP, where it was built with that; else null
   void (*set_own_threads)(int);
 };
 const OpenBlas& openblas() {
