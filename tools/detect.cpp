@@ -138,7 +138,10 @@ void detect(const Flags& flags) {
   const ClassNames names = names_of(loaded);
   if (!flags.out.empty()) prepare_out(flags.out);
   std::string all;  // as text, a detection a line: as Json they would take ten times the memory
-  const auto list = [&all] { return all.empty() ? "[]\n" : all + "\n]\n"; };
+  const auto write_list = [&] {
+    all += all.empty() ? "[]\n" : "\n]\n";
+    if (!flags.out.empty()) write_file_atomically(flags.out + "/detections.json", all, false);
+  };
   int64_t id = 0;
   Code failed{};
   for (auto& file : files) {
@@ -158,7 +161,8 @@ void detect(const Flags& flags) {
       }
     } catch (const Error& error) {  // one bad picture, or one that is too large, does not stop the others
       if (error.code != Code::data && error.code != Code::memory) {
-        write_file_atomically(flags.out + "/detections.json", list(), false);
+        if (flags.out.empty()) throw;
+        write_list();
         fail(error.code, text(error.what(), "\n  detections.json holds what was found until then"));
       }
       failed = std::max(failed, error.code);
@@ -168,8 +172,8 @@ void detect(const Flags& flags) {
       complain(file + ": out of memory\n  hint: --set data.max_side=1333 makes it smaller", 0);
     }
   }
-  if (!flags.out.empty()) write_file_atomically(flags.out + "/detections.json", list(), false);
-  if (flags.json) std::cout << list();
+  write_list();
+  if (flags.json) std::cout << all;
   if (failed != Code{}) throw Exit{static_cast<int>(failed)};
 }
 
