@@ -1,9 +1,13 @@
 // Runs the program as its users do, in one temporary folder, for the tests of what it prints and how it ends.
 #pragma once
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <chrono>
 #include <cstdlib>
+#include <thread>
 
 #include "tests/files.h"
 
@@ -76,6 +80,29 @@ inline int wait_for(pid_t child) {
   int status = 0;
   waitpid(child, &status, 0);
   return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+}
+
+// Until it holds; not for ever.
+template <class Holds> void wait_until(const Holds& holds, int tries = 3000) {
+  for (int i = 0; i < tries && !holds(); ++i) std::this_thread::sleep_for(std::chrono::milliseconds(5));
+}
+
+// In the log of a run.
+inline void wait_for_lines(const std::string& run, int wanted) {
+  wait_until([&] {
+    const std::string log = slurp(shared() / (run + "/log.jsonl"));
+    return std::count(log.begin(), log.end(), '\n') >= wanted;
+  });
+}
+
+// The most memory that the program held, which must end well.
+inline long peak_kib(const std::string& arguments) {
+  const pid_t child = start(arguments);
+  int status = 0;
+  rusage usage{};
+  REQUIRE(wait4(child, &status, 0, &usage) == child);
+  CHECK(status == 0);
+  return usage.ru_maxrss;
 }
 
 }  // namespace fovea::test

@@ -1,7 +1,5 @@
 // The program where machines are shared: few threads, names from elsewhere, signals, and what power cuts leave.
-#include <sys/resource.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -28,8 +26,7 @@ TEST_CASE("a signal that the caller ignores does not stop a run") {
   std::signal(SIGINT, SIG_IGN);  // as a shell does for a job in the background
   const pid_t child = start("train --data tiny --steps 40 --out background" + kSmall + "--set eval.every=0");
   std::signal(SIGINT, SIG_DFL);
-  for (int i = 0; i < 3000 && slurp(shared() / "background/log.jsonl").empty(); ++i)
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  wait_for_lines("background", 1);
   kill(child, SIGINT);
   CHECK(wait_for(child) == 0);
 }
@@ -114,12 +111,7 @@ TEST_CASE("scores and reports of a long run do not read its log again") {
     std::string all = log;
     for (int i = 0; i < more; ++i) all += log.substr(at, log.find('\n', at) + 1 - at);
     shared().write(name + "/log.jsonl", all);
-    const pid_t child = start("train --steps 12 --threads 1 --resume " + name);
-    int status = 0;
-    rusage usage{};
-    REQUIRE(wait4(child, &status, 0, &usage) == child);
-    CHECK(status == 0);
-    kib.push_back(usage.ru_maxrss);
+    kib.push_back(peak_kib("train --steps 12 --threads 1 --resume " + name));
   }
 #ifndef __SANITIZE_ADDRESS__  // it keeps what was freed
   CHECK(kib[1] - kib[0] < 100'000);
@@ -129,8 +121,7 @@ TEST_CASE("scores and reports of a long run do not read its log again") {
 TEST_CASE("weights that are cut off while they are read end the program with a message") {
   make_data();
   const pid_t child = start("train --data tiny --steps 2000 --out bus" + kSmall);
-  for (int i = 0; i < 3000 && !fs::exists(shared() / "bus/log.jsonl"); ++i)
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  wait_for_lines("bus", 1);
   kill(child, SIGBUS);  // as the system does where a mapped file is shorter than it was
   CHECK(wait_for(child) == 4);
   require_words(slurp(shared() / ".err"), {"error: a file of weights was cut off", "hint:"});
@@ -141,8 +132,7 @@ TEST_CASE("a picture that is gone: the command that looks for others can be type
   for (const std::string split : {"train", "val"}) {
     fs::copy(shared() / "tiny", shared() / ("of " + split), fs::copy_options::recursive);
     const pid_t child = start("train --data 'of " + split + "' --steps 2000 --out lacks-" + split + kSmall);
-    for (int i = 0; i < 3000 && !fs::exists(shared() / ("lacks-" + split + "/log.jsonl")); ++i)
-      std::this_thread::sleep_for(std::chrono::milliseconds(5));
+    wait_for_lines("lacks-" + split, 1);
     for (auto& entry : fs::directory_iterator(shared() / ("of " + split + "/" + split + "/images")))
       fs::resize_file(entry.path(), 10);
     CHECK(wait_for(child) == 3);
@@ -168,8 +158,7 @@ TEST_CASE("the first process of a container is ended by SIGTERM and Ctrl-C") {
                              " detect --weights done" + many + " --out " + out + " >.out 2>.err";
     const pid_t child = fork();
     if (child == 0) execl("/bin/sh", "sh", "-c", line.c_str(), nullptr), _exit(127);
-    for (int i = 0; i < 3000 && !fs::exists(shared() / (out + "/first.jpg")); ++i)
-      std::this_thread::sleep_for(std::chrono::milliseconds(2));
+    wait_until([&] { return fs::exists(shared() / (out + "/first.jpg")); });
     const std::string name = std::to_string(child);
     const std::string inside = slurp("/proc/" + name + "/task/" + name + "/children");
     REQUIRE(std::atoi(inside.c_str()) > 0);
@@ -195,8 +184,7 @@ TEST_CASE("SIGTERM writes a checkpoint also while a disk does not answer") {
   make_data();
   fs::copy(shared() / "tiny", shared() / "slow", fs::copy_options::recursive);
   const pid_t child = start("train --data slow --steps 2000 --out waits" + kSmall + "--set eval.every=0");
-  for (int i = 0; i < 3000 && !fs::exists(shared() / "waits/log.jsonl"); ++i)
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  wait_for_lines("waits", 1);
   const fs::path picture = fs::directory_iterator(shared() / "slow/train/images")->path();
   fs::remove(picture);
   REQUIRE(mkfifo(picture.c_str(), 0600) == 0);  // to open it waits for a writer
@@ -209,8 +197,7 @@ TEST_CASE("SIGTERM writes a checkpoint also while a disk does not answer") {
   const size_t at = log.rfind("\"step\":") + 7;
   const std::string step = "step-" + log.substr(at, log.find(',', at) - at) + ".safetensors\n";
   kill(child, SIGTERM);
-  for (int i = 0; i < 1000 && slurp(shared() / "waits/checkpoints/latest") != step; ++i)
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  wait_until([&] { return slurp(shared() / "waits/checkpoints/latest") == step; }, 1000);
   CHECK(slurp(shared() / "waits/checkpoints/latest") == step);
   kill(child, SIGKILL);
   wait_for(child);

@@ -28,14 +28,6 @@ std::string checkpoint(const std::string& run, int step) {
   return bytes;
 }
 
-int lines(const std::string& text) { return int(std::count(text.begin(), text.end(), '\n')); }
-
-// Waits until the run has logged so many lines, or the program ended.
-void wait_for_lines(const std::string& run, int wanted) {
-  for (int i = 0; i < 3000 && lines(slurp(shared() / (run + "/log.jsonl"))) < wanted; ++i)
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
-}
-
 // The value that a key has in the configuration of these arguments.
 std::string value(const std::string& arguments, const std::string& environment, const std::string& key,
                   const std::string& preset = "toy") {

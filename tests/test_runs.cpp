@@ -1,5 +1,4 @@
 // What surrounds a run: who may go on with it and how, and what it remembers.
-#include <sys/resource.h>
 
 #include <array>
 #include <csignal>
@@ -20,8 +19,7 @@ TEST_CASE("only one program at a time goes on with a run") {
   REQUIRE(run("train --data tiny --steps 4000 --stop-after 2 --out alone" + kSmall).code == 0);
   const std::string before = slurp(shared() / "alone/log.jsonl");
   const pid_t child = start("train --resume alone");
-  for (int i = 0; i < 3000 && slurp(shared() / "alone/log.jsonl") == before; ++i)
-    std::this_thread::sleep_for(std::chrono::milliseconds(5));
+  wait_until([&] { return slurp(shared() / "alone/log.jsonl") != before; });
   const Result second = run("train --resume alone --stop-after 2");
   // Before anything of the run or its data is read: the other may be about to change it.
   const Result early = run("train --resume alone --data nowhere");
@@ -392,12 +390,7 @@ TEST_CASE("detect keeps little of what it found in earlier pictures") {
   for (const int pictures : {10, 300}) {
     std::string all;
     for (int i = 0; i < pictures; ++i) all += " " + picture;
-    const pid_t child = start("detect --weights done --json --set model.score_threshold=0 --threads 1" + all);
-    int status = 0;
-    rusage usage{};
-    REQUIRE(wait4(child, &status, 0, &usage) == child);
-    CHECK(status == 0);
-    kib.push_back(usage.ru_maxrss);
+    kib.push_back(peak_kib("detect --weights done --json --set model.score_threshold=0 --threads 1" + all));
     const std::string json = slurp(shared() / ".out");  // a detection a line, after "["
     CHECK(json.starts_with("[\n{\"image_id\":1,"));
     CHECK(std::count(json.begin(), json.end(), '\n') > 50 * pictures);
