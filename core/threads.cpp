@@ -11,6 +11,7 @@
 #include <fstream>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <string_view>
 #include <thread>
@@ -217,9 +218,9 @@ int processors() {
   cpu_set_t allowed;  // fails on machines of more than it can hold
   if (sched_getaffinity(0, sizeof allowed, &allowed) == 0) n = CPU_COUNT(&allowed);
   std::ifstream groups("/proc/self/cgroup");  // a service of systemd sees its own below those of all others
-  std::vector<std::string> folders{"/sys/fs/cgroup", "/sys/fs/cgroup/cpu"};  // a container may see its own as these
+  std::set<std::string> folders{"/sys/fs/cgroup", "/sys/fs/cgroup/cpu"};  // a container may see its own as these
   for (std::string line; std::getline(groups, line);)
-    for (std::string& folder : groups_with_limits(line)) folders.push_back(std::move(folder));
+    for (std::string& folder : groups_with_limits(line)) folders.insert(std::move(folder));
   for (const std::string& folder : folders) {
     const std::string first = folder + "/cpu.cfs_";
     n = std::min(n, processors_in(line_of(folder + "/cpu.max")));

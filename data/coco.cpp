@@ -89,6 +89,9 @@ fs::path find_picture(const fs::path& folder, const std::string& file) {
 struct Missing {
   size_t count = 0;
   std::string first;  // what is said of it
+  void add(std::string what) {
+    if (count++ == 0) first = std::move(what);
+  }
   void check_none(size_t pictures) const {
     if (count == 0) return;
     const std::string others = count > 1 ? text(", as ", count - 1, " of the ", pictures - 1, " others do not") : "";
@@ -176,9 +179,8 @@ Source read_coco(const DatasetOptions& options) {
     const std::string name = record.name("file_name");
     const fs::path file = find_picture(place.images, name);
     ++pictures;
-    if (file.empty() && missing.count++ == 0)
-      missing.first = text(record.called(), " is of the picture ", (place.images / brief(name, 200)).string());
-    if (file.empty()) return;
+    if (file.empty())
+      return missing.add(text(record.called(), " is of the picture ", (place.images / brief(name, 200)).string()));
     Picture picture = read_picture(record, file);
     if (!at.emplace(picture.annotation.id, source.annotations.size()).second)
       record.reject("has the id of another image; ids must differ");

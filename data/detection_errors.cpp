@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <numeric>
-#include <set>
 
 namespace fovea {
 namespace {
@@ -111,6 +110,11 @@ void ErrorAnalysis::add_image(std::int64_t image, const std::vector<CocoGroundTr
   for (const CocoDetection& d : detections)
     if (std::find(categories_.begin(), categories_.end(), d.category) != categories_.end()) known.push_back(d);
   JudgedImage judged = judge_detections(truths, known);
+  for (const CocoGroundTruth& truth : truths)
+    if (!truth.crowd) wanted_.insert(truth.category);
+  for (size_t d = 0; d < known.size(); ++d)
+    if (const Verdict v = judged.detections[d].verdict; v != Verdict::ignored && v != Verdict::left_out)
+      claimed_.insert(known[d].category);
   images_.push_back({image, truths, std::move(known), std::move(judged)});
 }
 
@@ -120,22 +124,16 @@ template <class Mend> double ErrorAnalysis::ap50(Mend mend) const {
   CocoEvaluator evaluator(categories_);
   std::vector<CocoGroundTruth> truths;
   std::vector<CocoDetection> detections;
-  std::set<std::int64_t> wanted, claimed;  // categories with objects, and with detections, before it
   for (const Image& image : images_) {
     truths.clear(), detections.clear();
     mend(image, truths, detections);
     evaluator.add_image(image.id, truths, detections);
-    for (const CocoGroundTruth& truth : image.truths)
-      if (!truth.crowd) wanted.insert(truth.category);
-    for (size_t d = 0; d < image.detections.size(); ++d)
-      if (const Verdict v = image.judged.detections[d].verdict; v != Verdict::ignored && v != Verdict::left_out)
-        claimed.insert(image.detections[d].category);
   }
   const CocoResult result = evaluator.summarize();
   double left = 0, lost = 0;
   for (size_t k = 0; k < result.categories.size(); ++k)
     if (result.category_ap[k] >= 0) ++left;
-    else lost += double(wanted.count(result.categories[k]) * claimed.count(result.categories[k]));
+    else lost += double(wanted_.count(result.categories[k]) * claimed_.count(result.categories[k]));
   return left + lost > 0 ? std::max(result.stats[1], 0.0) * left / (left + lost) : -1;
 }
 

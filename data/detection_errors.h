@@ -3,6 +3,7 @@
 #pragma once
 #include <array>
 #include <cstdint>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -80,6 +81,7 @@ class ErrorAnalysis {
   };
   template <class Mend> double ap50(Mend mend) const;
   std::vector<std::int64_t> categories_;
+  std::set<std::int64_t> wanted_, claimed_;  // those with objects, and with detections that were judged
   std::vector<Image> images_;
 };
 

@@ -39,12 +39,17 @@ bool holds_run(const std::string& path) {
   return fs::exists(path + "/config.toml") || fs::exists(path + "/checkpoints") || fs::exists(path + "/log.jsonl");
 }
 
-// What a run that a kill or a full disk ended before its config.toml has left.
-bool is_as_good_as_empty(const std::string& path) {
+// False where it is no folder.
+template <class Is> bool holds_only(const std::string& path, const Is& is) {
   std::error_code error;
   const fs::directory_iterator entries(path, error);
-  return !error && std::all_of(begin(entries), end(entries), [](const fs::directory_entry& entry) {
-    const std::string name = entry.path().filename().string();
+  return !error && std::all_of(begin(entries), end(entries),
+                               [&](const fs::directory_entry& entry) { return is(entry.path().filename().string()); });
+}
+
+// What a run that a kill or a full disk ended before its config.toml has left.
+bool is_as_good_as_empty(const std::string& path) {
+  return holds_only(path, [](const std::string& name) {
     return name == ".lock" || name == "lost+found" || name == "env.json" || name.starts_with(".env.json.tmp-") ||
            name.starts_with(".config.toml.tmp-");
   });
@@ -53,11 +58,7 @@ bool is_as_good_as_empty(const std::string& path) {
 }  // namespace
 
 bool holds_nothing(const std::string& path) {
-  std::error_code error;
-  const fs::directory_iterator entries(path, error);
-  return !error && std::all_of(begin(entries), end(entries), [](const fs::directory_entry& entry) {
-    return entry.path().filename() == "lost+found";
-  });
+  return holds_only(path, [](const std::string& name) { return name == "lost+found"; });
 }
 
 // The lock ends with the process, also by kill -9. Some file systems have none: there a run goes on without.
