@@ -85,20 +85,6 @@ fs::path find_picture(const fs::path& folder, const std::string& file) {
   return {};
 }
 
-// Records whose picture is not there: how many tells a wrong folder from a download that was cut off.
-struct Missing {
-  size_t count = 0;
-  std::string first;  // what is said of it
-  void add(std::string what) {
-    if (count++ == 0) first = std::move(what);
-  }
-  void check_none(size_t pictures) const {
-    if (count == 0) return;
-    const std::string others = count > 1 ? text(", as ", count - 1, " of the ", pictures - 1, " others do not") : "";
-    fail(Code::data, first + ", which does not exist" + others + "; is the folder of pictures right?");
-  }
-};
-
 Picture read_picture(const JsonRecord& record, const fs::path& path) {
   Picture picture;
   picture.annotation.id = record.integer("id");
@@ -165,7 +151,6 @@ Source read_coco(const DatasetOptions& options) {
   std::vector<std::pair<int64_t, std::string>> categories;
   std::unordered_map<int64_t, size_t> at;
   std::unordered_map<std::string, std::string> names;  // of the pictures, by path
-  size_t pictures = 0;
   Missing missing;
   read_coco_lists(path, [&](const JsonRecord& record) {
     if (record.list == "annotations") records.push_back(read_annotation(record));
@@ -178,9 +163,10 @@ Source read_coco(const DatasetOptions& options) {
     if (record.list != "images") return;
     const std::string name = record.name("file_name");
     const fs::path file = find_picture(place.images, name);
-    ++pictures;
-    if (file.empty())
-      return missing.add(text(record.called(), " is of the picture ", (place.images / brief(name, 200)).string()));
+    if (file.empty()) {
+      const std::string path = (place.images / brief(name, 200)).string();
+      return missing.add(text(record.called(), " is of the picture ", path, ", which does not exist"));
+    }
     Picture picture = read_picture(record, file);
     if (!at.emplace(picture.annotation.id, source.annotations.size()).second)
       record.reject("has the id of another image; ids must differ");
@@ -190,7 +176,7 @@ Source read_coco(const DatasetOptions& options) {
                     "\" is; put the pictures into the folders that their names say");
     source.annotations.push_back(std::move(picture.annotation));
   });
-  missing.check_none(pictures);
+  missing.check_none(source.annotations.size(), "is the folder of pictures right?");
   std::unordered_set<int64_t> used;
   for (const CocoRecord& record : records) used.insert(record.truth.category);
   add_classes(source, std::move(categories), used);

@@ -144,12 +144,14 @@ std::vector<Annotation> read_pictures(const Table& table, const fs::path& dir,
   const std::vector<fs::path> folders = picture_folders(table.path, dir, table.split);
   std::map<std::string, Annotation> by_path;  // a.jpg and ./a.jpg are one
   std::set<std::string> moved;
+  Missing missing;
   for (const auto& [name, picture] : table.pictures) {
     const auto [path, is_moved] = find_picture(folders, name);
-    if (path.empty())
-      reject(table.path, picture.line,
-             "there is no picture \"" + brief(name, 200) + "\", neither beside this file nor in " + dir.string() +
-                 " or its images/; correct the path, or remove its lines");
+    if (path.empty()) {
+      const std::string where = text(table.path.string(), ":", picture.line, ": picture \"", brief(name, 200));
+      missing.add(text(where, "\" is neither beside this file nor in ", dir.string(), " or its images/"));
+      continue;
+    }
     if (is_unread_image_name(path.string()))
       reject(table.path, picture.line, path.string() + " is of a kind that is not read; convert it to .png or .jpg");
     const std::string normal = path.lexically_normal().string();
@@ -165,6 +167,7 @@ std::vector<Annotation> read_pictures(const Table& table, const fs::path& dir,
       a.truths.push_back({ids.at(*object.label), object.box, {}, false});
     }
   }
+  missing.check_none(by_path.size(), "correct the path, or remove its lines");
   std::vector<Annotation> all;
   for (auto& [path, a] : by_path) all.push_back(std::move(a)), all.back().id = int64_t(all.size());
   parallel_for(int64_t(all.size()), 16, [&](int64_t begin, int64_t end) {

@@ -245,6 +245,12 @@ void reject(const fs::path& path, size_t line, const std::string& what) {
   fail(Code::data, text(path.string(), ":", line, ": ", what));
 }
 
+void Missing::check_none(size_t found, const std::string& hint) const {
+  if (count_ == 0) return;
+  const std::string all = count_ > 1 ? text(" (", count_, " of ", found + count_, " pictures are missing)") : "";
+  fail(Code::data, text(first_, all, "; ", hint));
+}
+
 void keep_fraction(Source& source, const std::string& split, double val_fraction) {
   if (split.empty() || split == "all") return;
   check(Code::usage, split == "train" || split == "val", source.name,

@@ -61,6 +61,21 @@ std::vector<std::string> read_lines(const std::filesystem::path& path);  // of a
 // Throws Code::data: "path:line: what".
 [[noreturn]] void reject(const std::filesystem::path& path, size_t line, const std::string& what);
 
+// Pictures that a data set names and that are not there: how many tells a wrong folder from a download that was cut
+// off.
+class Missing {
+ public:
+  void add(std::string what) {  // "X does not exist"; the first is told
+    if (count_++ == 0) first_ = std::move(what);
+  }
+  // Throws Code::data where there are any: "X does not exist (4 of 10 pictures are missing); hint".
+  void check_none(size_t found, const std::string& hint) const;
+
+ private:
+  std::string first_;
+  size_t count_ = 0;
+};
+
 // Keeps the pictures of "train" or "val" where the data has no splits: by a hash of the file's name, so that adding
 // pictures moves none of the others (but for a few pictures: where all fall on one side, the nearest goes to the
 // other).

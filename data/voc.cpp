@@ -145,18 +145,48 @@ struct Pictures {  // of a folder: by name without its ending, and by whole name
       by_name[entry.path().filename().string()] = entry.path();
     }
   }
-  fs::path find(const File& file) const {
+  fs::path find(const File& file) const {  // empty where there is none
     const std::string stem = file.path.stem().string();
     const auto named = by_name.find(fs::path(file.filename).filename().string());
     if (named != by_name.end() && named->second.stem() == stem) return named->second;
     check(Code::data, by_stem.count(stem) <= 1, file.path.string(), ": more than one picture is called ", stem,
           "; write the right one's name into <filename>");
     if (const auto at = by_stem.find(stem); at != by_stem.end()) return at->second;
-    if (named != by_name.end()) return named->second;
-    fail(Code::data, text(file.path.string(), ": its picture (", stem, ".jpg or \"", file.filename,
-                          "\") does not exist; is the folder of pictures complete?"));
+    return named != by_name.end() ? named->second : fs::path();
   }
 };
+
+// `first`: the number of the first pixel.
+std::vector<Annotation> annotate(const std::vector<File>& files, const Pictures& pictures,
+                                 const std::map<std::string, int64_t>& ids, double first) {
+  std::vector<Annotation> all;
+  Missing missing;
+  for (const File& file : files) {
+    Annotation a;
+    a.path = pictures.find(file).string();
+    a.file = file.path.string();
+    if (a.path.empty()) {
+      const std::string name = file.path.stem().string() + ".jpg";
+      missing.add(text(a.file, ": its picture (", name, " or \"", file.filename, "\") does not exist"));
+      continue;
+    }
+    a.id = int64_t(all.size()) + 1, a.width = file.width, a.height = file.height;
+    if (a.width == 0) {
+      const ImageSize size = read_image_size(a.path);
+      a.width = size.width, a.height = size.height;
+    }
+    // A point is a slip of the mouse, not one pixel.
+    const auto end = [&](double low, double high) { return high > low ? high : std::min(high, low - first); };
+    for (const auto& [name, box, difficult, line] : file.objects) {
+      a.lines.push_back(line);
+      a.truths.push_back(
+          {ids.at(name), coco_box(box.x - first, box.y - first, end(box.x, box.w), end(box.y, box.h)), {}, difficult});
+    }
+    all.push_back(std::move(a));
+  }
+  missing.check_none(all.size(), "is the folder of pictures complete?");
+  return all;
+}
 
 void select(std::vector<File>& files, const fs::path& list) {  // those that the split file names, in name order
   std::map<std::string, const File*> by_name;
@@ -245,26 +275,7 @@ Source read_voc(const DatasetOptions& options) {
   }
   const fs::path base = folders ? dir / options.split : dir;
   const fs::path images = entry_named(base, {"jpegimages", "images", "imgs", "img"});
-  const Pictures pictures(images.empty() ? xml_folder(base) : images);
-  const double first = first_pixel(all);
-  for (const File& file : files) {
-    Annotation a;
-    a.path = pictures.find(file).string();
-    a.file = file.path.string();
-    a.id = int64_t(source.annotations.size()) + 1, a.width = file.width, a.height = file.height;
-    if (a.width == 0) {
-      const ImageSize size = read_image_size(a.path);
-      a.width = size.width, a.height = size.height;
-    }
-    // A point is a slip of the mouse, not one pixel.
-    const auto end = [&](double low, double high) { return high > low ? high : std::min(high, low - first); };
-    for (const auto& [name, box, difficult, line] : file.objects) {
-      a.lines.push_back(line);
-      a.truths.push_back(
-          {ids[name], coco_box(box.x - first, box.y - first, end(box.x, box.w), end(box.y, box.h)), {}, difficult});
-    }
-    source.annotations.push_back(std::move(a));
-  }
+  source.annotations = annotate(files, Pictures(images.empty() ? xml_folder(base) : images), ids, first_pixel(all));
   if (known.empty()) keep_fraction(source, options.split, options.val_fraction);
   return source;
 }

@@ -346,9 +346,11 @@ std::vector<Pair> pairs_in(const Place& place) {
     pairs.push_back({path, label_file(place.labels / name)});
     wanted.insert(fs::path(pairs.back().labels).replace_extension(".txt"));
   }
+  Missing missing;
   for (const fs::path& path : files(place.labels))
-    check(Code::data, beside || !is_label(path) || wanted.count(fs::path(path).replace_extension(".txt")),
-          path.string(), ": its picture is not in ", place.images.string(), "; is the folder complete?");
+    if (!beside && is_label(path) && !wanted.count(fs::path(path).replace_extension(".txt")))
+      missing.add(text(path.string(), ": its picture is not in ", place.images.string()));
+  missing.check_none(pairs.size(), "is the folder complete?");
   return pairs;
 }
 
@@ -367,6 +369,7 @@ fs::path labels_of(const fs::path& picture) {
 std::vector<Pair> pairs_of(const fs::path& list, const fs::path& dir) {
   std::map<fs::path, Pair> pairs;  // by name, each picture once
   const std::vector<std::string> lines = read_lines(list);
+  Missing missing;
   bool labelled = false;
   for (size_t i = 0; i < lines.size(); ++i) {
     if (lines[i].empty()) continue;
@@ -374,13 +377,15 @@ std::vector<Pair> pairs_of(const fs::path& list, const fs::path& dir) {
     if (!is_image_name(lines[i]))
       reject(list, i + 1, "\"" + name + "\" is no picture of a kind that is read; remove the line");
     const fs::path path = listed_picture(list, dir, lines[i]);
-    if (path.empty())
-      reject(list, i + 1,
-             "\"" + name + "\" does not exist; write its path from " + dir.string() + " on, or remove the line");
+    if (path.empty()) {
+      missing.add(text(list.string(), ":", i + 1, ": \"", name, "\" does not exist"));
+      continue;
+    }
     const fs::path labels = labels_of(path);
     labelled = labelled || is_there(labels);
     pairs.emplace(path.lexically_normal(), Pair{path, labels});
   }
+  missing.check_none(pairs.size(), "write its path from " + dir.string() + " on, or remove the line");
   check(Code::data, pairs.empty() || labelled, list.string(), ": none of its pictures has a label file, such as ",
         pairs.empty() ? "" : pairs.begin()->second.labels.string(), "; are they in labels/, or beside the pictures?");
   std::vector<Pair> all;

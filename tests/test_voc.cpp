@@ -194,7 +194,10 @@ TEST_CASE("VOC files that are broken are refused in one line, with the line") {
   require_words(folder.error(good), {"train.txt:2", "zebra"});
   folder.write("ImageSets/Main/train.txt", std::string("a\n"));
   fs::remove(folder.path / "JPEGImages/a.png");
-  require_words(folder.error(good), {"a.xml", "does not exist"});
+  require_words(folder.error(good), {"a.xml", "(a.jpg or \"a.png\") does not exist; is the folder"});
+  fs::remove(folder.path / "JPEGImages/b.png");
+  folder.write("ImageSets/Main/train.txt", std::string("a\nb\n"));
+  require_words(folder.error(good), {"a.xml", "does not exist (2 of 2 pictures are missing)"});
 }
 
 TEST_CASE("the blood cells open as they are") {

@@ -267,6 +267,8 @@ TEST_CASE("YOLO: broken lists are refused by line") {
            {"images/a.png\n\nimages/c.png\n", {"train.txt:3", "\"images/c.png\" does not exist", "remove the line"}},
            {"/far/images/a.png",
             {"train.txt:1", "\"/far/images/a.png\" does not exist", "from " + folder.path.string()}},
+           {"images/c.png\nimages/a.png\nimages/d.png",
+            {"train.txt:1", "\"images/c.png\" does not exist (2 of 3 pictures are missing); write"}},
            {std::string(5000, 'x') + ".png", {"train.txt:1", "xxx...\" does not exist"}},
            {"images/a.png\nimages/c.webp", {"train.txt:2", "\"images/c.webp\" is no picture"}},
            {"images/b.png", {"train.txt", "none of its pictures has a label file, such as", "labels/b.txt"}}}) {
