@@ -1,12 +1,17 @@
 // What the compiler at hand can do: HD marks code that runs on the host and on the device.
 #pragma once
 
+// HD: of a function for loops on either device; FOVEA_FLAT: of a long lambda in one, and of a function for those on the
+// CPU.
 #ifdef __CUDACC__
 #define HD __host__ __device__
+#define FOVEA_FLAT
 #elif defined(__clang__)
-#define HD __attribute__((always_inline))  // its `flatten` (core/loops.h) reaches one call deep
+#define FOVEA_FLAT __attribute__((always_inline))  // its `flatten` (core/loops.h) reaches one call deep
+#define HD FOVEA_FLAT
 #else
 #define HD
+#define FOVEA_FLAT
 #endif
 
 // g++ on x86-64 compiles the loops of core/loops.h once per instruction set; nvcc and other machines once.

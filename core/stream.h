@@ -45,7 +45,7 @@ struct Streamed {
   template <class T> void store(T* p, const T* made) const {
     stream_lines(p + first, made, count * int64_t{sizeof(T)});
   }
-  template <class F> void each(F f) const { Solo{}.each(count, f); }
+  template <class F> FOVEA_FLAT void each(F f) const { Solo{}.each(count, f); }
 };
 
 }  // namespace fovea

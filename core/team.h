@@ -9,12 +9,18 @@
 namespace fovea {
 
 // Before a loop whose iterations may run side by side, whatever its pointers point to: it vectorises without a check.
-#if defined(__GNUC__) && !defined(__clang__) && !defined(__CUDACC__)
-#define FOVEA_INDEPENDENT _Pragma("GCC ivdep")
-#define FOVEA_AS_VECTOR FOVEA_INDEPENDENT _Pragma("GCC unroll 1")  // short ones, which g++ would take apart before
-#else
+#if defined(__CUDACC__)
 #define FOVEA_INDEPENDENT
 #define FOVEA_AS_VECTOR
+#define FOVEA_LANES
+#elif defined(__clang__)
+#define FOVEA_INDEPENDENT _Pragma("clang loop vectorize(assume_safety)")
+#define FOVEA_AS_VECTOR FOVEA_INDEPENDENT _Pragma("clang loop unroll(disable)")
+#define FOVEA_LANES FOVEA_AS_VECTOR
+#else
+#define FOVEA_INDEPENDENT _Pragma("GCC ivdep")
+#define FOVEA_AS_VECTOR FOVEA_INDEPENDENT _Pragma("GCC unroll 1")  // short ones, which g++ would take apart before
+#define FOVEA_LANES FOVEA_INDEPENDENT                              // a number of each, which clang would take apart
 #endif
 // Before a loop that a device takes several rounds of at a time, so that their loads are on the way together.
 #ifdef __CUDACC__
@@ -47,7 +53,7 @@ struct Solo {
     for (int l = 0; l < kLanes; ++l) lane[l] = zero;
     const int64_t rest = n % kLanes;
     for (int64_t i = 0; i < n - rest; i += kLanes) {
-      FOVEA_INDEPENDENT for (int l = 0; l < kLanes; ++l) lane[l] = op(lane[l], f(i + l));
+      FOVEA_LANES for (int l = 0; l < kLanes; ++l) lane[l] = op(lane[l], f(i + l));
     }
     FOVEA_INDEPENDENT for (int64_t l = 0; l < rest; ++l) lane[l] = op(lane[l], f(n - rest + l));
     return fold<kLanes / 2>(lane, op);

@@ -55,7 +55,7 @@ struct Grid {
   template <class F> HD void each_window_with(const Pixel& i, F f) const {
     const Range ry = y.covering(i.y), rx = x.covering(i.x);
     const int64_t line = i.image * y.out;
-    each_place(ry, rx, [=, this](int64_t oy, int64_t ox) {
+    each_place(ry, rx, [=, this](int64_t oy, int64_t ox) FOVEA_FLAT {
       f((line + oy) * x.out + ox, int32_t((i.y - y.start(oy)) * x.kernel + i.x - x.start(ox)));
     });
   }
@@ -81,8 +81,8 @@ template <class T, class I> struct MaxForward {
   static constexpr bool rare = sizeof(I) > 1;  // large windows
   bool aligned() const { return all_aligned(x, y, where); }
   template <class Columns> HD void operator()(const Columns& all, int64_t, int64_t row, int64_t n) const {
-    grid.outputs().each(row, n, [=, this](int64_t r, const Pixel& o) {
-      each_block(all, [=, this](const auto& at) { this->best(at, r, o); });
+    grid.outputs().each(row, n, [=, this](int64_t r, const Pixel& o) FOVEA_FLAT {
+      each_block(all, [=, this](const auto& at) FOVEA_FLAT { this->best(at, r, o); });
     });
   }
   template <class Columns> HD void best(const Columns& at, int64_t r, const Pixel& o) const {
@@ -91,7 +91,7 @@ template <class T, class I> struct MaxForward {
     OfColumns<Columns, int32_t> place;  // as wide as C, so that both are chosen together
     const int32_t begin = grid.first_place(o);
     at.each([&](int64_t c) { top[c] = C(-INFINITY), place[c] = begin; });
-    grid.each_in_window(o, [&](int64_t p, int32_t here) {
+    grid.each_in_window(o, [&](int64_t p, int32_t here) FOVEA_FLAT {
       const auto v = at.load(x + p * grid.channels);
       at.each([&](int64_t c) {
         const auto a = C(v[c]);
@@ -120,10 +120,10 @@ template <class T, class I> struct MaxBackward {  // dx of a pixel: the sum of d
   bool aligned() const { return all_aligned(dy, where, dx); }
   template <class Columns> HD void operator()(const Columns& all, int64_t, int64_t row, int64_t n) const {
     const int64_t cols = grid.channels;
-    grid.inputs().each(row, n, [=, this](int64_t p, const Pixel& i) {
-      each_block(all, [=, this](const auto& at) {
+    grid.inputs().each(row, n, [=, this](int64_t p, const Pixel& i) FOVEA_FLAT {
+      each_block(all, [=, this](const auto& at) FOVEA_FLAT {
         SumOfRows<std::decay_t<decltype(at)>, T> sum(at, dx + p * cols);
-        grid.each_window_with(i, [&](int64_t r, int32_t here) {
+        grid.each_window_with(i, [&](int64_t r, int32_t here) FOVEA_FLAT {
           const auto d = at.load(dy + r * cols);
           const auto winner = at.load(where + r * cols);
           sum.add([=](int64_t c) {

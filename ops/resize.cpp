@@ -67,7 +67,7 @@ template <class T> struct NearestForward {
   bool aligned() const { return all_aligned(x, y); }
   const void* result() const { return y; }
   template <class Columns> HD void operator()(const Columns& at, int64_t, int64_t row, int64_t n) const {
-    g.outputs().each(row, n, [=, this](int64_t r, const Pixel& o) {
+    g.outputs().each(row, n, [=, this](int64_t r, const Pixel& o) FOVEA_FLAT {
       const auto from = at.load(x + ((o.image * g.y.in + g.y.source(o.y)) * g.x.in + g.x.source(o.x)) * g.cols);
       T* to = y + r * g.cols;
       if constexpr (Columns::all) {
@@ -87,9 +87,9 @@ template <class T> struct NearestBackward {
   Grid<Nearest> g;
   bool aligned() const { return all_aligned(dy, dx); }
   template <class Columns> HD void operator()(const Columns& all, int64_t, int64_t row, int64_t n) const {
-    g.inputs().each(row, n, [=, this](int64_t r, const Pixel& i) {
+    g.inputs().each(row, n, [=, this](int64_t r, const Pixel& i) FOVEA_FLAT {
       const Range ry = g.y.readers(i.y), rx = g.x.readers(i.x);
-      each_block(all, [=, this](const auto& at) {
+      each_block(all, [=, this](const auto& at) FOVEA_FLAT {
         SumOfRows<std::decay_t<decltype(at)>, T> sum(at, dx + r * g.cols);
         for (int64_t oy = ry.begin; oy < ry.end; ++oy)
           for (int64_t ox = rx.begin; ox < rx.end; ++ox) {
