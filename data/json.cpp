@@ -41,7 +41,8 @@ double Json::number(double otherwise) const {
   return is(Kind::real) ? real : is(Kind::integer) ? static_cast<double>(whole) : otherwise;
 }
 int64_t Json::integer(int64_t otherwise) const {
-  return is(Kind::real) ? static_cast<int64_t>(real) : is_whole() ? whole : otherwise;
+  if (is(Kind::real) && std::abs(real) < 0x1p63) return static_cast<int64_t>(real);
+  return is(Kind::integer) ? whole : otherwise;
 }
 const Json& Json::operator[](const std::string& key) const {
   static const Json none;

@@ -55,8 +55,8 @@ struct Json {
   bool is(Kind one) const { return kind == one; }
   bool is_whole() const { return is(Kind::integer) || is(Kind::natural); }
   bool is_number() const { return is_whole() || is(Kind::real); }
-  double number(double otherwise = 0) const;  // `otherwise` where it is none
-  int64_t integer(int64_t otherwise = 0) const;
+  double number(double otherwise = 0) const;     // `otherwise` where it is none
+  int64_t integer(int64_t otherwise = 0) const;  // rounded towards 0; `otherwise` also beyond its range
   bool has(const std::string& key) const { return !(*this)[key].is(Kind::null); }  // and it is not null
   const Json& operator[](const std::string& key) const;                            // null where there is none
   Json& operator[](const std::string& key);  // makes it where there is none, and an object of null

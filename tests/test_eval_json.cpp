@@ -149,6 +149,9 @@ TEST_CASE("eval_json: values are written as nlohmann-json does, and read again a
                            R"(",)"
                            R"("a":{"b":1,"c":true},"more":[-3]})");
   const Json& read = json;
+  for (const char* beyond : {"1e300", "-9.3e18", "9223372036854775808", "null"})
+    CHECK(parse_json(beyond).integer(7) == 7);
+  CHECK((parse_json("-2.9").integer(7) == -2 && parse_json("-9223372036854775808").integer(7) == INT64_MIN));
   CHECK((read["box"].items[1].number() == 2.5 && read["box"].items[0].integer() == 1 && read["gone"].integer(7) == 7));
   CHECK(
       (read.has("box") && !read.has("none") && !read.has("gone") && read["a"]["c"] == true && read["words"] == words));
