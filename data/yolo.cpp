@@ -423,6 +423,8 @@ Object read_object(const fs::path& path, size_t line, const std::string& words, 
   double low[2] = {v[1], v[2]}, high[2] = {v[1], v[2]};
   for (size_t i = 3; i < v.size(); ++i)
     low[1 - i % 2] = std::min(low[1 - i % 2], v[i]), high[1 - i % 2] = std::max(high[1 - i % 2], v[i]);
+  if (std::any_of(v.begin(), v.end(), [](double part) { return std::isnan(part); }))
+    low[0] = NAN;  // which is then not finite; min() and max() pass over a corner's
   return {label, {low[0], low[1], high[0] - low[0], high[1] - low[1]}};
 }
 

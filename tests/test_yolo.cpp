@@ -329,7 +329,9 @@ TEST_CASE("YOLO: broken label files are refused by line") {
            {"0 .1 .1 .5 .5 .9 .9 .1", {"has 8 numbers"}},
            {"0 20 15 10 10", {"20 is no part of the picture", "were pixels written?"}},
            {"0 inf .5 .1 .1", {"no part of the picture"}},
-           {"0 .5 nan .1 .1", {"a.txt:1", "is not finite"}}}) {
+           {"0 .5 nan .1 .1", {"a.txt:1", "is not finite"}},
+           {"0 .1 .1 .5 nan .9 .9", {"a.txt:1", "is not finite"}},
+           {"0 .1 .1 .5 .5 -inf .9", {"a.txt:1", "is not finite"}}}) {
     INFO(labels);
     require_words(folder.error(labels), words);
   }
