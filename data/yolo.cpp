@@ -60,7 +60,8 @@ std::vector<std::string> items(const std::string& list) {  // between commas
   unquoted(list + ",", [&](size_t i, char c) {
     if (c == ',') all.push_back(trimmed(list.substr(from, i - from))), from = i + 1;
   });
-  if (!all.empty() && all.back().empty()) all.pop_back();  // a, b,
+  if (from <= list.size()) all.push_back(trimmed(list.substr(from)));  // from a quote on that is never closed
+  if (!all.empty() && all.back().empty()) all.pop_back();              // a, b,
   return all;
 }
 bool numbered(const std::string& pair, int64_t& number, std::string& name) {  // 0: a
@@ -81,6 +82,8 @@ std::vector<std::string> yaml_names(const fs::path& path) {
   const auto put = [&](int64_t number, std::string name) {
     const bool quoted = name.size() > 1 && (name[0] == '"' || name[0] == '\'') && name.back() == name[0];
     const char quote = quoted ? name[0] : '\0';
+    if (!quoted && (name.starts_with('"') || name.starts_with('\'')))
+      reject(path, at + 1, brief(name) + " begins with a quote that its end does not close; close it, or remove it");
     if (quoted) name = name.substr(1, name.size() - 2);
     for (size_t at = 0; quote == '\'' && (at = name.find("''", at)) != name.npos; ++at) name.erase(at, 1);
     if (!names.emplace(number, name).second) reject(path, at + 1, text("two names have the number ", number));
