@@ -65,11 +65,14 @@ Kind kind_of(Bytes bytes, const std::string& name) {
   reject(name, text("damaged or cut-off ", kind, " (", reason, ")"), "copy it again or leave it out");
 }
 
-// stb_image reads zeros past the end of a BMP; this is the size that the header promises.
-size_t bmp_bytes(Bytes bytes, ImageSize size) {
+// stb_image reads zeros past the end of a BMP, and a palette of less than no colours as it finds it in memory: what is
+// wrong with the header's sizes, "" where nothing is.
+std::string bmp_fault(Bytes bytes, ImageSize size) {
   const auto little = [&](size_t at, int n) { return detail::little_endian(bytes, at, n); };
   const size_t bits = little(14, 4) == 12 ? little(24, 2) : little(28, 2);
-  return little(10, 4) + (size_t(size.width) * bits + 31) / 32 * 4 * size_t(size.height);
+  const size_t start = little(10, 4), end = start + (size_t(size.width) * bits + 31) / 32 * 4 * size_t(size.height);
+  if (start < 14 + little(14, 4)) return text("its pixels begin at byte ", start, ", inside its header");
+  return end > bytes.size() ? text("it ends after ", bytes.size(), " bytes") : "";
 }
 
 uint32_t big32(Bytes bytes, size_t at) {
@@ -229,8 +232,7 @@ Image decode_image(Bytes bytes, const std::string& name, const ReadOptions& opti
     header = read_header(bytes, kind, name);
     check_size(header.size, name, options);
     if (kind == Kind::png) reason = png_fault(bytes);
-    if (kind == Kind::bmp && bmp_bytes(bytes, header.size) > bytes.size())
-      reason = text("it ends after ", bytes.size(), " bytes");
+    if (kind == Kind::bmp) reason = bmp_fault(bytes, header.size);
     if (kind == Kind::pnm) image = decode_pnm(bytes, reason);
     else if (reason.empty()) image = detail::decode_stb(bytes, header.size, reason);
   }

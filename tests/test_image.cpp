@@ -384,6 +384,34 @@ TEST_CASE("BMP with a header of 52 or 56 bytes") {
       const std::vector<int> over_white = header == 56 ? std::vector<int>{130, 130, 129} : std::vector<int>{6, 5, 4};
       check(bmp(header, 32, gap, {}, {6, 5, 4, 128, 1, 2, 3, 255}), over_white, {1, 2, 3});
     }
+  for (const int header : {40, 52, 56, 108, 124}) {  // a colour that the palette lacks is black, as in other programs
+    INFO(header);
+    check(bmp(header, 8, 0, {1, 2, 3, 0, 4, 5, 6, 0}, {1, 2, 0, 0}), {6, 5, 4}, {0, 0, 0});
+    check(bmp(header, 4, 0, {1, 2, 3, 0, 4, 5, 6, 0}, {0x1F, 0, 0, 0}), {6, 5, 4}, {0, 0, 0});
+    check(bmp(header, 1, 0, {1, 2, 3, 0}, {0x40, 0, 0, 0}), {3, 2, 1}, {0, 0, 0});
+    check(bmp(header, 1, 0, {}, {0x40, 0, 0, 0}), {0, 0, 0}, {0, 0, 0});
+    Bytes inside = bmp(header, 8, 0, {1, 2, 3, 0}, {0, 0, 0, 0});
+    inside[10] = 30;
+    const char* reason = header == 52 ? "unknown" : "its pixels begin at byte 30, inside its header";
+    test::require_words(refusal(inside), {"a/b.jpg", "BMP", reason});
+  }
+}
+
+TEST_CASE("BMP of OS/2") {
+  const auto bmp = [](int bits, const Bytes& palette, const Bytes& pixels) {  // 2 x 1
+    const size_t offset = 26 + palette.size();
+    Bytes out{'B', 'M', 0, 0, 0, 0, 0, 0, 0, 0, uint8_t(offset), uint8_t(offset >> 8), 0, 0};
+    for (int v : {12, 0, 0, 0, 2, 0, 1, 0, 1, 0, bits, 0}) out.push_back(uint8_t(v));
+    out.insert(out.end(), palette.begin(), palette.end()), out.insert(out.end(), pixels.begin(), pixels.end());
+    return decode_image(out, "b");
+  };
+  Bytes palette(3 * 256);
+  for (size_t i = 0; i < palette.size(); ++i) palette[i] = uint8_t(i / 3 + i % 3);
+  const Image last = bmp(8, palette, {250, 253, 0, 0}), two = bmp(1, {1, 2, 3, 4, 5, 6}, {0x40, 0, 0, 0});
+  CHECK((pixel(last, 0, 0) == std::vector{252, 251, 250} && pixel(last, 1, 0) == std::vector{255, 254, 253}));
+  CHECK((pixel(two, 0, 0) == std::vector{3, 2, 1} && pixel(two, 1, 0) == std::vector{6, 5, 4}));
+  const Image plain = bmp(24, {}, {1, 2, 3, 4, 5, 6, 0, 0});
+  CHECK((pixel(plain, 0, 0) == std::vector{3, 2, 1} && pixel(plain, 1, 0) == std::vector{6, 5, 4}));
 }
 
 TEST_CASE("damaged and foreign files are refused with the reason") {
