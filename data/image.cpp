@@ -116,6 +116,23 @@ std::string png_fault(Bytes bytes) {
   return ended ? fault : text("it ends after ", bytes.size(), " bytes");
 }
 
+// stb_image takes the colours that a palette lacks as it finds them in memory: the file with all 256, the further ones
+// black, as other programs have them; empty where it has no palette, or one of 256.
+std::vector<uint8_t> with_whole_palette(Bytes bytes) {
+  std::vector<uint8_t> out;
+  constexpr size_t kWhole = 3 * 256;
+  find_part(bytes, [&](size_t at, size_t length) {
+    if (!begins(bytes, "PLTE", at + 4) || length == 0 || length % 3 != 0 || length >= kWhole) return false;
+    const Bytes before = bytes.first(at + 8 + length), after = bytes.subspan(at + 8 + length);
+    out.assign(before.begin(), before.end());
+    out[at + 2] = kWhole >> 8, out[at + 3] = kWhole & 255;
+    out.resize(at + 8 + kWhole);
+    out.insert(out.end(), after.begin(), after.end());
+    return true;
+  });
+  return out;
+}
+
 int png_orientation(Bytes bytes) {  // its part eXIf may be anywhere
   int orientation = 1;
   find_part(bytes, [&](size_t at, size_t length) {
@@ -233,8 +250,10 @@ Image decode_image(Bytes bytes, const std::string& name, const ReadOptions& opti
     check_size(header.size, name, options);
     if (kind == Kind::png) reason = png_fault(bytes);
     if (kind == Kind::bmp) reason = bmp_fault(bytes, header.size);
+    std::vector<uint8_t> whole;
+    if (kind == Kind::png && reason.empty()) whole = with_whole_palette(bytes);
     if (kind == Kind::pnm) image = decode_pnm(bytes, reason);
-    else if (reason.empty()) image = detail::decode_stb(bytes, header.size, reason);
+    else if (reason.empty()) image = detail::decode_stb(whole.empty() ? bytes : whole, header.size, reason);
   }
   if (image.empty()) reject_damaged(name_of(kind), name, reason);
   return options.orient && header.orientation > 1 ? turned(image, header.orientation) : image;

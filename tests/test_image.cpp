@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <functional>
+#include <numeric>
 
 // jpeglib.h takes size_t and FILE from above.
 #include <jpeglib.h>
@@ -301,6 +302,11 @@ TEST_CASE("PNG: 16 bits, palette, grey, transparency over white") {
   const Image palette = decode_image(png(3, 1, 8, 3, {{1, 0, 2}}, {1, 2, 3, 40, 50, 60, 7, 8, 9}), "palette");
   CHECK(pixel(palette, 0, 0) == std::vector<int>{40, 50, 60});
   CHECK(pixel(palette, 2, 0) == std::vector<int>{7, 8, 9});
+  Bytes places(256);
+  std::iota(places.begin(), places.end(), uint8_t(0));
+  const Image short_palette = decode_image(png(256, 1, 8, 3, {places}, {1, 2, 3, 40, 50, 60}), "of two colours");
+  CHECK(pixel(short_palette, 1, 0) == std::vector<int>{40, 50, 60});
+  for (int x = 2; x < 256; ++x) REQUIRE(pixel(short_palette, x, 0) == std::vector<int>{0, 0, 0});
   const Image keyed = decode_image(png(2, 1, 8, 3, {{0, 1}}, {10, 20, 30, 40, 50, 60}, {0, 255}), "keyed");
   CHECK(pixel(keyed, 0, 0) == std::vector<int>{255, 255, 255});
   CHECK(pixel(keyed, 1, 0) == std::vector<int>{40, 50, 60});
