@@ -119,6 +119,7 @@ template <class From, class To, class Convert>
 Tensor converted(const File& file, const SafetensorsHeader::Entry& e, Convert convert) {
   Tensor t(e.shape, dtype_of<To>);
   std::vector<From> raw(static_cast<size_t>(t.size()));
+  if (raw.empty()) return t;  // memcpy() wants places, also for nothing
   std::memcpy(raw.data(), file.raw(e.begin), raw.size() * sizeof(From));
   std::transform(raw.begin(), raw.end(), t.data<To>(), convert);
   return t;

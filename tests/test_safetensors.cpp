@@ -94,7 +94,8 @@ TEST_CASE("F16, I32 and BOOL are converted") {
   const uint16_t half[] = {0x3c00, 0xc000, 0x0001, 0x83ff, 0x7c00, 0x7bff, 0x3555, 0x8000, 0xfc00, 0x7c01};
   const int32_t whole[] = {-7, 2147483647};
   const std::string json = R"({"h":{"dtype":"F16","shape":[10],"data_offsets":[0,20]},
-    "i":{"data_offsets":[20,28],"shape":[2],"dtype":"I32"},"b":{"dtype":"BOOL","shape":[2],"data_offsets":[28,30]}})";
+    "i":{"data_offsets":[20,28],"shape":[2],"dtype":"I32"},"b":{"dtype":"BOOL","shape":[2],"data_offsets":[28,30]},
+    "none":{"dtype":"F16","shape":[0,3],"data_offsets":[30,30]}})";
   put(path, with_header(json, std::string(reinterpret_cast<const char*>(half), 20) +
                                   std::string(reinterpret_cast<const char*>(whole), 8) + std::string("\1\0", 2)));
   const NamedTensors read = read_safetensors(path);
@@ -104,6 +105,7 @@ TEST_CASE("F16, I32 and BOOL are converted") {
   for (int i = 0; i < 9; ++i) CHECK(std::bit_cast<uint32_t>(h[i]) == std::bit_cast<uint32_t>(want[i]));
   CHECK(read.at("i").values<int64_t>() == std::vector<int64_t>{-7, 2147483647});
   CHECK(read.at("b").values<uint8_t>() == std::vector<uint8_t>{1, 0});
+  CHECK(read.at("none").shape() == Shape{0, 3});
 }
 
 // Writes damaged files and checks that the refusal is one line that names the file and has these words.
