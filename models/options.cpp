@@ -167,7 +167,8 @@ void check_options(const RetinaNetOptions& o) {
   need(o.classes >= 1, text("classes = ", o.classes, ": at least one class is needed"));
   need(o.freeze_stages >= 0 && o.freeze_stages <= 5, text("freeze_stages = ", o.freeze_stages, " is not in 0..5"));
   need(o.last_level >= 5 && o.last_level <= 7, text("last_level = ", o.last_level, " is not in 5..7"));
-  need(o.channels >= 1 && o.tower_depth >= 0, "channels must be at least 1 and tower_depth at least 0");
+  need(o.channels >= 1, "channels must be at least 1");
+  need(o.tower_depth >= 0 && o.tower_depth <= 100, text("tower_depth = ", o.tower_depth, " is not in 0..100"));
   need(o.prior > 0 && o.prior < 1, text("prior = ", o.prior, " is not a probability between 0 and 1"));
   need(positive(o.anchors.scales) && positive(o.anchors.ratios) && o.anchors.base > 0,
        "anchors: base, scales and ratios must be above 0");
