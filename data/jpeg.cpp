@@ -38,6 +38,15 @@ void on_message(j_common_ptr info, int level) {
   if (lost) give_up(info);
 }
 
+// A small file can have thousands of scans, each of which takes time for the whole picture; encoders write about ten.
+void count_scans(j_common_ptr info) {
+  constexpr int kMost = 100;
+  if (reinterpret_cast<j_decompress_ptr>(info)->input_scan_number <= kMost) return;
+  auto* errors = reinterpret_cast<Errors*>(info->err);
+  std::snprintf(errors->message, sizeof errors->message, "it has more than %d scans", kMost);
+  std::longjmp(errors->jump, 1);
+}
+
 void use(Errors& errors, jpeg_error_mgr*& slot) {
   slot = jpeg_std_error(&errors.base);
   errors.base.error_exit = give_up;
@@ -116,6 +125,9 @@ Image decode_jpeg(std::span<const uint8_t> bytes, const SizeCheck& check, ImageH
   }
   begin(info, bytes, header);
   errors.several_scans = jpeg_has_multiple_scans(&info);
+  jpeg_progress_mgr progress{};
+  progress.progress_monitor = count_scans;
+  info.progress = &progress;
   const bool cmyk = info.jpeg_color_space == JCS_CMYK || info.jpeg_color_space == JCS_YCCK;
   info.out_color_space = cmyk ? JCS_CMYK : JCS_RGB;
   jpeg_start_decompress(&info);

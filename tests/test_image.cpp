@@ -216,6 +216,11 @@ TEST_CASE("JPEG: progressive, grey, CMYK and YCCK") {
   const auto rgb = [&](int x, int y, uint8_t* p) { std::memcpy(p, image.at(x, y), 3); };
   const Bytes progressive = jpeg(50, 30, 3, JCS_RGB, JCS_YCbCr, Scans::progressive, rgb);
   CHECK(mean_difference(decode_image(progressive, "p"), image) < 2);
+  Bytes many = jpeg(8, 8, 1, JCS_GRAYSCALE, JCS_GRAYSCALE, Scans::progressive, [](int, int, uint8_t* p) { *p = 9; });
+  const uint8_t start[] = {0xFF, 0xDA};  // of a scan, which takes time for the whole picture
+  const Bytes scan(std::find_end(many.begin(), many.end(), start, start + 2), many.end() - 2);
+  for (int i = 0; i < 100; ++i) many.insert(many.end() - 2, scan.begin(), scan.end());
+  test::require_words(refusal(many), {"a/b.jpg", "JPEG", "more than 100 scans"});
   const Image grey = decode_image(
       jpeg(20, 10, 1, JCS_GRAYSCALE, JCS_GRAYSCALE, Scans::one, [](int, int, uint8_t* p) { *p = 77; }), "g");
   CHECK(pixel(grey, 5, 5) == std::vector<int>{77, 77, 77});
