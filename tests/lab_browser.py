@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Opens pages of `fovea lab` and a run's report in headless Chromium as a phone would show them: 360 pixels wide.
+"""Opens pages of `fovea lab`, a run's report and an explanation in headless Chromium, 360 pixels wide like a phone.
 
-Usage: lab_browser.py PROGRAM FOLDER   makes the pages of the kept results (tools/lab/results), an index and a run in
-                                       FOLDER, opens each
+Usage: lab_browser.py PROGRAM FOLDER   makes the pages of the kept results (tools/lab/results), an index, a run and an
+                                       explanation in FOLDER, opens each
        lab_browser.py PAGE.html ...    opens pages that are there
 Fails on a script's error, on anything that the page asks a network or a file for, on a figure or a word in it that is
-cut off, on a small figure, on a page that scrolls sideways, and on a slider that moves nothing. Without Chromium it is
-skipped (77).
+cut off, on a word that is broken in two in a table, on a small figure, on a page that scrolls sideways, and on a slider
+that moves nothing. Without Chromium it is skipped (77).
 """
 import html, json, operator, pathlib, re, shutil, subprocess, sys, tempfile
 
@@ -27,6 +27,16 @@ FRAME = """<!doctype html><meta charset=utf-8><style>iframe{width:%dpx;height:40
     const word = text.getBoundingClientRect(), all = text.closest('svg').getBoundingClientRect();
     return word.left < all.left || word.right > all.right || word.bottom > all.bottom;
   });
+  const broken = [...page.querySelectorAll('td,th')].flatMap(cell => {
+    const words = page.createTreeWalker(cell, NodeFilter.SHOW_TEXT), all = [];
+    while (words.nextNode()) for (const word of words.currentNode.data.matchAll(/\\w+/g)) {
+      const range = page.createRange();
+      range.setStart(words.currentNode, word.index);
+      range.setEnd(words.currentNode, word.index + word[0].length);
+      if (word[0].length < 25 && range.getClientRects().length > 1) all.push(word[0]);
+    }
+    return all;
+  });
   const figures = [...page.querySelectorAll('svg')].map(svg => svg.getBoundingClientRect());
   const unmoved = [...page.querySelectorAll('input[type=range]')].filter(slider => {
     const before = drawn().join();
@@ -35,8 +45,8 @@ FRAME = """<!doctype html><meta charset=utf-8><style>iframe{width:%dpx;height:40
     return drawn().join() === before;
   });
   document.body.textContent = 'REPORT' + JSON.stringify({wrong: view.wrong, unmoved: unmoved.map(s => s.id),
-    cut: cut.map(t => t.textContent), width: page.documentElement.scrollWidth, words: page.body.innerText.length,
-    figures: figures.map(f => [f.left, f.right, f.height]),
+    cut: cut.map(t => t.textContent), broken, width: page.documentElement.scrollWidth,
+    words: page.body.innerText.length, figures: figures.map(f => [f.left, f.right, f.height]),
     sliders: page.querySelectorAll('input[type=range]').length}) + 'END';
 };</script>"""
 
@@ -88,11 +98,14 @@ def index(program, folder):
 
 
 def train(program, folder):
-    """A short run, of data whose name has no place where a line could break."""
+    """A short run and what it misses, of data whose name has no place where a line could break."""
     data = pathlib.Path(folder) / ("long" * 20)
+    (pathlib.Path(folder) / "why").mkdir()
     for command in (["data", "make", "shapes", data, "--train", "4", "--val", "2", "--size", "64"],
                     ["train", "--data", data, "--preset", "toy", "--steps", "1", "--set", "data.short_side=64",
-                     "--out", pathlib.Path(folder) / "run"]):
+                     "--out", pathlib.Path(folder) / "run"],
+                    ["explain", "--weights", pathlib.Path(folder) / "run", "--data", data, "--split", "val",
+                     "--out", pathlib.Path(folder) / "why/report.html"]):
         subprocess.run([program] + command, check=True, capture_output=True, timeout=60)
 
 
@@ -111,6 +124,7 @@ def look(browser, page):
     seen = json.loads(html.unescape(found[1]))
     wrong = list(seen["wrong"]) + [f"slider {name} moves nothing" for name in seen["unmoved"]]
     wrong += [f"'{word}' is cut off" for word in seen["cut"]]
+    wrong += [f"'{word}' in a table is broken in two" for word in seen["broken"]]
     if seen["width"] > WIDTH:
         wrong.append(f"scrolls sideways: {seen['width']} pixels wide")
     wrong += [f"a figure of {right - left:.0f} x {height:.0f} pixels from {left:.0f}"

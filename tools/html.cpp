@@ -26,10 +26,10 @@ const char* const kPageStyle = R"(<style>
 @media(prefers-color-scheme:dark){:root{--ink:#e7e9ec;--soft:#9aa1ab;--line:#33373d;--page:#16181b;--card:#1f2226;
   --mark:#66d9e8}}
 body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--page);max-width:62rem;margin:2.5rem auto;
-  padding:0 1rem}
+  padding:0 1rem;overflow-wrap:break-word}
 h1{font-size:1.7rem;margin:0}h2{font-size:1.15rem;margin:2.4rem 0 .7rem}h3{font-size:1rem;margin:1.4rem 0 .3rem}
 p{margin:.3rem 0;color:var(--soft)}
-h1,td{overflow-wrap:anywhere}
+td{overflow-wrap:anywhere}td:first-child{min-width:9.5rem}.wide td{overflow-wrap:normal;min-width:0}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(8.5rem,1fr));gap:.8rem;margin-top:1.4rem}
 .cards div{background:var(--card);border-radius:.6rem;padding:.8rem 1rem}
 .cards b{display:block;font-size:1.6rem;color:var(--mark)}.cards span{color:var(--soft);font-size:.85rem}
