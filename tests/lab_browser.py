@@ -6,7 +6,7 @@ Usage: lab_browser.py PROGRAM FOLDER   makes the pages of the kept results (tool
        lab_browser.py PAGE.html ...    opens pages that are there
 Fails on a script's error, on anything that the page asks a network or a file for, on a figure or a word in it that is
 cut off, on a word that is broken in two in a table, on a small figure, on a page that scrolls sideways, and on a slider
-that moves nothing. Without Chromium it is skipped (77).
+that moves nothing, and on what a screen reader has no name for. Without Chromium it is skipped (77).
 """
 import html, json, operator, pathlib, re, shutil, subprocess, sys, tempfile
 
@@ -29,14 +29,16 @@ FRAME = """<!doctype html><meta charset=utf-8><style>iframe{width:%dpx;height:40
   });
   const broken = [...page.querySelectorAll('td,th')].flatMap(cell => {
     const words = page.createTreeWalker(cell, NodeFilter.SHOW_TEXT), all = [];
-    while (words.nextNode()) for (const word of words.currentNode.data.matchAll(/\\w+/g)) {
+    while (words.nextNode()) for (const word of words.currentNode.data.matchAll(/[^\\s-]+/g)) {
       const range = page.createRange();
       range.setStart(words.currentNode, word.index);
       range.setEnd(words.currentNode, word.index + word[0].length);
-      if (word[0].length < 25 && range.getClientRects().length > 1) all.push(word[0]);
+      if (word[0].length < 14 && range.getClientRects().length > 1) all.push(word[0]);
     }
     return all;
   });
+  const unnamed = ['th:not([scope])', 'table:not(:has(th))', 'img:not([alt])', 'svg:not([aria-label])',
+    'input:not(label *)'].filter(what => page.querySelector(what));
   const figures = [...page.querySelectorAll('svg')].map(svg => svg.getBoundingClientRect());
   const unmoved = [...page.querySelectorAll('input[type=range]')].filter(slider => {
     const before = drawn().join();
@@ -45,7 +47,7 @@ FRAME = """<!doctype html><meta charset=utf-8><style>iframe{width:%dpx;height:40
     return drawn().join() === before;
   });
   document.body.textContent = 'REPORT' + JSON.stringify({wrong: view.wrong, unmoved: unmoved.map(s => s.id),
-    cut: cut.map(t => t.textContent), broken, width: page.documentElement.scrollWidth,
+    cut: cut.map(t => t.textContent), broken, unnamed, width: page.documentElement.scrollWidth,
     words: page.body.innerText.length, figures: figures.map(f => [f.left, f.right, f.height]),
     sliders: page.querySelectorAll('input[type=range]').length}) + 'END';
 };</script>"""
@@ -125,6 +127,7 @@ def look(browser, page):
     wrong = list(seen["wrong"]) + [f"slider {name} moves nothing" for name in seen["unmoved"]]
     wrong += [f"'{word}' is cut off" for word in seen["cut"]]
     wrong += [f"'{word}' in a table is broken in two" for word in seen["broken"]]
+    wrong += [f"has {what}, which a screen reader cannot name" for what in seen["unnamed"]]
     if seen["width"] > WIDTH:
         wrong.append(f"scrolls sideways: {seen['width']} pixels wide")
     wrong += [f"a figure of {right - left:.0f} x {height:.0f} pixels from {left:.0f}"

@@ -198,8 +198,8 @@ TEST_CASE("each class has its own AP in the report, also where the ids of val ar
               .code == 0);
   const std::string report = slurp(shared() / "ids/report.html");
   for (const std::string unseen : {"circle", "square"})
-    require_words(report, {"<td>" + unseen + "</td><td class=n>n/a</td>"});
-  require_words(report, {"<td>triangle</td><td class=n>0."});
+    require_words(report, {"<th scope=row>" + unseen + "</th><td class=n>n/a</td>"});
+  require_words(report, {"AP of each class", "<th scope=row>triangle</th><td class=n>0."});
 }
 
 TEST_CASE("a run keeps its preset") {

@@ -29,7 +29,6 @@ body{font:16px/1.5 system-ui,sans-serif;color:var(--ink);background:var(--page);
   padding:0 1rem;overflow-wrap:break-word}
 h1{font-size:1.7rem;margin:0}h2{font-size:1.15rem;margin:2.4rem 0 .7rem}h3{font-size:1rem;margin:1.4rem 0 .3rem}
 p{margin:.3rem 0;color:var(--soft)}
-td{overflow-wrap:anywhere}td:first-child{min-width:9.5rem}.wide td{overflow-wrap:normal;min-width:0}
 .cards{display:grid;grid-template-columns:repeat(auto-fit,minmax(8.5rem,1fr));gap:.8rem;margin-top:1.4rem}
 .cards div{background:var(--card);border-radius:.6rem;padding:.8rem 1rem}
 .cards b{display:block;font-size:1.6rem;color:var(--mark)}.cards span{color:var(--soft);font-size:.85rem}
@@ -37,8 +36,10 @@ img{width:100%;border-radius:.5rem;border:1px solid var(--line);margin:.4rem 0}
 .two{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,22rem),1fr));gap:1rem}
 .maps{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,10.5rem),1fr));gap:.6rem}
 figure{margin:0}figcaption{color:var(--soft);font-size:.85rem}
-table{border-collapse:collapse;width:100%;font-size:.92rem}
-td,th{padding:.3rem .6rem;border-bottom:1px solid var(--line);text-align:left}.wide{overflow-x:auto}
+table{border-collapse:collapse;table-layout:fixed;width:100%;font-size:.92rem}
+.wide{overflow-x:auto;overflow-wrap:normal}.wide table{table-layout:auto}th[scope=row]{font-weight:400;width:52%}
+td,th{padding:.3rem .6rem;border-bottom:1px solid var(--line);text-align:left}
+caption{padding:.3rem .6rem;text-align:left;font-weight:600}
 td.n,th.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}code{font-size:.88rem}
 details{margin:1rem 0}summary{cursor:pointer;font-weight:600}
 </style>)";
@@ -58,10 +59,11 @@ std::string html_picture(const std::vector<uint8_t>& bytes, const char* type, co
          "\">\n";
 }
 
-std::string html_rows(const std::vector<std::pair<std::string, std::string>>& cells, bool numbers) {
-  std::string s = "<table>\n";
+std::string html_rows(const std::vector<std::pair<std::string, std::string>>& cells, bool numbers,
+                      const std::string& caption) {
+  std::string s = caption.empty() ? "<table>\n" : "<table><caption>" + escaped(caption) + "</caption>\n";
   for (auto& [name, value] : cells)
-    s += "<tr><td>" + escaped(name) + "</td><td" + (numbers ? " class=n>" : "><code>") + escaped(value) +
+    s += "<tr><th scope=row>" + escaped(name) + "</th><td" + (numbers ? " class=n>" : "><code>") + escaped(value) +
          (numbers ? "" : "</code>") + "</td></tr>\n";
   return s + "</table>\n";
 }
@@ -78,7 +80,7 @@ std::string html_table(const std::vector<std::string>& heads, const Rows& rows) 
   std::vector<const char*> start;  // of a column's cells
   for (size_t c = 0; c < heads.size(); ++c) {
     start.push_back(is_number_column(rows, c) ? " class=n>" : ">");
-    s += std::string("<th") + start[c] + escaped(heads[c]) + "</th>";
+    s += std::string("<th scope=col") + start[c] + escaped(heads[c]) + "</th>";
   }
   s += "</tr>\n";
   for (auto& row : rows) {

@@ -16,8 +16,9 @@ std::string html_head(const std::string& title, const char* style = kPageStyle);
 std::string html_card(const std::string& value, const std::string& name);
 // An encoded picture; type: png, jpeg.
 std::string html_picture(const std::vector<uint8_t>& bytes, const char* type, const std::string& alt);
-// Names and values, a pair a line; numbers stand to the right.
-std::string html_rows(const std::vector<std::pair<std::string, std::string>>& cells, bool numbers);
+// Names and values, a pair a line, below what they are; numbers stand to the right.
+std::string html_rows(const std::vector<std::pair<std::string, std::string>>& cells, bool numbers,
+                      const std::string& caption = "");
 // Heads and rows, as of a Table; columns of numbers stand to the right.
 std::string html_table(const std::vector<std::string>& heads, const Rows& rows);
 // `content`, which is HTML, behind a title to click on.

@@ -54,8 +54,8 @@ std::string figures_section(const Json& best, const Dataset* val) {
     figures.push_back({names[i], ap_text(best["stats"].items[i])});
   for (size_t c = 0; val && c < val->classes().size() && c < best["class_ap"].items.size(); ++c)
     classes.push_back({val->classes()[c], ap_text(best["class_ap"].items[c])});
-  return "<h2>Figures of the best checkpoint</h2><div class=two><div>" + html_rows(figures, true) + "</div><div>" +
-         html_rows(classes, true) + "</div></div>\n";
+  return "<h2>Figures of the best checkpoint</h2><div class=two><div>" + html_rows(figures, true, "All classes") +
+         "</div><div>" + html_rows(classes, true, "AP of each class") + "</div></div>\n";
 }
 
 // Of now, or of before an interruption. Of one that a power cut has left in part the next scores make another.

@@ -278,12 +278,13 @@ void show_loss(const Results&, Page& page) {
   const Balance ce = balance(0, -1), fl = balance(2, -1), both = balance(2, 0.25);
   const auto row = [](const char* name, const Balance& b) {
     char s[200];
-    std::snprintf(s, sizeof s, "<tr><td>%s<td class=n>%.1f<td class=n>%.1f<td class=n>%.3g : 1\n", name, b.easy, b.hard,
-                  b.ratio());
+    std::snprintf(s, sizeof s, "<tr><th scope=row>%s<td class=n>%.1f<td class=n>%.1f<td class=n>%.3g : 1\n", name,
+                  b.easy, b.hard, b.ratio());
     return std::string(s);
   };
   page.more =
-      "<table><tr><th>loss<th class=n>100,000 easy (p_t 0.9)<th class=n>100 hard (p_t 0.1)<th class=n>easy : hard\n" +
+      "<table><tr><th scope=col>loss<th scope=col class=n>100,000 easy (p_t 0.9)"
+      "<th scope=col class=n>100 hard (p_t 0.1)<th scope=col class=n>easy : hard\n" +
       row("cross entropy", ce) + row("focal, gamma 2", fl) + row("... and alpha 0.25", both) + "</table>" +
       loss_script();
   page.notes = {

@@ -26,7 +26,7 @@ padding:.4rem}figure:only-child{max-width:36rem}
 .two{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,26rem),1fr));gap:.8rem}
 svg{width:100%;height:auto;display:block}body>svg{max-width:34rem}.wide{overflow-x:auto}
 table{border-collapse:collapse;font-size:.92rem;margin:.4rem 0;width:100%}td,th{padding:.25rem .5rem;text-align:left;
-border-bottom:1px solid var(--line)}@media(max-width:26rem){td,th{padding:.25rem .3rem}}
+border-bottom:1px solid var(--line)}th[scope=row]{font-weight:400}@media(max-width:26rem){td,th{padding:.25rem .3rem}}
 .n{text-align:right;font-variant-numeric:tabular-nums}code{font-size:.88rem;
 overflow-wrap:anywhere}label{margin-right:1.2rem;white-space:nowrap}input{vertical-align:middle}
 </style>)";
@@ -69,12 +69,14 @@ std::string verdict_class(const std::string& verdict) {
 std::string table(const Report& r) {
   bool paper = false;
   for (auto& row : r.results) paper = paper || row.setting.paper;
-  std::string s = "<div class=wide><table><tr><th>setting<th class=n>seeds";
-  for (auto& c : r.experiment->columns) s += "<th class=n>" + escaped(title_of(c)) + (percent(c) ? " (%)" : "");
-  s += std::string(paper ? "<th class=n>the paper's AP" : "") + "\n";
+  std::string s = "<div class=wide><table><tr><th scope=col>setting<th scope=col class=n>seeds";
+  for (auto& c : r.experiment->columns)
+    s += "<th scope=col class=n>" + escaped(title_of(c)) + (percent(c) ? " (%)" : "");
+  s += std::string(paper ? "<th scope=col class=n>the paper's AP" : "") + "\n";
   for (auto& row : r.results) {
     const std::string name = escaped(row.setting.name);
-    s += "<tr><td>" + (row.primary ? "<b>" + name + "</b>" : name) + "<td class=n>" + std::to_string(row.seeds.size());
+    s += "<tr><th scope=row>" + (row.primary ? "<b>" + name + "</b>" : name) + "<td class=n>" +
+         std::to_string(row.seeds.size());
     for (auto& c : r.experiment->columns) {
       const Interval i = interval(row.values(c));
       const double f = percent(c) ? 100 : 1;
@@ -130,9 +132,9 @@ std::string html_index(const std::vector<Report>& reports) {
   std::string s = head("Fovea lab") +
                   "<h1>The paper's claims, run</h1><p class=soft>Focal Loss for Dense Object Detection "
                   "(Lin et al. 2017): each claim with one contrast that was stated before the run.</p>"
-                  "<table><tr><th>experiment<th>claim<th>verdict\n";
+                  "<table><tr><th scope=col>experiment<th scope=col>claim<th scope=col>verdict\n";
   for (auto& r : reports)
-    s += "<tr><td><a href=\"" + r.experiment->name + "/report.html\">" + r.experiment->name + "</a><td>" +
+    s += "<tr><th scope=row><a href=\"" + r.experiment->name + "/report.html\">" + r.experiment->name + "</a><td>" +
          escaped(r.experiment->claim) + "<td><div class=\"verdict" + verdict_class(r.verdict) + "\"><b>" +
          (r.verdict.empty() ? "arithmetic" : escaped(r.verdict)) + "</b></div>\n";
   s += "</table>";
