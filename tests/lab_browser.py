@@ -38,7 +38,8 @@ FRAME = """<!doctype html><meta charset=utf-8><style>iframe{width:%dpx;height:40
     return all;
   });
   const unnamed = ['th:not([scope])', 'table:not(:has(th))', 'img:not([alt])', 'svg:not([aria-label])',
-    'input:not(label *)'].filter(what => page.querySelector(what));
+    'input:not(label *)', 'body:has(input):not(:has([aria-live]))', 'body:has(script):not(:has(noscript))'
+  ].filter(what => page.querySelector(what));
   const figures = [...page.querySelectorAll('svg')].map(svg => svg.getBoundingClientRect());
   const unmoved = [...page.querySelectorAll('input[type=range]')].filter(slider => {
     const before = drawn().join();

@@ -303,7 +303,7 @@ TEST_CASE("program: the page of an experiment is one file that asks for nothing"
   REQUIRE(test::run("lab loss --out pages").code == 0);
   const std::string page = test::slurp(test::shared() / "pages/loss/report.html");
   for (const char* part : {"45.8 : 1", "0.565 : 1", "10536.1", "<svg", "id=gamma", "fovea lab loss --out pages</code>",
-                           "prefers-color-scheme"})
+                           "prefers-color-scheme", "<noscript>", ">loss</text>"})
     CHECK(page.find(part) != std::string::npos);
   for (const char* part : {"src=", "@import", "url(", "fetch("}) CHECK(page.find(part) == std::string::npos);
   for (size_t at = page.find("http"); at != std::string::npos; at = page.find("http", at + 1))
@@ -341,7 +341,8 @@ TEST_CASE("program: finished cells are not trained again; the verdict follows fr
   CHECK(test::slurp(out + "/cells.csv") == lines);
   CHECK(!fs::exists(out + "/shapes-quick"));
   CHECK(test::slurp(out + "/cdf/results.csv").find("FL,3,") != std::string::npos);
-  test::require_words(test::slurp(out + "/cdf/report.html"), {"verdict yes", "alpha plays no part"});
+  test::require_words(test::slurp(out + "/cdf/report.html"), {"verdict yes", "alpha plays no part", "<noscript>",
+                                                              ">part of their loss</text>\n<text class=s x=50"});
 }
 
 TEST_CASE("program: the page names the optimiser of its experiment") {

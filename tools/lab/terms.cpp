@@ -34,6 +34,10 @@ Balance balance(double gamma, double alpha) {
   return {1e5 * c.loss[0] * (alpha < 0 ? 1 : 1 - alpha), 100 * c.loss[1] * (alpha < 0 ? 1 : alpha)};
 }
 
+// Below the title of what needs scripts, for a reader who has none.
+static const char* const kWithoutScripts =
+    "<noscript><p>Without scripts this part stays empty; all else is whole.</p></noscript>";
+
 std::string loss_script() {
   std::string rows;
   for (double gamma : {0.0, 0.5, 1.0, 2.0, 5.0})
@@ -42,17 +46,18 @@ std::string loss_script() {
         const TermCurve c = terms_at({.alpha = alpha, .gamma = gamma}, {std::log(p / (1 - p))});
         rows += (rows.empty() ? "" : ",") + js_array({p, gamma, alpha, c.loss[0], c.slope[0]});
       }
-  return R"js(<h2>Move the sliders</h2>
+  return std::string("<h2>Move the sliders</h2>") + kWithoutScripts + R"js(
 <p><label>gamma <input id=gamma type=range min=0 max=5 step=.1 value=2> <b id=gamma-is></b></label>
 <label>alpha <input id=alpha type=range min=.01 max=.99 step=.01 value=.25> <b id=alpha-is></b></label></p>
 <svg viewBox="0 0 480 250" class=f role=img aria-label="loss by p_t"><path class=a d="M50 10V210H466"/>
 <path id=ce fill=none stroke="var(--c1)" stroke-width=2 stroke-dasharray="7 4"/><path id=fl fill=none
 stroke="var(--c0)" stroke-width=2.5 /><text class=s x=258 y=240
 text-anchor=middle>p_t, probability of the true class</text>
+<text class=s transform="translate(30 110) rotate(-90)" text-anchor=middle>loss</text>
 <text class=s x=44 y=18 text-anchor=end>5</text><text class=s x=44 y=214 text-anchor=end>0</text>
 <text class=s x=50 y=226>0</text><text class=s x=466 y=226 text-anchor=end>1</text>
 <text class=s x=462 y=24 text-anchor=end>dashed: cross entropy; solid: focal loss of a positive</text></svg>
-<p id=says></p><p id=agree class=soft></p>
+<p id=says aria-live=polite></p><p id=agree class=soft></p>
 <script id=formulas>
 const FL=(p,gamma,alpha)=>-alpha*Math.pow(1-p,gamma)*Math.log(p);
 const dFL=(p,gamma,alpha)=>alpha*Math.pow(1-p,gamma)*(gamma*p*Math.log(p)+p-1);
@@ -82,14 +87,16 @@ std::string curve_script(const std::vector<double>& positive, const std::vector<
   for (double gamma : {0.0, 0.5, 1.0, 2.0})
     rows += (rows.empty() ? "" : ",") +
             js_array({gamma, loss_curve(positive, gamma).hardest(0.2), loss_curve(negative, gamma).hardest(0.01)});
-  return R"js(<h2>Move the slider</h2>
+  return std::string("<h2>Move the slider</h2>") + kWithoutScripts + R"js(
 <p><label>gamma <input id=gamma type=range min=0 max=5 step=.1 value=2> <b id=gamma-is></b></label></p>
 <svg viewBox="0 0 480 250" class=f role=img aria-label="cumulative loss"><path class=a d="M50 10V210H466"/>
 <path id=up fill=none stroke="var(--c0)" stroke-width=2.5 /><path id=down fill=none stroke="var(--c1)" stroke-width=2.5
 stroke-dasharray="7 4"/><text class=s x=258 y=240 text-anchor=middle>part of the samples, easiest first</text>
+<text class=s transform="translate(30 110) rotate(-90)" text-anchor=middle>part of their loss</text>
+<text class=s x=50 y=226>0</text><text class=s x=466 y=226 text-anchor=end>1</text>
 <text class=s x=44 y=18 text-anchor=end>1</text><text class=s x=44 y=214 text-anchor=end>0</text>
 <text class=s x=58 y=24>solid: positives; dashed: negatives</text></svg>
-<p id=says></p><p id=agree class=soft></p>
+<p id=says aria-live=polite></p><p id=agree class=soft></p>
 <script id=formulas>
 const positive=)js" +
          js_array(positive) + ",negative=" + js_array(negative) + R"js(;
