@@ -5,8 +5,9 @@ Usage: lab_browser.py PROGRAM FOLDER   makes the pages of the kept results (tool
                                        explanation in FOLDER, opens each
        lab_browser.py PAGE.html ...    opens pages that are there
 Fails on a script's error, on anything that the page asks a network or a file for, on a figure or a word in it that is
-cut off, on a word that is broken in two in a table, on a small figure, on a page that scrolls sideways, and on a slider
-that moves nothing, and on what a screen reader has no name for. Without Chromium it is skipped (77).
+cut off, on a word that is broken in two in a table, on a small figure, on a page that scrolls sideways, on a slider
+that moves nothing, on what a screen reader has no name for, and on a waste of paper. Without Chromium it is skipped
+(77).
 """
 import html, json, operator, pathlib, re, shutil, subprocess, sys, tempfile
 
@@ -112,15 +113,27 @@ def train(program, folder):
         subprocess.run([program] + command, check=True, capture_output=True, timeout=60)
 
 
+def start(browser, scratch, *what):
+    return subprocess.run([browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+                           f"--user-data-dir={scratch}/profile", "--virtual-time-budget=4000", *what],
+                          capture_output=True, text=True, timeout=120).stdout
+
+
+def sheets(browser, page):
+    """Of paper, to print it on."""
+    with tempfile.TemporaryDirectory() as scratch:
+        paper = pathlib.Path(scratch) / "page.pdf"
+        start(browser, scratch, f"--print-to-pdf={paper}", page.resolve())
+        return len(re.findall(rb"/Type /Page\b", paper.read_bytes()))
+
+
 def look(browser, page):
     text = page.read_text().replace("<meta charset=utf-8>", "<meta charset=utf-8>" + HEAD, 1)
     text = text.replace("<details>", "<details open>")
     with tempfile.TemporaryDirectory() as scratch:
         outer = pathlib.Path(scratch) / "phone.html"
         outer.write_text(FRAME % (WIDTH, html.escape(text)))
-        dom = subprocess.run([browser, "--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
-                              f"--user-data-dir={scratch}/profile", "--virtual-time-budget=4000", "--dump-dom", outer],
-                             capture_output=True, text=True, timeout=120).stdout
+        dom = start(browser, scratch, "--dump-dom", outer)
     found = re.search("<body>REPORT(.*)END", dom, re.S)
     if not found:
         return ["did not load"], {}
@@ -153,6 +166,8 @@ def main():
         return 77
     for page in pages if browser else []:
         wrong, seen = look(browser, page)
+        if page.parent.name == "why" and (count := sheets(browser, page)) > 6:
+            wrong.append(f"an explanation of two pictures takes {count} sheets of paper")
         problems += [f"{page}: {what}" for what in wrong]
         if not wrong:
             print(f"{page}: {len(seen['figures'])} figures, {seen['sliders']} sliders")

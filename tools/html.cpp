@@ -42,6 +42,8 @@ td,th{padding:.3rem .6rem;border-bottom:1px solid var(--line);text-align:left}
 caption{padding:.3rem .6rem;text-align:left;font-weight:600}
 td.n,th.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}code{font-size:.88rem}
 details{margin:1rem 0}summary{cursor:pointer;font-weight:600}
+@media print{body{margin:0;max-width:none}.two{grid-template-columns:1fr 1fr}.maps{grid-template-columns:repeat(4,1fr)}
+  h1,h2,h3,h2+p,caption{break-after:avoid}figure,img,tr{break-inside:avoid}.wide{overflow:visible}}
 </style>)";
 
 std::string html_head(const std::string& title, const char* style) {
