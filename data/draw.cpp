@@ -153,9 +153,10 @@ void draw_text(Image& image, int x, int y, const std::string& text, Colour colou
   each_dot(text, [&](int column, int row) { dot_at(image, x + column * scale, y + row * scale, scale, colour); });
 }
 
-void draw_text_up(Image& image, int x, int y, const std::string& text, Colour colour) {
-  const int bottom = y + text_width(text);
-  each_dot(text, [&](int column, int row) { dot_at(image, x + row, bottom - (column + 1), 1, colour); });
+void draw_text_up(Image& image, int x, int y, const std::string& text, Colour colour, int scale) {
+  const int bottom = y + text_width(text, scale);
+  each_dot(text,
+           [&](int column, int row) { dot_at(image, x + row * scale, bottom - (column + 1) * scale, scale, colour); });
 }
 
 int text_width(const std::string& text, int scale) {

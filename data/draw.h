@@ -27,7 +27,7 @@ void draw_ignore(Image& image, const Box<float>& box);
 // Text of glyphs in 6 x 10 cells (ASCII, and Latin letters without their marks; anything else is shown as a box), (x,
 // y) the upper left corner.
 void draw_text(Image& image, int x, int y, const std::string& text, Colour colour, int scale = 1);
-void draw_text_up(Image& image, int x, int y, const std::string& text, Colour colour);  // turned left
+void draw_text_up(Image& image, int x, int y, const std::string& text, Colour colour, int scale = 1);  // turned left
 int text_width(const std::string& text, int scale = 1);
 int text_height(int scale = 1);
 

@@ -58,9 +58,10 @@ class Plot {
     if (o_.y_min) y_.low = height_of(*o_.y_min);
     if (o_.y_max) y_.high = height_of(*o_.y_max);
     if (!(y_.low < y_.high)) y_ = {0, 1};
-    right_ = o_.width - 24, bottom_ = o_.height - (o_.x_axis.empty() ? 34 : 54);
+    const int k = o_.letters;
+    right_ = o_.width - 16 - 8 * k, bottom_ = o_.height - (o_.x_axis.empty() ? 24 + 10 * k : 34 + 20 * k);
     top_ = o_.title.empty() ? 20 : 52;
-    left_ = o_.y_axis.empty() ? 64 : 84;
+    left_ = 40 + 24 * k + (o_.y_axis.empty() ? 0 : 20 * k);
   }
   Image draw() {
     grid();
@@ -87,11 +88,21 @@ class Plot {
     fill_box(image_,
              {std::floor(float(x1)), std::floor(float(y1)), std::floor(float(x2)) + 1, std::floor(float(y2)) + 1}, c);
   }
+  void write(int x, int y, const std::string& text, Colour c) { draw_text(image_, x, y, text, c, o_.letters); }
+  int width_of(const std::string& text) const { return text_width(text, o_.letters); }
+  static bool has_marks(const Series& s) { return s.marks || s.x.size() == 1; }
+  // Differs in form as well as in colour.
+  void mark(const Series& s, double x, double y) {
+    const float r = 3.5f, left = float(x) - r, top = float(y) - r;
+    if ((&s - series_.data()) % 2 == 0) draw_disc(image_, x, y, r, colour_of(s));
+    else fill_box(image_, {left, top, left + 2 * r, top + 2 * r}, colour_of(s));
+  }
   std::vector<double> y_ticks() const {
     if (!o_.log_y) return round_ticks(y_.low, y_.high, 6);
     std::vector<double> values;
     const bool fine = y_.high - y_.low < 2.5;  // also 2 and 5 times each power
-    for (double e = std::floor(y_.low); e <= y_.high; ++e)
+    const double step = std::max(1.0, std::ceil((y_.high - y_.low) / 8));
+    for (double e = std::floor(y_.low); e <= y_.high; e += step)
       for (double m : {1.0, 2.0, 5.0})
         if (const double v = e + std::log10(m); (fine || m == 1) && v >= y_.low && v <= y_.high) values.push_back(v);
     if (values.size() > 1) return values;
@@ -100,16 +111,16 @@ class Plot {
     return values;
   }
   void grid() {
-    for (double v : round_ticks(x_.low, x_.high, 8)) {
+    for (double v : round_ticks(x_.low, x_.high, 8 / o_.letters)) {
       if (whole_ && std::abs(v - std::round(v)) > 1e-9) continue;  // no half epoch
       line(px(v), top_, px(v), bottom_, kPale);
       const std::string s = number(v);
-      draw_text(image_, int(px(v)) - text_width(s) / 2, bottom_ + 9, s, kSoft);
+      write(int(px(v)) - width_of(s) / 2, bottom_ + 9, s, kSoft);
     }
     for (double v : y_ticks()) {
       line(left_, py(v), right_, py(v), kPale);
       const std::string s = number(o_.log_y ? std::pow(10, v) : v);
-      draw_text(image_, left_ - 8 - text_width(s), int(py(v)) - 3, s, kSoft);
+      write(left_ - 8 - width_of(s), int(py(v)) + 1 - 4 * o_.letters, s, kSoft);
     }
   }
   void curve(const Series& s) {
@@ -119,7 +130,7 @@ class Plot {
       const double h = height_of(s.y[i]);
       if (!std::isfinite(h) || !std::isfinite(s.x[i])) continue;
       const double y = std::clamp(py(h), -1e4, 1e4);
-      if (s.marks || s.x.size() == 1) draw_disc(image_, px(s.x[i]), y, 3.5, c);
+      if (has_marks(s)) mark(s, px(s.x[i]), y);
       const double before = i > 0 && std::isfinite(s.x[i - 1]) ? height_of(s.y[i - 1]) : NAN;
       if (std::isfinite(before))
         draw_line(image_, px(s.x[i - 1]), std::clamp(py(before), -1e4, 1e4), px(s.x[i]), y, c, width);
@@ -129,16 +140,18 @@ class Plot {
     fill_box(image_, {float(left_), 0, float(o_.width), float(top_)}, kPaper);
     line(left_, bottom_, right_, bottom_, kInk);
     line(left_, top_, left_, bottom_, kInk);
-    draw_text(image_, left_ + (right_ - left_ - text_width(o_.title, 2)) / 2, 18, o_.title, kInk, 2);
-    draw_text(image_, left_ + (right_ - left_ - text_width(o_.x_axis)) / 2, o_.height - 22, o_.x_axis, kInk);
-    draw_text_up(image_, 14, top_ + (bottom_ - top_ - text_width(o_.y_axis)) / 2, o_.y_axis, kInk);
+    const int k = o_.letters;
+    draw_text(image_, left_ + (right_ - left_ - text_width(o_.title, k + 1)) / 2, 18, o_.title, kInk, k + 1);
+    write(left_ + (right_ - left_ - width_of(o_.x_axis)) / 2, o_.height - 12 - 10 * k, o_.x_axis, kInk);
+    draw_text_up(image_, 14, top_ + (bottom_ - top_ - width_of(o_.y_axis)) / 2, o_.y_axis, kInk, k);
   }
   void legend() {
     int width = 0, rows = 0;
+    const int row = 6 + 10 * o_.letters;
     for (const Series& s : series_)
-      if (!s.name.empty()) width = std::max(width, text_width(s.name) + 44), ++rows;
+      if (!s.name.empty()) width = std::max(width, width_of(s.name) + 44), ++rows;
     if (rows == 0) return;
-    const int height = 16 * rows + 10;
+    const int height = row * rows + 10;
     float best_x = 0, best_y = 0;
     int64_t fewest = -1;
     for (const bool low : {false, true})
@@ -158,9 +171,11 @@ class Plot {
     int y = int(best_y) + 8;
     for (const Series& s : series_) {
       if (s.name.empty()) continue;
-      draw_line(image_, best_x + 10, y + 4, best_x + 28, y + 4, colour_of(s), 2.5);
-      draw_text(image_, int(best_x) + 36, y, s.name, kInk);
-      y += 16;
+      const int middle = y - 1 + 5 * o_.letters;
+      draw_line(image_, best_x + 10, middle, best_x + 28, middle, colour_of(s), 2.5);
+      if (has_marks(s)) mark(s, best_x + 19, middle);
+      write(int(best_x) + 36, y, s.name, kInk);
+      y += row;
     }
   }
 

@@ -13,12 +13,13 @@ struct Series {
   std::vector<double> x, y;  // of the same length; points that are not finite leave a gap
   std::optional<Colour> colour{};
   bool faint = false;  // thin and pale, e.g. the raw values below a smoothed curve
-  bool marks = false;  // a disc at each point
+  bool marks = false;  // a disc or a square at each point, in turn
 };
 
 struct PlotOptions {
   std::string title{}, x_axis{}, y_axis{};
   int width = 960, height = 560;
+  int letters = 1;  // of so many times the size, for a picture that is shown smaller
   bool log_y = false;
   std::optional<double> y_min{}, y_max{};
 };

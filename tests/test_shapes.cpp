@@ -245,6 +245,30 @@ TEST_CASE("curves rise upwards between their limits, faint ones are pale, and th
   CHECK(rows(plot_curves({faint}, {.width = 400, .height = 300}), 200).first == -1);
 }
 
+TEST_CASE("curves differ without their colours, in the legend too, and letters grow") {
+  const Colour red{255, 0, 0};
+  const auto red_pixels = [&](const Image& plot, int from, int to) {  // in these rows
+    int n = 0;
+    for (int y = from; y < to; ++y)
+      for (int x = 0; x < plot.width; ++x) n += plot.at(x, y)[0] > 250 && plot.at(x, y)[1] < 5;
+    return n;
+  };
+  const auto plot = [&](const std::string& name, bool second, int letters = 1) {  // of one point, below a legend
+    std::vector<Series> all(second ? 1 : 0);
+    all.push_back({.name = name, .x = {1}, .y = {0.2}, .colour = red});
+    return plot_curves(all, {.width = 400, .height = 300, .letters = letters, .y_min = 0, .y_max = 1});
+  };
+  CHECK(red_pixels(plot("", false), 150, 266) < red_pixels(plot("", true), 150, 266));  // a disc, a square
+  const Series line{.name = "r", .x = {0, 1}, .y = {0.2, 0.2}, .colour = red};
+  const int plain = red_pixels(plot_curves({line}, {.width = 400, .height = 300, .y_min = 0, .y_max = 1}), 0, 150);
+  CHECK(red_pixels(plot("r", false), 0, 150) > plain + 10);     // the line's sample, and a disc on it
+  const auto ink = [&](const std::string& name, int letters) {  // its darkest part: axes and letters
+    const Image image = plot(name, false, letters);
+    return std::count(image.rgb.begin(), image.rgb.end(), 44);
+  };
+  CHECK(ink("name", 2) - ink("", 2) > 3 * (ink("name", 1) - ink("", 1)));
+}
+
 TEST_CASE("plots of nothing, of a point, and of numbers that are not finite") {
   CHECK(plot_curves({}).width == 960);
   const double nan = NAN;
@@ -295,13 +319,17 @@ TEST_CASE("steps and epochs are whole: there is no tick between two of them") {
   CHECK(ticks({0, 0.5, 1}) > 4);
 }
 
-TEST_CASE("a logarithmic axis has labels also where no round power fits") {
-  const Image plot = plot_curves({{"", {0, 1}, {3.1, 3.9}}}, {.width = 400, .height = 300, .log_y = true});
-  int fewest = plot.height;  // lines of the grid, where a column crosses nothing else
-  for (int x = 200; x < 370; ++x) {
-    int lines = 0;
-    for (int y = 0; y < plot.height; ++y) lines += plot.at(x, y)[0] == 228 && plot.at(x, y)[2] == 236;
-    fewest = std::min(fewest, lines);
-  }
-  CHECK(fewest >= 3);
+TEST_CASE("a logarithmic axis has labels also where no round power fits, and not more than have room") {
+  const auto labels = [](double low, double high) {
+    const Image plot = plot_curves({{"", {0, 1}, {low, high}}}, {.width = 400, .height = 300, .log_y = true});
+    int fewest = plot.height;  // lines of the grid, where a column crosses nothing else
+    for (int x = 200; x < 370; ++x) {
+      int lines = 0;
+      for (int y = 0; y < plot.height; ++y) lines += plot.at(x, y)[0] == 228 && plot.at(x, y)[2] == 236;
+      fewest = std::min(fewest, lines);
+    }
+    return fewest;
+  };
+  CHECK(labels(3.1, 3.9) >= 3);
+  CHECK((labels(1e-20, 1e20) >= 3 && labels(1e-20, 1e20) <= 10));
 }

@@ -14,6 +14,8 @@
 namespace fovea {
 namespace {
 
+constexpr int kLetters = 2;  // of twice the size, as the page shows the curves smaller
+
 template <class Figures>
 Series series(const std::string& name, const std::vector<Figures>& events, double Figures::*x, double Figures::*y) {
   Series s{.name = name, .x = {}, .y = {}};
@@ -22,22 +24,31 @@ Series series(const std::string& name, const std::vector<Figures>& events, doubl
 }
 
 Image loss_curves(const std::vector<StepFigures>& steps, const std::vector<ScoreFigures>& scores) {
-  Series raw = series("", steps, &StepFigures::step, &StepFigures::loss);
+  Series raw = series("each step", steps, &StepFigures::step, &StepFigures::loss);
   Series val = series("validation", scores, &ScoreFigures::step, &ScoreFigures::loss);
   const double span =
       std::clamp(static_cast<double>(raw.y.size()) / 25, 1.0, 20.0);  // 4 % of the run, at most 20 steps
-  Series smooth{.name = "training", .x = raw.x, .y = smoothed(raw.y, 1 - 1 / span)};
+  Series smooth{.name = "smoothed", .x = raw.x, .y = smoothed(raw.y, 1 - 1 / span)};
   raw.faint = val.marks = true;
-  return plot_curves(
-      {raw, smooth, val},
-      {.title = "Loss", .x_axis = "step", .y_axis = "loss (log)", .width = 660, .height = 400, .log_y = true});
+  return plot_curves({raw, smooth, val}, {.title = "Loss",
+                                          .x_axis = "step",
+                                          .y_axis = "loss (log)",
+                                          .width = 660,
+                                          .height = 400,
+                                          .letters = kLetters,
+                                          .log_y = true});
 }
 
 Image ap_curves(const std::vector<ScoreFigures>& scores) {
   Series ap = series("AP", scores, &ScoreFigures::epoch, &ScoreFigures::ap);
   Series ap50 = series("AP50", scores, &ScoreFigures::epoch, &ScoreFigures::ap50);
   ap.marks = ap50.marks = true;
-  PlotOptions options{.title = "Average precision", .x_axis = "epoch", .y_axis = "AP", .width = 660, .height = 400};
+  PlotOptions options{.title = "Average precision",
+                      .x_axis = "epoch",
+                      .y_axis = "AP",
+                      .width = 660,
+                      .height = 400,
+                      .letters = kLetters};
   options.y_min = 0, options.y_max = 1;
   return plot_curves({ap, ap50}, options);
 }
