@@ -128,7 +128,13 @@ void draw_label(Image& image, const Box<float>& box, const std::string& label, C
   const float y = std::round(std::min(above >= 0 ? above : below, float(image.height)));
   fill_box(image, {std::round(x), y, std::round(x) + float(width), y + float(height)}, colour, 0.9);
   const Colour ink = luma(colour) > 110 ? Colour{16, 16, 20} : Colour{255, 255, 255};
+  // Or the end of another label below it would read on as more digits of this one.
+  fill_box(image, {std::round(x) + float(width - scale), y, std::round(x) + float(width), y + float(height)}, ink);
   draw_text(image, int(std::round(x)) + 2 * scale, int(y) + 2 * scale, label, ink, scale);
+}
+
+int label_scale(const Image& image) {
+  return std::max(1, int(std::lround(std::max(image.width, image.height) / 800.0)));
 }
 
 void draw_ignore(Image& image, const Box<float>& box) {

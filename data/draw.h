@@ -21,6 +21,8 @@ void draw_disc(Image& image, double x, double y, double radius, Colour colour);
 void draw_box(Image& image, const Box<float>& box, Colour colour, double width = 2);
 // The box with its text on a coloured tab above it (below its upper edge where there is no room above).
 void draw_label(Image& image, const Box<float>& box, const std::string& label, Colour colour, int scale = 1);
+// By which a label can be read where the whole picture is shown on a screen: 1 up to some 1000 pixels, 5 at 4000.
+int label_scale(const Image& image);
 // A dashed outline, for regions that are neither object nor background.
 void draw_ignore(Image& image, const Box<float>& box);
 

@@ -212,6 +212,20 @@ TEST_CASE("labels stay in the picture, dashes have gaps, and classes have colour
   CHECK(colours.size() == 24);
 }
 
+TEST_CASE("a label ends before one below it goes on, and is as large as its picture asks for") {
+  Image image(120, 40, 128);
+  draw_label(image, {20, 30, 90, 38}, "0.4466", {250, 250, 0});
+  draw_label(image, {5, 30, 60, 38}, "0.44", {250, 250, 0});
+  int ink = 0;  // the darkest column between the two
+  for (int x = 20; x < 60; ++x) {
+    int rows = 0;
+    for (int y = 0; y < 30; ++y) rows += image.at(x, y)[0] == 16;
+    ink = std::max(ink, rows);
+  }
+  CHECK(ink == text_height() + 2);
+  CHECK((label_scale(Image(1, 1)) == 1 && label_scale(Image(640, 1000)) == 1 && label_scale(Image(4000, 30)) == 5));
+}
+
 TEST_CASE("pages of pictures: in the middle of their cells, captions that fit, ink that stands out") {
   const TileOptions o{.columns = 1, .cell = 50};
   const Image page = tile({Image(10, 50, 255)}, {"abcdefghijklm"}, o);

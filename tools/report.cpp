@@ -115,7 +115,7 @@ Image draw_detections(const Image& picture, const std::vector<CocoDetection>& fo
     const auto& b = it->box;
     const std::string name = static_cast<size_t>(label) < names.size() ? names[static_cast<size_t>(label)] : "?";
     draw_label(image, scaled(b.x, b.y, b.x + b.w, b.y + b.h), name + " " + number(it->score, 2),
-               class_colour(static_cast<int>(label)));
+               class_colour(static_cast<int>(label)), label_scale(image));
   }
   return image;
 }
