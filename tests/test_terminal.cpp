@@ -95,6 +95,8 @@ TEST_CASE("the progress line is narrower than the terminal, and absent where TER
       INFO(columns << ": " << line);
       CHECK(characters(line) < columns);
       CHECK(line.rfind("epoch ", 0) == 0);
+      if (const size_t rate = line.find("  lr "); rate != line.npos)  // whole: half of a number is another one
+        CHECK((line.size() >= rate + 12 && line[rate + 8] == 'e'));
       bars += line.find("█") != line.npos;
     }
     if (columns != 40) CHECK((bars > 0) == (columns >= 80));  // there a step's time decides whether one fits

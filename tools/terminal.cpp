@@ -91,6 +91,13 @@ std::string cut(const std::string& s, size_t& room) {
   return s.substr(0, end);
 }
 
+// The same, but of parts that two blanks divide only whole ones: half of a number is another number.
+std::string whole_parts(const std::string& s, size_t& room) {
+  std::string all = cut(s, room);
+  if (all.size() < s.size() && s.compare(all.size(), 2, "  ") != 0) all.resize(std::min(all.rfind("  "), all.size()));
+  return all;
+}
+
 // A cell's lines, none wider than `room` but for a longer word. One with colours stays whole.
 std::vector<std::string> folded(const std::string& cell, size_t room) {
   if (width(cell) <= room || cell.find('\033') != cell.npos) return {cell};
@@ -200,7 +207,7 @@ void Progress::update(int64_t done, const std::string& note) {
   const size_t others = width(label_ + "   " + after + left), cells = room < others + 4 ? 0 : room - others;
   const std::string first = cut(label_ + "  ", room);
   const std::string middle = cut(cells > 0 ? bar(share, std::min<size_t>(cells, 24)) + " " : "", room);
-  const std::string second = cut(after, room), last = cut(left, room);
+  const std::string second = whole_parts(after, room), last = whole_parts(left, room);
   std::fprintf(stderr, "\r\033[2K%s%s%s%s", first.c_str(), styled(Style::cyan, middle, Stream::err).c_str(),
                second.c_str(), styled(Style::dim, last, Stream::err).c_str());
   std::fflush(stderr);
