@@ -419,11 +419,11 @@ TEST_CASE("program: rare objects are described beside the contrast, and are no p
   CHECK(r.code == 0);
   CHECK(r.out.rfind("gamma: not reproduced\n", 0) == 0);
   std::string page = test::slurp(test::shared() / "scarce/gamma/report.html");
-  CHECK(page.find("one anchor in 1500 is positive) the same difference is 0.1400, 95 % interval 0.0765 to 0.2035") !=
-        std::string::npos);  // half of 0.01 times t, 12.71 for one degree of freedom
+  CHECK(page.find("one anchor in 1500 is positive) the same difference is 14.00 points, 95 % interval 7.65 to 20.35") !=
+        std::string::npos);  // in the unit of the table; half of 0.01 times t, 12.71 for one degree of freedom
   CHECK(test::run("lab gamma --seeds 1 --out scarce").code == 0);
   page = test::slurp(test::shared() / "scarce/gamma/report.html");
-  CHECK(page.find("the same difference is 0.1350 with one seed.") != std::string::npos);
+  CHECK(page.find("the same difference is 13.50 points with one seed.") != std::string::npos);
   r = test::run("lab gamma --seeds 2 --out scarce --data elsewhere");
   INFO(r.err);
   CHECK(r.code == 0);

@@ -5,6 +5,7 @@
 #include <iostream>
 
 #include "core/atomic_file.h"
+#include "core/words.h"
 #include "tools/command.h"
 #include "tools/lab/bench.h"
 #include "tools/lab/cells.h"
@@ -104,6 +105,14 @@ Results collect(const Experiment& e, Bench& bench, CellFile& cells) {
   return results;
 }
 
+// A difference, in the unit of the page's table and figures.
+std::string difference_text(const Interval& i, const Contrast& c, const std::string& between) {
+  const bool points = percent(c.a.metric);
+  const auto shown = [&](double v) { return points ? fixed(100 * v, 2) : fixed(v, 4); };
+  const std::string range = ", 95 % interval " + shown(i.low) + " to " + shown(i.high);
+  return shown(i.mean) + (points ? " points" : "") + (i.n > 1 ? range + between : " with one seed");
+}
+
 void judge_report(Report& r) {
   const Contrast& c = r.experiment->primary;
   const std::vector<double> d = differences(r.results, c);
@@ -112,11 +121,11 @@ void judge_report(Report& r) {
   if (i.n == 0) return void(r.judged = "All seeds diverged: there is no difference to judge.");
   if (i.n == 1) return void(r.judged = "One seed has no interval: --seeds 3 or more.");
   char s[400];
-  std::snprintf(s, sizeof s, "Difference %.4f, 95 %% interval %.4f to %.4f, paired over %d seeds; ", i.mean, i.low,
-                i.high, i.n);
-  r.judged = s;
+  r.judged = "Difference " + difference_text(i, c, text(", paired over ", i.n, " seeds; "));
   if (c.margin > 0)
-    std::snprintf(s, sizeof s, "two one-sided t tests within %.3g: p = %.3g.", c.margin, equivalence(d, c.margin));
+    std::snprintf(s, sizeof s, "two one-sided t tests within %.3g%s: p = %.3g.",
+                  percent(c.a.metric) ? 100 * c.margin : c.margin, percent(c.a.metric) ? " points" : "",
+                  equivalence(d, c.margin));
   else
     std::snprintf(s, sizeof s, "one-sided t test p = %.3g, sign-flip permutation test p = %.3g (at best %.3g).",
                   t_test_above(d), sign_flip_above(d), sign_flip_least(i.n));
@@ -133,13 +142,13 @@ void note_rare(Report& r) {
   const Interval i = interval(differences(r.results, c));
   if (i.n == 0) return;  // all of them diverged
   const double anchors = interval(rare->values("anchors")).mean, positives = interval(rare->values("positives")).mean;
-  char s[400], over[100] = " with one seed";
-  if (i.n > 1) std::snprintf(over, sizeof over, ", 95 %% interval %.4f to %.4f over %d seeds", i.low, i.high, i.n);
+  char s[400];
+  const std::string difference = difference_text(i, c, text(" over ", i.n, " seeds"));
   std::snprintf(
       s, sizeof s,
       "Where objects are rare (at most one in a picture, of 8 kinds; one anchor in %.0f is positive) the same "
-      "difference is %.4f%s.",
-      anchors / positives, i.mean, over);
+      "difference is %s.",
+      anchors / positives, difference.c_str());
   r.page.notes.push_back(s);
 }
 

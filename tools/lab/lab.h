@@ -99,6 +99,7 @@ struct Report {
   Results results{};
   Page page{};
 };
+bool percent(const std::string& metric);  // whether a page shows it as such
 std::string html_page(const Report& report);
 std::string html_index(const std::vector<Report>& reports);
 std::string results_csv(const Results& results);

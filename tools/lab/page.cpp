@@ -33,11 +33,6 @@ overflow-wrap:anywhere}label{margin-right:1.2rem;white-space:nowrap}input{vertic
 
 std::string head(const std::string& title) { return html_head(title, kStyle) + "\n"; }
 
-bool percent(const std::string& metric) {
-  return metric == "ap" || metric == "ap50" || metric == "auc" || metric == "coverage" || metric == "easy_mean" ||
-         metric.starts_with("hardest");
-}
-
 std::string title_of(const std::string& metric) {
   static const std::map<std::string, std::string> titles = {
       {"ap", "AP"},
@@ -93,6 +88,11 @@ std::string table(const Report& r) {
 }
 
 }  // namespace
+
+bool percent(const std::string& metric) {
+  return metric == "ap" || metric == "ap50" || metric == "coverage" || metric == "easy_mean" ||
+         metric.starts_with("hardest");
+}
 
 std::string html_page(const Report& r) {
   const Experiment& e = *r.experiment;
