@@ -6,6 +6,7 @@
 #include <cmath>
 #include <csignal>
 #include <numeric>
+#include <set>
 #include <thread>
 
 #include "core/random.h"
@@ -218,6 +219,16 @@ TEST_CASE("figures: classify draws intervals of two seeds, not of one, and says 
     show_classify(results, page);
     CHECK(page.notes.at(0).starts_with("At 1:10 both rank almost without an error") == both);
   }
+}
+
+TEST_CASE("figures: six curves differ in their dashes, not in their colours alone") {
+  LineChart chart;
+  for (int i = 0; i < 6; ++i) chart.curves.push_back({.x = {0, 1}, .y = {0, double(i)}});
+  const std::string drawn = svg(chart), name = "stroke-dasharray='";
+  std::set<std::string> dashes;
+  for (size_t at = drawn.find(name); at != drawn.npos; at = drawn.find(name, at + 1))
+    dashes.insert(drawn.substr(at + name.size(), drawn.find('\'', at + name.size()) - at - name.size()));
+  CHECK(dashes.size() == 6);
 }
 
 TEST_CASE("figures: the paper's AP stands beside ours, not beside other figures") {

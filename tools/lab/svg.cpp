@@ -50,8 +50,8 @@ std::string mark(double x, double y, int i, double r = 3.6) {
          fill + "/>";
 }
 const char* dash(int i) {
-  const char* const kinds[] = {"", "7 4", "2 3", "9 3 2 3"};
-  return kinds[i % 4];
+  const char* const kinds[] = {"", "7 4", "2 3", "9 3 2 3", "12 3", "4 7", "7 3 2 3 2 3", "9 3 2 3"};
+  return kinds[i % 8];
 }
 
 std::string frame(double height, const std::string& title, const std::string& body) {
