@@ -117,6 +117,11 @@ void draw_box(Image& image, const Box<float>& box, Colour colour, double width) 
   }
 }
 
+void draw_edged_box(Image& image, const Box<float>& box, Colour colour, double width) {
+  draw_box(image, box, {16, 16, 20}, width + 1);
+  draw_box(image, box, colour, width);
+}
+
 void draw_label(Image& image, const Box<float>& box, const std::string& label, Colour colour, int scale) {
   draw_box(image, box, colour, 1 + scale);
   if (label.empty() || std::isnan(box.x1) || std::isnan(box.y1)) return;

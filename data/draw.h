@@ -19,6 +19,8 @@ void fill_box(Image& image, const Box<float>& box, Colour colour, double opacity
 void draw_line(Image& image, double x1, double y1, double x2, double y2, Colour colour, double width = 1);
 void draw_disc(Image& image, double x, double y, double radius, Colour colour);
 void draw_box(Image& image, const Box<float>& box, Colour colour, double width = 2);
+// With a fine dark edge, so that a light one is seen on light ground, too.
+void draw_edged_box(Image& image, const Box<float>& box, Colour colour, double width);
 // The box with its text on a coloured tab above it (below its upper edge where there is no room above).
 void draw_label(Image& image, const Box<float>& box, const std::string& label, Colour colour, int scale = 1);
 // By which a label can be read where the whole picture is shown on a screen: 1 up to some 1000 pixels, 5 at 4000.

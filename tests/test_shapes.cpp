@@ -226,6 +226,17 @@ TEST_CASE("a label ends before one below it goes on, and is as large as its pict
   CHECK((label_scale(Image(1, 1)) == 1 && label_scale(Image(640, 1000)) == 1 && label_scale(Image(4000, 30)) == 5));
 }
 
+TEST_CASE("a light box with an edge is seen on any ground") {
+  for (const int ground : {0, 128, 245, 255}) {
+    Image image(40, 40, static_cast<uint8_t>(ground));
+    draw_edged_box(image, {10.3f, 10, 30, 30}, {245, 245, 245}, 2);
+    int most = 0;  // of the column that crosses its upper side
+    for (int y = 0; y < 20; ++y) most = std::max(most, std::abs(image.at(20, y)[0] - ground));
+    INFO(ground);
+    CHECK(most > 100);
+  }
+}
+
 TEST_CASE("pages of pictures: in the middle of their cells, captions that fit, ink that stands out") {
   const TileOptions o{.columns = 1, .cell = 50};
   const Image page = tile({Image(10, 50, 255)}, {"abcdefghijklm"}, o);

@@ -43,7 +43,7 @@ std::string found_figure(const Explanation& e) {
   Canvas c(e.picture, kLarge);
   for (size_t g = 0; g < e.truths.size(); ++g) {
     if (e.truths[g].crowd) draw_ignore(c.image, c(e.truths[g].box));
-    else if (e.found(g)) draw_box(c.image, c(e.truths[g].box), kWhite, 1);
+    else if (e.found(g)) draw_edged_box(c.image, c(e.truths[g].box), kWhite, 2);
     else draw_label(c.image, c(e.truths[g].box), "missed", kMissed, kLetters);
   }
   for (size_t d = e.detections.size(); d-- > 0;)  // the best on top
@@ -76,7 +76,7 @@ std::string anchors_figure(const Explanation& e) {
     if (e.detections[d].score < e.threshold) continue;
     const TracedCandidate& candidate = e.trace.candidates[e.candidates[d]];
     const Box<float> anchor = c(e.anchor(candidate.level, candidate.anchor)), box = c(e.detections[d].box);
-    draw_box(c.image, anchor, kAnchor, 1);
+    draw_edged_box(c.image, anchor, kAnchor, 2);
     draw_box(c.image, box, class_colour(candidate.detection.label), 2);
     draw_line(c.image, (anchor.x1 + anchor.x2) / 2, (anchor.y1 + anchor.y2) / 2, (box.x1 + box.x2) / 2,
               (box.y1 + box.y2) / 2, kWhite, 1.5);
@@ -89,7 +89,7 @@ std::string objects_figure(const Explanation& e) {
   for (size_t g = 0; g < e.truths.size(); ++g) {
     if (e.truths[g].crowd) continue;
     const ObjectTrace& o = e.objects[g];
-    draw_box(c.image, c(e.anchor(o.level, o.anchor)), kAnchor, 1);
+    draw_edged_box(c.image, c(e.anchor(o.level, o.anchor)), kAnchor, 2);
     draw_label(c.image, c(e.truths[g].box), text("P", o.level, " IoU ", number(o.iou, 2)),
                e.found(g) ? kWhite : kMissed, kLetters);
   }

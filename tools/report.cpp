@@ -107,7 +107,7 @@ Image draw_detections(const Image& picture, const std::vector<CocoDetection>& fo
   Image image = scale == 1 ? picture : resize(picture, side(picture.width), side(picture.height));
   if (truth) {
     for (auto& b : truth->ignore) draw_ignore(image, scaled(b.x1, b.y1, b.x2, b.y2));
-    for (auto& b : truth->boxes) draw_box(image, scaled(b.x1, b.y1, b.x2, b.y2), {245, 245, 245}, 1);
+    for (auto& b : truth->boxes) draw_edged_box(image, scaled(b.x1, b.y1, b.x2, b.y2), {245, 245, 245}, 1.5);
   }
   for (auto it = found.rbegin(); it != found.rend(); ++it) {  // the best on top
     if (it->score < threshold) continue;
