@@ -100,6 +100,23 @@ TEST_CASE("a page of pictures that a power cut left empty does not stop a run") 
   CHECK(slurp(shared() / "cut/report.html").find("Figures of the best checkpoint") != std::string::npos);
 }
 
+TEST_CASE("a log that was edited by hand does not end a run") {
+  make_data();
+  fs::copy(shared() / "done", shared() / "edited", fs::copy_options::recursive);
+  const std::string log = slurp(shared() / "edited/log.jsonl");
+  shared().write("edited/log.jsonl",
+                 log + "{\"event\":\"step\",\"loss\":1}\n{\"event\":\"eval\",\"best\":true}\nstep\n");
+  const std::string before = slurp(shared() / "edited/report.html");
+  const Result r = run("train --resume edited");
+  INFO(r.err);
+  CHECK(r.code == 0);
+  const auto cards = [](const std::string& page) {  // what is behind the title, which names the folder
+    const size_t begin = page.find("<h1>");
+    return page.substr(begin, page.find("<h2>") - begin);
+  };
+  CHECK(cards(slurp(shared() / "edited/report.html")) == cards(before));
+}
+
 TEST_CASE("scores and reports of a long run do not read its log again") {
   make_data();
   std::vector<long> kib;  // at their peak

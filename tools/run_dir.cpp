@@ -123,6 +123,7 @@ void RunDirectory::event(const Json& event) {
 
 void RunDirectory::note(const Json& event) {
   const auto figure = [&](const char* name) { return event[name].number(NAN); };
+  if (std::isnan(figure("step"))) return;  // somebody edited the log
   if (event["event"] == "step")
     steps_.push_back({figure("step"), figure("loss"), figure("step_ms") + figure("wait_ms")});
   if (event["event"] != "eval") return;
