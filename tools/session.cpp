@@ -293,7 +293,7 @@ void Session::run() {
   }
   progress_->clear();
   write_report(*run_, config_, val_ ? &*val_ : nullptr, evaluation_ ? &*evaluation_ : nullptr,
-               text(step_, " of ", counted(total_, "step")));
+               text(count_text(step_), " of ", counted(total_, "step")));
   if (step_ < total_)
     say("paused after step %lld of %lld; %s\n", static_cast<long long>(step_), static_cast<long long>(total_),
         how_to_resume().c_str());
@@ -411,7 +411,7 @@ void Session::evaluate_now() {
   progress_->clear();
   say_epoch(text("  val ", number(evaluation_->classification + evaluation_->box), "  ", ap_line(evaluation_->coco),
                  best && best_ap_ >= 0 ? styled(Style::green, "  best so far", Stream::err) : ""));
-  write_report(*run_, config_, &*val_, &*evaluation_, text(step_, " of ", counted(total_, "step")));
+  write_report(*run_, config_, &*val_, &*evaluation_, text(count_text(step_), " of ", counted(total_, "step")));
   scoring_ = false;
 }
 
