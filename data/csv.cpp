@@ -148,8 +148,8 @@ std::vector<Annotation> read_pictures(const Table& table, const fs::path& dir,
   for (const auto& [name, picture] : table.pictures) {
     const auto [path, is_moved] = find_picture(folders, name);
     if (path.empty()) {
-      const std::string where = text(table.path.string(), ":", picture.line, ": picture \"", brief(name, 200));
-      missing.add(text(where, "\" is neither beside this file nor in ", dir.string(), " or its images/"));
+      const std::string places = "neither beside this file nor in " + dir.string() + " or its images/";
+      missing.add(at_line(table.path, picture.line, "picture \"" + brief(name, 200) + "\" is " + places));
       continue;
     }
     if (is_unread_image_name(path.string()))

@@ -241,9 +241,11 @@ std::vector<std::string> read_lines(const fs::path& path) {
   return split(all, '\n');
 }
 
-void reject(const fs::path& path, size_t line, const std::string& what) {
-  fail(Code::data, text(path.string(), ":", line, ": ", what));
+std::string at_line(const fs::path& path, size_t line, const std::string& what) {
+  return text(path.string(), ":", line, ": ", what);
 }
+
+void reject(const fs::path& path, size_t line, const std::string& what) { fail(Code::data, at_line(path, line, what)); }
 
 void Missing::check_none(size_t found, const std::string& hint) const {
   if (count_ == 0) return;

@@ -58,7 +58,8 @@ std::vector<std::filesystem::path> entries(const std::filesystem::path& dir);
 std::string read_text(const std::filesystem::path& path, size_t most = ~size_t{0});
 std::vector<std::string> read_lines(const std::filesystem::path& path);  // of a text file, each trimmed
 
-// Throws Code::data: "path:line: what".
+std::string at_line(const std::filesystem::path& path, size_t line, const std::string& what);  // "path:line: what"
+// Throws Code::data: at_line().
 [[noreturn]] void reject(const std::filesystem::path& path, size_t line, const std::string& what);
 
 // Pictures that a data set names and that are not there: how many tells a wrong folder from a download that was cut

@@ -381,7 +381,7 @@ std::vector<Pair> pairs_of(const fs::path& list, const fs::path& dir) {
       reject(list, i + 1, "\"" + name + "\" is no picture of a kind that is read; remove the line");
     const fs::path path = listed_picture(list, dir, lines[i]);
     if (path.empty()) {
-      missing.add(text(list.string(), ":", i + 1, ": \"", name, "\" does not exist"));
+      missing.add(at_line(list, i + 1, "\"" + name + "\" does not exist"));
       continue;
     }
     const fs::path labels = labels_of(path);

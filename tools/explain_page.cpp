@@ -13,7 +13,6 @@ namespace {
 using Fate = TracedCandidate::Fate;
 
 constexpr double kLarge = 800, kSmall = 320;  // the long side of the figures, in pixels
-constexpr int kLetters = 2;                   // of twice the size, as the page shows them smaller
 constexpr Colour kWhite{245, 245, 245}, kMissed{255, 60, 60}, kAnchor{90, 220, 240};
 
 // A figure in the making: the picture, so many times as large.

@@ -14,6 +14,7 @@ extern const char* const kPageStyle;
 std::string html_head(const std::string& title, const char* style = kPageStyle);
 // A figure large, its name small; put some into <div class=cards>.
 std::string html_card(const std::string& value, const std::string& name);
+constexpr int kLetters = 2;  // of drawn text, so many times the size: a page shows its pictures smaller
 // An encoded picture; type: png, jpeg.
 std::string html_picture(const std::vector<uint8_t>& bytes, const char* type, const std::string& alt);
 // Names and values, a pair a line, below what they are; numbers stand to the right.

@@ -120,12 +120,12 @@ void judge_report(Report& r) {
   r.verdict = name_of(judge(d, c.margin), i.n);
   if (i.n == 0) return void(r.judged = "All seeds diverged: there is no difference to judge.");
   if (i.n == 1) return void(r.judged = "One seed has no interval: --seeds 3 or more.");
+  const bool points = percent(c.a.metric);
   char s[400];
   r.judged = "Difference " + difference_text(i, c, text(", paired over ", i.n, " seeds; "));
   if (c.margin > 0)
-    std::snprintf(s, sizeof s, "two one-sided t tests within %.3g%s: p = %.3g.",
-                  percent(c.a.metric) ? 100 * c.margin : c.margin, percent(c.a.metric) ? " points" : "",
-                  equivalence(d, c.margin));
+    std::snprintf(s, sizeof s, "two one-sided t tests within %.3g%s: p = %.3g.", points ? 100 * c.margin : c.margin,
+                  points ? " points" : "", equivalence(d, c.margin));
   else
     std::snprintf(s, sizeof s, "one-sided t test p = %.3g, sign-flip permutation test p = %.3g (at best %.3g).",
                   t_test_above(d), sign_flip_above(d), sign_flip_least(i.n));

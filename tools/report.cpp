@@ -14,8 +14,6 @@
 namespace fovea {
 namespace {
 
-constexpr int kLetters = 2;  // of twice the size, as the page shows the curves smaller
-
 template <class Figures>
 Series series(const std::string& name, const std::vector<Figures>& events, double Figures::*x, double Figures::*y) {
   Series s{.name = name, .x = {}, .y = {}};

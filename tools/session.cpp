@@ -292,8 +292,7 @@ void Session::run() {
     fail(error.code, text(error.what(), "\n  ", rest, "\n  ", how_to_resume(), change, others));
   }
   progress_->clear();
-  write_report(*run_, config_, val_ ? &*val_ : nullptr, evaluation_ ? &*evaluation_ : nullptr,
-               text(count_text(step_), " of ", counted(total_, "step")));
+  report();
   if (step_ < total_)
     say("paused after step %lld of %lld; %s\n", static_cast<long long>(step_), static_cast<long long>(total_),
         how_to_resume().c_str());
@@ -411,8 +410,13 @@ void Session::evaluate_now() {
   progress_->clear();
   say_epoch(text("  val ", number(evaluation_->classification + evaluation_->box), "  ", ap_line(evaluation_->coco),
                  best && best_ap_ >= 0 ? styled(Style::green, "  best so far", Stream::err) : ""));
-  write_report(*run_, config_, &*val_, &*evaluation_, text(count_text(step_), " of ", counted(total_, "step")));
+  report();
   scoring_ = false;
+}
+
+void Session::report() const {
+  write_report(*run_, config_, val_ ? &*val_ : nullptr, evaluation_ ? &*evaluation_ : nullptr,
+               text(count_text(step_), " of ", counted(total_, "step")));
 }
 
 void Session::log_scores(bool best) {

@@ -46,6 +46,7 @@ class Session {
   void evaluate_now();
   void log_scores(bool best);
   void say_epoch(const std::string& scores);
+  void report() const;
   void leave(int signal);
   std::string how_to_resume() const;
   std::string how_to_verify() const;
